@@ -1,0 +1,12 @@
+"""ne_basicsr: normalization-equivariant image restoration, f(a y + b) = a f(y) + b, as a plugin for BasicSR.
+
+``import ne_basicsr`` comes first: from then on any BasicSR import works on current libraries, and BasicSR's registries
+hold the names of this package (``WNE``, ``DnCNN``, ``SwinIRWNE``, ``DenoisingDataset``, ...). Nothing heavy is imported
+until BasicSR is, so the command line can explain a broken installation instead of failing in it.
+"""
+
+from ne_basicsr import _compat
+
+__version__ = '0.1.0'
+
+_compat.install()

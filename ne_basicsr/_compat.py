@@ -1,0 +1,290 @@
+"""BasicSR 1.4.2 on current libraries: every workaround, with its reason and when to drop it.
+
+``install`` puts a finder in front of ``sys.meta_path``; when ``basicsr`` is imported for the first time it
+
+1. supplies the modules that BasicSR imports and that its dependencies have dropped (``stand_ins``),
+2. lets BasicSR's own import run, with the known failures explained in one line,
+3. mends BasicSR's classes (``mend``), and
+4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves.
+"""
+
+import functools
+import importlib
+import importlib.util
+import pkgutil
+import sys
+import types
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+BASICSR_VERSION = '1.4.2'
+
+
+def install() -> None:
+    """Arrange for steps 1 to 4 above; at once if BasicSR is imported already."""
+    if 'basicsr' in sys.modules:
+        _complete(sys.modules['basicsr'])
+    elif not any(isinstance(finder, _BasicSRFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _BasicSRFinder())
+
+
+class _BasicSRFinder(MetaPathFinder):
+    """Finds the top-level package ``basicsr`` where Python would, and wraps its loader."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if fullname != 'basicsr':
+            return None
+        others = [finder for finder in sys.meta_path if finder is not self]
+        found = (finder.find_spec(fullname, path, target) for finder in others if hasattr(finder, 'find_spec'))
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is None or spec.loader is None:
+            return None
+        spec.loader = _BasicSRLoader(spec.loader)
+        return spec
+
+
+class _BasicSRLoader(Loader):
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        if foreign := explain_foreign(Path(str(module.__file__)).parent):
+            raise ImportError(foreign)
+        try:
+            stand_ins()
+            self.loader.exec_module(module)
+        except (ImportError, RuntimeError, AttributeError) as error:
+            raise ImportError(explain_failure(error)) from error
+        _complete(module)
+
+    def __getattr__(self, name: str) -> Any:  # resource readers and inspectors ask the loader for more
+        return getattr(self.loader, name)
+
+
+def _complete(basicsr: types.ModuleType) -> None:
+    mend()
+    for package in ('archs', 'data', 'losses', 'models'):
+        folder = Path(__file__).parent / package
+        for info in pkgutil.iter_modules([str(folder)]):
+            if info.name.endswith(('_arch', '_dataset', '_model', '_loss')):
+                importlib.import_module(f'ne_basicsr.{package}.{info.name}')
+    importlib.import_module('ne_basicsr.mismatch')  # and the metrics that it uses
+    importlib.import_module('ne_basicsr.archs.wne_arch').register_wrapped_archs()
+
+
+# -- what is missing ---------------------------------------------------------------------------------------------------
+
+
+def stand_ins() -> None:
+    """Supply modules that BasicSR imports under names which are gone."""
+    # torchvision 0.17 removed it; basicsr/data/degradations.py takes rgb_to_grayscale from it (BasicSR issues 533, 663,
+    # 681). Drop when BasicSR imports from torchvision.transforms.functional.
+    if importlib.util.find_spec('torchvision.transforms.functional_tensor') is None:
+        name = 'torchvision.transforms.functional_tensor'
+        stand_in = types.ModuleType(name, 'Stand-in by ne_basicsr: removed in torchvision 0.17.')
+        functional = importlib.import_module('torchvision.transforms.functional')
+        stand_in.rgb_to_grayscale = functional.rgb_to_grayscale  # type: ignore[attr-defined]
+        sys.modules[name] = stand_in
+
+    # Python 3.12 removed distutils, setuptools lends a copy only where it is installed; basicsr/archs/arch_util.py
+    # compares versions with it. Drop when BasicSR uses packaging.
+    if importlib.util.find_spec('distutils') is None:
+        version = importlib.import_module('packaging.version')
+        package, module = types.ModuleType('distutils'), types.ModuleType('distutils.version')
+        module.LooseVersion = version.Version  # type: ignore[attr-defined]
+        package.version = module  # type: ignore[attr-defined]
+        sys.modules['distutils'], sys.modules['distutils.version'] = package, module
+
+    # SciPy 2.0 drops scipy.ndimage.filters; basicsr/metrics/niqe.py imports it. Drop when BasicSR imports scipy.ndimage.
+    if importlib.util.find_spec('scipy.ndimage.filters') is None:
+        sys.modules['scipy.ndimage.filters'] = importlib.import_module('scipy.ndimage')
+
+
+def mend() -> None:
+    """Replace the parts of BasicSR that fail on current libraries, on CPUs, or when a run is killed."""
+    _mend_registry()
+    _mend_yaml()
+    _mend_worker_seeds()
+    _mend_base_model()
+    _mend_swinir()
+
+
+def _mend_registry() -> None:
+    # Registry.get prints "Name X is not found, use name: X_basicsr!" before it fails. Drop when it says what is known.
+    import difflib
+
+    from basicsr.utils.registry import Registry
+
+    def get(self: Any, name: str, suffix: str = 'basicsr') -> Any:
+        for key in (name, f'{name}_{suffix}'):
+            if key in self._obj_map:
+                return self._obj_map[key]
+        near = difflib.get_close_matches(name, self._obj_map, 1)
+        hint = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(sorted(self._obj_map))}'
+        raise KeyError(f"No object named '{name}' found in '{self._name}' registry; {hint}")
+
+    Registry.get = get
+
+
+def _mend_yaml() -> None:
+    # parse_options reads option files with yaml's unsafe loader: a file can run code (BasicSR issue 768). The command
+    # line of this package does not use it; scripts that call BasicSR's own train_pipeline do. Drop when BasicSR is safe.
+    import yaml
+    from basicsr.utils import options
+
+    def ordered_yaml() -> tuple[type, type]:
+        return yaml.SafeLoader, yaml.SafeDumper
+
+    options.ordered_yaml = ordered_yaml
+
+
+def _mend_worker_seeds() -> None:
+    # Workers get the same numpy and random seeds every epoch, so crops repeat. torch's own worker seed changes with the
+    # epoch. Drop when BasicSR derives its seeds from torch.initial_seed().
+    import random
+
+    import basicsr.data
+    import numpy as np
+    import torch
+
+    def worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
+        state = np.random.SeedSequence([torch.initial_seed(), num_workers, rank, seed]).generate_state(2)
+        np.random.seed(state[0])
+        random.seed(int(state[1]))
+
+    basicsr.data.worker_init_fn = worker_init_fn
+
+
+def _mend_base_model() -> None:
+    from basicsr.models.base_model import BaseModel
+
+    BaseModel.model_to_device = _model_to_device
+    BaseModel.model_ema = _model_ema
+    BaseModel.save_network = _save_network
+    BaseModel.save_training_state = _save_training_state
+    BaseModel.load_network = _load_network
+
+
+def _mend_swinir() -> None:
+    # SwinIR fails on sizes that are no multiple of its window, and leaves padding to SwinIRModel, which reads the window
+    # from the option file. Drop when the class says what it needs.
+    from basicsr.archs.swinir_arch import SwinIR
+
+    SwinIR.size_multiple = property(lambda self: self.layers[0].residual_group.blocks[0].window_size)
+
+
+def _model_to_device(self: Any, net: Any) -> Any:
+    # device_ids=[cuda] fails on CPUs, and DataParallel was chosen from num_gpu alone.
+    # Drop when BasicSR trains with gloo on CPUs.
+    from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+    net = net.to(self.device)
+    if self.opt['dist']:
+        unused = self.opt.get('find_unused_parameters', False)
+        devices = None if self.device.type == 'cpu' else [self.device.index or _current_cuda_device()]
+        return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=unused)
+    return DataParallel(net) if self.opt['num_gpu'] > 1 else net
+
+
+def _current_cuda_device() -> int:
+    import torch
+
+    return torch.cuda.current_device()
+
+
+def _model_ema(self: Any, decay: float = 0.999) -> None:
+    # BasicSR averages parameters only, so BatchNorm's running statistics never reach params_ema: those are copied here.
+    # Drop when BasicSR's model_ema handles buffers.
+    import torch
+
+    source, average = self.get_bare_model(self.net_g), self.net_g_ema
+    with torch.no_grad():
+        parameters = dict(source.named_parameters())
+        for name, value in average.named_parameters():
+            value.mul_(decay).add_(parameters[name], alpha=1 - decay)
+        buffers = dict(source.named_buffers())
+        for name, value in average.named_buffers():
+            value.copy_(buffers[name])
+
+
+# BasicSR writes checkpoints in place and trains on after three failures ("Just ignore it"): a kill while saving leaves a
+# broken file that auto-resume picks, a full disk loses the run. Here they are whole or absent, and a failure stops.
+# Drop when BasicSR writes to a temporary file and renames.
+
+
+def _save_network(self: Any, net: Any, net_label: str, current_iter: int | str, param_key: Any = 'params') -> None:
+    from ne_basicsr import checkpoint
+
+    if self.opt.get('rank', 0) != 0:
+        return
+    nets, keys = (value if isinstance(value, list) else [value] for value in (net, param_key))
+    bare = {key: self.get_bare_model(each) for key, each in zip(keys, nets, strict=True)}
+    label = 'latest' if current_iter == -1 else current_iter
+    checkpoint.save_network(Path(self.opt['path']['models']) / f'{net_label}_{label}.pth', bare, self.opt)
+
+
+def _save_training_state(self: Any, epoch: int, current_iter: int) -> None:
+    from ne_basicsr import checkpoint
+
+    if self.opt.get('rank', 0) != 0 or current_iter == -1:
+        return
+    state = {
+        'epoch': epoch,
+        'iter': current_iter,
+        'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
+        'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
+        'best_metric_results': getattr(self, 'best_metric_results', {}),
+    }
+    checkpoint.write(Path(self.opt['path']['training_states']) / f'{current_iter}.state', state)
+
+
+def _load_network(self: Any, net: Any, load_path: str, strict: bool = True, param_key: str | None = 'params') -> None:
+    from ne_basicsr import checkpoint
+
+    checkpoint.load_network(self.get_bare_model(net), load_path, strict=strict, param_key=param_key)
+
+
+# -- what is wrong, in words -------------------------------------------------------------------------------------------
+
+
+def explain_foreign(folder: Path) -> str | None:
+    """Why the package in ``folder`` is not the BasicSR that this plugin extends; None if it is."""
+    if (folder / 'archs' / 'swinir_arch.py').is_file() and (folder / 'utils' / 'registry.py').is_file():
+        return None
+    return (
+        f'the package imported as basicsr is {folder}, not BasicSR {BASICSR_VERSION} (Restormer, NAFNet and others ship'
+        ' a different one under the same name): run from another folder, or uninstall it and install'
+        f' basicsr=={BASICSR_VERSION}'
+    )
+
+
+def explain_failure(error: BaseException) -> str:
+    """One line for the known ways in which importing BasicSR fails, with the way out."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if 'torchvision::' in text or 'torchvision' in text and 'C.so' in text:
+        torch, torchvision = (installed_version(name) for name in ('torch', 'torchvision'))
+        return (
+            f'torchvision {torchvision} does not match torch {torch} ({text}): its compiled part was built for another'
+            ' torch; install both from the same package index, in one command'
+        )
+    if 'libGL' in text:
+        return f'OpenCV needs a system library ({text}): install libgl1, or opencv-python-headless'
+    if sys.version_info >= (3, 13):
+        return f'BasicSR {BASICSR_VERSION} supports Python up to 3.12, this is {sys.version.split()[0]} ({text})'
+    return f'importing BasicSR failed: {text}'
+
+
+@functools.cache
+def installed_version(name: str) -> str | None:
+    """The version of an installed distribution, None where it is not installed; imports nothing."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""Networks: each file registers one family in BasicSR's ARCH_REGISTRY."""

@@ -1,0 +1,67 @@
+"""DnCNN: a plain convolutional stack that predicts the noise."""
+
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+
+
+@ARCH_REGISTRY.register()
+class DnCNN(nn.Module):
+    """Denoiser f(y) = y - R(y), R a stack of 3x3 convolutions with zero padding.
+
+    Args:
+        num_in_ch, num_out_ch: channels of the input and of the output; equal, since the output is a difference.
+        num_feat: channels of the hidden layers.
+        num_layers: number of convolutions, 17 to 20 in the literature.
+        act_mode: what follows a hidden convolution: ``BR``, batch normalization and ReLU, or ``R``, ReLU alone.
+        bias: whether convolutions have biases.
+
+    Input and output: (N, C, H, W), nominally in [0, 1], not clipped, any height and width. Keys (``model.<i>``) and
+    BatchNorm constants as in KAIR's model zoo.
+
+    Raises:
+        ValueError: for an unknown ``act_mode``, different channel counts, or fewer than 2 layers.
+
+    Reference: Zhang et al., Beyond a Gaussian Denoiser, IEEE TIP 2017.
+    """
+
+    def __init__(
+        self,
+        num_in_ch: int = 1,
+        num_out_ch: int = 1,
+        num_feat: int = 64,
+        num_layers: int = 20,
+        act_mode: str = 'BR',
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if act_mode not in ('BR', 'R'):
+            raise ValueError(f"act_mode must be 'BR' (BatchNorm and ReLU) or 'R' (ReLU); got {act_mode!r}.")
+        if num_in_ch != num_out_ch:
+            raise ValueError(
+                'DnCNN subtracts the predicted noise from its input, so num_in_ch and num_out_ch must be equal;'
+                f' got {num_in_ch} and {num_out_ch}.'
+            )
+        if num_layers < 2:
+            raise ValueError(f'DnCNN needs num_layers of at least 2, a first and a last; got {num_layers}.')
+
+        def conv(in_ch: int, out_ch: int) -> nn.Conv2d:
+            return nn.Conv2d(in_ch, out_ch, 3, padding=1, bias=bias)
+
+        layers: list[nn.Module] = [conv(num_in_ch, num_feat), nn.ReLU(inplace=True)]
+        for _ in range(num_layers - 2):
+            layers.append(conv(num_feat, num_feat))
+            if act_mode == 'BR':
+                layers.append(nn.BatchNorm2d(num_feat, eps=1e-4, momentum=0.1))
+            layers.append(nn.ReLU(inplace=True))
+        layers.append(conv(num_feat, num_out_ch))
+        self.model = nn.Sequential(*layers)
+
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # He et al. 2015: keeps the signal's size through the ReLUs
+                nn.init.kaiming_normal_(module.weight, nonlinearity='relu')
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Denoise y (N, C, H, W)."""
+        return y - self.model(y)

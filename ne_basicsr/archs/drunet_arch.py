@@ -1,0 +1,142 @@
+"""DRUNet: a U-Net with residual blocks, in three degrees of equivariance."""
+
+from collections.abc import Sequence
+
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+
+from ne_basicsr.archs.ne_layers import (
+    AffineConv2d,
+    AffineResidual,
+    AffineUpsample2x,
+    SortPool,
+    affine_chain,
+    append_noise_map,
+    check_network_mode,
+    check_pairs,
+)
+from ne_basicsr.archs.padding import pad_to_multiple_with_mean
+
+
+@ARCH_REGISTRY.register()
+class DRUNet(nn.Module):
+    """Denoising U-Net with 2x2 strided convolutions down, residual blocks, and additive skips.
+
+    Args:
+        num_in_ch, num_out_ch: channels of the input image (without the noise map) and of the output.
+        num_feats: channels per level, from the full resolution down; even where mode is ``norm-equiv``.
+        num_blocks: residual blocks per level and direction.
+        mode: ``ordinary``, with biases, zero padding, ReLU; ``scale-equiv``, the same without biases,
+            f(a y) = a f(y); ``norm-equiv``, affine convolutions, reflect padding, channel sorting, affine skips,
+            f(a y + b) = a f(y) + b.
+        blind: whether the noise level is unknown. If not, ``forward`` needs it, and f(a y + b, a sigma) takes the
+            place of f(a y + b) in these laws.
+
+    Input and output: (N, C, H, W), nominally in [0, 1], not clipped, any height and width: each image is padded right
+    and bottom with its own mean to a multiple of 2 to the number of levels below the first (8), and cropped again.
+
+    Raises:
+        ValueError: for an unknown mode, fewer than 2 levels, or odd channels that have to be sorted.
+
+    Reference: Zhang et al., IEEE TPAMI 2021; Herbreteau, Moebel and Kervrann, NeurIPS 2023.
+    """
+
+    size_multiple = 1  # it pads inside
+
+    def __init__(
+        self,
+        num_in_ch: int = 1,
+        num_out_ch: int = 1,
+        num_feats: Sequence[int] = (64, 128, 256, 512),
+        num_blocks: int = 4,
+        mode: str = 'ordinary',
+        blind: bool = True,
+    ) -> None:
+        super().__init__()
+        check_network_mode(mode, 'DRUNet')
+        if len(num_feats) < 2:
+            raise ValueError(f'DRUNet needs num_feats of at least 2 levels; got {list(num_feats)}.')
+        if mode == 'norm-equiv':
+            for num_feat in num_feats:
+                check_pairs(num_feat, "DRUNet with mode 'norm-equiv'", 'channels in each of num_feats')
+        self.blind = blind
+        self.pad_to = 2 ** (len(num_feats) - 1)
+
+        def blocks(num_feat: int) -> list[nn.Module]:
+            return [ResidualBlock(num_feat, mode) for _ in range(num_blocks)]
+
+        in_ch = num_in_ch if blind else num_in_ch + 1
+        pairs = list(zip(num_feats[:-1], num_feats[1:], strict=True))  # (finer, coarser)
+        self.m_head = _conv3x3(in_ch, num_feats[0], mode, noise_map=not blind)
+        self.m_down = nn.ModuleList(nn.Sequential(*blocks(fine), _down(fine, coarse, mode)) for fine, coarse in pairs)
+        self.m_body = nn.Sequential(*blocks(num_feats[-1]))
+        self.m_up = nn.ModuleList(nn.Sequential(_up(coarse, fine, mode), *blocks(fine)) for fine, coarse in pairs[::-1])
+        self.m_tail = _conv3x3(num_feats[0], num_out_ch, mode)
+        self.res = nn.ModuleList(_residual(mode) for _ in num_feats)  # the skips, from the coarsest level up
+
+    def forward(self, x: Tensor, sigma: float | Sequence[float] | Tensor | None = None) -> Tensor:
+        """Denoise x (N, C, H, W).
+
+        Args:
+            sigma: noise level on the scale of x, one value or N; for ``blind=False``, and only there.
+
+        Raises:
+            ValueError: for a sigma that is missing, not wanted, or neither 1 nor N values.
+        """
+        x, (height, width) = pad_to_multiple_with_mean(x, self.pad_to)
+        x = self.m_head(append_noise_map(x, sigma, self.blind, 'DRUNet'))
+        skips = [x]
+        for down in self.m_down:
+            x = down(x)
+            skips.append(x)
+        x = self.m_body(x)
+        for up, add in zip(self.m_up, self.res, strict=False):
+            x = up(add(x, skips.pop()))
+        x = self.m_tail(self.res[-1](x, skips.pop()))
+        return x[..., :height, :width]
+
+
+class ResidualBlock(nn.Module):
+    """x + K_2 act(K_1 x), or the affine mean of x and K_2 sort(K_1 x)."""
+
+    def __init__(self, num_feat: int, mode: str) -> None:
+        super().__init__()
+        act = SortPool() if mode == 'norm-equiv' else nn.ReLU(inplace=True)
+        self.m_res = nn.Sequential(_conv3x3(num_feat, num_feat, mode), act, _conv3x3(num_feat, num_feat, mode))
+        self.sum = _residual(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, num_feat, H, W) to the same shape."""
+        first, _, second = self.m_res
+        if isinstance(first, AffineConv2d) and isinstance(second, AffineConv2d):
+            return self.sum(x, affine_chain(x, [first, second]))
+        return self.sum(x, self.m_res(x))
+
+
+class PlainResidual(nn.Module):
+    """x + y, where ``AffineResidual`` takes a mean."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+def _conv3x3(in_ch: int, out_ch: int, mode: str, noise_map: bool = False) -> nn.Module:
+    if mode == 'norm-equiv':
+        return AffineConv2d(in_ch, out_ch, 3, padding=1, noise_map=noise_map)
+    return nn.Conv2d(in_ch, out_ch, 3, padding=1, bias=mode == 'ordinary')
+
+
+def _down(in_ch: int, out_ch: int, mode: str) -> nn.Module:
+    if mode == 'norm-equiv':
+        return AffineConv2d(in_ch, out_ch, 2, stride=2)
+    return nn.Conv2d(in_ch, out_ch, 2, stride=2, bias=mode == 'ordinary')
+
+
+def _up(in_ch: int, out_ch: int, mode: str) -> nn.Module:
+    if mode == 'norm-equiv':
+        return AffineUpsample2x(in_ch, out_ch)
+    return nn.ConvTranspose2d(in_ch, out_ch, 2, stride=2, bias=mode == 'ordinary')
+
+
+def _residual(mode: str) -> nn.Module:
+    return AffineResidual() if mode == 'norm-equiv' else PlainResidual()

@@ -1,0 +1,103 @@
+"""Padding that commutes with y -> a y + b: every new pixel copies one of the image, or is the image's mean.
+
+Position i of a line of n pixels, i < 0 or i >= n, takes its value from the position
+
+    reflect    n - 1 - |n - 1 - (i mod 2 (n - 1))|      replicate    min(max(i, 0), n - 1)      circular    i mod n
+
+which is defined for any amount of padding: reflection repeats where an image is smaller than its padding, and a line of
+one pixel is repeated.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MODES = ('reflect', 'replicate', 'circular')
+
+
+def pad_to_multiple(x: Tensor, multiple: int, mode: str = 'reflect') -> tuple[Tensor, tuple[int, int]]:
+    """Pad x (N, C, H, W) right and bottom, to the next multiples of ``multiple``.
+
+    Args:
+        multiple: what H and W have to be a multiple of, at least 1.
+        mode: one of ``MODES``.
+
+    Returns:
+        The padded images, which are x itself where nothing is missing, and x's own (H, W), to crop the output to.
+
+    Raises:
+        ValueError: for an unknown mode.
+    """
+    height, width = x.shape[-2:]
+    return pad(x, (0, -width % multiple, 0, -height % multiple), mode), (height, width)
+
+
+def pad_to_multiple_with_mean(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
+    """As ``pad_to_multiple``, with each image's own mean over C, H, W, so that no image depends on its neighbours."""
+    n, c, height, width = x.shape
+    right, bottom = -width % multiple, -height % multiple
+    if not torch.compiler.is_compiling() and right == bottom == 0:
+        return x, (height, width)
+    mean = widen(x).mean(dim=(1, 2, 3), keepdim=True).to(x.dtype)
+    x = torch.cat([x, mean.expand(n, c, height, right)], dim=3)
+    x = torch.cat([x, mean.expand(n, c, bottom, width + right)], dim=2)
+    return x, (height, width)
+
+
+def pad(x: Tensor, pads: Sequence[int], mode: str = 'reflect') -> Tensor:
+    """Pad x (..., H, W) by (left, right, top, bottom), any amounts; x itself where all are 0.
+
+    Unlike ``torch.nn.functional.pad`` it takes images smaller than the padding.
+
+    Raises:
+        ValueError: for an unknown mode.
+    """
+    check_mode(mode, 'padding')
+    left, right, top, bottom = pads
+    if torch.compiler.is_compiling() and not all(isinstance(amount, int) for amount in pads):
+        # The amounts follow from a size that is not known yet: one route that is right for all of them.
+        return _gather(_gather(x, -1, left, right, mode), -2, top, bottom, mode)
+    if not any(pads):
+        return x
+    height, width = x.shape[-2:]
+    slack = {'reflect': 1, 'replicate': -max(pads), 'circular': 0}[mode]  # what torch's own padding can do
+    if max(left, right) + slack <= width and max(top, bottom) + slack <= height:
+        return F.pad(x, tuple(pads), mode=mode)
+    return _gather(_gather(x, -1, left, right, mode), -2, top, bottom, mode)
+
+
+def source(i: Tensor, n: int, mode: str) -> Tensor:
+    """Where the positions i of a line of n pixels take their values from: the formulas above."""
+    if mode == 'reflect':
+        period = torch.sym_max(2 * (n - 1), 1)
+        return n - 1 - (n - 1 - i % period).abs()
+    if mode == 'replicate':
+        return i.clamp(0, n - 1)
+    return i % n
+
+
+@functools.lru_cache(maxsize=1024)
+def border_sources(n: int, before: int, after: int, mode: str) -> tuple[tuple[int, int], ...]:
+    """(new line, line it copies) for each line that padding adds to n lines, both counted in the padded image."""
+    new = torch.cat([torch.arange(-before, 0), torch.arange(n, n + after)])
+    return tuple(zip((new + before).tolist(), (source(new, n, mode) + before).tolist(), strict=True))
+
+
+def check_mode(mode: str, who: str) -> None:
+    """Raise unless ``mode`` is one of ``MODES``."""
+    if mode not in MODES:
+        reason = ' (zero padding is not affine-invariant)' if mode in ('zeros', 'constant') else ''
+        raise ValueError(f"{who} needs padding_mode 'reflect', 'replicate' or 'circular'{reason}; got {mode!r}.")
+
+
+def widen(x: Tensor) -> Tensor:
+    """float16 and bfloat16 to float32, wider types as they are: sums and differences of many terms need the digits."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _gather(x: Tensor, dim: int, before: int, after: int, mode: str) -> Tensor:
+    n = x.shape[dim]
+    return x.index_select(dim, source(torch.arange(-before, n + after, device=x.device), n, mode))

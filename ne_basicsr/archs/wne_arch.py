@@ -1,0 +1,218 @@
+"""The parameter-free wrappers: z = (y - shift) / scale, then scale g(z) + shift, or y - scale h(z).
+
+``WNE``, ``WSE`` and ``InputNorm`` are this one formula with different statistics and with or without the way back;
+every registered image-to-image network X is also reachable, wrapped, as ``XWNE``.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+
+from ne_basicsr import equivariance
+from ne_basicsr.archs.padding import pad_to_multiple
+from ne_basicsr.equivariance import Statistics, denormalize, nonzero, normalize
+
+
+class Target(NamedTuple):
+    """Where normalized images are moved to: z' = scale z + mean. (0, 1) leaves them normalized."""
+
+    mean: float = 0.0
+    scale: float = 1.0
+
+
+class Wrapper(nn.Module):
+    """A network between its input's normalization and the way back.
+
+    Args:
+        backbone: maps (N, C, H, W) to (N, C', rH, rW); a module, or the options of a registered network with its
+            ``type``.
+        prediction: what ``backbone`` returns as it stands: ``direct``, the image, or ``residual``, the noise. DnCNN and
+            SwinIR contain their own input skip and are ``direct``.
+        statistics: name of the (shift, scale) pair, one of ``STATISTICS``.
+        correction: 0, the standard deviation of the paper's formula, or 1, the one of the paper's code (``mean_std``).
+        target: ``{mean: 0.45, scale: 0.25}`` moves normalized images into the range that pretrained weights know.
+        size_multiple: what the backbone needs height and width to be a multiple of, where its class does not say so.
+
+    Input: (N, C, H, W), nominally in [0, 1], not clipped, any height and width. Statistics join C, H and W, one pair
+    per image, in float32 or better whatever the autocast type; the result has the input's type.
+
+    Raises:
+        ValueError: for an unknown prediction, statistics or target, at construction; for an input that is not 4-D, or a
+            residual of another shape than the input.
+
+    Reference: Saied and Fleuret, ICML 2026, eq. (7). No epsilon: a constant image maps to itself, exactly.
+    """
+
+    STATISTICS: dict[str, Callable[..., Statistics]]
+    returns_to_input_range = True
+
+    def __init__(
+        self,
+        backbone: nn.Module | Mapping[str, Any],
+        prediction: str = 'direct',
+        statistics: str | None = None,
+        correction: int = 0,
+        target: Mapping[str, float] | None = None,
+        size_multiple: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.statistics = next(iter(self.STATISTICS)) if statistics is None else statistics
+        if self.statistics not in self.STATISTICS:
+            raise ValueError(f'{type(self).__name__} needs statistics {_either(self.STATISTICS)}; got {statistics!r}.')
+        if prediction not in ('direct', 'residual'):
+            raise ValueError(f"prediction must be 'direct' or 'residual'; got {prediction!r}.")
+        if correction not in (0, 1) or (correction == 1 and self.statistics != 'mean_std'):
+            raise ValueError(f'correction must be 0, or 1 with statistics mean_std; got {correction!r}.')
+        self.prediction = prediction
+        self.correction = correction
+        self.target = _parse_target(target)
+        self.backbone = backbone if isinstance(backbone, nn.Module) else build_arch(backbone)
+        self.pad_to = size_multiple or getattr(self.backbone, 'size_multiple', 1)
+        self.register_load_state_dict_pre_hook(_accept_plain_backbone)
+
+    def measure(self, y: Tensor) -> Statistics:
+        """The pair that the images y (N, C, H, W) are normalized by, ``target`` included in the scale."""
+        function = self.STATISTICS[self.statistics]
+        shift, scale = function(y, self.correction) if self.statistics == 'mean_std' else function(y)
+        return Statistics(shift, scale / self.target.scale)
+
+    def forward(self, y: Tensor, sigma: float | Tensor | None = None) -> Tensor:
+        """Restore y; ``sigma``, on y's scale, reaches non-blind backbones on the scale that they see."""
+        if y.dim() != 4:
+            raise ValueError(f'{type(self).__name__} needs images (N, C, H, W); got shape {tuple(y.shape)}.')
+        pair = self.measure(y)
+        z = normalize(y, pair)
+        if self.target.mean:
+            z = z + self.target.mean
+        # after the statistics, which padding would change
+        z, (height, width) = pad_to_multiple(z.to(y.dtype), self.pad_to)
+        if sigma is None:
+            output = self.backbone(z)
+        else:
+            sigma = torch.as_tensor(sigma, dtype=pair.scale.dtype, device=y.device)
+            output = self.backbone(z, sigma=(sigma / nonzero(pair.scale).flatten()).to(y.dtype))
+        ratio = output.shape[-1] // z.shape[-1]
+        output = output[..., : height * ratio, : width * ratio]
+        return self._way_back(y, output, pair).to(y.dtype)
+
+    def _way_back(self, y: Tensor, output: Tensor, pair: Statistics) -> Tensor:
+        if self.prediction == 'direct':
+            if self.returns_to_input_range:
+                return denormalize(output - self.target.mean if self.target.mean else output, pair)
+            return output
+        if output.shape != y.shape:
+            raise ValueError(
+                f"prediction 'residual' needs a backbone that returns the input's shape {tuple(y.shape)}; it returned"
+                f" {tuple(output.shape)}: use prediction 'direct'."
+            )
+        if self.returns_to_input_range:
+            return torch.addcmul(y.to(pair.scale.dtype), output.to(pair.scale.dtype), pair.scale, value=-1)
+        return y - output
+
+    def extra_repr(self) -> str:
+        return f'prediction={self.prediction}, statistics={self.statistics}, correction={self.correction}'
+
+
+@ARCH_REGISTRY.register()
+class WNE(Wrapper):
+    """Normalization-equivariant wrapper: f(a y + b) = a f(y) + b for a > 0. Arguments as ``Wrapper``."""
+
+    STATISTICS = {'mean_std': equivariance.mean_std, 'min_max': equivariance.min_max}
+
+
+@ARCH_REGISTRY.register()
+class WSE(Wrapper):
+    """Scale-equivariant wrapper: f(a y) = a f(y) for a > 0, no shift. Arguments as ``Wrapper``."""
+
+    STATISTICS = {'root_mean_square': equivariance.root_mean_square}
+
+
+@ARCH_REGISTRY.register()
+class InputNorm(Wrapper):
+    """Input-only ablation: g(z), or y - h(z), without the way back; not equivariant. Arguments as ``Wrapper``."""
+
+    STATISTICS = {'mean_std': equivariance.mean_std, 'min_max': equivariance.min_max}
+    returns_to_input_range = False
+
+
+def build_arch(options: Mapping[str, Any]) -> nn.Module:
+    """The network that ``options`` (its registered ``type`` and its arguments) describe. ``options`` stay as they are."""
+    if 'type' not in options:
+        raise ValueError(f'a backbone needs a type, the name of a registered network; got {dict(options)}.')
+    arguments = {key: deepcopy(value) for key, value in options.items() if key != 'type'}
+    return ARCH_REGISTRY.get(options['type'])(**arguments)
+
+
+def register_wrapped_archs() -> None:
+    """Register ``XWNE`` for every image-to-image network X, those registered from now on included."""
+    for name, arch in list(ARCH_REGISTRY):
+        _register_wrapped(name, arch)
+    register = ARCH_REGISTRY._do_register
+
+    def register_both(name: str, obj: Any, suffix: str | None = None) -> None:
+        register(name, obj, suffix)
+        _register_wrapped(name, obj)
+
+    ARCH_REGISTRY._do_register = register_both
+
+
+# BasicSR's networks that take one tensor and are no image-to-image networks: they map to scores, or from videos
+_OTHER_TASKS = ('Discriminator', 'FeatureExtractor', 'StyleGAN2', 'EDVR', 'VSR', 'TOFlow', 'DUF')
+
+
+def _register_wrapped(name: str, arch: Any) -> None:
+    name = name.removesuffix('_basicsr') + 'WNE'
+    if name in ARCH_REGISTRY or not inspect.isclass(arch) or not issubclass(arch, nn.Module):
+        return
+    required = [p for p in _parameters(arch.forward)[1:] if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if issubclass(arch, Wrapper) or len(required) != 1 or any(word in name for word in _OTHER_TASKS):
+        return
+    wrapped = _wrapped_class(name, arch)
+    globals()[name] = wrapped  # so that networks can be pickled
+    ARCH_REGISTRY._obj_map[name] = wrapped
+
+
+def _wrapped_class(name: str, arch: type[nn.Module]) -> type[WNE]:
+    own = {parameter.name: parameter for parameter in _parameters(WNE.__init__)[2:]}  # without self and backbone
+
+    def __init__(self: WNE, **options: Any) -> None:
+        wrapper_options = {key: options.pop(key) for key in own if key in options}
+        WNE.__init__(self, arch(**options), **wrapper_options)
+
+    of_backbone = [p for p in _parameters(arch.__init__) if p.kind is not p.VAR_KEYWORD and p.name not in own]
+    keyword_only = [p.replace(kind=p.KEYWORD_ONLY) for p in (*of_backbone[1:], *own.values())]
+    __init__.__signature__ = inspect.Signature([of_backbone[0], *keyword_only])  # type: ignore[attr-defined]
+    doc = f'``WNE`` around ``{arch.__name__}``, with the options of both in one place.'
+    return type(name, (WNE,), {'__init__': __init__, '__doc__': doc, '__module__': __name__})
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())
+
+
+def _accept_plain_backbone(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Let weights of the bare backbone load too: they lack the prefix ``backbone.``."""
+    given = [key for key in state_dict if key.startswith(prefix)]
+    expected = {prefix + key for key in module.state_dict()}
+    if given and not any(key in expected for key in given):
+        for key in given:
+            state_dict[f'{prefix}backbone.{key[len(prefix) :]}'] = state_dict.pop(key)
+
+
+def _parse_target(target: Mapping[str, float] | None) -> Target:
+    given = dict(target or {})
+    if unknown := set(given) - set(Target._fields):
+        raise ValueError(f'target takes mean and scale; got {", ".join(sorted(unknown))}.')
+    parsed = Target(**given)
+    if not parsed.scale > 0:
+        raise ValueError(f'target scale must be positive; got {parsed.scale}.')
+    return parsed
+
+
+def _either(names: Mapping[str, Any]) -> str:
+    return ' or '.join(names)

@@ -1,0 +1,1 @@
+"""Clean images in: stores, data sets and the order in which samples are drawn."""

@@ -1,0 +1,56 @@
+"""Processes that train together: ranks from torchrun or Slurm, NCCL on GPUs and gloo on CPUs."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import distributed
+
+from ne_basicsr.errors import InputError
+
+
+@contextmanager
+def ranks(launcher: str) -> Iterator[tuple[int, int]]:
+    """Join the processes that ``launcher`` (none, pytorch, slurm) started; (rank, world size).
+
+    Raises:
+        InputError: where the launcher's environment is not there.
+    """
+    if launcher == 'none':
+        yield 0, 1
+        return
+    if launcher == 'slurm':
+        _slurm_environment()
+    if missing := [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]:
+        raise InputError(
+            f'--launcher {launcher}: {", ".join(missing)} not set; start with torchrun --nproc_per_node=N -m ne_basicsr ...'
+        )
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_device_index())
+    distributed.init_process_group('nccl' if torch.cuda.is_available() else 'gloo')
+    try:
+        yield distributed.get_rank(), distributed.get_world_size()
+    finally:
+        distributed.destroy_process_group()
+
+
+def local_device_index() -> int:
+    """This process's GPU."""
+    return int(os.environ.get('LOCAL_RANK', 0)) % max(1, torch.cuda.device_count())
+
+
+def _slurm_environment() -> None:
+    """torch's variables from Slurm's, where they are not set."""
+    try:
+        rank, size, local, nodes = (
+            os.environ[f'SLURM_{name}'] for name in ('PROCID', 'NTASKS', 'LOCALID', 'NODELIST')
+        )
+    except KeyError as error:
+        raise InputError(f'--launcher slurm: {error.args[0]} not set; start with srun') from None
+    if 'MASTER_ADDR' not in os.environ:
+        hosts = subprocess.run(['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True)
+        os.environ['MASTER_ADDR'] = hosts.stdout.split()[0]
+    os.environ.setdefault('MASTER_PORT', '29500')
+    os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=local)

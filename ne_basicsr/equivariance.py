@@ -1,0 +1,99 @@
+"""The affine action on images, per-image statistics that follow it, and the defect of a network under it.
+
+A pair (shift, scale) follows the action when shift(a y + b) = a shift(y) + b and scale(a y + b) = a scale(y) for a > 0.
+Then z = (y - shift) / scale does not change with a and b, and f(y) = scale g(z) + shift is normalization-equivariant,
+f(a y + b) = a f(y) + b, whatever g is (Saied and Fleuret, ICML 2026, Characterization 1).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Network = Callable[[Tensor], Tensor]
+
+
+class Statistics(NamedTuple):
+    """One (shift, scale) pair per image, each (N, 1, 1, 1), float32 or better. A scale of 0 marks a constant image."""
+
+    shift: Tensor
+    scale: Tensor
+
+
+def mean_std(y: Tensor, correction: int = 0) -> Statistics:
+    """Mean and standard deviation over C, H, W. ``correction`` 0 divides by d (the paper), 1 by d - 1 (its code)."""
+    origin = _widen(y[:, :1, :1, :1])
+    # Taken relative to one pixel, a constant image has mean 0 and deviation 0 exactly, and a large b costs no digits.
+    variance, mean = torch.var_mean(_widen(y) - origin, dim=(1, 2, 3), keepdim=True, correction=correction)
+    return Statistics(origin + mean, variance.sqrt())
+
+
+def min_max(y: Tensor) -> Statistics:
+    """Minimum and range over C, H, W."""
+    low, high = torch.aminmax(_widen(y).flatten(1), dim=1)
+    low, high = low.view(-1, 1, 1, 1), high.view(-1, 1, 1, 1)
+    return Statistics(low, high - low)
+
+
+def root_mean_square(y: Tensor) -> Statistics:
+    """Shift 0 and the root mean square over C, H, W: follows y -> a y only."""
+    scale = _widen(y).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    return Statistics(torch.zeros_like(scale), scale)
+
+
+def normalize(y: Tensor, statistics: Statistics) -> Tensor:
+    """z = (y - shift) / scale, and 0 where scale is 0. (N, C, H, W) to (N, C, H, W) in float32 or better."""
+    centred = _widen(y) - statistics.shift
+    divisor = nonzero(statistics.scale)
+    # one full-size temporary where autograd does not need both
+    return centred / divisor if centred.requires_grad else centred.div_(divisor)
+
+
+def denormalize(z: Tensor, statistics: Statistics) -> Tensor:
+    """scale z + shift, the inverse of ``normalize``."""
+    return torch.addcmul(statistics.shift, z.to(statistics.scale.dtype), statistics.scale)
+
+
+def nonzero(scale: Tensor) -> Tensor:
+    """``scale`` with 1 for 0, to divide by. NaN stays."""
+    return torch.where(scale == 0, torch.ones_like(scale), scale)
+
+
+def ne_defect(
+    network: Network,
+    y: Tensor,
+    samples: int = 8,
+    a_range: tuple[float, float] = (0.5, 1.5),
+    b_range: tuple[float, float] = (-0.25, 0.25),
+    tau: float = 1e-6,
+    seed: int = 0,
+) -> Tensor:
+    """Relative defect of normalization equivariance, eps_NE of the paper's protocol.
+
+    mean over (a, b) of ||f(a y + b) - (a f(y) + b)|| / (||a f(y) + b|| + tau), a and b uniform in their ranges.
+
+    Args:
+        network: f, (N, C, H, W) to (N, C', rH, rW).
+        y: images (N, C, H, W), nominally on [0, 1].
+        samples: number of (a, b) pairs, the same for all images.
+
+    Returns:
+        (N,), one value per image, in the dtype of the output.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    a_values = torch.empty(samples, dtype=torch.float64).uniform_(*a_range, generator=generator).tolist()
+    b_values = torch.empty(samples, dtype=torch.float64).uniform_(*b_range, generator=generator).tolist()
+    with torch.no_grad():
+        output = network(y)
+        defects = []
+        for a, b in zip(a_values, b_values, strict=True):
+            expected = a * output + b
+            difference = network(a * y + b) - expected
+            defects.append(difference.flatten(1).norm(dim=1) / (expected.flatten(1).norm(dim=1) + tau))
+    return torch.stack(defects).mean(0)
+
+
+def _widen(y: Tensor) -> Tensor:
+    """float16 and bfloat16 to float32, so that statistics do not overflow; wider types as they are."""
+    return y.float() if y.dtype in (torch.float16, torch.bfloat16) else y

@@ -1,0 +1,311 @@
+"""Sections that a registry decides: networks, losses, optimizers, schedulers, metrics, models, data sets.
+
+A section is ``{type: <registered name>, <keyword arguments>}``. It is compared with the signature of what it names;
+only optimizers and schedulers, which are cheap, are built to see whether they accept their arguments.
+"""
+
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal
+
+import torch
+from basicsr.models import lr_scheduler
+from basicsr.models.base_model import BaseModel
+
+from ne_basicsr.option_schema import shown
+
+Path = tuple[str, ...]
+
+# what a metric is handed by the model, not by the option file
+METRIC_DATA = frozenset({'img', 'img2', 'lq', 'net', 'rows'})
+SCHEDULERS = {
+    'MultiStepLR': lr_scheduler.MultiStepRestartLR,
+    'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
+    'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR,
+}
+# arguments that BasicSR's losses, networks and metrics read as one of a few words
+WORDS = {
+    'reduction': ('none', 'mean', 'sum'),
+    'gan_type': ('vanilla', 'lsgan', 'wgan', 'wgan_softplus', 'hinge'),
+    'criterion': ('l1', 'l2', 'fro'),
+    'input_order': ('HWC', 'CHW'),
+}
+
+
+class OptionError(Exception):
+    """One wrong option: the path of its key and what is wrong with it."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(':'.join(path), problem)
+        self.path = path
+        self.problem = problem
+
+
+def hint(name: object, known: Collection[str], cutoff: float = 0.6) -> str:
+    """The way out of an unknown name: the nearest known one, or what there is."""
+    lower = {item.lower(): item for item in sorted(known)}
+    near = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=cutoff)
+    if near:
+        return f'did you mean {lower[near[0]]!r}?'
+    if not known:
+        return 'nothing is known here'
+    listed = sorted(known)
+    return f'known: {", ".join(listed[:12])}{", ..." if len(listed) > 12 else ""}'
+
+
+def find(registry: Any, section: Any, path: Path, kind: str) -> tuple[str, Any]:
+    """The class or function that ``section['type']`` names in a BasicSR registry."""
+    if not isinstance(section, Mapping):
+        raise OptionError(path, f'a section with a type is needed; got {shown(section)}')
+    if 'type' not in section:
+        near = difflib.get_close_matches('type', [str(key) for key in section], n=1, cutoff=0.7)
+        misspelt = f'; did you misspell it as {near[0]!r}?' if near else ''
+        raise OptionError((*path, 'type'), f'missing: the name of a registered {kind}{misspelt}')
+    return section['type'], lookup(registered(registry), section['type'], (*path, 'type'), kind)
+
+
+def registered(registry: Any) -> dict[str, Any]:
+    """What a BasicSR registry holds by name, also without the suffix ``_basicsr`` that it looks past."""
+    return {name.removesuffix('_basicsr'): item for name, item in registry} | dict(iter(registry))
+
+
+def lookup(names: Mapping[str, Any], name: Any, path: Path, kind: str) -> Any:
+    """``names[name]``, or an error with the nearest name."""
+    if not isinstance(name, str) or name not in names:
+        raise OptionError(path, f'no {kind} is called {shown(name)}; {hint(name, names)}')
+    return names[name]
+
+
+def check_network(section: Any, path: Path, registry: Any) -> None:
+    """A network and, through ``backbone:``, the networks inside it."""
+    name, cls = find(registry, section, path, 'network')
+    given = {key: value for key, value in section.items() if key != 'type'}
+    check_arguments(cls, given, path, name)
+    for key, value in given.items():
+        if key == 'backbone':
+            check_network(value, (*path, key), registry)
+
+
+def check_loss(section: Any, path: Path, registry: Any) -> None:
+    name, cls = find(registry, section, path, 'loss')
+    check_arguments(cls, {key: value for key, value in section.items() if key != 'type'}, path, name)
+
+
+def check_metric(section: Any, path: Path, registry: Any) -> None:
+    name, function = find(registry, section, path, 'metric')
+    given = {key: value for key, value in section.items() if key not in ('type', 'better')}
+    check_arguments(function, given, path, name, supplied=METRIC_DATA)
+
+
+def check_optimizer(section: Any, path: Path, model: type) -> torch.optim.Optimizer:
+    """Any optimizer of ``torch.optim`` that steps without a closure; Adam alone where BasicSR's own code makes it."""
+    if not isinstance(section, Mapping) or 'type' not in section:
+        raise OptionError(path, f'type is missing, e.g. type: Adam; got {shown(section)}')
+    optimizers = {
+        name: cls
+        for name, cls in vars(torch.optim).items()
+        if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer) and cls is not torch.optim.Optimizer
+        if _is_optional(cls.step, 'closure')
+    }
+    if getattr(model, 'get_optimizer', None) is BaseModel.get_optimizer and 'ne_basicsr' not in _module_of(model):
+        optimizers = {'Adam': optimizers['Adam']}
+    cls = lookup(optimizers, section['type'], (*path, 'type'), f'optimizer for {model.__name__}')
+    given = {key: value for key, value in section.items() if key != 'type'}
+    check_arguments(cls, given, path, section['type'], supplied=frozenset({'params'}))
+    if 'lr' not in given:
+        raise OptionError((*path, 'lr'), 'the learning rate is missing, e.g. lr: 1e-4')
+    try:
+        return cls([torch.nn.Parameter(torch.zeros(1, 1))], **given)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise OptionError(path, f'{section["type"]} refuses its arguments: {_first_line(error)}') from None
+
+
+def check_scheduler(section: Any, path: Path, optimizer: torch.optim.Optimizer, total_iter: int) -> None:
+    if not isinstance(section, Mapping) or 'type' not in section:
+        raise OptionError(path, f'type is missing: one of {", ".join(SCHEDULERS)}; got {shown(section)}')
+    cls = lookup(SCHEDULERS, section['type'], (*path, 'type'), 'scheduler')
+    given = {key: value for key, value in section.items() if key != 'type'}
+    check_arguments(cls, given, path, section['type'], supplied=frozenset({'optimizer', 'last_epoch'}))
+    for key, least in (('milestones', 0), ('restarts', 0), ('periods', 1)):
+        wrong = [v for v in given.get(key, []) if isinstance(v, bool) or not isinstance(v, int) or v < least]
+        if wrong:
+            raise OptionError((*path, key), f'iterations are integers of at least {least}; got {shown(wrong[0])}')
+    lead = 'periods' if 'periods' in given else 'restarts'
+    weights = given.get('restart_weights', [1])
+    if len(given.get(lead, [0])) != len(weights):
+        problem = f'as many weights as {lead} are needed; got {len(weights)} for {len(given.get(lead, [0]))}'
+        raise OptionError((*path, 'restart_weights'), problem)
+    if 'periods' in given and sum(given['periods']) < total_iter:
+        problem = f'the periods must cover total_iter: {total_iter}; their sum is {sum(given["periods"])}'
+        raise OptionError((*path, 'periods'), problem)
+    try:
+        cls(optimizer, **given)
+    except (ValueError, TypeError, AssertionError) as error:
+        raise OptionError(path, f'{section["type"]} refuses its arguments: {_first_line(error)}') from None
+
+
+def check_arguments(
+    function: Callable[..., Any], given: Mapping[str, Any], path: Path, name: str, supplied: Collection[str] = ()
+) -> None:
+    """Keyword arguments against a signature: unknown names, missing ones, and types where the signature tells.
+
+    Args:
+        supplied: parameters that the caller fills in, so that they are not missing in the option file.
+    """
+    parameters = _parameters(function)
+    if parameters is None:
+        return
+    for key in given:
+        if key not in parameters:
+            raise OptionError((*path, key), f'{name} has no option {key!r}; {hint(key, parameters)}')
+    for key, parameter in parameters.items():
+        if key not in given:
+            if parameter.default is parameter.empty and key not in supplied:
+                raise OptionError((*path, key), f'{name} needs {key}, which is missing')
+            continue
+        problem = _type_problem(given[key], parameter)
+        if problem:
+            raise OptionError((*path, key), problem)
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
+    """Named parameters. A class with **kwargs may pass them on, so those of its bases' constructors count as well."""
+    try:
+        parameters = dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return None
+    if inspect.isclass(function) and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for base in function.__mro__[1:]:
+            if base.__module__.partition('.')[0] in ('torch', 'builtins') or '__init__' not in vars(base):
+                continue
+            inherited = list(inspect.signature(base).parameters.values())
+            for parameter in inherited:
+                parameters.setdefault(parameter.name, parameter)
+            if not any(p.kind is p.VAR_KEYWORD for p in inherited):
+                break
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    hints = _hints(function)
+    return {
+        name: parameter.replace(annotation=hints.get(name, parameter.annotation))
+        for name, parameter in parameters.items()
+        if parameter.kind in named
+    }
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def _type_problem(value: Any, parameter: inspect.Parameter) -> str | None:
+    """Why ``value`` cannot be this argument, as far as the annotation, or else the default, tells."""
+    words = WORDS.get(parameter.name, ())
+    if words and isinstance(parameter.default, str) and parameter.default in words and value not in words:
+        return f'one of {", ".join(words)} is needed; got {shown(value)}; {hint(value, words)}'
+    kinds = _kinds(parameter.annotation)
+    if kinds is None and not isinstance(parameter.annotation, str):
+        kinds = _kinds_of_default(parameter)
+    if not kinds:
+        return None
+    choices = {choice for kind in kinds if isinstance(kind, tuple) for choice in kind}
+    if isinstance(value, str | int) and not isinstance(value, bool) and value in choices:
+        return None
+    kind = type(value)
+    if kind in kinds or (kind is int and float in kinds) or (kind is list and tuple in kinds):
+        return _element_problem(value, parameter)
+    if kind is float and value.is_integer() and int in kinds:
+        return 'an integer is needed; got ' + f'{shown(value)}, a float (write {int(value)})'
+    wanted = ' or '.join(dict.fromkeys(name for kind, name in _NAMES.items() if kind in kinds))
+    if choices:
+        listed = ', '.join(str(choice) for choice in sorted(choices, key=str))
+        wanted = f'{wanted} or one of {listed}' if wanted else f'one of {listed}'
+    problem = f'{wanted or "null"} is needed; got {shown(value)}'
+    if isinstance(value, str) and choices:
+        return f'{problem}; {hint(value, {str(choice) for choice in choices})}'
+    if isinstance(value, str) and kinds & {int, float} and _is_number(value):
+        problem += ' (remove the quotes)'
+    return problem
+
+
+_NAMES = {
+    int: 'an integer',
+    float: 'a number',
+    bool: 'true or false',
+    str: 'a text',
+    list: 'a list',
+    tuple: 'a list',
+    dict: 'a section',
+}
+
+
+def _kinds(annotation: Any) -> set[Any] | None:
+    """YAML types that an annotation admits, literals as a tuple; None where it does not tell."""
+    if annotation in (int, float, bool, str, list, tuple, dict):
+        return {annotation}
+    if annotation is None or annotation is type(None):
+        return {type(None)}
+    origin = typing.get_origin(annotation)
+    if origin is Literal:
+        return {typing.get_args(annotation)}
+    if origin in (typing.Union, types.UnionType):
+        parts = [_kinds(part) for part in typing.get_args(annotation)]
+        known = [part for part in parts if part is not None]
+        return set().union(*known) if known and set().union(*known) != {type(None)} else None
+    if origin in (list, tuple, dict):
+        return {origin}
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return {dict}
+    if inspect.isclass(origin) and issubclass(origin, Collection):
+        return {list}
+    return None
+
+
+def _kinds_of_default(parameter: inspect.Parameter) -> set[Any] | None:
+    """Without an annotation the default tells: a number takes numbers and lists of them, null is always possible."""
+    default = parameter.default
+    if default is None or default is parameter.empty or (isinstance(default, str) and default == ''):
+        return None
+    if isinstance(default, bool):
+        return {bool, type(None)}
+    if isinstance(default, int | float):
+        return {int, float, list, type(None)}
+    return {type(default), type(None)} if isinstance(default, str | list | tuple | dict) else None
+
+
+def _element_problem(value: Any, parameter: inspect.Parameter) -> str | None:
+    """A text in a list whose default holds numbers."""
+    default = parameter.default
+    numbers = isinstance(default, int | float) or (
+        isinstance(default, list | tuple) and default and all(isinstance(item, int | float) for item in default)
+    )
+    if isinstance(value, list) and numbers:
+        wrong = [item for item in value if isinstance(item, str)]
+        if wrong:
+            return f'a list of numbers is needed; got {shown(wrong[0])} in it'
+    return None
+
+
+def _is_optional(function: Callable[..., Any], name: str) -> bool:
+    parameter = inspect.signature(function).parameters.get(name)
+    return parameter is None or parameter.default is not parameter.empty
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _module_of(cls: type) -> str:
+    return getattr(getattr(cls, 'get_optimizer', None), '__module__', '')
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

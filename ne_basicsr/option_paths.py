@@ -1,0 +1,75 @@
+"""Files and folders that options name: whether they are there, and what else is when they are not."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ne_basicsr.option_checks import OptionError
+
+
+def check_data(section: Mapping[str, Any], path: tuple[str, ...]) -> None:
+    """Every ``dataroot_*`` and meta information file of a data set."""
+    backend = section.get('io_backend') or {}
+    for key, value in section.items():
+        if not isinstance(value, str):
+            continue
+        if key.startswith('dataroot_'):
+            if backend.get('type') == 'lmdb':
+                _check_lmdb(value, (*path, key))
+            else:
+                _check_exists(value, (*path, key), folder=True)
+        elif key in ('meta_info_file', 'meta_info'):
+            _check_exists(value, (*path, key), folder=False)
+
+
+def check_start(section: Mapping[str, Any], is_train: bool) -> None:
+    """The checkpoints and, when training, the state that ``path`` starts from."""
+    for key, value in section.items():
+        if isinstance(value, str) and (key.startswith('pretrain_network') or (is_train and key == 'resume_state')):
+            _check_exists(value, ('path', key), folder=False)
+
+
+def check_network_files(section: Mapping[str, Any], path: tuple[str, ...]) -> None:
+    """Weights that networks load themselves: ``spynet_path``, ``edvr_path``, ``load_path``."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            check_network_files(value, (*path, key))
+        elif key.endswith('_path') and isinstance(value, str):
+            _check_exists(value, (*path, key), folder=False)
+
+
+def _check_lmdb(value: str, path: tuple[str, ...]) -> None:
+    if not value.rstrip('/').endswith('.lmdb'):
+        raise OptionError(path, f'io_backend lmdb needs a folder whose name ends in .lmdb; got {value!r}')
+    _check_exists(value, path, folder=True)
+    for name in ('data.mdb', 'meta_info.txt'):
+        if not (Path(value).expanduser() / name).is_file():
+            raise OptionError(path, f'{value!r} holds no {name}, so it is no LMDB of images; create it again')
+
+
+def _check_exists(value: str, path: tuple[str, ...], folder: bool) -> None:
+    kind = 'folder' if folder else 'file'
+    target = Path(value).expanduser()
+    if target.is_dir() if folder else target.is_file():
+        return
+    if target.exists():
+        raise OptionError(path, f'a {kind} is needed; {value!r} is a {"file" if folder else "folder"}')
+    raise OptionError(path, f'the {kind} {value!r} does not exist{_nearest(target)}')
+
+
+def _nearest(target: Path) -> str:
+    """The existing name most like the first missing part of ``target``."""
+    missing = target
+    while not missing.parent.is_dir() and missing.parent != missing:
+        missing = missing.parent
+    try:
+        names = sorted(os.listdir(missing.parent))
+    except OSError:
+        return ''
+    near = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.5)
+    if near:
+        return f'; did you mean {str(missing.parent / near[0])!r}?'
+    where = Path.cwd() if missing.parent == Path() else missing.parent
+    return f'; there is no {missing.name!r} in {str(where)!r}'

@@ -1,0 +1,246 @@
+"""A whole option file against its schema, the registries, the sources of the classes it names, and the disk."""
+
+import inspect
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, TypeVar, get_args
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
+from pydantic import BaseModel, ValidationError
+
+from ne_basicsr import option_checks as checks
+from ne_basicsr import option_paths as paths
+from ne_basicsr import option_schema as schema
+from ne_basicsr.option_checks import OptionError, Path, hint
+from ne_basicsr.option_reads import Reads, option_reads
+from ne_basicsr.option_schema import shown
+
+Model = TypeVar('Model', bound=BaseModel)
+
+# network_d, optim_e, pretrain_network_d ...: families that BasicSR's models extend by a letter or a word
+FAMILY = re.compile(r'^(network|optim|pretrain_network|strict_load|param_key)_[a-z][a-z0-9_]*$')
+NEAR = 0.8  # similarity from which an unknown key counts as a misspelt known one
+DERIVED = frozenset({'is_train', 'dist', 'rank', 'world_size', 'root_path', 'auto_resume', 'val'})  # not the file's
+CONSTANT_RATE = {'type': 'MultiStepLR', 'milestones': []}
+INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR and Restormer call them
+
+
+def validate(given: Mapping[str, Any], is_train: bool) -> dict[str, Any]:
+    """A checked copy of an option file's content, defaults filled in.
+
+    Raises:
+        OptionError: the first wrong option.
+    """
+    strict = given.get('model_type') == 'DenoisingModel'
+    sections = _parsed(schema.Options if strict else schema.ForeignOptions, given, ())
+    model = checks.lookup(checks.registered(MODEL_REGISTRY), sections.model_type, ('model_type',), 'model')
+    if not strict:
+        reads = option_reads(model, is_train)
+        _check_extras(sections, (), reads)
+        for key in ('path', 'train', 'val'):
+            _check_extras(getattr(sections, key), (key,), reads, closed=key != 'train')
+    opt = sections.model_dump()
+    opt['num_gpu'] = _gpus(opt['num_gpu'])
+    _complete(opt, is_train)
+    opt['datasets'] = {key: _checked_set(key, section, opt['scale'], is_train) for key, section in _sets(opt)}
+    for key, section in opt.items():
+        if key.startswith('network_'):
+            checks.check_network(section, (key,), ARCH_REGISTRY)
+            paths.check_network_files(section, (key,))
+    if opt['train'] is not None:
+        _check_train(opt['train'], model)
+    if opt['val'] is not None:
+        _check_val(opt['val'], opt['datasets'])
+    _check_channels(opt)
+    _check_reads(opt, model, (), is_train)
+    paths.check_start(opt['path'], is_train)
+    return opt
+
+
+def _parsed(cls: type[Model], section: Any, path: Path) -> Model:
+    try:
+        return cls.model_validate(section)
+    except ValidationError as error:
+        # a misspelt key explains the missing one, so it comes first
+        problems = sorted(error.errors(), key=lambda problem: problem['type'] != 'extra_forbidden')
+        raise _as_option_error(problems[0], cls, path) from None
+
+
+def _as_option_error(problem: Any, cls: type[BaseModel], path: Path) -> OptionError:
+    """Pydantic's report in this package's words."""
+    kind, value, context = problem['type'], problem['input'], problem.get('ctx', {})
+    place = tuple(str(part) for part in problem['loc'])
+    key = (*path, *place)
+    if kind == 'extra_forbidden':
+        return OptionError(key, f'unknown option; {hint(place[-1], _fields_at(cls, place[:-1]))}')
+    if kind == 'missing':
+        known = _fields_at(cls, place[:-1])
+        near = get_close_matches(place[-1], [name for name in value if name not in known], n=1)
+        if near:
+            return OptionError((*key[:-1], near[0]), f'unknown option; did you mean {place[-1]!r}?')
+        return OptionError(key, f'missing: {known[place[-1]].description}')
+    if kind == 'literal_error':
+        choices = re.findall(r"'?([^', ]+?)'?(?:, | or |$)", context['expected'])
+        return OptionError(key, f'one of {", ".join(choices)} is needed; got {shown(value)}')
+    bounds = {
+        'greater_than_equal': ('at least', 'ge'),
+        'less_than': ('less than', 'lt'),
+        'less_than_equal': ('at most', 'le'),
+    }
+    if kind in bounds:
+        relation, bound = bounds[kind]
+        return OptionError(key, f'{relation} {context[bound]:g} is needed; got {shown(value)}')
+    if kind in ('dict_type', 'model_type', 'model_attributes_type'):
+        return OptionError(key, f'a section (lines of key: value) is needed; got {shown(value)}')
+    return OptionError(key, problem['msg'])
+
+
+def _fields_at(cls: type[BaseModel], place: Path) -> dict[str, Any]:
+    """The fields of the section at ``place`` inside ``cls``."""
+    for name in place:
+        field = cls.model_fields.get(name)
+        if field is not None:  # else a label in a mapping of sections, e.g. val:metrics:psnr
+            cls = next(part for part in _types(field.annotation) if issubclass(part, BaseModel))
+    return dict(cls.model_fields)
+
+
+def _types(annotation: Any) -> list[type]:
+    inner = [part for argument in get_args(annotation) for part in _types(argument)]
+    return [*([annotation] if inspect.isclass(annotation) else []), *inner]
+
+
+def _check_extras(
+    section: BaseModel | None, path: Path, reads: Reads, closed: bool = False, inside: Path | None = None
+) -> None:
+    """Refuse unknown keys that look like a known one, and in ``closed`` sections all that the class does not read.
+
+    Args:
+        inside: where the class finds this section in what it is given, if that is not ``path``.
+    """
+    if section is None:
+        return
+    inside = path if inside is None else inside
+    known = {key[len(inside)] for key in reads.known if len(key) > len(inside) and key[: len(inside)] == inside}
+    known |= set(type(section).model_fields)
+    for key in section.model_extra or {}:
+        if key in known or key in reads.texts or FAMILY.match(key):
+            continue
+        if closed or get_close_matches(key, known, n=1, cutoff=NEAR):
+            raise OptionError((*path, key), f'unknown option; {hint(key, known)}')
+
+
+def _check_reads(section: Mapping[str, Any], cls: type, path: Path, training: bool) -> None:
+    """Refuse a section without a key that ``cls`` is sure to read."""
+    for key in sorted(option_reads(cls, training).required):
+        inner: Any = section
+        for name in key[:-1]:
+            inner = inner.get(name) if isinstance(inner, Mapping) else None
+        if isinstance(inner, Mapping) and key[-1] not in inner and key[-1] not in DERIVED:
+            near = get_close_matches(key[-1], [name for name in inner if (*key[:-1], name) != key], n=1, cutoff=NEAR)
+            misspelt = f'; did you misspell it as {near[0]!r}?' if near else ''
+            raise OptionError((*path, *key), f'missing, and {cls.__name__} needs it{misspelt}')
+
+
+def _gpus(asked: int | str) -> int:
+    there = torch.cuda.device_count()
+    if asked == 'auto':
+        return there
+    if int(asked) > there:
+        raise OptionError(('num_gpu',), f'{asked} asked for, {there} available; set num_gpu: 0 (CPU) or auto')
+    return int(asked)
+
+
+def _complete(opt: dict[str, Any], is_train: bool) -> None:
+    """Sections that must be there, and those that have a default."""
+    if opt['logger'] is None:
+        opt['logger'] = schema.LoggerOptions().model_dump()
+    if is_train:
+        if opt['train'] is None:
+            raise OptionError(('train',), 'missing: total_iter, optim_g, a loss such as pixel_opt')
+        if 'train' not in opt['datasets']:
+            raise OptionError(('datasets', 'train'), f'missing: the data to train on; {hint("train", opt["datasets"])}')
+    else:
+        if opt['val'] is None:
+            opt['val'] = schema.ValOptions().model_dump()
+        if not set(opt['datasets']) - {'train'}:
+            raise OptionError(('datasets',), 'no data to test on; add a set called val, test or test_1')
+    if opt['train'] is not None and opt['train']['scheduler'] is None:
+        opt['train']['scheduler'] = dict(CONSTANT_RATE)
+
+
+def _sets(opt: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    names: dict[str, str] = {}
+    for key, section in opt['datasets'].items():
+        name = section.get('name')
+        if key != 'train' and isinstance(name, str) and names.setdefault(name, key) != key:
+            problem = (
+                f'{name!r} is the name of datasets:{names[name]} too; results are kept by name, so each needs its own'
+            )
+            raise OptionError(('datasets', key, 'name'), problem)
+    return list(opt['datasets'].items())
+
+
+def _checked_set(key: str, section: Mapping[str, Any], scale: int, is_train: bool) -> dict[str, Any]:
+    path = ('datasets', key)
+    phase, _, label = key.partition('_')
+    if phase not in ('train', 'val', 'test') or (phase == 'train' and label):
+        raise OptionError(path, 'data sets are called train, val, test, val_1, test_1 and so on')
+    kind, cls = checks.find(DATASET_REGISTRY, section, path, 'data set')
+    training = phase == 'train'
+    if kind == 'DenoisingDataset':
+        own = _parsed(schema.DenoisingTrainSet if training else schema.DenoisingTestSet, section, path)
+        checked = own.model_dump(exclude_none=True)
+    else:
+        foreign = _parsed(schema.ForeignTrainSet if training else schema.ForeignSet, section, path)
+        _check_extras(foreign, path, option_reads(cls, training), inside=())
+        checked = {**section, **foreign.model_dump(exclude_none=True)}
+    for name, value in checked.items():
+        if name.startswith('dataroot_') and not isinstance(value, str | None):
+            raise OptionError((*path, name), f'a folder is needed; got {shown(value)}')
+    checked |= {'phase': phase, 'scale': scale}
+    if kind != 'DenoisingDataset':
+        _check_reads(checked, cls, path, training)
+    if is_train or not training:
+        paths.check_data(checked, path)
+    return checked
+
+
+def _check_train(train: dict[str, Any], model: type) -> None:
+    path: Path = ('train',)
+    optimizer = checks.check_optimizer(train['optim_g'], (*path, 'optim_g'), model)
+    for key, section in train.items():
+        if key.startswith('optim_') and key != 'optim_g' and section is not None:
+            checks.check_optimizer(section, (*path, key), model)
+        elif key.endswith('_opt') and section is not None:
+            checks.check_loss(section, (*path, key), LOSS_REGISTRY)
+    checks.check_scheduler(train['scheduler'], (*path, 'scheduler'), optimizer, train['total_iter'])
+    needs_one = 'Both pixel and perceptual losses are None.' in option_reads(model, True).texts
+    if (needs_one or model.__name__ == 'DenoisingModel') and not (train['pixel_opt'] or train['perceptual_opt']):
+        raise OptionError((*path, 'pixel_opt'), 'missing: a loss, e.g. pixel_opt: {type: L1Loss} (or perceptual_opt)')
+
+
+def _check_val(val: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]]) -> None:
+    metrics = val['metrics'] or {}
+    for label, section in metrics.items():
+        checks.check_metric(section, ('val', 'metrics', label), METRIC_REGISTRY)
+    if val['save_best'] is None:
+        return
+    names = [section['name'] for key, section in sets.items() if key != 'train']
+    known = {*metrics, *(f'{name}/{label}' for name in names for label in metrics)}
+    if val['save_best'] not in known:
+        problem = f'no metric is called {shown(val["save_best"])}; {hint(val["save_best"], known)}'
+        raise OptionError(('val', 'save_best'), problem)
+
+
+def _check_channels(opt: Mapping[str, Any]) -> None:
+    """``in_ch`` of the data against the input channels of the network, where its options name them."""
+    network = opt['network_g']
+    while isinstance(network.get('backbone'), Mapping):
+        network = network['backbone']
+    key = next((name for name in INPUT_CHANNELS if name in network), None)
+    for name, section in opt['datasets'].items():
+        if key and section['type'] == 'DenoisingDataset' and section['in_ch'] != network[key]:
+            problem = f'{section["in_ch"]} channels, but network_g takes {key}: {network[key]}; the two must agree'
+            raise OptionError(('datasets', name, 'in_ch'), problem)

@@ -1,0 +1,129 @@
+"""Option files, validated completely before anything starts.
+
+``load_options`` reads a file safely, applies ``--force_yml``, checks every section, fills in the defaults and derives
+what BasicSR's builders expect. Whatever is wrong ends in one line: file, key, what was given, what would be right.
+"""
+
+import random
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from ne_basicsr.errors import InputError
+from ne_basicsr.option_checks import OptionError
+from ne_basicsr.option_schema import shown
+from ne_basicsr.option_validation import validate
+from ne_basicsr.option_yaml import parse_literal, read_yaml
+
+__all__ = ['apply_overrides', 'load_options', 'read_yaml']
+
+PATH_KEYS = ('dataroot_', 'meta_info', 'pretrain_network', 'resume_state')
+
+
+def load_options(
+    path: str | Path,
+    force_yml: Iterable[str] = (),
+    *,
+    is_train: bool,
+    auto_resume: bool = False,
+    debug: bool = False,
+    root: str | Path | None = None,
+) -> dict[str, Any]:
+    """The complete options of a run, as plain nested dicts.
+
+    Args:
+        path: option file of BasicSR's shape.
+        force_yml: ``key:sub=value`` entries that overrule the file.
+        is_train: whether to train; a test needs no ``train`` section and ignores its data.
+        auto_resume: passed on as ``opt['auto_resume']``.
+        debug: prefix the name with ``debug_``; validate, log and save all the time.
+        root: folder under which experiments/ and results/ are; default: the current one.
+
+    Returns:
+        The file's options with defaults, ``is_train, auto_resume, dist, rank, world_size, root_path``, the number of
+        GPUs resolved, a seed drawn where none is given, and ``phase``, ``scale`` and folders as BasicSR derives them.
+        Nothing is created on disk.
+
+    Raises:
+        InputError: one line naming file and key, for whatever is wrong.
+    """
+    entries = list(force_yml)
+    given = apply_overrides(read_yaml(path), entries)
+    if debug and isinstance(given.get('name'), str) and not given['name'].startswith('debug'):
+        given['name'] = f'debug_{given["name"]}'
+    try:
+        opt = validate(given, is_train)
+    except OptionError as error:
+        key = ':'.join(error.path)
+        overruling = _overruling(entries, error.path)
+        where = f'{path} with --force_yml {overruling}' if overruling else str(path)
+        raise InputError(f'{where}: {key}: {error.problem}' if key else f'{where}: {error.problem}') from None
+    return _derived(opt, is_train, auto_resume, Path.cwd() if root is None else Path(root))
+
+
+def apply_overrides(opt: Mapping[str, Any], entries: Iterable[str]) -> dict[str, Any]:
+    """A copy of ``opt`` with ``key:sub=value`` entries set, new keys included. Values are literals, read as YAML.
+
+    Raises:
+        InputError: no '=', an empty key, a key below a value, a value that is not YAML or is Python code.
+    """
+    changed = deepcopy(dict(opt))
+    for entry in entries:
+        keys, equals, text = entry.partition('=')
+        names = [name.strip() for name in keys.split(':')]
+        if not equals or not all(names):
+            raise InputError(f'--force_yml {entry}: key:sub=value is needed, e.g. train:total_iter=1000')
+        section = changed
+        for depth, name in enumerate(names[:-1], start=1):
+            if section.get(name) is None:
+                section[name] = {}
+            section = section[name]
+            if not isinstance(section, dict):
+                problem = f'{":".join(names[:depth])} is {shown(section)}, not a section, so it has no {names[depth]!r}'
+                raise InputError(f'--force_yml {entry}: {problem}')
+        try:
+            section[names[-1]] = parse_literal(text.strip())
+        except ValueError as error:
+            raise InputError(f'--force_yml {entry}: {error}') from None
+    return changed
+
+
+def _derived(opt: dict[str, Any], is_train: bool, auto_resume: bool, root: Path) -> dict[str, Any]:
+    """What BasicSR's ``parse_options`` and ``train_pipeline`` add; ``opt`` is complete and this function's own."""
+    opt |= {'is_train': is_train, 'auto_resume': auto_resume, 'dist': False, 'rank': 0, 'world_size': 1}
+    opt['root_path'] = str(root)
+    if opt['manual_seed'] is None:
+        # apart from the global generators, whose state belongs to whoever seeded them
+        opt['manual_seed'] = random.SystemRandom().randint(1, 10000)
+    for section in (*opt['datasets'].values(), opt['path']):
+        for key, value in section.items():
+            if isinstance(value, str) and key.startswith(
+                ('dataroot_', 'meta_info', 'pretrain_network', 'resume_state')
+            ):
+                section[key] = str(Path(value).expanduser())
+    folder = root / ('experiments' if is_train else 'results') / opt['name']
+    written = {'log': folder, 'visualization': folder / 'visualization'}
+    if is_train:
+        written |= {
+            'experiments_root': folder,
+            'models': folder / 'models',
+            'training_states': folder / 'training_states',
+        }
+    else:
+        written['results_root'] = folder
+    opt['path'] |= {key: str(value) for key, value in written.items()}
+    if is_train and opt['name'].startswith('debug'):
+        if opt['val'] is not None:
+            opt['val']['val_freq'] = 8
+        opt['logger'] |= {'print_freq': 1, 'save_checkpoint_freq': 8}
+    return opt
+
+
+def _overruling(entries: list[str], path: tuple[str, ...]) -> str | None:
+    """The last ``--force_yml`` entry that set ``path`` or a section around it."""
+    for entry in reversed(entries):
+        names = tuple(name.strip() for name in entry.partition('=')[0].split(':'))
+        if path[: len(names)] == names:
+            return entry
+    return None

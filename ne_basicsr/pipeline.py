@@ -1,0 +1,252 @@
+"""The train and test loops: BasicSR's builders, loggers and log format, with resume and distribution that hold."""
+
+import datetime
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.data import build_dataloader, build_dataset
+from basicsr.data.prefetch_dataloader import CUDAPrefetcher
+from basicsr.models import build_model
+from basicsr.utils import (
+    AvgTimer,
+    MessageLogger,
+    check_resume,
+    get_env_info,
+    get_root_logger,
+    get_time_str,
+    init_tb_logger,
+    init_wandb_logger,
+    make_exp_dirs,
+    mkdir_and_rename,
+)
+from basicsr.utils.options import dict2str
+from torch import distributed
+from torch.utils.data import DataLoader
+
+from ne_basicsr import checkpoint
+from ne_basicsr.data.sample_stream import SampleStream
+from ne_basicsr.errors import InputError
+from ne_basicsr.noise import seed_of
+
+Options = dict[str, Any]
+
+
+def train(opt: Options, option_text: str | None = None) -> Any:
+    """Train as ``opt`` says (from ``options.load_options``); returns the model.
+
+    Args:
+        option_text: what to keep as the option file in the run folder.
+
+    The run folder is ``experiments/<name>`` under the current directory; an older one of that name is renamed, unless the
+    run resumes. Each iteration depends on (manual_seed, iteration, rank) and the weights alone, so a resumed run goes on
+    as if it had not stopped.
+    """
+    torch.backends.cudnn.benchmark = True
+    resume_state = _load_resume_state(opt)
+    if resume_state is None:
+        _make_run_folder(opt)
+    _barrier()
+    if option_text is not None and opt['rank'] == 0:
+        (Path(opt['path']['experiments_root']) / 'options.yml').write_text(option_text, encoding='utf-8')
+
+    with _log_file(opt, 'train') as logger:
+        logger.info(get_env_info())
+        logger.info(dict2str(opt))
+        tb_logger = _start_tensorboard(opt)
+        model = build_model(opt)
+        iteration = 0
+        if resume_state is not None:
+            model.resume_training(resume_state)
+            iteration = resume_state['iter']
+            logger.info(f'Resuming training from epoch: {resume_state["epoch"]}, iter: {iteration}.')
+        try:
+            _run_iterations(opt, model, iteration, tb_logger)
+        finally:
+            if tb_logger:
+                tb_logger.close()
+    return model
+
+
+def test(opt: Options) -> Any:
+    """Validate on every data set of ``opt`` but the training set; returns the model."""
+    make_exp_dirs(opt)
+    _barrier()
+    with _log_file(opt, 'test') as logger:
+        logger.info(get_env_info())
+        logger.info(dict2str(opt))
+        loaders = _validation_loaders(opt)
+        model = build_model(opt)
+        for loader in loaders:
+            logger.info(f'Testing {loader.dataset.opt["name"]}...')  # type: ignore[attr-defined]
+            model.validation(
+                loader, current_iter=opt['name'], tb_logger=None, save_img=opt['val'].get('save_img', False)
+            )
+    return model
+
+
+def _run_iterations(opt: Options, model: Any, iteration: int, tb_logger: Any) -> None:
+    logger = get_root_logger()
+    total = opt['train']['total_iter']
+    train_loader, epoch_iterations = _train_loader(opt, iteration)
+    val_loaders = _validation_loaders(opt)
+    batches = _batches(opt, train_loader)
+    message_logger = MessageLogger(opt, iteration + 1, tb_logger)
+    data_timer, iteration_timer = AvgTimer(), AvgTimer()
+    start_time = time.time()
+    saved = validated = iteration
+
+    for iteration in range(iteration + 1, total + 1):
+        # whatever is random in this iteration, drop paths among it, depends on these alone
+        torch.manual_seed(seed_of(opt['manual_seed'], 'iteration', iteration, opt['rank']))
+        batch = next(batches)
+        data_timer.record()
+        model.update_learning_rate(iteration, warmup_iter=opt['train'].get('warmup_iter', -1))
+        model.feed_data(batch)
+        model.optimize_parameters(iteration)
+        iteration_timer.record()
+        epoch = (iteration - 1) // epoch_iterations
+
+        if iteration % opt['logger']['print_freq'] == 0:
+            times = {'time': iteration_timer.get_avg_time(), 'data_time': data_timer.get_avg_time()}
+            learning_rates = {'lrs': model.get_current_learning_rate()}
+            message_logger({'epoch': epoch, 'iter': iteration} | learning_rates | times | model.get_current_log())
+        if iteration % opt['logger']['save_checkpoint_freq'] == 0 or iteration == total:
+            logger.info('Saving models and training states.')
+            model.save(epoch, iteration)
+            saved = iteration
+        if val_loaders and (iteration % opt['val'].get('val_freq', total) == 0 or iteration == total):
+            for loader in val_loaders:
+                model.validation(loader, iteration, tb_logger, opt['val'].get('save_img', False))
+            validated = iteration
+            if saved == validated:  # with the best metrics so far
+                model.save_training_state(epoch, iteration)
+        data_timer.start()
+        iteration_timer.start()
+
+    consumed = datetime.timedelta(seconds=int(time.time() - start_time))
+    logger.info(f'End of training. Time consumed: {consumed}')
+    model.save(epoch=-1, current_iter=-1)  # BasicSR's net_g_latest.pth
+
+
+def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
+    """The endless loader, at the sample that iteration + 1 starts with, and the iterations of an epoch."""
+    options = opt['datasets']['train'] | {'seed': opt['manual_seed']}
+    dataset = build_dataset(options)
+    per_step = options['batch_size_per_gpu'] * (opt['world_size'] if opt['dist'] else max(1, opt['num_gpu']))
+    ratio = options.get('dataset_enlarge_ratio') or 1
+    stream = SampleStream(
+        dataset, ratio=ratio, rank=opt['rank'], world_size=opt['world_size'], start=iteration * per_step
+    )
+    loader = build_dataloader(
+        dataset, options, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=stream, seed=opt['manual_seed']
+    )
+    epoch_iterations = math.ceil(stream.epoch_size / per_step)
+    get_root_logger().info(
+        'Training statistics:'
+        f'\n\tNumber of train images: {len(dataset)}'
+        f'\n\tDataset enlarge ratio: {ratio}'
+        f'\n\tBatch size per gpu: {options["batch_size_per_gpu"]}'
+        f'\n\tWorld size (gpu number): {opt["world_size"]}'
+        f'\n\tSamples per iteration, over all ranks: {per_step}'
+        f'\n\tRequire iter number per epoch: {epoch_iterations}'
+        f'\n\tTotal epochs: {math.ceil(opt["train"]["total_iter"] / epoch_iterations)};'
+        f' iters: {opt["train"]["total_iter"]}.'
+    )
+    return loader, epoch_iterations
+
+
+def _validation_loaders(opt: Options) -> list[DataLoader[Any]]:
+    if opt.get('val') is None:
+        return []
+    loaders = []
+    for phase, options in sorted(opt['datasets'].items()):
+        if phase == 'train':
+            continue
+        dataset = build_dataset(options)
+        get_root_logger().info(f'Number of {phase} images/folders in {options["name"]}: {len(dataset)}')
+        loaders.append(
+            build_dataloader(
+                dataset, options, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=None, seed=opt['manual_seed']
+            )
+        )
+    return loaders
+
+
+def _batches(opt: Options, loader: DataLoader[Any]) -> Iterator[Any]:
+    if opt['datasets']['train'].get('prefetch_mode') != 'cuda':
+        yield from loader
+        return
+    prefetcher = CUDAPrefetcher(loader, opt)
+    while True:
+        yield prefetcher.next()
+
+
+def _make_run_folder(opt: Options) -> None:
+    make_exp_dirs(opt)
+    if _uses_tensorboard(opt) and opt['rank'] == 0:
+        mkdir_and_rename(str(_tensorboard_folder(opt)))
+
+
+def _start_tensorboard(opt: Options) -> Any:
+    if not _uses_tensorboard(opt):
+        return None
+    if ((opt['logger'].get('wandb') or {}).get('project')) is not None:
+        init_wandb_logger(opt)  # it follows TensorBoard's writers, hence before them
+    return init_tb_logger(log_dir=str(_tensorboard_folder(opt)))
+
+
+def _uses_tensorboard(opt: Options) -> bool:
+    # BasicSR's MessageLogger leaves TensorBoard alone where the name contains "debug"
+    return bool(opt['logger'].get('use_tb_logger')) and 'debug' not in opt['name']
+
+
+def _tensorboard_folder(opt: Options) -> Path:
+    return Path(opt['root_path']) / 'tb_logger' / opt['name']
+
+
+@contextmanager
+def _log_file(opt: Options, what: str) -> Iterator[logging.Logger]:
+    """BasicSR's logger, writing to the run folder while the run lasts."""
+    logger = get_root_logger()
+    if opt['rank'] != 0:
+        logger.setLevel(logging.ERROR)
+        yield logger
+        return
+    logger.setLevel(logging.INFO)
+    path = Path(opt['path']['log']) / f'{what}_{opt["name"]}_{get_time_str()}.log'
+    handler = logging.FileHandler(path, 'w', encoding='utf-8')
+    handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s: %(message)s'))
+    logger.addHandler(handler)
+    try:
+        yield logger
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _load_resume_state(opt: Options) -> dict[str, Any] | None:
+    """The state to resume from, by --auto_resume or path:resume_state; sets the networks to load in ``opt``."""
+    path = opt['path'].get('resume_state')
+    if opt['auto_resume']:
+        labels = [key.replace('network_', 'net_') for key in opt if key.startswith('network_')]
+        folders = Path(opt['path']['training_states']), Path(opt['path']['models'])
+        path = checkpoint.last_complete_state(*folders, labels) or path
+    if path is None:
+        return None
+    state = checkpoint.read(path)
+    if not isinstance(state, dict) or 'iter' not in state:
+        raise InputError(f'path:resume_state: {path} is no training state; give experiments/<name>/training_states/N.state')
+    opt['path']['resume_state'] = str(path)
+    check_resume(opt, state['iter'])
+    return state
+
+
+def _barrier() -> None:
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()

@@ -1,0 +1,41 @@
+"""Packaging of ne_basicsr. Exact versions that the tests passed with: .ci/constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = re.search(r"__version__ = '(.+)'", (here / 'ne_basicsr' / '__init__.py').read_text()).group(1)
+
+setup(
+    name='ne-basicsr',
+    version=version,
+    description='Normalization-equivariant image restoration as a plugin for BasicSR',
+    long_description=(here / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='MIT',
+    license_files=['LICENSE'],
+    python_requires='>=3.10, <3.13',  # BasicSR's setup.py cannot be built on 3.13
+    packages=[*find_packages(include=['ne_basicsr', 'ne_basicsr.*']), 'ne_basicsr.shipped_options'],
+    package_dir={'ne_basicsr.shipped_options': 'options'},  # so that quickstart works from an installed wheel
+    package_data={'ne_basicsr.shipped_options': ['*.yml']},
+    install_requires=[
+        'basicsr==1.4.2',  # the host; Apache-2.0; brings torch, OpenCV, lmdb, scikit-image, TensorBoard
+        'torch>=2.11',
+        'torchvision>=0.26',  # must come from the same index as torch
+        'numpy>=2',
+        'lmdb',
+        'matplotlib>=3.8',  # figures; PSF licence, the field's standard
+        'packaging',  # stands in for distutils.version on Python 3.12
+        'pydantic>=2.7',  # option files: types, unknown keys, later the schema for editors; MIT
+        'PyYAML>=6',
+        'scikit-image>=0.24',  # SSIM as in the paper, quickstart's photographs; BSD
+        'tqdm',
+    ],
+    extras_require={
+        'test': ['pytest>=8'],
+        'dev': ['mypy>=1.11', 'ruff>=0.6', 'types-PyYAML'],
+    },
+    entry_points={'console_scripts': ['basicsr = ne_basicsr.cli:main', 'ne-basicsr = ne_basicsr.cli:main']},
+)

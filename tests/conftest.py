@@ -1,0 +1,86 @@
+"""Fixtures: the reference material where it is at hand, small images, and a project to run in."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import ne_basicsr  # noqa: F401 - first, so that basicsr imports
+import numpy as np
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).parents[1]
+
+torch.set_num_threads(2)
+
+
+class Golden(NamedTuple):
+    """A stored reference: weights, input and expected output in float64, and where they came from."""
+
+    weights: dict[str, torch.Tensor]
+    input: torch.Tensor
+    output: torch.Tensor
+    meta: dict[str, Any]
+    args: dict[str, float]
+
+
+@pytest.fixture(scope='session')
+def shared() -> Path:
+    """The folder of reference material beside the repository; tests that need it skip without it."""
+    path = REPOSITORY.parent / 'shared'
+    if not path.is_dir():
+        pytest.skip('needs the reference material in ../shared')
+    return path
+
+
+@pytest.fixture
+def golden(shared: Path) -> Callable[[str], Golden]:
+    """Read ``../shared/golden/<name>.npz``."""
+
+    def read(name: str) -> Golden:
+        file = np.load(shared / 'golden' / f'{name}.npz')
+        tensors = {key: torch.from_numpy(file[key]) for key in file.files if key != 'meta'}
+        weights = {k.removeprefix('weight/'): _double(v) for k, v in tensors.items() if k.startswith('weight/')}
+        args = {k.removeprefix('arg/'): v.item() for k, v in tensors.items() if k.startswith('arg/')}
+        meta = json.loads(str(file['meta'])) if 'meta' in file.files else {}
+        return Golden(weights, _double(tensors['input']), _double(tensors['output']), meta, args)
+
+    return read
+
+
+def _double(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Four images (4, 1, 19, 23) in float64 that differ in mean and contrast."""
+    y = torch.rand(4, 1, 19, 23, dtype=torch.float64)
+    contrast = torch.tensor([1.0, 0.1, 2.0, 0.01], dtype=torch.float64).view(4, 1, 1, 1)
+    offset = torch.tensor([0.0, 0.5, -3.0, 0.9], dtype=torch.float64).view(4, 1, 1, 1)
+    return contrast * y + offset
+
+
+def smooth_photograph(height: int, width: int, seed: int) -> np.ndarray:
+    """A uint8 image with edges and texture, enough for a denoiser to learn something."""
+    rng = np.random.default_rng(seed)
+    image = cv2.resize(rng.random((height // 8 + 2, width // 8 + 2)), (width, height), interpolation=cv2.INTER_CUBIC)
+    image[height // 3 : height // 2, width // 4 : width // 2] = 0.9
+    return (image.clip(0, 1) * 255).astype(np.uint8)
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """A folder with six gray PNG photographs, 48x56."""
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for index in range(6):
+        cv2.imwrite(str(folder / f'photo_{index}.png'), smooth_photograph(48, 56, index))
+    return folder
