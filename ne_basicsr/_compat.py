@@ -6,6 +6,9 @@
 2. lets BasicSR's own import run, with the known failures explained in one line,
 3. mends BasicSR's classes (``mend``), and
 4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves.
+
+A module of this package that imports ``basicsr`` may be the first to do so: step 4 then finds it half imported. So these
+modules import names from modules without ``basicsr`` only.
 """
 
 import functools
@@ -73,8 +76,7 @@ def _complete(basicsr: types.ModuleType) -> None:
         for info in pkgutil.iter_modules([str(folder)]):
             if info.name.endswith(('_arch', '_dataset', '_model', '_loss')):
                 importlib.import_module(f'ne_basicsr.{package}.{info.name}')
-    importlib.import_module('ne_basicsr.mismatch')  # and the metrics that it uses
-    importlib.import_module('ne_basicsr.archs.wne_arch').register_wrapped_archs()
+    importlib.import_module('ne_basicsr.metrics')
 
 
 # -- what is missing ---------------------------------------------------------------------------------------------------

@@ -1,36 +1,23 @@
-"""Metrics on images as they are, neither clipped nor rounded, and what BasicSR's METRIC_REGISTRY gets of them.
+"""What BasicSR's METRIC_REGISTRY gets of this package.
 
 A metric whose name ends in ``_float`` is given float images on [0, 1]; BasicSR's own see clipped 8-bit images. The
 protocol behind the paper's numbers is the float one.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from basicsr.utils.registry import METRIC_REGISTRY
 from numpy.typing import NDArray
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from ne_basicsr.equivariance import Network, ne_defect
+from ne_basicsr.mismatch import Row, curve, summarize
+from ne_basicsr.quality import psnr, ssim
 
 Image = Tensor | NDArray[np.floating]
-
-
-def psnr(image: Tensor, clean: Tensor) -> float:
-    """10 log10(1 / MSE) in dB, for images of one shape with data range 1; infinite where they are equal."""
-    error = (image.double() - clean.double()).square().mean().item()
-    return float('inf') if error == 0 else -10 * float(np.log10(error))
-
-
-def ssim(image: Tensor, clean: Tensor) -> float:
-    """Structural similarity of (C, H, W) images on [0, 1], as in the paper's protocol.
-
-    scikit-image's default, a uniform 7x7 window, on [0, 255]; ``image`` is clipped, neither is rounded.
-    """
-    a, b = (x.detach().double().cpu().numpy() * 255 for x in (image.clamp(0, 1), clean))
-    return float(structural_similarity(a, b, data_range=255, channel_axis=0))
 
 
 @METRIC_REGISTRY.register()
@@ -57,6 +44,24 @@ def calculate_ssim_float(img: Image, img2: Image, crop_border: int = 0, **_: Any
 def calculate_ne_defect(net: Network, lq: Tensor, samples: int = 8, seed: int = 0, **_: Any) -> float:
     """Relative defect of normalization equivariance of ``net`` at ``lq`` (1, C, H, W), see ``ne_defect``."""
     return ne_defect(net, lq, samples=samples, seed=seed).mean().item()
+
+
+@METRIC_REGISTRY.register()
+def calculate_mismatch(rows: Sequence[Row], summary: str = 'mean_psnr', **_: Any) -> float:
+    """One number for a mismatch curve.
+
+    Args:
+        rows: cells of a sweep over noise levels, from ``sweep``.
+        summary: ``mean_psnr``, the output PSNR averaged over the levels, in dB; or ``worst_loss``, the most that the
+            network loses against leaving the noisy image as it is, in dB, negative where it always gains.
+
+    Raises:
+        ValueError: for an unknown summary.
+    """
+    summaries = summarize(curve(rows))
+    if summary not in summaries._fields:
+        raise ValueError(f'summary must be one of {", ".join(summaries._fields)}; got {summary!r}.')
+    return getattr(summaries, summary)
 
 
 def _as_pair(img: Image, img2: Image, crop_border: int, eight_bit: str) -> tuple[Tensor, Tensor]:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
 
 from ne_basicsr.equivariance import Network
-from ne_basicsr.metrics import psnr
+from ne_basicsr.quality import psnr
 from ne_basicsr.noise import add_noise, seed_of
 
 Row = Mapping[str, Any]
@@ -89,24 +88,6 @@ def summarize(curve: Curve) -> Summary:
     """Mean output PSNR, and max over the levels of input - output PSNR (negative where the network always gains)."""
     losses = [psnr_in - psnr_out for psnr_in, psnr_out in zip(curve.psnr_in, curve.psnr_out, strict=True)]
     return Summary(sum(curve.psnr_out) / len(curve.psnr_out), max(losses))
-
-
-@METRIC_REGISTRY.register()
-def calculate_mismatch(rows: Sequence[Row], summary: str = 'mean_psnr', **_: Any) -> float:
-    """One number for a mismatch curve.
-
-    Args:
-        rows: cells of a sweep over noise levels, from ``sweep``.
-        summary: ``mean_psnr``, the output PSNR averaged over the levels, in dB; or ``worst_loss``, the most that the
-            network loses against leaving the noisy image as it is, in dB, negative where it always gains.
-
-    Raises:
-        ValueError: for an unknown summary.
-    """
-    summaries = summarize(curve(rows))
-    if summary not in summaries._fields:
-        raise ValueError(f'summary must be one of {", ".join(summaries._fields)}; got {summary!r}.')
-    return getattr(summaries, summary)
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:

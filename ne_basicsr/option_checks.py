@@ -14,7 +14,9 @@ from typing import Any, Literal
 import torch
 from basicsr.models import lr_scheduler
 from basicsr.models.base_model import BaseModel
+from torch import nn
 
+from ne_basicsr.archs.wne_arch import Wrapper
 from ne_basicsr.option_schema import shown
 
 Path = tuple[str, ...]
@@ -84,9 +86,22 @@ def check_network(section: Any, path: Path, registry: Any) -> None:
     name, cls = find(registry, section, path, 'network')
     given = {key: value for key, value in section.items() if key != 'type'}
     check_arguments(cls, given, path, name)
-    for key, value in given.items():
-        if key == 'backbone':
-            check_network(value, (*path, key), registry)
+    wraps = inspect.isclass(cls) and issubclass(cls, Wrapper)
+    if wraps:
+        _check_wrapper(given, path, name, next(base for base in cls.__mro__ if base in Wrapper.__subclasses__()))
+    if 'backbone' in given and (wraps or isinstance(given['backbone'], Mapping)):
+        check_network(given['backbone'], (*path, 'backbone'), registry)
+
+
+def _check_wrapper(given: Mapping[str, Any], path: Path, name: str, wrapper: type[Wrapper]) -> None:
+    """A wrapper's own arguments, by building it around nothing: backbones may be large."""
+    own = {key: value for key, value in given.items() if key != 'backbone' and key in named_parameters(wrapper)}
+    try:
+        wrapper(nn.Identity(), **own)
+    except (ValueError, TypeError) as error:
+        problem = _first_line(error)
+        key = next((key for key in own if key in problem), None)
+        raise OptionError((*path, key) if key else path, f'{name} refuses it: {problem}') from None
 
 
 def check_loss(section: Any, path: Path, registry: Any) -> None:
@@ -94,10 +109,10 @@ def check_loss(section: Any, path: Path, registry: Any) -> None:
     check_arguments(cls, {key: value for key, value in section.items() if key != 'type'}, path, name)
 
 
-def check_metric(section: Any, path: Path, registry: Any) -> None:
+def check_metric(section: Any, path: Path, registry: Any, supplied: Collection[str] = ()) -> None:
     name, function = find(registry, section, path, 'metric')
     given = {key: value for key, value in section.items() if key not in ('type', 'better')}
-    check_arguments(function, given, path, name, supplied=METRIC_DATA)
+    check_arguments(function, given, path, name, supplied=METRIC_DATA.union(supplied))
 
 
 def check_optimizer(section: Any, path: Path, model: type) -> torch.optim.Optimizer:
@@ -110,29 +125,34 @@ def check_optimizer(section: Any, path: Path, model: type) -> torch.optim.Optimi
         if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer) and cls is not torch.optim.Optimizer
         if _is_optional(cls.step, 'closure')
     }
-    if getattr(model, 'get_optimizer', None) is BaseModel.get_optimizer and 'ne_basicsr' not in _module_of(model):
-        optimizers = {'Adam': optimizers['Adam']}
-    cls = lookup(optimizers, section['type'], (*path, 'type'), f'optimizer for {model.__name__}')
+    if getattr(model, 'get_optimizer', BaseModel.get_optimizer).__module__ == 'basicsr.models.base_model':
+        optimizers = {'Adam': optimizers['Adam']}  # all that BasicSR's own method makes
+    cls = lookup(optimizers, section['type'], (*path, 'type'), f'optimizer of {model.__name__}')
     given = {key: value for key, value in section.items() if key != 'type'}
     check_arguments(cls, given, path, section['type'], supplied=frozenset({'params'}))
     if 'lr' not in given:
-        raise OptionError((*path, 'lr'), 'the learning rate is missing, e.g. lr: 1e-4')
+        raise OptionError((*path, 'lr'), 'missing: the learning rate, e.g. lr: 1e-4')
+    if not given['lr'] >= 0:
+        raise OptionError((*path, 'lr'), f'at least 0 is needed; got {shown(given["lr"])}')
     try:
         return cls([torch.nn.Parameter(torch.zeros(1, 1))], **given)
     except (ValueError, TypeError, RuntimeError) as error:
         raise OptionError(path, f'{section["type"]} refuses its arguments: {_first_line(error)}') from None
 
 
-def check_scheduler(section: Any, path: Path, optimizer: torch.optim.Optimizer, total_iter: int) -> None:
+def check_scheduler(section: Any, path: Path, optimizer: torch.optim.Optimizer, total_iter: int) -> dict[str, Any]:
+    """A copy of the section, its iterations integers (``1e5`` reads as a float)."""
     if not isinstance(section, Mapping) or 'type' not in section:
         raise OptionError(path, f'type is missing: one of {", ".join(SCHEDULERS)}; got {shown(section)}')
     cls = lookup(SCHEDULERS, section['type'], (*path, 'type'), 'scheduler')
     given = {key: value for key, value in section.items() if key != 'type'}
     check_arguments(cls, given, path, section['type'], supplied=frozenset({'optimizer', 'last_epoch'}))
     for key, least in (('milestones', 0), ('restarts', 0), ('periods', 1)):
-        wrong = [v for v in given.get(key, []) if isinstance(v, bool) or not isinstance(v, int) or v < least]
-        if wrong:
-            raise OptionError((*path, key), f'iterations are integers of at least {least}; got {shown(wrong[0])}')
+        if key in given:
+            given[key] = [_iteration(value, least, (*path, key)) for value in _listed(given[key], (*path, key))]
+    for value in _listed(given.get('restart_weights', []), (*path, 'restart_weights')):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise OptionError((*path, 'restart_weights'), f'a list of numbers is needed; got {shown(value)} in it')
     lead = 'periods' if 'periods' in given else 'restarts'
     weights = given.get('restart_weights', [1])
     if len(given.get(lead, [0])) != len(weights):
@@ -145,6 +165,21 @@ def check_scheduler(section: Any, path: Path, optimizer: torch.optim.Optimizer, 
         cls(optimizer, **given)
     except (ValueError, TypeError, AssertionError) as error:
         raise OptionError(path, f'{section["type"]} refuses its arguments: {_first_line(error)}') from None
+    return {'type': section['type'], **given}
+
+
+def _listed(value: Any, path: Path) -> list[Any]:
+    if not isinstance(value, list):
+        raise OptionError(path, f'a list is needed; got {shown(value)} (write [{value}])')
+    return value
+
+
+def _iteration(value: Any, least: int, path: Path) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise OptionError(path, f'iterations are integers of at least {least}; got {shown(value)}')
+    return value
 
 
 def check_arguments(
@@ -155,9 +190,7 @@ def check_arguments(
     Args:
         supplied: parameters that the caller fills in, so that they are not missing in the option file.
     """
-    parameters = _parameters(function)
-    if parameters is None:
-        return
+    parameters = named_parameters(function)
     for key in given:
         if key not in parameters:
             raise OptionError((*path, key), f'{name} has no option {key!r}; {hint(key, parameters)}')
@@ -171,12 +204,9 @@ def check_arguments(
             raise OptionError((*path, key), problem)
 
 
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
+def named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Named parameters. A class with **kwargs may pass them on, so those of its bases' constructors count as well."""
-    try:
-        parameters = dict(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        return None
+    parameters = dict(inspect.signature(function).parameters)
     if inspect.isclass(function) and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for base in function.__mro__[1:]:
             if base.__module__.partition('.')[0] in ('torch', 'builtins') or '__init__' not in vars(base):
@@ -219,7 +249,7 @@ def _type_problem(value: Any, parameter: inspect.Parameter) -> str | None:
     if kind in kinds or (kind is int and float in kinds) or (kind is list and tuple in kinds):
         return _element_problem(value, parameter)
     if kind is float and value.is_integer() and int in kinds:
-        return 'an integer is needed; got ' + f'{shown(value)}, a float (write {int(value)})'
+        return f'an integer is needed; got {shown(value)} (write {int(value)})'
     wanted = ' or '.join(dict.fromkeys(name for kind, name in _NAMES.items() if kind in kinds))
     if choices:
         listed = ', '.join(str(choice) for choice in sorted(choices, key=str))
@@ -301,10 +331,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _module_of(cls: type) -> str:
-    return getattr(getattr(cls, 'get_optimizer', None), '__module__', '')
 
 
 def _first_line(error: Exception) -> str:

@@ -94,6 +94,13 @@ def _levels(value: Any) -> Any:
     return value
 
 
+def _names(value: Any) -> Any:
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) for name in names):
+        raise wrong('a name or a list of names is needed', value)
+    return value
+
+
 Int = Annotated[int, BeforeValidator(integer)]
 Count = Annotated[int, BeforeValidator(integer), AfterValidator(lambda value: _at_least(0, value))]
 Positive = Annotated[int, BeforeValidator(integer), AfterValidator(lambda value: _at_least(1, value))]
@@ -103,6 +110,7 @@ FolderName = Annotated[str, BeforeValidator(_text), AfterValidator(_folder_name)
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Gpus = Annotated[int | Literal['auto'], BeforeValidator(_gpus)]
 Levels = Annotated[float | list[float], BeforeValidator(_levels)]
+Names = Annotated[str | list[str], BeforeValidator(_names)]
 Section = dict[str, Any]
 
 
@@ -141,7 +149,7 @@ class PathOptions(Strict):
     param_key_g: Text | None = Field('params', description='Key of the weights in that file: params or params_ema.')
     strict_load_g: Flag = Field(True, description='Refuse a checkpoint whose keys differ from the network.')
     resume_state: Text | None = Field(None, description='Training state (.state file) to resume from.')
-    ignore_resume_networks: Text | list[Text] | None = Field(
+    ignore_resume_networks: Names | None = Field(
         None, description='Networks whose pretrain path is kept when resuming, e.g. network_g.'
     )
 

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_args
 
@@ -46,17 +46,18 @@ def validate(given: Mapping[str, Any], is_train: bool) -> dict[str, Any]:
     _complete(opt, is_train)
     opt['datasets'] = {key: _checked_set(key, section, opt['scale'], is_train) for key, section in _sets(opt)}
     for key, section in opt.items():
-        if key.startswith('network_'):
+        if key.startswith('network_') and section is not None:
             checks.check_network(section, (key,), ARCH_REGISTRY)
             paths.check_network_files(section, (key,))
     if opt['train'] is not None:
         _check_train(opt['train'], model)
     if opt['val'] is not None:
-        _check_val(opt['val'], opt['datasets'])
+        # DenoisingModel crops nothing unless told; BasicSR's models leave it to the option file
+        _check_val(opt['val'], opt['datasets'], supplied=('crop_border',) if strict else ())
     _check_channels(opt)
     _check_reads(opt, model, (), is_train)
     paths.check_start(opt['path'], is_train)
-    return opt
+    return {key: section for key, section in opt.items() if section is not None or key == 'manual_seed'}
 
 
 def _parsed(cls: type[Model], section: Any, path: Path) -> Model:
@@ -116,6 +117,8 @@ def _check_extras(
 ) -> None:
     """Refuse unknown keys that look like a known one, and in ``closed`` sections all that the class does not read.
 
+    A null sets nothing and passes.
+
     Args:
         inside: where the class finds this section in what it is given, if that is not ``path``.
     """
@@ -124,8 +127,8 @@ def _check_extras(
     inside = path if inside is None else inside
     known = {key[len(inside)] for key in reads.known if len(key) > len(inside) and key[: len(inside)] == inside}
     known |= set(type(section).model_fields)
-    for key in section.model_extra or {}:
-        if key in known or key in reads.texts or FAMILY.match(key):
+    for key, value in (section.model_extra or {}).items():
+        if value is None or key in known or key in reads.texts or FAMILY.match(key):
             continue
         if closed or get_close_matches(key, known, n=1, cutoff=NEAR):
             raise OptionError((*path, key), f'unknown option; {hint(key, known)}')
@@ -215,16 +218,18 @@ def _check_train(train: dict[str, Any], model: type) -> None:
             checks.check_optimizer(section, (*path, key), model)
         elif key.endswith('_opt') and section is not None:
             checks.check_loss(section, (*path, key), LOSS_REGISTRY)
-    checks.check_scheduler(train['scheduler'], (*path, 'scheduler'), optimizer, train['total_iter'])
+    train['scheduler'] = checks.check_scheduler(
+        train['scheduler'], (*path, 'scheduler'), optimizer, train['total_iter']
+    )
     needs_one = 'Both pixel and perceptual losses are None.' in option_reads(model, True).texts
     if (needs_one or model.__name__ == 'DenoisingModel') and not (train['pixel_opt'] or train['perceptual_opt']):
         raise OptionError((*path, 'pixel_opt'), 'missing: a loss, e.g. pixel_opt: {type: L1Loss} (or perceptual_opt)')
 
 
-def _check_val(val: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]]) -> None:
+def _check_val(val: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]], supplied: Collection[str]) -> None:
     metrics = val['metrics'] or {}
     for label, section in metrics.items():
-        checks.check_metric(section, ('val', 'metrics', label), METRIC_REGISTRY)
+        checks.check_metric(section, ('val', 'metrics', label), METRIC_REGISTRY, supplied)
     if val['save_best'] is None:
         return
     names = [section['name'] for key, section in sets.items() if key != 'train']
@@ -235,12 +240,16 @@ def _check_val(val: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _check_channels(opt: Mapping[str, Any]) -> None:
-    """``in_ch`` of the data against the input channels of the network, where its options name them."""
+    """``in_ch`` of the data against the input channels of the network, where it names them as others do."""
     network = opt['network_g']
     while isinstance(network.get('backbone'), Mapping):
         network = network['backbone']
-    key = next((name for name in INPUT_CHANNELS if name in network), None)
+    parameters = checks.named_parameters(checks.registered(ARCH_REGISTRY)[network['type']])
+    key = next((name for name in INPUT_CHANNELS if name in parameters), None)
+    if key is None:
+        return
+    channels = network.get(key, parameters[key].default)
     for name, section in opt['datasets'].items():
-        if key and section['type'] == 'DenoisingDataset' and section['in_ch'] != network[key]:
-            problem = f'{section["in_ch"]} channels, but network_g takes {key}: {network[key]}; the two must agree'
+        if section['type'] == 'DenoisingDataset' and section['in_ch'] != channels:
+            problem = f'{section["in_ch"]}, but network_g has {key}: {channels}; the two must agree'
             raise OptionError(('datasets', name, 'in_ch'), problem)

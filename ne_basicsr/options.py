@@ -50,15 +50,15 @@ def load_options(
     """
     entries = list(force_yml)
     given = apply_overrides(read_yaml(path), entries)
-    if debug and isinstance(given.get('name'), str) and not given['name'].startswith('debug'):
-        given['name'] = f'debug_{given["name"]}'
     try:
         opt = validate(given, is_train)
     except OptionError as error:
         key = ':'.join(error.path)
         overruling = _overruling(entries, error.path)
         where = f'{path} with --force_yml {overruling}' if overruling else str(path)
-        raise InputError(f'{where}: {key}: {error.problem}' if key else f'{where}: {error.problem}') from None
+        raise _failure(f'{where}: {key}: {error.problem}') from None
+    if debug and not opt['name'].startswith('debug'):
+        opt['name'] = f'debug_{opt["name"]}'
     return _derived(opt, is_train, auto_resume, Path.cwd() if root is None else Path(root))
 
 
@@ -73,7 +73,7 @@ def apply_overrides(opt: Mapping[str, Any], entries: Iterable[str]) -> dict[str,
         keys, equals, text = entry.partition('=')
         names = [name.strip() for name in keys.split(':')]
         if not equals or not all(names):
-            raise InputError(f'--force_yml {entry}: key:sub=value is needed, e.g. train:total_iter=1000')
+            raise _failure(f'--force_yml {entry}: key:sub=value is needed, e.g. train:total_iter=1000')
         section = changed
         for depth, name in enumerate(names[:-1], start=1):
             if section.get(name) is None:
@@ -81,11 +81,11 @@ def apply_overrides(opt: Mapping[str, Any], entries: Iterable[str]) -> dict[str,
             section = section[name]
             if not isinstance(section, dict):
                 problem = f'{":".join(names[:depth])} is {shown(section)}, not a section, so it has no {names[depth]!r}'
-                raise InputError(f'--force_yml {entry}: {problem}')
+                raise _failure(f'--force_yml {entry}: {problem}')
         try:
             section[names[-1]] = parse_literal(text.strip())
         except ValueError as error:
-            raise InputError(f'--force_yml {entry}: {error}') from None
+            raise _failure(f'--force_yml {entry}: {error}') from None
     return changed
 
 
@@ -114,10 +114,15 @@ def _derived(opt: dict[str, Any], is_train: bool, auto_resume: bool, root: Path)
         written['results_root'] = folder
     opt['path'] |= {key: str(value) for key, value in written.items()}
     if is_train and opt['name'].startswith('debug'):
-        if opt['val'] is not None:
+        if 'val' in opt:
             opt['val']['val_freq'] = 8
         opt['logger'] |= {'print_freq': 1, 'save_checkpoint_freq': 8}
     return opt
+
+
+def _failure(message: str) -> InputError:
+    """One line, whatever the keys and values in it hold."""
+    return InputError(' '.join(message.splitlines()))
 
 
 def _overruling(entries: list[str], path: tuple[str, ...]) -> str | None:

@@ -4,12 +4,14 @@ Figures are plain ``matplotlib.figure.Figure`` objects, never pyplot's: nothing 
 draw. They are sized for one column of a two-column paper, with text of 7 points and more. ``report_page`` makes HTML.
 """
 
+import hashlib
 import io
 import math
 import re
 import textwrap
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ne_basicsr.errors import InputError
@@ -56,15 +59,16 @@ def mismatch_figure(curves: Mapping[str, 'Curve'], training_levels255: Sequence[
 
     trained = {level: input_psnr(level, curves.values()) for level in training_levels255 if level > 0}
     x_limits = _limits([x for curve in curves.values() for x in curve.psnr_in] + list(trained.values()))
-    for x in trained.values():
-        handles_of_level = axes.axvline(x, color='black', linewidth=0.8, linestyle=':', zorder=1)
-    if trained:
-        handles.append(handles_of_level)
+    verticals = [axes.axvline(x, color='black', linewidth=0.8, linestyle=':', zorder=1) for x in trained.values()]
+    if verticals:
+        handles.append(verticals[0])
         labels.append('training σ = ' + ', '.join(f'{level:.4g}' for level in training_levels255))
     handles += axes.plot(x_limits, x_limits, color=_GREY, linewidth=1, linestyle='--', zorder=1)
     labels.append('noisy input (identity)')
 
     axes.set_xlim(x_limits)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
     axes.set_xlabel('input PSNR (dB)', fontsize=8)
     axes.set_ylabel('output PSNR (dB)', fontsize=8)
     _sigma_axis(axes, curves.values(), trained)
@@ -109,17 +113,23 @@ def figure_array(figure: Figure) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def figure_svg(figure: Figure) -> str:
+def figure_svg(figure: Figure, alt: str) -> str:
     """The figure as an ``<svg>`` element for a page: transparent, black ink in the colour of the text around it.
 
-    Equal figures give equal strings, and ids of different figures do not meet in one page.
+    Args:
+        figure: equal figures give equal elements; ids of different figures do not meet in one page.
+        alt: what the figure shows, for those who do not see it.
     """
-    svg = _render(figure, 'svg').decode()
-    svg = svg[svg.index('<svg') :].strip()
-    svg = re.sub(r'<metadata>.*?</metadata>|<!--.*?-->', '', svg, flags=re.DOTALL)
-    svg = re.sub(r' (xmlns(:\w+)?|version)="[^"]*"', '', svg).replace('xlink:href', 'href')
-    svg = svg.replace('#000000', 'currentColor')
-    return svg
+    rendered = _render(figure, 'svg').decode()
+    body = rendered[rendered.index('>', rendered.index('<svg')) + 1 :].strip()
+    body = re.sub(r'<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->', '', body, flags=re.DOTALL)
+    prefix = hashlib.blake2b(body.encode(), digest_size=4).hexdigest()
+    body = re.sub(r'( id="| xlink:href="#|url\(#)', rf'\g<1>f{prefix}-', body).replace('xlink:href', 'href')
+    width, height = (72 * inches for inches in figure.get_size_inches())
+    return (
+        f'<svg width="{2.3 * width:.0f}" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(alt)}" fill="currentColor"'
+        f' stroke-linejoin="round" stroke-linecap="butt">{body.replace("#000000", "currentColor")}'
+    )
 
 
 # -- parts of the mismatch figure --------------------------------------------------------------------------------------
@@ -127,14 +137,15 @@ def figure_svg(figure: Figure) -> str:
 
 def _plot_curve(axes: Axes, number: int, curve: 'Curve') -> Line2D:
     points = [p for p in zip(curve.psnr_in, curve.psnr_out, strict=True) if all(map(math.isfinite, p))]
+    marker = _MARKERS[(number + number // len(_MARKERS)) % len(_MARKERS)]
     (line,) = axes.plot(
         [x for x, _ in points],
         [y for _, y in points],
         color=_COLOURS[number % len(_COLOURS)],
         linestyle=_DASHES[number % len(_DASHES)],
         linewidth=1.3,
-        marker=_MARKERS[(number + number // len(_MARKERS)) % len(_MARKERS)],
-        markersize=3.2,
+        marker=marker,
+        markersize=5 if marker in 'PX*' else 3.2,
         markeredgewidth=0,
     )
     return line

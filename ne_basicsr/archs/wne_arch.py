@@ -216,3 +216,6 @@ def _parse_target(target: Mapping[str, float] | None) -> Target:
 
 def _either(names: Mapping[str, Any]) -> str:
     return ' or '.join(names)
+
+
+register_wrapped_archs()
