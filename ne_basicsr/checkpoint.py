@@ -57,9 +57,9 @@ def read(path: Path | str) -> Any:
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if 'GLOBAL' in line or 'global' in line), str(error))
-        raise InputError(f'{path}: not readable as weights alone: {reason.strip().splitlines()[0]}') from error
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
-        raise InputError(f'{path}: not a complete checkpoint file ({str(error).splitlines()[0]})') from error
+        raise InputError(f'{path}: not readable as weights alone: {_first_line(reason)}') from error
+    except Exception as error:  # a damaged file can fail anywhere in the reader: IndexError, EOFError, RuntimeError, ...
+        raise InputError(f'{path}: not a complete checkpoint file ({_first_line(error)})') from error
 
 
 def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping[str, Any]) -> None:
@@ -169,6 +169,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _first_line(text: object) -> str:
+    return next(iter(str(text).strip().splitlines()), type(text).__name__)
 
 
 def _some(keys: list[str]) -> str:

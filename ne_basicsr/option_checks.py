@@ -46,16 +46,26 @@ class OptionError(Exception):
         self.problem = problem
 
 
-def hint(name: object, known: Collection[str], cutoff: float = 0.6) -> str:
-    """The way out of an unknown name: the nearest known one, or what there is."""
+def nearest(name: object, known: Collection[str], cutoff: float = 0.6) -> str | None:
+    """The known name most like ``name``, whatever the case."""
     lower = {item.lower(): item for item in sorted(known)}
     near = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=cutoff)
+    return lower[near[0]] if near else None
+
+
+def hint(name: object, known: Collection[str]) -> str:
+    """The way out of an unknown name: the nearest known one, or what there is."""
+    near = nearest(name, known)
     if near:
-        return f'did you mean {lower[near[0]]!r}?'
-    if not known:
-        return 'nothing is known here'
+        return f'did you mean {near!r}?'
     listed = sorted(known)
     return f'known: {", ".join(listed[:12])}{", ..." if len(listed) > 12 else ""}'
+
+
+def one_of(choices: Collection[str], value: Any) -> str:
+    """What is wrong with a value that is none of ``choices``."""
+    near = nearest(value, choices) if isinstance(value, str) else None
+    return f'one of {", ".join(choices)} is needed; got {shown(value)}' + (f'; did you mean {near!r}?' if near else '')
 
 
 def find(registry: Any, section: Any, path: Path, kind: str) -> tuple[str, Any]:
@@ -63,8 +73,8 @@ def find(registry: Any, section: Any, path: Path, kind: str) -> tuple[str, Any]:
     if not isinstance(section, Mapping):
         raise OptionError(path, f'a section with a type is needed; got {shown(section)}')
     if 'type' not in section:
-        near = difflib.get_close_matches('type', [str(key) for key in section], n=1, cutoff=0.7)
-        misspelt = f'; did you misspell it as {near[0]!r}?' if near else ''
+        near = nearest('type', list(section), cutoff=0.7)
+        misspelt = f'; did you misspell it as {near!r}?' if near else ''
         raise OptionError((*path, 'type'), f'missing: the name of a registered {kind}{misspelt}')
     return section['type'], lookup(registered(registry), section['type'], (*path, 'type'), kind)
 
@@ -109,10 +119,11 @@ def check_loss(section: Any, path: Path, registry: Any) -> None:
     check_arguments(cls, {key: value for key, value in section.items() if key != 'type'}, path, name)
 
 
-def check_metric(section: Any, path: Path, registry: Any, supplied: Collection[str] = ()) -> None:
+def check_metric(section: Any, path: Path, registry: Any, optional: Collection[str] = ()) -> None:
+    """A metric, whose images the model hands over; ``optional`` arguments it has its own defaults for."""
     name, function = find(registry, section, path, 'metric')
     given = {key: value for key, value in section.items() if key not in ('type', 'better')}
-    check_arguments(function, given, path, name, supplied=METRIC_DATA.union(supplied))
+    check_arguments(function, given, path, name, METRIC_DATA, optional)
 
 
 def check_optimizer(section: Any, path: Path, model: type) -> torch.optim.Optimizer:
@@ -183,21 +194,27 @@ def _iteration(value: Any, least: int, path: Path) -> int:
 
 
 def check_arguments(
-    function: Callable[..., Any], given: Mapping[str, Any], path: Path, name: str, supplied: Collection[str] = ()
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    path: Path,
+    name: str,
+    supplied: Collection[str] = (),
+    optional: Collection[str] = (),
 ) -> None:
     """Keyword arguments against a signature: unknown names, missing ones, and types where the signature tells.
 
     Args:
-        supplied: parameters that the caller fills in, so that they are not missing in the option file.
+        supplied: parameters that the caller fills in, and an option file cannot.
+        optional: parameters that the caller fills in where the option file does not.
     """
-    parameters = named_parameters(function)
+    parameters = {key: value for key, value in named_parameters(function).items() if key not in supplied}
     for key in given:
         if key not in parameters:
             raise OptionError((*path, key), f'{name} has no option {key!r}; {hint(key, parameters)}')
     for key, parameter in parameters.items():
         if key not in given:
-            if parameter.default is parameter.empty and key not in supplied:
-                raise OptionError((*path, key), f'{name} needs {key}, which is missing')
+            if parameter.default is parameter.empty and key not in optional:
+                raise OptionError((*path, key), f'missing, and {name} needs it')
             continue
         problem = _type_problem(given[key], parameter)
         if problem:
@@ -235,8 +252,8 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 def _type_problem(value: Any, parameter: inspect.Parameter) -> str | None:
     """Why ``value`` cannot be this argument, as far as the annotation, or else the default, tells."""
     words = WORDS.get(parameter.name, ())
-    if words and isinstance(parameter.default, str) and parameter.default in words and value not in words:
-        return f'one of {", ".join(words)} is needed; got {shown(value)}; {hint(value, words)}'
+    if words and parameter.default in (*words, parameter.empty) and value not in words:
+        return one_of(words, value)
     kinds = _kinds(parameter.annotation)
     if kinds is None and not isinstance(parameter.annotation, str):
         kinds = _kinds_of_default(parameter)
@@ -250,13 +267,11 @@ def _type_problem(value: Any, parameter: inspect.Parameter) -> str | None:
         return _element_problem(value, parameter)
     if kind is float and value.is_integer() and int in kinds:
         return f'an integer is needed; got {shown(value)} (write {int(value)})'
-    wanted = ' or '.join(dict.fromkeys(name for kind, name in _NAMES.items() if kind in kinds))
-    if choices:
-        listed = ', '.join(str(choice) for choice in sorted(choices, key=str))
-        wanted = f'{wanted} or one of {listed}' if wanted else f'one of {listed}'
+    named = kinds - {int} if float in kinds else kinds
+    wanted = ' or '.join(dict.fromkeys(name for kind, name in _NAMES.items() if kind in named))
+    if choices and not wanted:
+        return one_of(sorted(str(choice) for choice in choices), value)
     problem = f'{wanted or "null"} is needed; got {shown(value)}'
-    if isinstance(value, str) and choices:
-        return f'{problem}; {hint(value, {str(choice) for choice in choices})}'
     if isinstance(value, str) and kinds & {int, float} and _is_number(value):
         problem += ' (remove the quotes)'
     return problem
@@ -334,4 +349,4 @@ def _is_number(text: str) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0].removesuffix('.')

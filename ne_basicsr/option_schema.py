@@ -35,12 +35,16 @@ def number(value: Any) -> int | float:
     return value
 
 
-def wrong(rule: str, value: Any) -> PydanticCustomError:
-    """The rule and the value received; a number in quotes gets its way out."""
+def wrong(rule: str, value: Any, key: str | None = None) -> PydanticCustomError:
+    """The rule and the value received; a number in quotes gets its way out.
+
+    Args:
+        key: which key of a section is meant, where a rule joins several.
+    """
     message = f'{rule}; got {shown(value)}'
     if isinstance(value, str) and _reads_as_number(value) and ('integer' in rule or 'number' in rule):
         message += ' (remove the quotes)'
-    return PydanticCustomError('wrong', '{message}', {'message': message})
+    return PydanticCustomError('wrong', '{message}', {'message': message, 'key': key})
 
 
 def _reads_as_number(text: str) -> bool:
@@ -109,7 +113,7 @@ Text = Annotated[str, BeforeValidator(_text)]
 FolderName = Annotated[str, BeforeValidator(_text), AfterValidator(_folder_name)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Gpus = Annotated[int | Literal['auto'], BeforeValidator(_gpus)]
-Levels = Annotated[float | list[float], BeforeValidator(_levels)]
+Levels = Annotated[int | float | list[int | float], BeforeValidator(_levels)]
 Names = Annotated[str | list[str], BeforeValidator(_names)]
 Section = dict[str, Any]
 
@@ -138,7 +142,7 @@ class LoggerOptions(Strict):
     @model_validator(mode='after')
     def _wandb_follows_tensorboard(self) -> 'LoggerOptions':
         if self.wandb is not None and self.wandb.project is not None and not self.use_tb_logger:
-            raise wrong('wandb needs use_tb_logger: true', self.use_tb_logger)
+            raise wrong('wandb needs use_tb_logger: true', self.use_tb_logger, 'use_tb_logger')
         return self
 
 
@@ -210,7 +214,7 @@ class Noise(Strict):
 
     @model_validator(mode='after')
     def _levels_fit_type(self) -> 'Noise':
-        check_levels(self.sigma_type, self.sigma255)
+        check_levels(self.sigma_type, self.sigma255, 'sigma255')
         return self
 
 
@@ -263,11 +267,12 @@ class DenoisingTrainSet(DenoisingSet):
     @model_validator(mode='after')
     def _one_noise(self) -> 'DenoisingTrainSet':
         if self.noise is not None and (self.sigma_type is not None or self.sigma_range is not None):
-            raise wrong('noise or sigma_type with sigma_range is needed, not both', ['noise', 'sigma_type'])
+            key = 'sigma_type' if self.sigma_range is None else 'sigma_range'
+            raise wrong("Restormer's key beside noise; keep one of the two", getattr(self, key), key)
         if self.noise is None:
             if self.sigma_range is None:
-                raise wrong('noise: {type: gaussian, sigma255: 25} (8-bit units) is needed', None)
-            check_levels(self.sigma_type or 'constant', self.sigma_range)
+                raise wrong('a section such as {type: gaussian, sigma255: 25} (8-bit units) is needed', None, 'noise')
+            check_levels(self.sigma_type or 'constant', self.sigma_range, 'sigma_range')
         check_loader(self)
         return self
 
@@ -283,19 +288,19 @@ class DenoisingTestSet(DenoisingSet):
 def check_loader(section: Any) -> None:
     """What torch's data loader and BasicSR's prefetcher would refuse later."""
     if section.prefetch_mode == 'cuda' and not section.pin_memory:
-        raise wrong('prefetch_mode cuda needs pin_memory: true', section.pin_memory)
+        raise wrong('prefetch_mode cuda needs pin_memory: true', section.pin_memory, 'pin_memory')
     if section.persistent_workers and section.num_worker_per_gpu == 0:
-        raise wrong('persistent_workers needs num_worker_per_gpu of at least 1', section.num_worker_per_gpu)
+        raise wrong('persistent_workers needs at least 1', section.num_worker_per_gpu, 'num_worker_per_gpu')
 
 
-def check_levels(sigma_type: str, levels: float | list[float]) -> None:
+def check_levels(sigma_type: str, levels: float | list[int | float], key: str) -> None:
     """A number for ``constant``, [low, high] for ``random``, a list for ``choice``."""
     if sigma_type == 'constant' and isinstance(levels, list):
-        raise wrong('sigma_type constant takes one number (random takes [low, high], choice a list)', levels)
+        raise wrong('sigma_type constant takes one number (random takes [low, high], choice a list)', levels, key)
     if sigma_type == 'random' and not (isinstance(levels, list) and len(levels) == 2 and levels[0] <= levels[1]):
-        raise wrong('sigma_type random takes [low, high]', levels)
+        raise wrong('sigma_type random takes [low, high]', levels, key)
     if sigma_type == 'choice' and not isinstance(levels, list):
-        raise wrong('sigma_type choice takes a list', levels)
+        raise wrong('sigma_type choice takes a list', levels, key)
 
 
 class ForeignSet(BaseModel):

@@ -3,7 +3,6 @@
 import inspect
 import re
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from typing import Any, TypeVar, get_args
 
 import torch
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from ne_basicsr import option_checks as checks
 from ne_basicsr import option_paths as paths
 from ne_basicsr import option_schema as schema
-from ne_basicsr.option_checks import OptionError, Path, hint
+from ne_basicsr.option_checks import OptionError, Path, hint, nearest, one_of
 from ne_basicsr.option_reads import Reads, option_reads
 from ne_basicsr.option_schema import shown
 
@@ -43,8 +42,9 @@ def validate(given: Mapping[str, Any], is_train: bool) -> dict[str, Any]:
             _check_extras(getattr(sections, key), (key,), reads, closed=key != 'train')
     opt = sections.model_dump()
     opt['num_gpu'] = _gpus(opt['num_gpu'])
+    _check_set_names(opt['datasets'])
     _complete(opt, is_train)
-    opt['datasets'] = {key: _checked_set(key, section, opt['scale'], is_train) for key, section in _sets(opt)}
+    opt['datasets'] = {k: _checked_set(k, section, opt['scale'], is_train) for k, section in opt['datasets'].items()}
     for key, section in opt.items():
         if key.startswith('network_') and section is not None:
             checks.check_network(section, (key,), ARCH_REGISTRY)
@@ -53,7 +53,7 @@ def validate(given: Mapping[str, Any], is_train: bool) -> dict[str, Any]:
         _check_train(opt['train'], model)
     if opt['val'] is not None:
         # DenoisingModel crops nothing unless told; BasicSR's models leave it to the option file
-        _check_val(opt['val'], opt['datasets'], supplied=('crop_border',) if strict else ())
+        _check_val(opt['val'], opt['datasets'], optional=('crop_border',) if strict else ())
     _check_channels(opt)
     _check_reads(opt, model, (), is_train)
     paths.check_start(opt['path'], is_train)
@@ -78,13 +78,13 @@ def _as_option_error(problem: Any, cls: type[BaseModel], path: Path) -> OptionEr
         return OptionError(key, f'unknown option; {hint(place[-1], _fields_at(cls, place[:-1]))}')
     if kind == 'missing':
         known = _fields_at(cls, place[:-1])
-        near = get_close_matches(place[-1], [name for name in value if name not in known], n=1)
+        near = nearest(place[-1], [name for name in value if name not in known])
         if near:
-            return OptionError((*key[:-1], near[0]), f'unknown option; did you mean {place[-1]!r}?')
+            return OptionError((*key[:-1], near), f'unknown option; did you mean {place[-1]!r}?')
         return OptionError(key, f'missing: {known[place[-1]].description}')
     if kind == 'literal_error':
         choices = re.findall(r"'?([^', ]+?)'?(?:, | or |$)", context['expected'])
-        return OptionError(key, f'one of {", ".join(choices)} is needed; got {shown(value)}')
+        return OptionError(key, one_of(choices, value))
     bounds = {
         'greater_than_equal': ('at least', 'ge'),
         'less_than': ('less than', 'lt'),
@@ -95,7 +95,7 @@ def _as_option_error(problem: Any, cls: type[BaseModel], path: Path) -> OptionEr
         return OptionError(key, f'{relation} {context[bound]:g} is needed; got {shown(value)}')
     if kind in ('dict_type', 'model_type', 'model_attributes_type'):
         return OptionError(key, f'a section (lines of key: value) is needed; got {shown(value)}')
-    return OptionError(key, problem['msg'])
+    return OptionError((*key, context['key']) if context.get('key') else key, problem['msg'])
 
 
 def _fields_at(cls: type[BaseModel], place: Path) -> dict[str, Any]:
@@ -130,19 +130,20 @@ def _check_extras(
     for key, value in (section.model_extra or {}).items():
         if value is None or key in known or key in reads.texts or FAMILY.match(key):
             continue
-        if closed or get_close_matches(key, known, n=1, cutoff=NEAR):
+        if closed or nearest(key, known, NEAR):
             raise OptionError((*path, key), f'unknown option; {hint(key, known)}')
 
 
 def _check_reads(section: Mapping[str, Any], cls: type, path: Path, training: bool) -> None:
     """Refuse a section without a key that ``cls`` is sure to read."""
-    for key in sorted(option_reads(cls, training).required):
+    reads = option_reads(cls, training)
+    for key in sorted(reads.required):
         inner: Any = section
         for name in key[:-1]:
             inner = inner.get(name) if isinstance(inner, Mapping) else None
         if isinstance(inner, Mapping) and key[-1] not in inner and key[-1] not in DERIVED:
-            near = get_close_matches(key[-1], [name for name in inner if (*key[:-1], name) != key], n=1, cutoff=NEAR)
-            misspelt = f'; did you misspell it as {near[0]!r}?' if near else ''
+            near = nearest(key[-1], [name for name in inner if (*key[:-1], name) not in reads.known], NEAR)
+            misspelt = f'; did you misspell it as {near!r}?' if near else ''
             raise OptionError((*path, *key), f'missing, and {cls.__name__} needs it{misspelt}')
 
 
@@ -163,7 +164,7 @@ def _complete(opt: dict[str, Any], is_train: bool) -> None:
         if opt['train'] is None:
             raise OptionError(('train',), 'missing: total_iter, optim_g, a loss such as pixel_opt')
         if 'train' not in opt['datasets']:
-            raise OptionError(('datasets', 'train'), f'missing: the data to train on; {hint("train", opt["datasets"])}')
+            raise OptionError(('datasets', 'train'), 'missing: the data to train on')
     else:
         if opt['val'] is None:
             opt['val'] = schema.ValOptions().model_dump()
@@ -173,23 +174,26 @@ def _complete(opt: dict[str, Any], is_train: bool) -> None:
         opt['train']['scheduler'] = dict(CONSTANT_RATE)
 
 
-def _sets(opt: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _check_set_names(sets: Mapping[str, Mapping[str, Any]]) -> None:
+    """``train``, ``val``, ``test_1`` ... as keys, and a name of its own for each set that has results."""
     names: dict[str, str] = {}
-    for key, section in opt['datasets'].items():
+    for key, section in sets.items():
+        phase, _, label = key.partition('_')
+        if phase not in ('train', 'val', 'test') or (phase == 'train' and label):
+            near = nearest(phase, ('train', 'val', 'test'))
+            way_out = f'; did you mean {near!r}?' if near else ''
+            raise OptionError(('datasets', key), f'data sets are called train, val, test, val_1, test_1 ...{way_out}')
         name = section.get('name')
         if key != 'train' and isinstance(name, str) and names.setdefault(name, key) != key:
             problem = (
                 f'{name!r} is the name of datasets:{names[name]} too; results are kept by name, so each needs its own'
             )
             raise OptionError(('datasets', key, 'name'), problem)
-    return list(opt['datasets'].items())
 
 
 def _checked_set(key: str, section: Mapping[str, Any], scale: int, is_train: bool) -> dict[str, Any]:
     path = ('datasets', key)
-    phase, _, label = key.partition('_')
-    if phase not in ('train', 'val', 'test') or (phase == 'train' and label):
-        raise OptionError(path, 'data sets are called train, val, test, val_1, test_1 and so on')
+    phase = key.partition('_')[0]
     kind, cls = checks.find(DATASET_REGISTRY, section, path, 'data set')
     training = phase == 'train'
     if kind == 'DenoisingDataset':
@@ -226,10 +230,10 @@ def _check_train(train: dict[str, Any], model: type) -> None:
         raise OptionError((*path, 'pixel_opt'), 'missing: a loss, e.g. pixel_opt: {type: L1Loss} (or perceptual_opt)')
 
 
-def _check_val(val: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]], supplied: Collection[str]) -> None:
+def _check_val(val: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]], optional: Collection[str]) -> None:
     metrics = val['metrics'] or {}
     for label, section in metrics.items():
-        checks.check_metric(section, ('val', 'metrics', label), METRIC_REGISTRY, supplied)
+        checks.check_metric(section, ('val', 'metrics', label), METRIC_REGISTRY, optional)
     if val['save_best'] is None:
         return
     names = [section['name'] for key, section in sets.items() if key != 'train']

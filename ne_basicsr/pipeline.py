@@ -24,6 +24,7 @@ from basicsr.utils import (
     init_wandb_logger,
     make_exp_dirs,
     mkdir_and_rename,
+    set_random_seed,
 )
 from basicsr.utils.options import dict2str
 from torch import distributed
@@ -48,6 +49,7 @@ def train(opt: Options, option_text: str | None = None) -> Any:
     as if it had not stopped.
     """
     torch.backends.cudnn.benchmark = True
+    set_random_seed(opt['manual_seed'])  # the initial weights
     resume_state = _load_resume_state(opt)
     if resume_state is None:
         _make_run_folder(opt)

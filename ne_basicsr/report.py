@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 COLUMN_WIDTH = 3.4  # inches, one column of a two-column paper
 DPI = 200
+SCREEN_SCALE = 2.3  # pixels of a page per point of a figure: makes 7 points the size of the page's text
 
 # Okabe and Ito's palette, safe for colour-blind readers, without its yellow, which white paper swallows; black, which
 # pages in a dark scheme turn to white, comes late
@@ -74,7 +75,9 @@ def mismatch_figure(curves: Mapping[str, 'Curve'], training_levels255: Sequence[
     _sigma_axis(axes, curves.values(), trained)
     _legend(figure, handles, labels)
     if title:
-        axes.set_title(textwrap.fill(title, 48), fontsize=8.5, parse_math=False)
+        axes.set_title(textwrap.fill(title, 40), fontsize=8.5, parse_math=False)
+    figure.draw_without_rendering()
+    figure.set_layout_engine('none')  # the layout would move a little at each drawing
     return figure
 
 
@@ -125,11 +128,11 @@ def figure_svg(figure: Figure, alt: str) -> str:
     body = re.sub(r'<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->', '', body, flags=re.DOTALL)
     prefix = hashlib.blake2b(body.encode(), digest_size=4).hexdigest()
     body = re.sub(r'( id="| xlink:href="#|url\(#)', rf'\g<1>f{prefix}-', body).replace('xlink:href', 'href')
+    body = body.replace('#000000', 'currentColor')
     width, height = (72 * inches for inches in figure.get_size_inches())
-    return (
-        f'<svg width="{2.3 * width:.0f}" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(alt)}" fill="currentColor"'
-        f' stroke-linejoin="round" stroke-linecap="butt">{body.replace("#000000", "currentColor")}'
-    )
+    size = f'width="{SCREEN_SCALE * width:.0f}" viewBox="0 0 {width:g} {height:g}"'
+    inherited = 'fill="currentColor" stroke-linejoin="round" stroke-linecap="butt"'
+    return f'<svg {size} role="img" aria-label="{escape(alt)}" {inherited}>{body}'
 
 
 # -- parts of the mismatch figure --------------------------------------------------------------------------------------
@@ -145,7 +148,7 @@ def _plot_curve(axes: Axes, number: int, curve: 'Curve') -> Line2D:
         linestyle=_DASHES[number % len(_DASHES)],
         linewidth=1.3,
         marker=marker,
-        markersize=5 if marker in 'PX*' else 3.2,
+        markersize=4.5 if marker in 'PX*' else 3.2,
         markeredgewidth=0,
     )
     return line

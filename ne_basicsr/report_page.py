@@ -89,7 +89,7 @@ def table_block(
         marked: rows to point out, by index, each with a word on why.
     """
     compared = [i for i, header in enumerate(columns) if header in compare]
-    numeric = [any(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
+    numeric = [any(isinstance(value, int | float) for value in column) for column in zip(*rows, strict=True)]
     head = ''.join(
         f'<th scope="col"{_class("number", right)}>{escape(header)}</th>'
         for header, right in zip(columns, numeric, strict=True)
@@ -241,7 +241,7 @@ _STYLE = """\
 }
 * { box-sizing: border-box; }
 html { font: 17px/1.6 system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif; }
-body { margin: 0; background: var(--paper); color: var(--ink); overflow-wrap: break-word; }
+body { margin: 0; background: var(--paper); color: var(--ink); overflow-wrap: anywhere; }
 main { max-width: 76rem; margin: 0 auto; padding: 3.5rem 1.25rem 5rem; }
 header, p, h2, h3, pre, dl, figure, .wide { max-width: 44rem; margin-inline: auto; }
 h1 { margin: 0 0 1rem; font-size: 2.3rem; line-height: 1.15; letter-spacing: -.02em; text-wrap: balance; }
@@ -255,16 +255,19 @@ figcaption { max-width: 44rem; margin: .9rem auto 0; }
 caption { padding-bottom: .6rem; }
 .wide { margin-block: 1.5rem; overflow-x: auto; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+thead, tbody { overflow-wrap: normal; }
 th, td { padding: .42rem .75rem; border-bottom: 1px solid var(--rule); text-align: left; font-weight: 400; }
 thead th { border-bottom: 2px solid var(--rule); color: var(--quiet); font-size: .88rem; vertical-align: bottom; }
 .number { text-align: right; white-space: nowrap; }
 td strong { font-weight: 700; color: var(--accent); }
 .marked { background: var(--tint); print-color-adjust: exact; }
 th small { color: var(--accent); font-size: .76rem; }
-.number small { float: left; margin-right: .75rem; line-height: 2.1; }
+.number small { float: left; max-width: 9rem; margin-right: .75rem; line-height: 2.1; }
+.number small { white-space: normal; overflow-wrap: anywhere; text-align: left; }
 .strips { max-width: none; }
 .tiles { display: grid; gap: 1rem; justify-content: center; margin-bottom: 2rem; }
 .tiles h3 { grid-column: 1 / -1; max-width: none; margin: 0 0 -.5rem; }
+.tiles h3, .tiles p { width: 0; min-width: 100%; } /* the images make the columns, not the words */
 .tiles { grid-template-columns: repeat(var(--columns), minmax(0, max-content)); }
 .tiles img { display: block; max-width: 100%; height: auto; border-radius: 3px; image-rendering: pixelated; }
 .tiles p { display: flex; flex-wrap: wrap; gap: 0 .5rem; justify-content: space-between; }
@@ -289,7 +292,7 @@ dd { min-width: 0; margin: 0; font-variant-numeric: tabular-nums; }
   table { font-size: .88rem; }
   th, td { padding-inline: .3rem; }
   thead th, thead .number { white-space: normal; font-size: .8rem; }
-  .number small { float: none; display: block; margin: 0; font-size: .7rem; line-height: 1.2; }
+  .number small { float: none; display: block; margin: 0; font-size: .7rem; line-height: 1.2; text-align: right; }
   .tiles { grid-template-columns: repeat(var(--narrow), minmax(0, max-content)); gap: .75rem; }
   dl div { grid-template-columns: 1fr; }
 }
@@ -301,6 +304,6 @@ dd { min-width: 0; margin: 0; font-variant-numeric: tabular-nums; }
   html { font-size: 10.5pt; }
   main { max-width: none; padding: 0; }
   h1, h2, h3 { break-after: avoid; }
-  figure:not(.strips), .tiles, tr, pre, dl div { break-inside: avoid; }
+  figure:not(.strips), .wide, .tiles, tr, pre, dl div { break-inside: avoid; }
 }
 """

@@ -1,5 +1,6 @@
 """DnCNN: a plain convolutional stack that predicts the noise."""
 
+import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
@@ -61,6 +62,8 @@ class DnCNN(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity='relu')
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        with torch.no_grad():  # training starts near the identity, not at an image with noise of its own
+            self.model[-1].weight.mul_(0.1)
 
     def forward(self, y: Tensor) -> Tensor:
         """Denoise y (N, C, H, W)."""

@@ -37,14 +37,13 @@ def pad_to_multiple(x: Tensor, multiple: int, mode: str = 'reflect') -> tuple[Te
 
 def pad_to_multiple_with_mean(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
     """As ``pad_to_multiple``, with each image's own mean over C, H, W, so that no image depends on its neighbours."""
-    n, c, height, width = x.shape
-    right, bottom = -width % multiple, -height % multiple
-    if not torch.compiler.is_compiling() and right == bottom == 0:
+    padded, (height, width) = pad_to_multiple(x, multiple, 'replicate')
+    if padded is x:
         return x, (height, width)
     mean = widen(x).mean(dim=(1, 2, 3), keepdim=True).to(x.dtype)
-    x = torch.cat([x, mean.expand(n, c, height, right)], dim=3)
-    x = torch.cat([x, mean.expand(n, c, bottom, width + right)], dim=2)
-    return x, (height, width)
+    rows = torch.arange(padded.shape[2], device=x.device) < height
+    columns = torch.arange(padded.shape[3], device=x.device) < width
+    return torch.where(rows[:, None] & columns, padded, mean), (height, width)
 
 
 def pad(x: Tensor, pads: Sequence[int], mode: str = 'reflect') -> Tensor:

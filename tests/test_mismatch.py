@@ -1,0 +1,61 @@
+import csv
+
+import pytest
+import torch
+from ne_basicsr.mismatch import curve, summarize, sweep, write_csv
+
+IMAGES = [('left', torch.full((1, 1, 40, 40), 0.3)), ('right', torch.full((1, 1, 40, 40), 0.6))]
+
+
+def rows_of(network, images=IMAGES, levels=(10, 50), **options):
+    return [row for row, _, _ in sweep(network, images, levels, **options)]
+
+
+def test_the_identity_lies_on_the_identity_line():
+    result = curve(rows_of(lambda y: y))
+    assert result.psnr_in == result.psnr_out
+    assert summarize(result).worst_loss == 0
+    for level, psnr in zip(result.sigma255, result.psnr_in, strict=True):
+        assert psnr == pytest.approx(-20 * torch.log10(torch.tensor(level / 255)).item(), abs=0.3)
+
+
+def test_a_perfect_denoiser_of_one_image_is_infinitely_good_there_only():
+    rows = rows_of(lambda y: torch.full_like(y, 0.3))
+    assert {row['psnr_out'] for row in rows if row['image'] == 'left'} == {float('inf')}
+    assert all(row['psnr_out'] == pytest.approx(10.46, abs=0.01) for row in rows if row['image'] == 'right')
+
+
+def test_noise_depends_on_seed_image_level_and_draw_alone():
+    def noisy(images, levels, **options):
+        return {(r['image'], r['sigma255'], r['draw']): y for r, y, _ in sweep(lambda y: y, images, levels, **options)}
+
+    expected = noisy(IMAGES, (10, 50), draws=2)
+    for images, levels in ((IMAGES[::-1], (50, 10)), (IMAGES[:1], (50,))):
+        for cell, image in noisy(images, levels, draws=2).items():
+            assert torch.equal(image, expected[cell])
+    clean = dict(IMAGES)
+    residuals = [(image - clean[cell[0]]) / cell[1] for cell, image in expected.items()]
+    residuals += [(y - clean[c[0]]) / c[1] for c, y in noisy(IMAGES, (10, 50), draws=2, seed=1).items()]
+    correlation = torch.corrcoef(torch.stack([r.flatten() for r in residuals]))
+    assert (correlation - torch.eye(len(residuals))).abs().max() < 0.2  # 16 different draws
+
+
+def test_levels_given_as_integers_or_floats_have_the_same_noise():
+    first, second = (next(iter(sweep(lambda y: y, IMAGES, [level])))[1] for level in (25, 25.0))
+    assert torch.equal(first, second)
+
+
+def test_measures_become_columns():
+    rows = rows_of(lambda y: y, measures={'peak': lambda output, clean, noisy: output.max().item()})
+    assert all(row['peak'] > 0.3 for row in rows)
+
+
+def test_rows_are_written_in_full(tmp_path):
+    rows = rows_of(lambda y: y, draws=2)
+    write_csv(tmp_path / 'new' / 'rows.csv', rows)
+    with open(tmp_path / 'new' / 'rows.csv', newline='') as file:
+        read = list(csv.DictReader(file))
+    assert [(r['image'], float(r['sigma255']), int(r['draw'])) for r in read] == [
+        (r['image'], r['sigma255'], r['draw']) for r in rows
+    ]
+    assert [float(r['psnr_out']) for r in read] == pytest.approx([r['psnr_out'] for r in rows], abs=1e-6)
