@@ -268,7 +268,7 @@ def explain_foreign(folder: Path) -> str | None:
 def explain_failure(error: BaseException) -> str:
     """One line for the known ways in which importing BasicSR fails, with the way out."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if 'torchvision::' in text or 'torchvision' in text and 'C.so' in text:
+    if 'torchvision::' in text or ('torchvision' in text and 'C.so' in text):
         torch, torchvision = (installed_version(name) for name in ('torch', 'torchvision'))
         return (
             f'torchvision {torchvision} does not match torch {torch} ({text}): its compiled part was built for another'

@@ -58,7 +58,9 @@ def read(path: Path | str) -> Any:
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if 'GLOBAL' in line or 'global' in line), str(error))
         raise InputError(f'{path}: not readable as weights alone: {_first_line(reason)}') from error
-    except Exception as error:  # a damaged file can fail anywhere in the reader: IndexError, EOFError, RuntimeError, ...
+    except (
+        Exception
+    ) as error:  # a damaged file can fail anywhere in the reader: IndexError, EOFError, RuntimeError, ...
         raise InputError(f'{path}: not a complete checkpoint file ({_first_line(error)})') from error
 
 
@@ -75,7 +77,9 @@ def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping
     write(path, content)
 
 
-def load_network(network: nn.Module, path: Path | str, *, strict: bool = True, param_key: str | None = 'params') -> None:
+def load_network(
+    network: nn.Module, path: Path | str, *, strict: bool = True, param_key: str | None = 'params'
+) -> None:
     """Load a checkpoint into ``network``.
 
     Args:
@@ -132,7 +136,11 @@ def explain_misfit(network: nn.Module, weights: StateDict) -> str | None:
         key = resized[0]
         shapes = f'{key} is {tuple(weights[key].shape)} in the file, {tuple(own[key].shape)} in the network'
         parts.append(f'{len(resized)} of another shape ({shapes})')
-    if unexpected and all(k.startswith('backbone.') for k in weights) and not any(k.startswith('backbone.') for k in own):
+    if (
+        unexpected
+        and all(k.startswith('backbone.') for k in weights)
+        and not any(k.startswith('backbone.') for k in own)
+    ):
         parts.append('they belong to a wrapped network: use its type, such as DnCNNWNE')
     return '; '.join(parts)
 
@@ -192,4 +200,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-

@@ -36,7 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands, 'test', 'validate a network on the data sets of an option file', _test)
 
     quickstart = commands.add_parser('quickstart', help='train with and without the wrapper, and show what it buys')
-    quickstart.add_argument('-o', '--output', type=Path, default=Path('quickstart'), help='folder (default: quickstart)')
+    quickstart.add_argument(
+        '-o', '--output', type=Path, default=Path('quickstart'), help='folder (default: quickstart)'
+    )
     quickstart.add_argument('--total_iter', type=int, help='training iterations, instead of the option files')
     quickstart.set_defaults(run=_quickstart)
 
@@ -45,12 +47,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(commands: 'argparse._SubParsersAction[argparse.ArgumentParser]', name: str, what: str, run: object) -> None:
+def _add_run(
+    commands: 'argparse._SubParsersAction[argparse.ArgumentParser]', name: str, what: str, run: object
+) -> None:
     parser = commands.add_parser(name, help=what)
     parser.add_argument('-opt', required=True, metavar='FILE', help='option file (YAML)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='who starts the ranks')
     parser.add_argument('--auto_resume', action='store_true', help='go on from the last complete checkpoint')
-    parser.add_argument('--debug', action='store_true', help='validate, print and save every few iterations; tracebacks')
+    parser.add_argument(
+        '--debug', action='store_true', help='validate, print and save every few iterations; tracebacks'
+    )
     # torch.distributed.launch passes either spelling; the rank is taken from the environment
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument(

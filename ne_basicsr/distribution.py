@@ -44,9 +44,7 @@ def local_device_index() -> int:
 def _slurm_environment() -> None:
     """torch's variables from Slurm's, where they are not set."""
     try:
-        rank, size, local, nodes = (
-            os.environ[f'SLURM_{name}'] for name in ('PROCID', 'NTASKS', 'LOCALID', 'NODELIST')
-        )
+        rank, size, local, nodes = (os.environ[f'SLURM_{name}'] for name in ('PROCID', 'NTASKS', 'LOCALID', 'NODELIST'))
     except KeyError as error:
         raise InputError(f'--launcher slurm: {error.args[0]} not set; start with srun') from None
     if 'MASTER_ADDR' not in os.environ:

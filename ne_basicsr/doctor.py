@@ -9,7 +9,16 @@ from typing import NamedTuple
 import ne_basicsr
 from ne_basicsr._compat import BASICSR_VERSION, explain_foreign, installed_version
 
-DISTRIBUTIONS = ('torch', 'torchvision', 'numpy', 'opencv-python', 'opencv-python-headless', 'lmdb', 'scikit-image', 'scipy')
+DISTRIBUTIONS = (
+    'torch',
+    'torchvision',
+    'numpy',
+    'opencv-python',
+    'opencv-python-headless',
+    'lmdb',
+    'scikit-image',
+    'scipy',
+)
 
 
 class Findings(NamedTuple):
@@ -54,7 +63,9 @@ def _package_problems() -> list[str]:
     if version is None:
         problems.append(f'basicsr is not installed: pip install basicsr=={BASICSR_VERSION}')
     elif version != BASICSR_VERSION:
-        problems.append(f'basicsr is {version}; this plugin is made for {BASICSR_VERSION}: pip install basicsr=={BASICSR_VERSION}')
+        problems.append(
+            f'basicsr is {version}; this plugin is made for {BASICSR_VERSION}: pip install basicsr=={BASICSR_VERSION}'
+        )
     if installed_version('opencv-python') and installed_version('opencv-python-headless'):
         problems.append('opencv-python and opencv-python-headless overwrite each other: uninstall both, install one')
     return problems

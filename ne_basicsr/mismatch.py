@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ne_basicsr.equivariance import Network
-from ne_basicsr.quality import psnr
 from ne_basicsr.noise import add_noise, seed_of
+from ne_basicsr.quality import psnr
 
 Row = Mapping[str, Any]
 """One cell of a sweep: image, sigma255, draw, psnr_in, psnr_out (dB, unclipped, data range 1), further measures."""
@@ -61,7 +61,7 @@ def sweep(
         (row, noisy, output), images (1, C, H, W) on ``device``.
     """
     for (name, clean), level, draw in ((i, s, d) for i in images for s, d in product(levels255, range(draws))):
-        noisy = add_noise(clean, level / 255, kind, seed=seed_of(seed, name, kind, float(level), draw)).to(device)
+        noisy = noisy_copy(clean, name, level, kind=kind, draw=draw, seed=seed).to(device)
         clean = clean.to(device)
         with torch.no_grad():
             output = network(noisy)
@@ -69,6 +69,13 @@ def sweep(
         row |= {'psnr_in': psnr(noisy, clean), 'psnr_out': psnr(output, clean)}
         row |= {label: measure(output, clean, noisy) for label, measure in (measures or {}).items()}
         yield row, noisy, output
+
+
+def noisy_copy(
+    clean: Tensor, name: str, level255: float, *, kind: str = 'gaussian', draw: int = 0, seed: int = 0
+) -> Tensor:
+    """The noisy image of a cell: it depends on the arguments alone."""
+    return add_noise(clean, level255 / 255, kind, seed=seed_of(seed, name, kind, float(level255), draw))
 
 
 def means(rows: Sequence[Row], column: str) -> dict[float, float]:

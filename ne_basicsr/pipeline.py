@@ -243,7 +243,9 @@ def _load_resume_state(opt: Options) -> dict[str, Any] | None:
         return None
     state = checkpoint.read(path)
     if not isinstance(state, dict) or 'iter' not in state:
-        raise InputError(f'path:resume_state: {path} is no training state; give experiments/<name>/training_states/N.state')
+        raise InputError(
+            f'path:resume_state: {path} is no training state; give experiments/<name>/training_states/N.state'
+        )
     opt['path']['resume_state'] = str(path)
     check_resume(opt, state['iter'])
     return state

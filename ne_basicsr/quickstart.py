@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import numpy as np
 import skimage
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ne_basicsr import mismatch, pipeline, report
+import ne_basicsr
+from ne_basicsr import mismatch, pipeline, report, report_page
 from ne_basicsr.data.image_store import LmdbStore, decode
 from ne_basicsr.data.prepare import write_lmdb
 from ne_basicsr.mismatch import Curve
-from ne_basicsr.noise import add_noise, seed_of
 from ne_basicsr.options import load_options
+from ne_basicsr.quality import psnr
 
 # scikit-image carries these in its wheel (public domain or CC0, see skimage/data/README.txt)
 TRAINING_PHOTOGRAPHS = (
@@ -28,6 +27,7 @@ TRAINING_PHOTOGRAPHS = (
 HELD_OUT_PHOTOGRAPHS = ('camera.png', 'chelsea.png', 'coffee.png')
 OPTION_FILES = {'DnCNN': 'quickstart_dncnn.yml', 'DnCNN-WNE': 'quickstart_dncnn_wne.yml'}
 
+TRAINING_LEVEL = 25  # sigma in 8-bit units, as in both option files
 STRIP_IMAGE = 'camera'
 STRIP_CORNER, STRIP_SIZE = (96, 176), 144
 STRIP_LEVELS = (10, 25, 50, 85)
@@ -85,8 +85,7 @@ def table(curves: dict[str, Curve]) -> str:
     for sigma, noisy, *outputs in rows(curves):
         cells = ''.join(f' {value:>10.2f}' for value in outputs)
         lines.append(f'{sigma:>6g} {noisy:>9.2f}{cells} {outputs[-1] - outputs[0]:>+8.2f}')
-    held_out = ', '.join(Path(file).stem for file in HELD_OUT_PHOTOGRAPHS)
-    return '\n'.join([f'PSNR in dB on {held_out}; both networks trained at sigma 25 only', *lines])
+    return '\n'.join([f'PSNR in dB on {_held_out()}; both networks trained at sigma 25 only', *lines])
 
 
 def rows(curves: dict[str, Curve]) -> list[tuple[float, ...]]:
@@ -128,8 +127,109 @@ class _only_progress:  # noqa: N801 - used as a function
 
     @staticmethod
     def _is_progress(record: logging.LogRecord) -> bool:
-        return 'iter:' in record.getMessage() and 'eta:' in record.getMessage() or record.levelno >= logging.WARNING
+        return ('iter:' in record.getMessage() and 'eta:' in record.getMessage()) or record.levelno >= logging.WARNING
 
 
 def _write_report(path: Path, trained: dict[str, Trained]) -> None:
-    raise SystemExit('filled in below')
+    curves = {name: each.curve for name, each in trained.items()}
+    plain, wrapped = curves
+    report_page.write_page(
+        path,
+        'What the wrapper buys',
+        _lead(curves),
+        [
+            report_page.section_block(
+                'Trained at one noise level, tested at all',
+                report_page.text_block(
+                    f'Both networks have the same {_parameters(trained[plain])} parameters and saw noise of σ = 25 only.'
+                    f' {plain} works at that level and degrades away from it. {wrapped} normalizes each image by its own'
+                    ' mean and standard deviation, denoises, and goes back: f(a y + b) = a f(y) + b, exactly.'
+                ),
+                report_page.figure_block(
+                    report.mismatch_figure(curves, [TRAINING_LEVEL]),
+                    f'Output against input PSNR on held-out photographs ({_held_out()}). Above the dashed line a network'
+                    ' improves the image; on it, it might as well have left it alone.',
+                    alt='Output PSNR of both networks against input PSNR; the numbers are in the table below.',
+                ),
+                report_page.table_block(
+                    {'σ': 'g', 'noisy': '.2f', plain: '.2f', wrapped: '.2f', 'gain': '+.2f'},
+                    [(*row, row[-1] - row[-2]) for row in rows(curves)],
+                    f'Output PSNR in dB, mean over {_held_out()}; the better network in bold.',
+                    compare=(plain, wrapped),
+                    marked={curves[plain].sigma255.index(TRAINING_LEVEL): 'training level'},
+                ),
+            ),
+            report_page.section_block(
+                'What it looks like',
+                report_page.strip_block(
+                    _strips(trained),
+                    f"A crop of {STRIP_SIZE} × {STRIP_SIZE} pixels from {STRIP_IMAGE}. PSNR is the crop's, unclipped;"
+                    ' images are clipped for display.',
+                ),
+            ),
+            report_page.section_block(
+                'How this was made',
+                report_page.code_block('basicsr quickstart'),
+                report_page.facts_block(_facts(trained)),
+            ),
+        ],
+    )
+
+
+def _lead(curves: dict[str, Curve]) -> str:
+    (plain, wrapped), by_level = curves, {row[0]: row[2:] for row in rows(curves)}
+    far = {level: by_level[level] for level in (5, 50)}
+    below, above = (f'{second:.1f} dB against {first:.1f} dB' for first, second in far.values())
+    return (
+        f'Two copies of one small network, trained at noise level σ = 25 only. At σ = 50 {wrapped} reaches {above} for'
+        f' {plain}, and at σ = 5 {below}; no parameters are added.'
+    )
+
+
+def _strips(trained: dict[str, Trained]) -> dict[str, list[report_page.Tile]]:
+    """Noisy, each network's output and clean, at some levels, with the noise that the sweep used."""
+    model = next(iter(trained.values())).model
+    store = LmdbStore(Path(model.opt['datasets']['val']['dataroot_gt']))
+    clean = torch.from_numpy(decode(store.read(STRIP_IMAGE), 1, STRIP_IMAGE)).permute(2, 0, 1)[None]
+    strips = {}
+    for level in STRIP_LEVELS:
+        noisy = mismatch.noisy_copy(clean, STRIP_IMAGE, level, seed=model.opt['manual_seed'])
+        images = {'noisy': noisy}
+        for name, each in trained.items():
+            with each.model.evaluating():
+                images[name] = each.model.denoise(noisy.to(each.model.device)).cpu()
+        tiles = [
+            report_page.Tile(_crop(y), name, f'{psnr(_crop(y), _crop(clean)):.2f} dB') for name, y in images.items()
+        ]
+        heading = f'σ = {level:g}' + (', the training level' if level == TRAINING_LEVEL else '')
+        strips[heading] = [*tiles, report_page.Tile(_crop(clean), 'clean')]
+    return strips
+
+
+def _crop(image: Tensor) -> Tensor:
+    (top, left), size = STRIP_CORNER, STRIP_SIZE
+    return image[0, :, top : top + size, left : left + size].cpu()
+
+
+def _facts(trained: dict[str, Trained]) -> dict[str, str]:
+    options = next(iter(trained.values())).model.opt
+    train, data, net = options['train'], options['datasets']['train'], options['network_g']
+    crop = f'{data["gt_size"]} × {data["gt_size"]}'
+    times = ', '.join(f'{name} {each.seconds:.0f} s' for name, each in trained.items())
+    device = torch.cuda.get_device_name() if options['num_gpu'] else f'CPU, {torch.get_num_threads()} threads'
+    return {
+        'Networks': f'DnCNN, {net["num_layers"]} layers of {net["num_feat"]} features, plain and wrapped',
+        'Training': f'{train["total_iter"]} iterations of {data["batch_size_per_gpu"]} crops of {crop}, Adam, MSE, σ = 25',
+        'Photographs': f'{len(TRAINING_PHOTOGRAPHS)} to train on, {len(HELD_OUT_PHOTOGRAPHS)} held out, from scikit-image',
+        'Time': f'{times}, the sweep over noise levels included',
+        'Device': device,
+        'Versions': f'ne_basicsr {ne_basicsr.__version__}, torch {torch.__version__}',
+    }
+
+
+def _parameters(trained: Trained) -> str:
+    return f'{sum(p.numel() for p in trained.model.net_g.parameters()):,}'
+
+
+def _held_out() -> str:
+    return ', '.join(Path(file).stem for file in HELD_OUT_PHOTOGRAPHS)

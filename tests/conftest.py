@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import ne_basicsr  # noqa: F401 - first, so that basicsr imports
 import numpy as np
 import pytest
 import torch
+
+import ne_basicsr  # noqa: F401 - first, so that basicsr imports
 
 REPOSITORY = Path(__file__).parents[1]
 

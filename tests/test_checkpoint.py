@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from basicsr.archs import build_network
+from torch import nn
+
 from ne_basicsr import checkpoint
 from ne_basicsr.errors import InputError
-from torch import nn
 
 OPTIONS = {
     'network_g': {'type': 'DnCNN', 'num_feat': 4, 'num_layers': 3},
@@ -61,7 +62,9 @@ def test_wrapped_weights_do_not_load_into_a_plain_network(tmp_path):
 
 def test_a_misfit_names_keys_and_shapes(tmp_path):
     checkpoint.write(tmp_path / 'wide.pth', {'params': dncnn(num_feat=6).state_dict()})
-    with pytest.raises(InputError, match=r'model.0.weight is \(6, 1, 3, 3\) in the file, \(4, 1, 3, 3\) in the network'):
+    with pytest.raises(
+        InputError, match=r'model.0.weight is \(6, 1, 3, 3\) in the file, \(4, 1, 3, 3\) in the network'
+    ):
         checkpoint.load_network(dncnn(), tmp_path / 'wide.pth')
     checkpoint.write(tmp_path / 'deep.pth', {'params': dncnn(num_layers=4, act_mode='R').state_dict()})
     with pytest.raises(InputError, match=r'missing \(model.3.weight'):

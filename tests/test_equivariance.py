@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from ne_basicsr import equivariance
 from ne_basicsr.equivariance import denormalize, mean_std, min_max, ne_defect, normalize, root_mean_square
 
@@ -79,7 +80,8 @@ def test_defect_is_zero_for_an_equivariant_map_and_known_for_a_shifted_one():
     a = torch.empty(8, dtype=torch.float64).uniform_(0.5, 1.5, generator=generator)
     b = torch.empty(8, dtype=torch.float64).uniform_(-0.25, 0.25, generator=generator)
     expected = [
-        sum(8 * c * abs(1 - s) / ((s * (image + c) + t).norm() + 1e-6) for s, t in zip(a, b, strict=True)) / 8 for image in y
+        sum(8 * c * abs(1 - s) / ((s * (image + c) + t).norm() + 1e-6) for s, t in zip(a, b, strict=True)) / 8
+        for image in y
     ]
     torch.testing.assert_close(ne_defect(lambda y: y + c, y, seed=5), torch.stack(expected))
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.metrics import calculate_metric
+
 from ne_basicsr.metrics import calculate_mismatch, calculate_ne_defect, calculate_psnr_float, calculate_ssim_float
 
 

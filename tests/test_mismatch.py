@@ -2,6 +2,7 @@ import csv
 
 import pytest
 import torch
+
 from ne_basicsr.mismatch import curve, summarize, sweep, write_csv
 
 IMAGES = [('left', torch.full((1, 1, 40, 40), 0.3)), ('right', torch.full((1, 1, 40, 40), 0.6))]

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from ne_basicsr.noise import UNIT_NOISE, TrainingNoise, add_noise, seed_of
 
 

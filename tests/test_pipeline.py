@@ -14,9 +14,10 @@ import pytest
 import torch
 import yaml
 from conftest import REPOSITORY
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from ne_basicsr import checkpoint
 from ne_basicsr.cli import main
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
 def option_file(folder: Path, images: Path, **changes) -> Path:
@@ -76,9 +77,7 @@ def assert_equal_weights(first, second):
 def test_a_run_leaves_everything_it_promises(workplace, image_folder):
     assert main(['train', '-opt', str(option_file(workplace, image_folder))]) == 0
     run = workplace / 'experiments' / 'run'
-    assert {p.name for p in (run / 'models').iterdir()} == {
-        *(f'net_g_{i}.pth' for i in (4, 8, 12, 'latest', 'best'))
-    }
+    assert {p.name for p in (run / 'models').iterdir()} == {*(f'net_g_{i}.pth' for i in (4, 8, 12, 'latest', 'best'))}
     assert {p.name for p in (run / 'training_states').iterdir()} == {'4.state', '8.state', '12.state'}
     assert_equal_weights(weights(run), weights(run, 'latest'))
 
@@ -103,7 +102,9 @@ def test_a_run_leaves_everything_it_promises(workplace, image_folder):
 
 
 def test_training_learns(workplace, image_folder):
-    path = option_file(workplace, image_folder, **{'train:total_iter': 150, 'val:val_freq': 150, 'train:scheduler:milestones': [100]})
+    path = option_file(
+        workplace, image_folder, **{'train:total_iter': 150, 'val:val_freq': 150, 'train:scheduler:milestones': [100]}
+    )
     main(['train', '-opt', str(path)])
     with open(workplace / 'experiments' / 'run' / 'mismatch' / 'held_out_150.csv', newline='') as file:
         rows = [row for row in csv.DictReader(file) if row['sigma255'] == '25']
@@ -142,7 +143,17 @@ def test_a_run_killed_at_any_moment_goes_on_from_its_last_complete_checkpoint(wo
     path = option_file(workplace, image_folder, **changes)
     main(['train', '-opt', str(path)])
     killed = workplace / 'experiments' / 'killed'
-    command = [sys.executable, '-m', 'ne_basicsr', 'train', '-opt', str(path), '--auto_resume', '--force_yml', 'name=killed']
+    command = [
+        sys.executable,
+        '-m',
+        'ne_basicsr',
+        'train',
+        '-opt',
+        str(path),
+        '--auto_resume',
+        '--force_yml',
+        'name=killed',
+    ]
     for count in (3, 11):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while len(list(killed.glob('training_states/*.state'))) < count and process.poll() is None:
@@ -172,11 +183,23 @@ def test_the_test_command_measures_a_checkpoint(workplace, image_folder):
 
 
 def test_two_processes_train_as_one(workplace, image_folder):
-    changes = {'network_g:act_mode': 'R', 'network_g:type': 'DnCNN'}  # BatchNorm sees each rank's part of the batch alone
+    changes = {
+        'network_g:act_mode': 'R',
+        'network_g:type': 'DnCNN',
+    }  # BatchNorm sees each rank's part of the batch alone
     path = str(option_file(workplace, image_folder, **changes))
     main(['train', '-opt', path])
     environment = os.environ | {'OMP_NUM_THREADS': '1'}
-    run = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m', 'ne_basicsr', 'train']
+    run = [
+        sys.executable,
+        '-m',
+        'torch.distributed.run',
+        '--standalone',
+        '--nproc_per_node=2',
+        '-m',
+        'ne_basicsr',
+        'train',
+    ]
     overrides = ['name=two', 'datasets:train:batch_size_per_gpu=2']
     result = subprocess.run(
         [*run, '-opt', path, '--launcher', 'pytorch', '--force_yml', *overrides],
@@ -212,11 +235,14 @@ def test_shipped_options_run(file, workplace, image_folder):
 @pytest.mark.parametrize(('file', 'parameters'), [('swinir', 903_121), ('dncnn', 668_225)])
 def test_shipped_options_have_the_paper_s_networks_and_differ_in_one_word(file, parameters):
     from basicsr.archs import build_network
+
     from ne_basicsr.options import read_yaml
 
     plain, wrapped = (read_yaml(REPOSITORY / 'options' / f'{name}.yml')['network_g'] for name in (file, f'{file}_wne'))
     assert wrapped['type'] == plain['type'] + 'WNE'
-    assert {k: v for k, v in wrapped.items() if k not in ('prediction', 'statistics')} == plain | {'type': wrapped['type']}
+    assert {k: v for k, v in wrapped.items() if k not in ('prediction', 'statistics')} == plain | {
+        'type': wrapped['type']
+    }
     for options in (plain, wrapped):
         assert sum(p.numel() for p in build_network(options).parameters()) == parameters
 

@@ -15,7 +15,7 @@ from ne_basicsr.archs.ne_layers import (
     check_network_mode,
     check_pairs,
 )
-from ne_basicsr.archs.padding import pad_to_multiple_with_mean
+from ne_basicsr.archs.padding import crop, pad_to_multiple_with_mean
 
 
 @ARCH_REGISTRY.register()
@@ -93,7 +93,7 @@ class DRUNet(nn.Module):
         for up, add in zip(self.m_up, self.res, strict=False):
             x = up(add(x, skips.pop()))
         x = self.m_tail(self.res[-1](x, skips.pop()))
-        return x[..., :height, :width]
+        return crop(x, height, width)
 
 
 class ResidualBlock(nn.Module):

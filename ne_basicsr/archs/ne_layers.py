@@ -103,9 +103,7 @@ class AffineConv2d(nn.Conv2d):
                 f'{type(self).__name__} with noise_map needs groups 1 and in_channels of at least 2, an image and its'
                 f' noise map; got groups {groups} and in_channels {in_channels}.'
             )
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, False, padding_mode
-        )
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, False, padding_mode)
         self.noise_map = noise_map
         width, height = self._reversed_padding_repeated_twice[:2], self._reversed_padding_repeated_twice[2:]
         self.pads = (*width, *height)  # (left, right, top, bottom)

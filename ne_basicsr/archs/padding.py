@@ -46,6 +46,15 @@ def pad_to_multiple_with_mean(x: Tensor, multiple: int) -> tuple[Tensor, tuple[i
     return torch.where(rows[:, None] & columns, padded, mean), (height, width)
 
 
+def crop(x: Tensor, height: int, width: int) -> Tensor:
+    """The top left (height, width) of x (..., H, W): the way back from ``pad_to_multiple``."""
+    if torch.compiler.is_compiling():
+        # A slice is contiguous at some sizes only, and torch.export would fix whether it is: copy.
+        rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
+        return x.index_select(-2, rows).index_select(-1, columns)
+    return x[..., :height, :width]
+
+
 def pad(x: Tensor, pads: Sequence[int], mode: str = 'reflect') -> Tensor:
     """Pad x (..., H, W) by (left, right, top, bottom), any amounts; x itself where all are 0.
 

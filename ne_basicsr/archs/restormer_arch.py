@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from ne_basicsr.archs.padding import pad_to_multiple, widen
+from ne_basicsr.archs.padding import crop, pad_to_multiple, widen
 
 LAYER_NORM_TYPES = ('BiasFree', 'WithBias')
 
@@ -110,7 +110,7 @@ class Restormer(nn.Module):
         x = self.decoder_level1(torch.cat([self.up2_1(x), level1], dim=1))
         x = self.refinement(x)
         x = self.output(x + self.skip_conv(features)) if self.dual_pixel_task else self.output(x) + y
-        return x[..., :height, :width]
+        return crop(x, height, width)
 
 
 class TransformerBlock(nn.Module):

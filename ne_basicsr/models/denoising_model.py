@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +60,26 @@ class DenoisingModel(SRModel):
         padded, (height, width) = pad_to_multiple(lq, self._size_multiple())
         return self._test_net()(padded)[..., :height, :width]
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """The network that is tested, in eval mode and without gradients."""
+        net = self._test_net()
+        was_training = net.training
+        net.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            net.train(was_training)
+
     def validation(
         self, dataloader: DataLoader[Any], current_iter: int | str, tb_logger: Any, save_img: bool = False
     ) -> None:
         """Denoise a data set at its levels; log, keep the rows, and save the best network where asked to."""
         options = dataloader.dataset.opt  # type: ignore[attr-defined]
         name = options['name']
-        net = self._test_net()
-        was_training = net.training
-        net.eval()
-        rows = gather_rows(list(self._rows(dataloader, options, current_iter, save_img)))
-        net.train(was_training)
+        with self.evaluating():
+            rows = gather_rows(list(self._rows(dataloader, options, current_iter, save_img)))
         if self.opt['rank'] != 0:
             return
 
@@ -188,7 +198,11 @@ class DenoisingModel(SRModel):
         folder = Path(self.opt['path']['visualization'])
         image = f'{row["image"]}_sigma{row["sigma255"]:g}'
         suffix = self.opt['val'].get('suffix') or current_iter
-        return folder / row['image'] / f'{image}_{suffix}.png' if self.is_train else folder / dataset / f'{image}_{suffix}.png'
+        return (
+            folder / row['image'] / f'{image}_{suffix}.png'
+            if self.is_train
+            else folder / dataset / f'{image}_{suffix}.png'
+        )
 
 
 def sigma_test(options: Mapping[str, Any]) -> list[float]:

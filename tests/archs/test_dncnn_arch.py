@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from ne_basicsr.archs.dncnn_arch import DnCNN
 
 

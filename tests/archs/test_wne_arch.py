@@ -6,9 +6,10 @@ import pytest
 import torch
 from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+
 from ne_basicsr.archs.wne_arch import WNE, WSE, InputNorm
 from ne_basicsr.equivariance import root_mean_square
-from torch import nn
 
 SWINIR = {
     'upscale': 1, 'in_chans': 1, 'img_size': 16, 'window_size': 8, 'depths': [2, 2], 'embed_dim': 12,
@@ -153,7 +154,9 @@ def _fdncnn(reference):
     for index in range(max(layers) + 1):
         if index in layers:
             out_ch, in_ch = layers[index].shape[:2]
-            modules.append(nn.Conv2d(in_ch, out_ch, 3, padding=1, bias=f'model.fdncnn.{index}.bias' in reference.weights))
+            modules.append(
+                nn.Conv2d(in_ch, out_ch, 3, padding=1, bias=f'model.fdncnn.{index}.bias' in reference.weights)
+            )
         else:
             modules.append(nn.ReLU())
     stack = nn.Sequential(*modules).double()

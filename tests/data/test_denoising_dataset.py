@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.data import build_dataloader, build_dataset
+
 from ne_basicsr.data.sample_stream import SampleStream
 from ne_basicsr.errors import InputError
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from basicsr.data.data_util import paths_from_lmdb
 from basicsr.utils import FileClient, imfrombytes
+
 from ne_basicsr.data.image_store import FolderStore, LmdbStore, decode, open_store
 from ne_basicsr.data.prepare import write_lmdb
 from ne_basicsr.errors import InputError
