@@ -7,8 +7,8 @@
 3. mends BasicSR's classes (``mend``), and
 4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves.
 
-A module of this package that imports ``basicsr`` may be the first to do so: step 4 then finds it half imported. So these
-modules import names from modules without ``basicsr`` only.
+A module of this package that imports ``basicsr`` may be the first to do so: step 4 then finds it half imported. So
+these modules import names from modules without ``basicsr`` only.
 """
 
 import functools
@@ -102,7 +102,7 @@ def stand_ins() -> None:
         package.version = module  # type: ignore[attr-defined]
         sys.modules['distutils'], sys.modules['distutils.version'] = package, module
 
-    # SciPy 2.0 drops scipy.ndimage.filters; basicsr/metrics/niqe.py imports it. Drop when BasicSR imports scipy.ndimage.
+    # SciPy 2.0 drops scipy.ndimage.filters; basicsr/metrics/niqe.py imports it. Drop when it imports scipy.ndimage.
     if importlib.util.find_spec('scipy.ndimage.filters') is None:
         sys.modules['scipy.ndimage.filters'] = importlib.import_module('scipy.ndimage')
 
@@ -135,7 +135,7 @@ def _mend_registry() -> None:
 
 def _mend_yaml() -> None:
     # parse_options reads option files with yaml's unsafe loader: a file can run code (BasicSR issue 768). The command
-    # line of this package does not use it; scripts that call BasicSR's own train_pipeline do. Drop when BasicSR is safe.
+    # line of this package does not use it; scripts that call BasicSR's own train_pipeline do. Drop when it is safe.
     import yaml
     from basicsr.utils import options
 
@@ -156,7 +156,7 @@ def _mend_worker_seeds() -> None:
 
     def worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
         state = np.random.SeedSequence([torch.initial_seed(), num_workers, rank, seed]).generate_state(2)
-        np.random.seed(state[0])
+        np.random.seed(state[0])  # noqa: NPY002 - BasicSR's data sets draw from numpy's global generator
         random.seed(int(state[1]))
 
     basicsr.data.worker_init_fn = worker_init_fn
@@ -173,8 +173,8 @@ def _mend_base_model() -> None:
 
 
 def _mend_swinir() -> None:
-    # SwinIR fails on sizes that are no multiple of its window, and leaves padding to SwinIRModel, which reads the window
-    # from the option file. Drop when the class says what it needs.
+    # SwinIR fails on sizes that are no multiple of its window, and leaves padding to SwinIRModel, which reads the
+    # window from the option file. Drop when the class says what it needs.
     from basicsr.archs.swinir_arch import SwinIR
 
     SwinIR.size_multiple = property(lambda self: self.layers[0].residual_group.blocks[0].window_size)
@@ -214,8 +214,8 @@ def _model_ema(self: Any, decay: float = 0.999) -> None:
             value.copy_(buffers[name])
 
 
-# BasicSR writes checkpoints in place and trains on after three failures ("Just ignore it"): a kill while saving leaves a
-# broken file that auto-resume picks, a full disk loses the run. Here they are whole or absent, and a failure stops.
+# BasicSR writes checkpoints in place and trains on after three failures ("Just ignore it"): a kill while saving leaves
+# a broken file that auto-resume picks, a full disk loses the run. Here they are whole or absent, and a failure stops.
 # Drop when BasicSR writes to a temporary file and renames.
 
 

@@ -79,7 +79,7 @@ def _test(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace, is_train: bool) -> int:
     from ne_basicsr import pipeline
-    from ne_basicsr.distribution import ranks
+    from ne_basicsr.distribution import agreed, ranks
     from ne_basicsr.options import load_options
 
     options = load_options(
@@ -91,6 +91,7 @@ def _run(arguments: argparse.Namespace, is_train: bool) -> int:
     )
     with ranks(arguments.launcher) as (rank, world_size):
         options |= {'dist': arguments.launcher != 'none', 'rank': rank, 'world_size': world_size}
+        options['manual_seed'] = agreed(options['manual_seed'])  # each rank draws its own where none is given
         if is_train:
             pipeline.train(options, _annotated_copy(arguments))
         else:

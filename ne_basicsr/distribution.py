@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import distributed
@@ -25,7 +26,7 @@ def ranks(launcher: str) -> Iterator[tuple[int, int]]:
         _slurm_environment()
     if missing := [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]:
         raise InputError(
-            f'--launcher {launcher}: {", ".join(missing)} not set; start with torchrun --nproc_per_node=N -m ne_basicsr ...'
+            f'--launcher {launcher}: {", ".join(missing)} not set; start with torchrun --nproc_per_node=N -m ne_basicsr'
         )
     if torch.cuda.is_available():
         torch.cuda.set_device(local_device_index())
@@ -52,3 +53,12 @@ def _slurm_environment() -> None:
         os.environ['MASTER_ADDR'] = hosts.stdout.split()[0]
     os.environ.setdefault('MASTER_PORT', '29500')
     os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=local)
+
+
+def agreed(value: Any) -> Any:
+    """Rank 0's ``value`` on all ranks."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box)
+    return box[0]

@@ -1,4 +1,4 @@
-"""What is installed, what it runs on, and what is known to be wrong with it. Imports nothing that may fail, unguarded."""
+"""What is installed, what it runs on, and what is known to be wrong with it. Whatever may fail is imported guarded."""
 
 import importlib.util
 import platform
@@ -99,7 +99,7 @@ def _basicsr() -> tuple[list[str], str | None]:
         from basicsr.utils.registry import ARCH_REGISTRY
     except (ImportError, OSError, RuntimeError) as error:
         return [], str(error).splitlines()[0]
-    wrapped = sum(name.endswith('WNE') for name in ARCH_REGISTRY.keys())
+    wrapped = sum(name.endswith('WNE') for name, _ in ARCH_REGISTRY)
     lines = [f'basicsr     {basicsr.__version__}  ({folder})']
     lines.append(f'            {len(ARCH_REGISTRY.keys())} networks registered, {wrapped} of them equivariant')
     return lines, None

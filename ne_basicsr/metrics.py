@@ -79,7 +79,7 @@ def _as_chw(image: Image, eight_bit: str) -> Tensor:
         image = torch.from_numpy(np.ascontiguousarray(image[..., None] if image.ndim == 2 else image)).permute(2, 0, 1)
     if not image.is_floating_point():
         raise ValueError(
-            f'{eight_bit}_float compares float images on [0, 1]; got {image.dtype}: use {eight_bit} for 8-bit images, or'
-            ' model_type DenoisingModel, which passes float ones.'
+            f'{eight_bit}_float compares float images on [0, 1]; got {image.dtype}: use {eight_bit} for 8-bit images,'
+            ' or model_type DenoisingModel, which passes float ones.'
         )
     return image.squeeze(0) if image.dim() == 4 else image

@@ -1,7 +1,7 @@
 """Noise models: unit-deviation noise of each kind, seeds that depend on what the noise is for, and training levels.
 
-Sigma is on the [0, 1] scale of the images here; eight-bit values (``sigma255``) come from option files and are converted
-once, in ``TrainingNoise.from_options``.
+Sigma is on the [0, 1] scale of the images here; eight-bit values (``sigma255``) come from option files and are
+converted once, in ``TrainingNoise.from_options``.
 """
 
 import hashlib

@@ -44,9 +44,9 @@ def train(opt: Options, option_text: str | None = None) -> Any:
     Args:
         option_text: what to keep as the option file in the run folder.
 
-    The run folder is ``experiments/<name>`` under the current directory; an older one of that name is renamed, unless the
-    run resumes. Each iteration depends on (manual_seed, iteration, rank) and the weights alone, so a resumed run goes on
-    as if it had not stopped.
+    The run folder is ``experiments/<name>`` under the current directory; an older one of that name is renamed, unless
+    the run resumes. Each iteration depends on (manual_seed, iteration, rank) and the weights alone, so a resumed run
+    goes on as if it had not stopped.
     """
     torch.backends.cudnn.benchmark = True
     set_random_seed(opt['manual_seed'])  # the initial weights
@@ -92,18 +92,18 @@ def test(opt: Options) -> Any:
     return model
 
 
-def _run_iterations(opt: Options, model: Any, iteration: int, tb_logger: Any) -> None:
+def _run_iterations(opt: Options, model: Any, done: int, tb_logger: Any) -> None:
     logger = get_root_logger()
     total = opt['train']['total_iter']
-    train_loader, epoch_iterations = _train_loader(opt, iteration)
+    train_loader, epoch_iterations = _train_loader(opt, done)
     val_loaders = _validation_loaders(opt)
     batches = _batches(opt, train_loader)
-    message_logger = MessageLogger(opt, iteration + 1, tb_logger)
+    message_logger = MessageLogger(opt, done + 1, tb_logger)
     data_timer, iteration_timer = AvgTimer(), AvgTimer()
     start_time = time.time()
-    saved = validated = iteration
+    saved = done
 
-    for iteration in range(iteration + 1, total + 1):
+    for iteration in range(done + 1, total + 1):
         # whatever is random in this iteration, drop paths among it, depends on these alone
         torch.manual_seed(seed_of(opt['manual_seed'], 'iteration', iteration, opt['rank']))
         batch = next(batches)
@@ -125,8 +125,7 @@ def _run_iterations(opt: Options, model: Any, iteration: int, tb_logger: Any) ->
         if val_loaders and (iteration % opt['val'].get('val_freq', total) == 0 or iteration == total):
             for loader in val_loaders:
                 model.validation(loader, iteration, tb_logger, opt['val'].get('save_img', False))
-            validated = iteration
-            if saved == validated:  # with the best metrics so far
+            if saved == iteration:  # with the best metrics so far
                 model.save_training_state(epoch, iteration)
         data_timer.start()
         iteration_timer.start()

@@ -51,7 +51,7 @@ def test_bare_and_parallel_state_dicts_load_into_plain_and_wrapped_networks(tmp_
         for name in ('DnCNN', 'DnCNNWNE'):
             other = dncnn(name)
             checkpoint.load_network(other, tmp_path / f'{number}.pth')
-            assert torch.equal(list(other.parameters())[0], net.model[0].weight)
+            assert torch.equal(next(iter(other.parameters())), net.model[0].weight)
 
 
 def test_wrapped_weights_do_not_load_into_a_plain_network(tmp_path):
@@ -97,7 +97,7 @@ def test_reading_runs_no_code(tmp_path, monkeypatch):
 def test_broken_files_are_named(tmp_path, content):
     path = tmp_path / 'broken.pth'
     path.write_bytes(content)
-    with pytest.raises(InputError, match='broken.pth'):
+    with pytest.raises(InputError, match=r'broken\.pth'):
         checkpoint.select_weights(checkpoint.read(path))
 
 

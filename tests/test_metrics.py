@@ -51,7 +51,7 @@ def test_ssim_clips_but_does_not_round():
 
 def test_8_bit_images_are_refused_with_the_way_out():
     image = np.zeros((8, 8), np.uint8)
-    with pytest.raises(ValueError, match='got torch.uint8: use calculate_psnr for 8-bit images'):
+    with pytest.raises(ValueError, match=r'got torch\.uint8: use calculate_psnr for 8-bit images'):
         calculate_psnr_float(image, image)
 
 

@@ -63,7 +63,7 @@ class DnCNN(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         with torch.no_grad():  # training starts near the identity, not at an image with noise of its own
-            self.model[-1].weight.mul_(0.1)
+            layers[-1].get_parameter('weight').mul_(0.1)
 
     def forward(self, y: Tensor) -> Tensor:
         """Denoise y (N, C, H, W)."""

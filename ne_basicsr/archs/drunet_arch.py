@@ -1,5 +1,6 @@
 """DRUNet: a U-Net with residual blocks, in three degrees of equivariance."""
 
+import itertools
 from collections.abc import Sequence
 
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -66,7 +67,7 @@ class DRUNet(nn.Module):
             return [ResidualBlock(num_feat, mode) for _ in range(num_blocks)]
 
         in_ch = num_in_ch if blind else num_in_ch + 1
-        pairs = list(zip(num_feats[:-1], num_feats[1:], strict=True))  # (finer, coarser)
+        pairs = list(itertools.pairwise(num_feats))  # (finer, coarser)
         self.m_head = _conv3x3(in_ch, num_feats[0], mode, noise_map=not blind)
         self.m_down = nn.ModuleList(nn.Sequential(*blocks(fine), _down(fine, coarse, mode)) for fine, coarse in pairs)
         self.m_body = nn.Sequential(*blocks(num_feats[-1]))

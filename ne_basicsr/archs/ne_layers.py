@@ -12,14 +12,15 @@ Denoising, NeurIPS 2023. Written from the paper.
 
 Speed. Sorting interleaved channels (0,1), (2,3), ... touches memory in small steps. ``affine_chain`` computes what
 ``nn.Sequential(AffineConv2d, SortPool, AffineConv2d, ...)`` does with each pair split between the two halves of the
-channels: channel 2i is held at i, channel 2i+1 at C/2 + i. The permutation is folded into the kernels, so the weights on
-disk keep their order. Kernels are computed from the weights in every forward pass and never stored. That costs 0.2% of
-the convolution (64 channels, 4 images of 128x128, one core), as much as comparing the weights with those of a stored
-kernel would, and a change of the weights cannot be missed, however it was made: writes through ``.data`` leave no trace.
+channels: channel 2i is held at i, channel 2i+1 at C/2 + i. The permutation is folded into the kernels, so the weights
+on disk keep their order. Kernels are computed from the weights in every forward pass and never stored. That costs 0.2%
+of the convolution (64 channels, 4 images of 128x128, one core), as much as comparing the weights with those of a stored
+kernel would, and a change of the weights cannot be missed, however it was made: writes through ``.data``, as BasicSR's
+moving average does them, leave no trace to look for.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -94,7 +95,7 @@ class AffineConv2d(nn.Conv2d):
         padding: str | int | tuple[int, int] = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
-        padding_mode: str = 'reflect',
+        padding_mode: Literal['reflect', 'replicate', 'circular'] = 'reflect',
         noise_map: bool = False,
     ) -> None:
         check_mode(padding_mode, type(self).__name__)

@@ -7,7 +7,7 @@ every registered image-to-image network X is also reachable, wrapped, as ``XWNE`
 import inspect
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -48,7 +48,7 @@ class Wrapper(nn.Module):
     Reference: Saied and Fleuret, ICML 2026, eq. (7). No epsilon: a constant image maps to itself, exactly.
     """
 
-    STATISTICS: dict[str, Callable[..., Statistics]]
+    STATISTICS: ClassVar[dict[str, Callable[..., Statistics]]]
     returns_to_input_range = True
 
     def __init__(
@@ -72,7 +72,8 @@ class Wrapper(nn.Module):
         self.correction = correction
         self.target = _parse_target(target)
         self.backbone = backbone if isinstance(backbone, nn.Module) else build_arch(backbone)
-        self.pad_to = size_multiple or getattr(self.backbone, 'size_multiple', 1)
+        own_multiple: Any = getattr(self.backbone, 'size_multiple', 1)
+        self.pad_to = size_multiple or int(own_multiple)
         self.register_load_state_dict_pre_hook(_accept_plain_backbone)
 
     def measure(self, y: Tensor) -> Statistics:
@@ -122,26 +123,26 @@ class Wrapper(nn.Module):
 class WNE(Wrapper):
     """Normalization-equivariant wrapper: f(a y + b) = a f(y) + b for a > 0. Arguments as ``Wrapper``."""
 
-    STATISTICS = {'mean_std': equivariance.mean_std, 'min_max': equivariance.min_max}
+    STATISTICS: ClassVar = {'mean_std': equivariance.mean_std, 'min_max': equivariance.min_max}
 
 
 @ARCH_REGISTRY.register()
 class WSE(Wrapper):
     """Scale-equivariant wrapper: f(a y) = a f(y) for a > 0, no shift. Arguments as ``Wrapper``."""
 
-    STATISTICS = {'root_mean_square': equivariance.root_mean_square}
+    STATISTICS: ClassVar = {'root_mean_square': equivariance.root_mean_square}
 
 
 @ARCH_REGISTRY.register()
 class InputNorm(Wrapper):
     """Input-only ablation: g(z), or y - h(z), without the way back; not equivariant. Arguments as ``Wrapper``."""
 
-    STATISTICS = {'mean_std': equivariance.mean_std, 'min_max': equivariance.min_max}
+    STATISTICS: ClassVar = {'mean_std': equivariance.mean_std, 'min_max': equivariance.min_max}
     returns_to_input_range = False
 
 
 def build_arch(options: Mapping[str, Any]) -> nn.Module:
-    """The network that ``options`` (its registered ``type`` and its arguments) describe. ``options`` stay as they are."""
+    """The network that ``options``, its registered ``type`` and its arguments, describe. They are left as they are."""
     if 'type' not in options:
         raise ValueError(f'a backbone needs a type, the name of a registered network; got {dict(options)}.')
     arguments = {key: deepcopy(value) for key, value in options.items() if key != 'type'}
@@ -180,7 +181,7 @@ def _register_wrapped(name: str, arch: Any) -> None:
 def _wrapped_class(name: str, arch: type[nn.Module]) -> type[WNE]:
     own = {parameter.name: parameter for parameter in _parameters(WNE.__init__)[2:]}  # without self and backbone
 
-    def __init__(self: WNE, **options: Any) -> None:
+    def __init__(self: WNE, **options: Any) -> None:  # noqa: N807 - becomes the class's own
         wrapper_options = {key: options.pop(key) for key in own if key in options}
         WNE.__init__(self, arch(**options), **wrapper_options)
 

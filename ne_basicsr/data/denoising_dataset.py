@@ -24,8 +24,9 @@ class DenoisingDataset(Dataset[dict[str, Any]]):
             smaller than the crop, ``refuse`` stops with their name) and ``seed``.
 
     Items:
-        training: ``gt`` (C, gt_size, gt_size) float32 on [0, 1], ``number`` of the sample, ``gt_path``. The crop depends
-        on (seed, number) alone; ``dataset[i, number]`` is sample ``number``, ``dataset[i]`` is ``dataset[i, i]``.
+        training: ``gt`` (C, gt_size, gt_size) float32 on [0, 1], ``number`` of the sample, ``gt_path``. The crop
+        depends on (seed, number) alone; ``dataset[i, number]`` is sample ``number`` and ``dataset[i]`` is
+        ``dataset[i, i]``.
         otherwise: ``gt`` (C, H, W), ``gt_path``.
 
     Raises:
@@ -62,8 +63,8 @@ class DenoisingDataset(Dataset[dict[str, Any]]):
         if min(height, width) < size:
             if self.opt.get('small_images', 'reflect') == 'refuse':
                 raise InputError(
-                    f'{self.store.root}/{name}: {height}x{width} is smaller than gt_size {size}; remove it, lower gt_size,'
-                    ' or set small_images: reflect'
+                    f'{self.store.root}/{name}: {height}x{width} is smaller than gt_size {size}; remove it,'
+                    ' lower gt_size, or set small_images: reflect'
                 )
             grow = [(0, max(0, size - height)), (0, max(0, size - width)), (0, 0)]
             image = np.pad(image, grow, mode='reflect')

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import cv2
 import lmdb
@@ -47,9 +47,9 @@ class FolderStore:
 
 
 class LmdbStore:
-    """An LMDB folder with ``data.mdb`` and ``meta_info.txt``, lines of ``name.png (h,w,c) level``, keys without .png."""
+    """An LMDB folder in BasicSR's layout: ``meta_info.txt`` has lines of ``name.png (h,w,c) level``, keys lack .png."""
 
-    _environments: dict[Path, lmdb.Environment] = {}
+    _environments: ClassVar[dict[Path, lmdb.Environment]] = {}
 
     def __init__(self, root: Path, meta_info_file: str | None = None) -> None:
         self.root = root

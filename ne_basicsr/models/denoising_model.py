@@ -149,10 +149,10 @@ class DenoisingModel(SRModel):
             f'\n\t sigma {level:6.2f}: noisy {psnr_in:6.2f} dB, denoised {psnr_out:6.2f} dB'
             for level, psnr_in, psnr_out in zip(*curve, strict=True)
         )
-        worst = f'{summary.worst_loss:+.2f} dB'
-        logging.getLogger('basicsr').info(
-            f'Mismatch {name}{table}\n\t mean output PSNR {summary.mean_psnr:.4f} dB, worst loss against identity {worst}'
+        numbers = (
+            f'mean output PSNR {summary.mean_psnr:.4f} dB, worst loss against identity {summary.worst_loss:+.2f} dB'
         )
+        logging.getLogger('basicsr').info(f'Mismatch {name}{table}\n\t {numbers}')
         figure = report.mismatch_figure({self.opt['name']: curve}, self._training_levels(), title=name)
         report.save_figure(figure, folder / f'{name}_{current_iter}.png')
         if tb_logger:

@@ -90,5 +90,5 @@ def test_an_lmdb_is_never_written_over(tmp_path):
     write_lmdb(tmp_path / 'a.lmdb', [('a', np.zeros((4, 4), np.uint8))])
     with pytest.raises(InputError, match='exists already'):
         write_lmdb(tmp_path / 'a.lmdb', [])
-    with pytest.raises(InputError, match='must end in .lmdb'):
+    with pytest.raises(InputError, match=r'must end in \.lmdb'):
         write_lmdb(tmp_path / 'a', [])

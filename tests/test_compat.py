@@ -1,0 +1,174 @@
+"""BasicSR on current libraries. What must hold in a fresh interpreter is asked of one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from ne_basicsr import _compat
+
+
+def python(code: str, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, '-c', code, *arguments], capture_output=True, text=True, **options)
+
+
+REGISTERED = (
+    'from basicsr.utils.registry import *\n'
+    "assert {'WNE', 'WSE', 'InputNorm', 'DnCNN', 'DnCNNWNE', 'SwinIRWNE', 'RRDBNetWNE'} <= set(ARCH_REGISTRY.keys())\n"
+    "assert 'DenoisingDataset' in DATASET_REGISTRY and 'DenoisingModel' in MODEL_REGISTRY\n"
+    "assert {'calculate_psnr_float', 'calculate_ssim_float', 'calculate_ne_defect', 'calculate_mismatch'} <= set("
+    'METRIC_REGISTRY.keys())\n'
+)
+
+
+@pytest.mark.parametrize(
+    'first',
+    [
+        'import ne_basicsr.mismatch, basicsr',
+        'import ne_basicsr.archs.wne_arch',
+        'import ne_basicsr.models.denoising_model',
+        'import ne_basicsr.pipeline',
+    ],
+)
+def test_whatever_is_imported_first_everything_is_registered(first):
+    result = python(first + '\n' + REGISTERED)
+    assert result.returncode == 0, result.stderr
+
+
+def test_basicsr_alone_does_not_import_here_which_is_why_the_stand_ins_exist():
+    assert python('import basicsr').returncode != 0
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    result = python('import sys, ne_basicsr\nassert not {"torch", "basicsr", "numpy"} & set(sys.modules)')
+    assert result.returncode == 0, result.stderr
+
+
+def test_another_package_called_basicsr_is_recognized(tmp_path):
+    (tmp_path / 'basicsr').mkdir()
+    (tmp_path / 'basicsr' / '__init__.py').write_text('')
+    result = python('import sys; sys.path.insert(0, "."); import ne_basicsr, basicsr', cwd=tmp_path)
+    assert result.returncode != 0
+    assert 'not BasicSR 1.4.2 (Restormer, NAFNet and others ship a different one' in result.stderr.splitlines()[-1]
+
+
+def test_a_torchvision_that_does_not_match_is_explained(tmp_path):
+    (tmp_path / 'torchvision').mkdir()
+    error = 'operator torchvision::nms does not exist'
+    (tmp_path / 'torchvision' / '__init__.py').write_text(f'raise RuntimeError({error!r})')
+    result = python('import sys; sys.path.insert(0, "."); import ne_basicsr, basicsr', cwd=tmp_path)
+    line = result.stderr.splitlines()[-1]
+    assert error in line
+    assert 'install both from the same package index, in one command' in line
+
+
+def test_stand_ins_serve_what_basicsr_asks_for():
+    import torch
+    from basicsr.archs.arch_util import LooseVersion
+    from basicsr.data.degradations import rgb_to_grayscale
+
+    assert rgb_to_grayscale(torch.ones(3, 2, 2)).shape == (1, 2, 2)
+    assert LooseVersion('0.27.1') >= LooseVersion('0.9.0')
+
+
+def test_distutils_is_replaced_where_python_has_none():
+    code = (
+        'import sys, importlib.util\nimport ne_basicsr\n'
+        'find = importlib.util.find_spec\n'
+        "importlib.util.find_spec = lambda name, *a: None if name == 'distutils' else find(name, *a)\n"
+        "sys.modules.pop('distutils', None)\n"
+        'import basicsr\nfrom distutils.version import LooseVersion\n'
+        "assert LooseVersion('0.27.1') >= LooseVersion('0.9.0') and LooseVersion.__module__ == 'packaging.version'"
+    )
+    result = python(code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_unknown_names_are_answered_with_the_nearest_and_nothing_is_printed(capsys):
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    with pytest.raises(KeyError, match="did you mean 'SwinIRWNE'"):
+        ARCH_REGISTRY.get('SwinIRWN')
+    assert ARCH_REGISTRY.get('SRVGGNetCompact').__name__ == 'SRVGGNetCompact'
+    assert capsys.readouterr().out == ''
+
+
+def test_basicsr_s_own_reader_of_option_files_runs_no_code(tmp_path):
+    import yaml
+    from basicsr.utils.options import ordered_yaml
+
+    text = f'a: !!python/object/apply:os.system ["touch {tmp_path}/it_ran"]'
+    with pytest.raises(yaml.constructor.ConstructorError):
+        yaml.load(text, Loader=ordered_yaml()[0])
+    assert not (tmp_path / 'it_ran').exists()
+
+
+def test_worker_seeds_change_with_the_epoch():
+    import numpy as np
+    import torch
+    from torch.utils.data import DataLoader, Dataset
+
+    class Draws(Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return float(np.random.rand())  # noqa: NPY002 - as BasicSR's data sets draw
+
+    from functools import partial
+
+    import basicsr.data
+
+    seeds = partial(basicsr.data.worker_init_fn, num_workers=2, rank=0, seed=0)
+    loader = DataLoader(Draws(), num_workers=2, worker_init_fn=seeds)
+    first, second = (torch.cat(list(loader)).tolist() for _ in range(2))
+    assert len({*first, *second}) == 8
+
+
+@pytest.mark.parametrize(('version', 'problem'), [((3, 9), True), ((3, 10), False), ((3, 12), False), ((3, 13), True)])
+def test_doctor_knows_the_pythons_that_work(version, problem, monkeypatch):
+    from ne_basicsr import doctor
+
+    monkeypatch.setattr(doctor.sys, 'version_info', version)
+    assert bool(doctor._python_problems()) == problem
+
+
+def test_doctor_finds_this_installation_healthy(capsys):
+    from ne_basicsr.cli import main
+
+    assert main(['doctor']) == 0
+    text = capsys.readouterr().out
+    for part in ('ne_basicsr', 'python', 'torch ', 'torchvision', 'basicsr     1.4.2', 'No problems found.'):
+        assert part in text
+
+
+def test_doctor_explains_a_broken_installation_without_a_traceback(tmp_path):
+    (tmp_path / 'torchvision').mkdir()
+    (tmp_path / 'torchvision' / '__init__.py').write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
+    command = 'import sys; sys.path.insert(0, "."); from ne_basicsr.cli import main; sys.exit(main(["doctor"]))'
+    result = python(command, cwd=tmp_path)
+    assert result.returncode == 1
+    assert 'PROBLEM: torchvision' in result.stdout
+    assert 'Traceback' not in result.stdout + result.stderr
+
+
+def test_doctor_reports_a_missing_and_a_wrong_basicsr(monkeypatch):
+    from ne_basicsr import doctor
+
+    versions = {'torch': '2.12.1', 'torchvision': '0.27.1', 'basicsr': '1.2.0'}
+    monkeypatch.setattr(doctor, 'installed_version', versions.get)
+    (wrong,) = doctor._package_problems()
+    assert 'basicsr is 1.2.0; this plugin is made for 1.4.2' in wrong
+    del versions['basicsr']
+    (missing,) = doctor._package_problems()
+    assert 'pip install basicsr==1.4.2' in missing
+
+
+def test_every_workaround_lives_in_one_file():
+    others = [p for p in (REPOSITORY / 'ne_basicsr').rglob('*.py') if p.name != '_compat.py']
+    assert not [p for p in others if 'functional_tensor' in p.read_text() or 'distutils' in p.read_text()]
+    assert Path(_compat.__file__).name == '_compat.py'
