@@ -11,12 +11,13 @@ import yaml
 from basicsr.models.base_model import BaseModel as BasicModel
 from pydantic import BaseModel
 
-from ne_basicsr import option_paths, option_schema
 from ne_basicsr.errors import InputError
-from ne_basicsr.option_checks import OptionError, check_arguments, check_optimizer
-from ne_basicsr.option_reads import option_reads
-from ne_basicsr.option_yaml import parse_literal
 from ne_basicsr.options import apply_overrides, load_options, read_yaml
+from ne_basicsr.options import paths as option_paths
+from ne_basicsr.options import schema as option_schema
+from ne_basicsr.options.reader import parse_literal
+from ne_basicsr.options.sections import OptionError, check_arguments, check_optimizer
+from ne_basicsr.options.source import option_reads
 
 HERE = Path(__file__).parent
 CORPUS = HERE / 'broken_options'

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ne_basicsr.errors import InputError
-from ne_basicsr.option_checks import OptionError
-from ne_basicsr.option_schema import shown
-from ne_basicsr.option_validation import validate
-from ne_basicsr.option_yaml import parse_literal, read_yaml
+from ne_basicsr.options.reader import parse_literal, read_yaml
+from ne_basicsr.options.schema import shown
+from ne_basicsr.options.sections import OptionError
+from ne_basicsr.options.validation import validate
 
 __all__ = ['apply_overrides', 'load_options', 'read_yaml']
 

@@ -9,12 +9,11 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from pydantic import BaseModel, ValidationError
 
-from ne_basicsr import option_checks as checks
-from ne_basicsr import option_paths as paths
-from ne_basicsr import option_schema as schema
-from ne_basicsr.option_checks import OptionError, Path, hint, nearest, one_of
-from ne_basicsr.option_reads import Reads, option_reads
-from ne_basicsr.option_schema import shown
+from ne_basicsr.options import paths, schema
+from ne_basicsr.options import sections as checks
+from ne_basicsr.options.schema import shown
+from ne_basicsr.options.sections import OptionError, Path, hint, nearest, one_of
+from ne_basicsr.options.source import Reads, option_reads
 
 Model = TypeVar('Model', bound=BaseModel)
 

@@ -17,7 +17,7 @@ from basicsr.models.base_model import BaseModel
 from torch import nn
 
 from ne_basicsr.archs.wne_arch import Wrapper
-from ne_basicsr.option_schema import shown
+from ne_basicsr.options.schema import shown
 
 Path = tuple[str, ...]
 
