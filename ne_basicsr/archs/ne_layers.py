@@ -266,14 +266,9 @@ class _SortHalves(torch.autograd.Function):
 def _unsort(grad: Tensor, swapped: Tensor) -> Tensor:
     """Gradients (N, C, ...) at the sorted pairs to those at the pairs as they came; swapped is 0 or 1."""
     low, high = grad.chunk(2, dim=1)
-    # lerp with a weight of 0 or 1 selects, exactly, and 5 times as fast as torch.where
-    if torch.is_grad_enabled() or _is_traced():
-        return torch.cat([torch.lerp(low, high, swapped), torch.lerp(high, low, swapped)], dim=1)
-    result = torch.empty_like(grad)
-    a, b = result.chunk(2, dim=1)
-    torch.lerp(low, high, swapped, out=a)
-    torch.lerp(high, low, swapped, out=b)
-    return result
+    # lerp with a weight of 0 or 1 selects, exactly, and 5 times as fast as torch.where; cat, unlike writing into one
+    # result, can be differentiated and batched
+    return torch.cat([torch.lerp(low, high, swapped), torch.lerp(high, low, swapped)], dim=1)
 
 
 def _sort_into_padded(x: Tensor, pads: Sequence[int], mode: str, scratch: Tensor | None = None) -> Tensor:
