@@ -178,7 +178,9 @@ def fdncnn(weights: StateDict) -> Layout:
         scale = _keeps_constants([weights[f'fdncnn.{2 * i}.weight'] for i in range(stack['num_layers'])])
         mode = 'scale-equiv' if scale else 'norm-equiv'
         note = f'the mode has no key: read as scale-equiv, it {"keeps" if scale else "does not keep"} a constant image'
-    return Layout('FDnCNN', {**options, 'mode': mode, 'blind': stack['num_in_ch'] == stack['num_out_ch']}, weights, note)
+    return Layout(
+        'FDnCNN', {**options, 'mode': mode, 'blind': stack['num_in_ch'] == stack['num_out_ch']}, weights, note
+    )
 
 
 # -- U-nets and transformers -------------------------------------------------------------------------------------------
@@ -194,7 +196,9 @@ def drunet(weights: StateDict) -> Layout:
     biased = any(key.endswith('.bias') for key in weights)
     mode = 'norm-equiv' if 'res.0.alpha' in weights else 'ordinary' if biased else 'scale-equiv'
     blind = num_in_ch == num_out_ch
-    return Layout('DRUNet', {**options, 'mode': mode, 'blind': blind}, weights, '' if blind else 'non-blind: call it with sigma')
+    return Layout(
+        'DRUNet', {**options, 'mode': mode, 'blind': blind}, weights, '' if blind else 'non-blind: call it with sigma'
+    )
 
 
 def kair_drunet(weights: StateDict) -> Layout:

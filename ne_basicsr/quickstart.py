@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import skimage
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -46,7 +47,7 @@ class Trained(NamedTuple):
 
 
 def quickstart(folder: Path, total_iter: int | None = None) -> Path:
-    """Train both networks, sweep the held-out photographs, print the table and write the report.
+    """Train both networks, sweep the held-out photographs, print the table, write the figure and the report.
 
     Args:
         folder: where data, runs and ``report.html`` go; the data and the runs of an earlier quickstart are replaced.
@@ -62,8 +63,10 @@ def quickstart(folder: Path, total_iter: int | None = None) -> Path:
         trained[name] = _train(folder, file, total_iter)
     curves = {name: each.curve for name, each in trained.items()}
     print(f'\n{table(curves)}\n')
+    figure = report.mismatch_figure(curves, [TRAINING_LEVEL])
+    report.save_figure(figure, folder / 'mismatch.png')
     path = folder / 'report.html'
-    _write_report(path, trained)
+    _write_report(path, trained, figure)
     print(f'Report: {path.resolve()}')
     return path
 
@@ -147,7 +150,7 @@ class _only_progress:  # noqa: N801 - used as a function
         return ('iter:' in record.getMessage() and 'eta:' in record.getMessage()) or record.levelno >= logging.WARNING
 
 
-def _write_report(path: Path, trained: dict[str, Trained]) -> None:
+def _write_report(path: Path, trained: dict[str, Trained], figure: Figure) -> None:
     curves = {name: each.curve for name, each in trained.items()}
     plain, wrapped = curves
     report_page.write_page(
@@ -163,7 +166,7 @@ def _write_report(path: Path, trained: dict[str, Trained]) -> None:
                     ' its own mean and standard deviation, denoises, and goes back: f(a y + b) = a f(y) + b, exactly.'
                 ),
                 report_page.figure_block(
-                    report.mismatch_figure(curves, [TRAINING_LEVEL]),
+                    figure,
                     f'Output against input PSNR on held-out photographs ({_held_out()}). Above the dashed line a'
                     ' network improves the image; on it, it might as well have left it alone.',
                     alt='Output PSNR of both networks against input PSNR; the numbers are in the table below.',
