@@ -3,10 +3,22 @@
 ``import ne_basicsr`` comes first: from then on any BasicSR import works on current libraries, and BasicSR's registries
 hold the names of this package (``WNE``, ``DnCNN``, ``SwinIRWNE``, ``DenoisingDataset``, ...). Nothing heavy is imported
 until BasicSR is, so the command line can explain a broken installation instead of failing in it.
+
+``ne_basicsr.load(path)`` is the network of a checkpoint (``ne_basicsr.pretrained.load``).
 """
+
+from typing import Any
 
 from ne_basicsr import _compat
 
 __version__ = '0.1.0'
 
 _compat.install()
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'load':  # imports torch and BasicSR
+        from ne_basicsr.pretrained import load
+
+        return load
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

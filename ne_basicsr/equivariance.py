@@ -11,6 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ne_basicsr.archs.padding import widen
+from ne_basicsr.noise import noise_level
+
 Network = Callable[[Tensor], Tensor]
 
 
@@ -23,28 +26,35 @@ class Statistics(NamedTuple):
 
 def mean_std(y: Tensor, correction: int = 0) -> Statistics:
     """Mean and standard deviation over C, H, W. ``correction`` 0 divides by d (the paper), 1 by d - 1 (its code)."""
-    origin = _widen(y[:, :1, :1, :1])
+    origin = widen(y[:, :1, :1, :1])
     # Taken relative to one pixel, a constant image has mean 0 and deviation 0 exactly, and a large b costs no digits.
-    variance, mean = torch.var_mean(_widen(y) - origin, dim=(1, 2, 3), keepdim=True, correction=correction)
+    variance, mean = torch.var_mean(widen(y) - origin, dim=(1, 2, 3), keepdim=True, correction=correction)
     return Statistics(origin + mean, variance.sqrt())
 
 
 def min_max(y: Tensor) -> Statistics:
     """Minimum and range over C, H, W."""
-    low, high = torch.aminmax(_widen(y).flatten(1), dim=1)
+    low, high = torch.aminmax(widen(y).flatten(1), dim=1)
     low, high = low.view(-1, 1, 1, 1), high.view(-1, 1, 1, 1)
     return Statistics(low, high - low)
 
 
+def mean_noise(y: Tensor) -> Statistics:
+    """Mean over C, H, W and the estimated noise level; the standard deviation where no noise is found."""
+    shift, deviation = mean_std(y)
+    level = noise_level(y)
+    return Statistics(shift, torch.where(level > torch.finfo(level.dtype).eps * deviation, level, deviation))
+
+
 def root_mean_square(y: Tensor) -> Statistics:
     """Shift 0 and the root mean square over C, H, W: follows y -> a y only."""
-    scale = _widen(y).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    scale = widen(y).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
     return Statistics(torch.zeros_like(scale), scale)
 
 
 def normalize(y: Tensor, statistics: Statistics) -> Tensor:
     """z = (y - shift) / scale, and 0 where scale is 0. (N, C, H, W) to (N, C, H, W) in float32 or better."""
-    centred = _widen(y) - statistics.shift
+    centred = widen(y) - statistics.shift
     divisor = nonzero(statistics.scale)
     # one full-size temporary where autograd does not need both
     return centred / divisor if centred.requires_grad else centred.div_(divisor)
@@ -92,8 +102,3 @@ def ne_defect(
             difference = network(a * y + b) - expected
             defects.append(difference.flatten(1).norm(dim=1) / (expected.flatten(1).norm(dim=1) + tau))
     return torch.stack(defects).mean(0)
-
-
-def _widen(y: Tensor) -> Tensor:
-    """float16 and bfloat16 to float32, so that statistics do not overflow; wider types as they are."""
-    return y.float() if y.dtype in (torch.float16, torch.bfloat16) else y

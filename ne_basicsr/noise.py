@@ -1,4 +1,4 @@
-"""Noise models: unit-deviation noise of each kind, seeds that depend on what the noise is for, and training levels.
+"""Noise: its models, the seeds of its draws, the levels of a training, and the level found in an image.
 
 Sigma is on the [0, 1] scale of the images here; eight-bit values (``sigma255``) come from option files and are
 converted once, in ``TrainingNoise.from_options``.
@@ -11,9 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from ne_basicsr.archs.padding import widen
+from ne_basicsr.dct import BLOCK, dct_kernels
+
 Shape = Sequence[int]
+
+QUIETEST = 0.005  # share of the blocks that speaks for the image
+FEWEST = 64  # blocks that speak at least, so that the answer of a small image is not one block's
 
 
 def gaussian(shape: Shape, generator: Generator) -> Tensor:
@@ -103,3 +110,63 @@ class TrainingNoise(NamedTuple):
             return self.sigmas[0]
         draw = random.Random(seed)
         return draw.uniform(*self.sigmas) if self.sigma_type == 'random' else draw.choice(self.sigmas)
+
+
+def noise_level(y: Tensor) -> Tensor:
+    """Standard deviation of the white Gaussian noise in each image, joint over its channels.
+
+    Looks at every 8x8 block through an orthonormal DCT. The blocks with the least energy in the low frequencies
+    (0 < u + v < 8) have the least texture, and the energy of their high frequencies (u + v >= 8) is the noise. White
+    noise is independent in the two, so choosing by one does not bias the other: no correction factor. Saturated and
+    synthetic blocks, found by equal pixels, carry no noise of the sensor and are left out.
+
+    Args:
+        y: (N, C, H, W), any range.
+
+    Returns:
+        (N, 1, 1, 1) on the scale of y, in float32 or better: the level of a y + b is a times the level of y. Zero where
+        no block carries noise: a constant image, or one of a single row or column.
+
+    Source: Ponomarenko et al., An automatic approach to lossy compression of AVIRIS images, IGARSS 2007; Colom and
+    Buades, Analysis and extension of the Ponomarenko et al. method, IPOL 2013. Here the selection is a ramp instead of
+    a step, which keeps the level a continuous function of the image.
+    """
+    y = widen(y)
+    n, channels, height, width = y.shape
+    size = min(BLOCK, height, width)
+    if size < 2:
+        return y.new_zeros(n, 1, 1, 1)
+    order = torch.arange(size, device=y.device)
+    order = (order[:, None] + order[None, :]).flatten()  # u + v of each coefficient
+    low, high = (order > 0) & (order < size), order >= size
+
+    centred = (y - y.mean(dim=(1, 2, 3), keepdim=True)).reshape(n * channels, 1, height, width)
+    with torch.autocast(y.device.type, enabled=False):
+        energy = F.conv2d(centred, dct_kernels(size, y)).square()  # (N C, size^2, H - size + 1, ...)
+    energy = energy.reshape(n, channels, size * size, -1)
+    texture = energy[:, :, low].sum(dim=(1, 2))  # (N, blocks)
+    variance = energy[:, :, high].mean(dim=(1, 2))
+
+    alive = _carries_noise(y, size)
+    count = alive.sum(dim=1, keepdim=True)
+    texture = texture.masked_fill(~alive, math.inf)
+    rank = (QUIETEST * count).long().clamp(min=FEWEST).minimum(count) - 1
+    limit = texture.sort(dim=1).values.gather(1, rank.clamp(min=0))
+    weight = (2 - texture / limit).clamp(0, 1)  # 1 up to the limit, falling to 0 at twice the limit
+    level = ((weight * variance).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True)).sqrt()
+    return level.masked_fill((count == 0) | (limit == 0), 0.0)[:, :, None, None]
+
+
+def _carries_noise(y: Tensor, size: int) -> Tensor:
+    """Blocks whose noise is still there, (N, blocks), bool: neither synthetic nor saturated.
+
+    Synthetic: more than half of the horizontal neighbours are equal in every channel. Saturated: more than one pixel
+    has the largest value of the image, or the smallest; where that holds for every block, it is overlooked.
+    Equality survives a y + b in floating point, unlike "energy below a threshold".
+    """
+    equal = (y[..., 1:] == y[..., :-1]).all(dim=1, keepdim=True).to(y.dtype)  # (N, 1, H, W - 1)
+    textured = F.avg_pool2d(equal, (size, size - 1), stride=1).flatten(1) <= 0.5
+    at_ends = [y == y.amax(dim=(1, 2, 3), keepdim=True), y == y.amin(dim=(1, 2, 3), keepdim=True)]
+    most = torch.cat([F.avg_pool2d(end.to(y.dtype), size, stride=1).flatten(2) for end in at_ends], dim=1)
+    unsaturated = textured & (most.amax(dim=1) * size**2 < 1.5)  # one pixel of the block may be the extreme one
+    return torch.where(unsaturated.any(dim=1, keepdim=True), unsaturated, textured)

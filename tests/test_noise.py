@@ -1,9 +1,10 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
-from ne_basicsr.noise import UNIT_NOISE, TrainingNoise, add_noise, seed_of
+from ne_basicsr.noise import UNIT_NOISE, TrainingNoise, add_noise, noise_level, seed_of
 
 
 @pytest.mark.parametrize('kind', UNIT_NOISE)
@@ -80,3 +81,50 @@ def test_training_levels_follow_their_type():
 )
 def test_options_in_8_bit_units_become_sigmas_on_the_unit_range(options, expected):
     assert TrainingNoise.from_options(options) == expected
+
+
+def photograph(name: str) -> torch.Tensor:
+    """One of scikit-image's photographs, gray, (1, 1, H, W) in float64."""
+    import skimage
+
+    from ne_basicsr.data.image_store import decode
+
+    data = (Path(skimage.__file__).parent / 'data' / name).read_bytes()
+    return torch.from_numpy(decode(data, 1, name)).permute(2, 0, 1)[None].double()
+
+
+@pytest.mark.parametrize('name', ['camera.png', 'astronaut.png', 'chelsea.png', 'coffee.png'])
+@pytest.mark.parametrize('level', [10, 25, 50, 100])
+def test_the_level_of_known_noise_is_found_on_photographs(name, level):
+    noisy = add_noise(photograph(name), level / 255, seed=seed_of(name, level))
+    assert noise_level(noisy).item() * 255 == pytest.approx(level, rel=0.08)
+
+
+def test_texture_does_not_pass_for_noise_as_it_does_for_the_median_deviation():
+    noisy = add_noise(photograph('brick.png'), 5 / 255, seed=1)
+    diagonal = (noisy[..., ::2, ::2] - noisy[..., 1::2, ::2] - noisy[..., ::2, 1::2] + noisy[..., 1::2, 1::2]) / 2
+    haar = diagonal.abs().median().item() / 0.6745 * 255
+    assert abs(noise_level(noisy).item() * 255 - 5) < abs(haar - 5)
+
+
+@pytest.mark.parametrize(('a', 'b'), [(3.0, 0.0), (1e-3, 5.0), (250.0, -7.0)])
+def test_the_level_follows_scaling_and_ignores_shifts(a, b):
+    y = torch.cat([add_noise(photograph('camera.png')[..., :96, :80], s, seed=1) for s in (0.02, 0.2)])
+    torch.testing.assert_close(noise_level(a * y + b), a * noise_level(y), rtol=1e-9, atol=0)
+
+
+def test_the_level_is_that_of_each_image_alone():
+    y = torch.cat([add_noise(photograph('camera.png')[..., :64, :64], s, seed=2) for s in (0.02, 0.2)])
+    torch.testing.assert_close(noise_level(y), torch.cat([noise_level(image[None]) for image in y]), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (1, 9), (2, 2), (5, 9), (40, 40)])
+def test_an_image_without_noise_has_level_zero_and_any_size_is_finite(shape):
+    assert noise_level(torch.full((1, 3, *shape), 0.3)).item() == 0
+    assert noise_level(torch.rand(2, 3, *shape)).isfinite().all()
+
+
+def test_white_noise_alone_is_measured_in_colour_too():
+    for channels in (1, 3):
+        y = 0.1 * torch.randn(2, channels, 128, 128, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(noise_level(y).flatten(), torch.full((2,), 0.1), rtol=0.05, atol=0)

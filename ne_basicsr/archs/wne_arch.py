@@ -25,7 +25,18 @@ class Target(NamedTuple):
     scale: float = 1.0
 
 
-class Wrapper(nn.Module):
+class BackboneHolder(nn.Module):
+    """A network around another one, whose weights it holds under ``backbone.``; weights of the bare one load, too."""
+
+    def __init__(self, backbone: nn.Module | Mapping[str, Any], size_multiple: int | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone if isinstance(backbone, nn.Module) else build_arch(backbone)
+        own_multiple: Any = getattr(self.backbone, 'size_multiple', 1)
+        self.pad_to = size_multiple or int(own_multiple)
+        self.register_load_state_dict_pre_hook(_accept_plain_backbone)
+
+
+class Wrapper(BackboneHolder):
     """A network between its input's normalization and the way back.
 
     Args:
@@ -35,7 +46,8 @@ class Wrapper(nn.Module):
             SwinIR contain their own input skip and are ``direct``.
         statistics: name of the (shift, scale) pair, one of ``STATISTICS``.
         correction: 0, the standard deviation of the paper's formula, or 1, the one of the paper's code (``mean_std``).
-        target: ``{mean: 0.45, scale: 0.25}`` moves normalized images into the range that pretrained weights know.
+        target: ``{mean: 0.45, scale: 0.25}`` moves normalized images into the range that pretrained weights know; with
+            ``mean_noise`` ``{mean: 0.45, sigma255: 25}``, the noise to the level that they were trained at.
         size_multiple: what the backbone needs height and width to be a multiple of, where its class does not say so.
 
     Input: (N, C, H, W), nominally in [0, 1], not clipped, any height and width. Statistics join C, H and W, one pair
@@ -60,7 +72,7 @@ class Wrapper(nn.Module):
         target: Mapping[str, float] | None = None,
         size_multiple: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(backbone, size_multiple)
         self.statistics = next(iter(self.STATISTICS)) if statistics is None else statistics
         if self.statistics not in self.STATISTICS:
             raise ValueError(f'{type(self).__name__} needs statistics {_either(self.STATISTICS)}; got {statistics!r}.')
@@ -70,11 +82,7 @@ class Wrapper(nn.Module):
             raise ValueError(f'correction must be 0, or 1 with statistics mean_std; got {correction!r}.')
         self.prediction = prediction
         self.correction = correction
-        self.target = _parse_target(target)
-        self.backbone = backbone if isinstance(backbone, nn.Module) else build_arch(backbone)
-        own_multiple: Any = getattr(self.backbone, 'size_multiple', 1)
-        self.pad_to = size_multiple or int(own_multiple)
-        self.register_load_state_dict_pre_hook(_accept_plain_backbone)
+        self.target = _parse_target(target, self.statistics)
 
     def measure(self, y: Tensor) -> Statistics:
         """The pair that the images y (N, C, H, W) are normalized by, ``target`` included in the scale."""
@@ -123,7 +131,11 @@ class Wrapper(nn.Module):
 class WNE(Wrapper):
     """Normalization-equivariant wrapper: f(a y + b) = a f(y) + b for a > 0. Arguments as ``Wrapper``."""
 
-    STATISTICS: ClassVar = {'mean_std': equivariance.mean_std, 'min_max': equivariance.min_max}
+    STATISTICS: ClassVar = {
+        'mean_std': equivariance.mean_std,
+        'min_max': equivariance.min_max,
+        'mean_noise': equivariance.mean_noise,
+    }
 
 
 @ARCH_REGISTRY.register()
@@ -171,7 +183,7 @@ def _register_wrapped(name: str, arch: Any) -> None:
     if name in ARCH_REGISTRY or not inspect.isclass(arch) or not issubclass(arch, nn.Module):
         return
     required = [p for p in _parameters(arch.forward)[1:] if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    if issubclass(arch, Wrapper) or len(required) != 1 or any(word in name for word in _OTHER_TASKS):
+    if issubclass(arch, BackboneHolder) or len(required) != 1 or any(word in name for word in _OTHER_TASKS):
         return
     wrapped = _wrapped_class(name, arch)
     globals()[name] = wrapped  # so that networks can be pickled
@@ -205,14 +217,17 @@ def _accept_plain_backbone(module: nn.Module, state_dict: dict[str, Any], prefix
             state_dict[f'{prefix}backbone.{key[len(prefix) :]}'] = state_dict.pop(key)
 
 
-def _parse_target(target: Mapping[str, float] | None) -> Target:
+def _parse_target(target: Mapping[str, float] | None, statistics: str) -> Target:
     given = dict(target or {})
-    if unknown := set(given) - set(Target._fields):
-        raise ValueError(f'target takes mean and scale; got {", ".join(sorted(unknown))}.')
-    parsed = Target(**given)
-    if not parsed.scale > 0:
-        raise ValueError(f'target scale must be positive; got {parsed.scale}.')
-    return parsed
+    scale = 'sigma255' if statistics == 'mean_noise' else 'scale'
+    if unknown := set(given) - {'mean', scale}:
+        raise ValueError(
+            f'target takes mean and {scale} with statistics {statistics}; got {", ".join(sorted(unknown))}.'
+        )
+    value = given.get('sigma255', 255) / 255 if statistics == 'mean_noise' else given.get('scale', 1)
+    if not value > 0:
+        raise ValueError(f'target {scale} must be positive; got {given[scale]}.')
+    return Target(given.get('mean', 0), value)
 
 
 def _either(names: Mapping[str, Any]) -> str:

@@ -271,10 +271,14 @@ def test_a_noise_level_reaches_the_backbone_on_its_scale(images):
     ('options', 'message'),
     [
         ({'prediction': 'noise'}, "'direct' or 'residual'; got 'noise'"),
-        ({'statistics': 'median'}, "mean_std or min_max; got 'median'"),
+        ({'statistics': 'median'}, "mean_std or min_max or mean_noise; got 'median'"),
         ({'statistics': 'min_max', 'correction': 1}, 'correction must be 0'),
-        ({'target': {'mean': 0.5, 'std': 1}}, 'mean and scale; got std'),
+        ({'target': {'mean': 0.5, 'std': 1}}, 'mean and scale with statistics mean_std; got std'),
         ({'target': {'scale': 0}}, 'positive; got 0'),
+        (
+            {'statistics': 'mean_noise', 'target': {'scale': 1}},
+            'mean and sigma255 with statistics mean_noise; got scale',
+        ),
     ],
 )
 def test_wrong_options_are_refused_at_construction(options, message):

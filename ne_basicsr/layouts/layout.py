@@ -1,0 +1,55 @@
+"""What a layout's function returns, and what these functions share."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+StateDict = dict[str, Tensor]
+
+
+class Layout(NamedTuple):
+    """What was recognised.
+
+    Attributes:
+        name: whose layout it is.
+        options: ``type`` and arguments of the registered network.
+        weights: the state dict of that network.
+        note: what had to be assumed, or how the network differs from the original; may be empty.
+    """
+
+    name: str
+    options: dict[str, Any]
+    weights: StateDict
+    note: str = ''
+
+    def __str__(self) -> str:
+        return f'{self.name}: {describe(self.options)}' + (f' ({self.note})' if self.note else '')
+
+
+def describe(options: Mapping[str, Any]) -> str:
+    """``{type: DnCNN, num_layers: 17}`` as ``DnCNN(num_layers=17)``."""
+    arguments = (
+        describe(value) if key == 'backbone' else f'{key}={_compact(value)}'
+        for key, value in options.items()
+        if key != 'type'
+    )
+    return f'{options["type"]}({", ".join(arguments)})'
+
+
+def some(keys: list[str]) -> str:
+    """The first keys of a list, in words."""
+    return ', '.join(keys[:3]) + (', ...' if len(keys) > 3 else '')
+
+
+def length(weights: StateDict, prefix: str) -> int:
+    """The number of entries of the list or sequence ``prefix``."""
+    heads = (key[len(prefix) + 1 :].split('.')[0] for key in weights if key.startswith(f'{prefix}.'))
+    indices = [int(head) for head in heads if head.isdigit()]
+    if not indices:
+        raise KeyError(f'{prefix}.0')
+    return max(indices) + 1
+
+
+def _compact(value: Any) -> str:
+    return '[' + ','.join(map(str, value)) + ']' if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,117 @@
+"""Networks that are ready to use, from any file whose layout is known."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ne_basicsr import checkpoint, layouts
+from ne_basicsr.archs.padding import crop, pad_to_multiple
+from ne_basicsr.archs.wne_arch import WNE, Wrapper, build_arch
+from ne_basicsr.errors import InputError
+from ne_basicsr.layouts import Layout
+
+WRAPS = (None, 'wne')
+
+
+def load(
+    path: Path | str,
+    wrap: str | None = None,
+    device: torch.device | str | None = None,
+    *,
+    allow: Sequence[type] = (),
+    param_key: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """The network of a checkpoint, in eval mode: (N, C, H, W) to (N, C', rH, rW), any height and width.
+
+    Checkpoints of this package say how they are built. For others the layout is found by the keys
+    (``ne_basicsr.layouts``) and the network's arguments by keys and shapes; what was found is logged.
+
+    Args:
+        path: the file.
+        wrap: ``wne`` puts a network that was trained without it into the normalization-equivariant wrapper.
+        device: where the network goes; the CPU where not given.
+        allow: classes that the file may hold beside weights, such as ``argparse.Namespace``.
+        param_key: which weights of a BasicSR checkpoint; where not given ``params_ema``, and ``params`` without it.
+        options: arguments of the network that the file does not tell, such as FDnCNN's ``mode``.
+
+    Non-blind networks are called with ``sigma``, the noise level on the scale of the images.
+
+    Raises:
+        InputError: for an unreadable file, an unknown layout, or weights that do not fit or are not finite.
+    """
+    if wrap not in WRAPS:
+        raise ValueError(f"wrap must be None or 'wne'; got {wrap!r}.")
+    content = checkpoint.read(path, allow)
+    try:
+        weights, key = checkpoint.select_weights(content, param_key or 'params_ema')
+        layout = described_layout(content, weights) or layouts.recognise(weights, key)
+        if layout is None:
+            raise InputError(layouts.explain_unknown(weights))
+        network = restore(layout, options or {})
+    except InputError as error:
+        raise InputError(f'{path}: {error}') from error
+    logging.getLogger('basicsr').info(f'{path}: recognised {layout}.')
+    if wrap is not None:
+        network = wrap_zero_shot(network)
+    elif getattr(network, 'size_multiple', 1) > 1:
+        network = AnySize(network)
+    return network.eval().to(device or 'cpu')
+
+
+def restore(layout: Layout, options: Mapping[str, Any]) -> nn.Module:
+    """The network of a layout, with some of its options replaced."""
+    chosen = {**layout.options, **options}
+    try:
+        network = build_arch(chosen)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f'no network {layouts.describe(chosen)}: {error.args[0]}') from error
+    weights = checkpoint.fit(network, layout.weights)
+    if problem := checkpoint.explain_misfit(network, weights) or checkpoint.explain_values(weights):
+        raise InputError(f'recognised {layout.name}, but {problem}')
+    network.load_state_dict(weights)
+    return network
+
+
+def described_layout(content: Any, weights: Mapping[str, Tensor]) -> Layout | None:
+    """What a checkpoint of this package says about itself; None where it says nothing."""
+    metadata = content.get(checkpoint.METADATA) if isinstance(content, Mapping) else None
+    network_g = metadata.get('network_g') if isinstance(metadata, Mapping) else None
+    if not isinstance(network_g, Mapping) or 'type' not in network_g:
+        return None
+    return Layout('a checkpoint of ne_basicsr', dict(network_g), dict(weights))
+
+
+def wrap_zero_shot(network: nn.Module) -> nn.Module:
+    """A network that was trained without the wrapper, made exactly normalization-equivariant without training.
+
+    The target puts normalized images into the range that photographs have, which the weights know.
+    """
+    if isinstance(network, Wrapper):
+        raise InputError(f'the file holds a wrapped network already ({type(network).__name__}): load it without wrap')
+    return WNE(network, target={'mean': 0.45, 'scale': 0.25})
+
+
+class AnySize(nn.Module):
+    """A network that needs height and width to be multiples of its ``size_multiple``, for images of any size.
+
+    Images (N, C, H, W) are reflect-padded right and bottom, and the result (N, C', rH, rW) is cropped.
+    """
+
+    size_multiple = 1
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        multiple: Any = network.size_multiple
+        self.pad_to = int(multiple)
+
+    def forward(self, y: Tensor, **arguments: Any) -> Tensor:
+        padded, (height, width) = pad_to_multiple(y, self.pad_to)
+        output = self.network(padded, **arguments)
+        ratio = output.shape[-1] // padded.shape[-1]
+        return crop(output, height * ratio, width * ratio)
