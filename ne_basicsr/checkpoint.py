@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 import ne_basicsr
-from ne_basicsr import layouts
+from ne_basicsr import fitting
 from ne_basicsr.errors import InputError
-from ne_basicsr.layouts import Layout, some
+from ne_basicsr.layouts import Layout
 
 StateDict = dict[str, Tensor]
 METADATA = 'ne_basicsr'
@@ -29,8 +29,6 @@ METADATA = 'ne_basicsr'
 CONTAINERS = ('params', 'params_ema', 'state_dict', 'model_state', 'model_state_dict', 'model', 'net')
 # classes that hold values and do nothing: what the message about a refused file offers to allow
 HARMLESS = ('argparse.Namespace', 'types.SimpleNamespace')
-# buffers that a network computes from its options: its own are as good, and fit
-COMPUTED = ('attn_mask', 'relative_position_index')
 
 
 def write(path: Path, content: Any) -> None:
@@ -123,17 +121,19 @@ def load_network(
     content = read(path, allow)
     weights, key = select_weights(content, param_key)
     logger.info(f'Loading {type(network).__name__} from {path}, {f"key {key}" if key else "a bare state dict"}.')
-    fitted = fit(network, weights)
-    layout = _recognise(weights, key)
-    if layout and explain_misfit(network, fitted):
-        fitted = fit(network, layout.weights)
+    layout = described(content, weights) or fitting.recognise(weights, key)
+    fitted = fitting.fit(network, weights)
+    if layout and fitting.explain_misfit(network, fitted):
+        fitted = fitting.fit(network, layout.weights)
         logger.info(f'Recognised {layout}.')
-    if misfit := explain_misfit(network, fitted, layout) or explain_values(fitted):
+    if misfit := fitting.explain_misfit(network, fitted, layout) or fitting.explain_values(fitted):
         if strict:
             raise InputError(f'{path}: {misfit}')
         logger.warning(f'{path}: {misfit}; loading what agrees')
         own = network.state_dict()
         fitted = {k: v for k, v in fitted.items() if k in own and own[k].shape == v.shape}
+    elif layout and (difference := fitting.explain_behaviour(network, layout)):
+        logger.warning(f'{path}: the weights fit, but not what they were trained for: {difference}')
     network.load_state_dict(fitted, strict=strict)
 
 
@@ -156,56 +156,13 @@ def select_weights(content: Any, param_key: str | None = 'params') -> tuple[Stat
     raise InputError(f'no weights found among the keys {", ".join(map(str, list(content)[:8]))}')
 
 
-def fit(network: nn.Module, weights: StateDict) -> StateDict:
-    """``weights`` for ``network``: below ``backbone.`` if it is wrapped and they are not, with its computed buffers."""
-    own = network.state_dict()
-    if own and all(key.startswith('backbone.') for key in own) and not any(key in own for key in weights):
-        logging.getLogger('basicsr').info(
-            'These are weights of the bare backbone; they go to backbone.* and were trained without the wrapper, which'
-            ' moves images into a range that they do not know: train on, or use target: {mean: 0.45, scale: 0.25}'
-        )
-        weights = {f'backbone.{name}': value for name, value in weights.items()}
-    computed = {key: value for key, value in own.items() if key.endswith(COMPUTED)}
-    kept = {key: value for key, value in weights.items() if key in computed or not key.endswith(COMPUTED)}
-    return kept | computed
-
-
-def explain_misfit(network: nn.Module, weights: StateDict, layout: Layout | None = None) -> str | None:
-    """One line on how ``weights`` differ from the network's in keys and shapes, with the likely cause; None if not.
-
-    Args:
-        layout: what the weights were recognised as, where they were.
-    """
-    own = network.state_dict()
-    missing, unexpected = ([k for k in a if k not in b] for a, b in ((own, weights), (weights, own)))
-    resized = [k for k in own if k in weights and own[k].shape != weights[k].shape]
-    if not (missing or unexpected or resized):
+def described(content: Any, weights: StateDict) -> Layout | None:
+    """What a checkpoint of this package says about its network; None where it says nothing."""
+    metadata = content.get(METADATA) if isinstance(content, Mapping) else None
+    network_g = metadata.get('network_g') if isinstance(metadata, Mapping) else None
+    if not isinstance(network_g, Mapping) or 'type' not in network_g:
         return None
-    parts = [f'the weights do not fit {type(network).__name__}']
-    if layout and (difference := _explain_options(network, layout)):
-        parts.append(difference)
-    for what, keys in (('missing', missing), ('unexpected', unexpected)):
-        if keys:
-            parts.append(f'{len(keys)} {what} ({some(keys)})')
-    if resized:
-        key = resized[0]
-        shapes = f'{key} is {tuple(weights[key].shape)} in the file, {tuple(own[key].shape)} in the network'
-        parts.append(f'{len(resized)} of another shape ({shapes})')
-    if (
-        unexpected
-        and all(k.startswith('backbone.') for k in weights)
-        and not any(k.startswith('backbone.') for k in own)
-    ):
-        parts.append('they belong to a wrapped network: use its type, such as DnCNNWNE')
-    return '; '.join(parts)
-
-
-def explain_values(weights: StateDict) -> str | None:
-    """One line where weights are NaN or infinite; None if not. Masks may be infinite."""
-    broken = [k for k, v in weights.items() if v.is_floating_point() and 'mask' not in k and not v.isfinite().all()]
-    if not broken:
-        return None
-    return f'{len(broken)} of its {len(weights)} tensors hold NaN or infinity ({some(broken)}): the training diverged'
+    return Layout('a checkpoint of ne_basicsr', dict(network_g), weights, is_complete=True)
 
 
 def last_complete_state(states: Path, models: Path, labels: list[str]) -> Path | None:
@@ -220,26 +177,6 @@ def last_complete_state(states: Path, models: Path, labels: list[str]) -> Path |
             continue
         return path
     return None
-
-
-def _recognise(weights: StateDict, key: str | None) -> Layout | None:
-    try:
-        return layouts.recognise(weights, key)
-    except InputError:  # a network of the user's own may look like a known one
-        return None
-
-
-def _explain_options(network: nn.Module, layout: Layout) -> str | None:
-    """How the network that the file holds differs from ``network``, as far as keys and shapes tell."""
-    asked = _recognise(network.state_dict(), None)
-    held, own = (each and each.options.get('backbone', each.options) for each in (layout, asked))
-    if not held or not own or held['type'] != own['type']:
-        return f'the file holds {layouts.describe(layout.options)}'
-    differing = {key: held[key] for key in held if key == 'type' or held[key] != own.get(key)}
-    if len(differing) == 1:
-        return None
-    wanted = layouts.describe({key: own.get(key) for key in differing})
-    return f'the file holds {layouts.describe(differing)}, the network asked for is {wanted}'
 
 
 def _explain_refusal(path: Path | str, error: Exception) -> str:

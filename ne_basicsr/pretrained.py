@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import basicsr  # noqa: F401 - first, so that archs are not what imports it: they need each other
 import torch
 from torch import Tensor, nn
 
-from ne_basicsr import checkpoint, layouts
+from ne_basicsr import checkpoint, fitting, layouts
 from ne_basicsr.archs.padding import crop, pad_to_multiple
-from ne_basicsr.archs.wne_arch import WNE, Wrapper, build_arch
+from ne_basicsr.archs.wne_arch import WNE, BackboneHolder, build_arch
 from ne_basicsr.errors import InputError
 from ne_basicsr.layouts import Layout
 
@@ -49,7 +50,7 @@ def load(
     content = checkpoint.read(path, allow)
     try:
         weights, key = checkpoint.select_weights(content, param_key or 'params_ema')
-        layout = described_layout(content, weights) or layouts.recognise(weights, key)
+        layout = checkpoint.described(content, weights) or layouts.recognise(weights, key)
         if layout is None:
             raise InputError(layouts.explain_unknown(weights))
         network = restore(layout, options or {})
@@ -70,20 +71,11 @@ def restore(layout: Layout, options: Mapping[str, Any]) -> nn.Module:
         network = build_arch(chosen)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f'no network {layouts.describe(chosen)}: {error.args[0]}') from error
-    weights = checkpoint.fit(network, layout.weights)
-    if problem := checkpoint.explain_misfit(network, weights) or checkpoint.explain_values(weights):
+    weights = fitting.fit(network, layout.weights)
+    if problem := fitting.explain_misfit(network, weights) or fitting.explain_values(weights):
         raise InputError(f'recognised {layout.name}, but {problem}')
     network.load_state_dict(weights)
     return network
-
-
-def described_layout(content: Any, weights: Mapping[str, Tensor]) -> Layout | None:
-    """What a checkpoint of this package says about itself; None where it says nothing."""
-    metadata = content.get(checkpoint.METADATA) if isinstance(content, Mapping) else None
-    network_g = metadata.get('network_g') if isinstance(metadata, Mapping) else None
-    if not isinstance(network_g, Mapping) or 'type' not in network_g:
-        return None
-    return Layout('a checkpoint of ne_basicsr', dict(network_g), dict(weights))
 
 
 def wrap_zero_shot(network: nn.Module) -> nn.Module:
@@ -91,7 +83,7 @@ def wrap_zero_shot(network: nn.Module) -> nn.Module:
 
     The target puts normalized images into the range that photographs have, which the weights know.
     """
-    if isinstance(network, Wrapper):
+    if isinstance(network, BackboneHolder):
         raise InputError(f'the file holds a wrapped network already ({type(network).__name__}): load it without wrap')
     return WNE(network, target={'mean': 0.45, 'scale': 0.25})
 

@@ -40,6 +40,10 @@ def fails(arguments, capsys) -> str:
         ({'train:total_iter': 'many'}, ('train:total_iter', 'many')),
         ({'path:pretrain_network_g': 'none.pth'}, ('path:pretrain_network_g', 'none.pth')),
         ({'name': '../elsewhere'}, ('name', '../elsewhere')),
+        (
+            {'network_g': {'type': 'SwinIR', 'upscale': 1, 'in_chans': 1, 'window_size': 5}},
+            ('datasets:train:gt_size', '16 is not a multiple', 'use 15, or its WNE'),
+        ),
     ],
 )
 def test_a_wrong_option_is_one_line_before_anything_is_made(changes, parts, workplace, image_folder, capsys):

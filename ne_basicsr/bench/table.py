@@ -90,28 +90,28 @@ def table(report: Report, paper: Ratios | None = None) -> str:
         paper: ratios to print beside, where the paper has them.
     """
     machine = report.machine
-    rate = machine['product_gflop_per_s']
+    rate, rounds = machine['product_gflop_per_s'], len(report.networks[0].inference.seconds)
     about = {key: value for key, value in machine.items() if key not in ('product_gflop_per_s', 'tf32')}
     lines = [
         f'{describe_setting(report.setting)}; input {"x".join(map(str, report.shape))}',
         ', '.join(str(value) if key in ('processor', 'gpu') else f'{key} {value}' for key, value in about.items()),
-        f'{len(report.networks[0].inference.seconds)} rounds after {report.warmup} to warm up; ms: median and quartiles;'
-        ' ratio: to the first one in the same round',
+        f'{rounds} rounds after {report.warmup} to warm up; ms: median, quartiles; ratio: to the first of the same round',
         f'a matrix product of this type does {rate:.4g} GFLOP/s here; of that, %: what the network reaches',
     ]
     width = max(len('training step'), *(len(network.name) for network in report.networks))
     for phase in PHASES:
         published = (paper or {}).get(phase, {})
         names = {'inference': 'inference', 'training': 'training step'}
-        lines += ['', _header(names[phase], width, bool(published))]
+        lines += ['', _header(names[phase], width, rounds, bool(published))]
         lines += [_line(row, width, rate, published) for row in rows(report, phase)]
     return '\n'.join(lines)
 
 
-def _header(title: str, width: int, published: bool) -> str:
+def _header(title: str, width: int, rounds: int, published: bool) -> str:
+    interval = '95% interval' if rounds >= 6 else 'range'  # see median_interval
     paper = f'{"paper":>7}' if published else ''
     return (
-        f'{title:<{width}} {"parameters":>11} {"ms":>9} {"quartiles":>19} {"ratio":>7} {"95% interval":>13}{paper}'
+        f'{title:<{width}} {"parameters":>11} {"ms":>9} {"quartiles":>19} {"ratio":>7} {interval:>13}{paper}'
         f' {"MiB":>9} {"GFLOP":>9} {"GFLOP/s":>9} {"%":>4}'
     )
 

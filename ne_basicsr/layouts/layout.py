@@ -16,12 +16,14 @@ class Layout(NamedTuple):
         options: ``type`` and arguments of the registered network.
         weights: the state dict of that network.
         note: what had to be assumed, or how the network differs from the original; may be empty.
+        is_complete: whether ``options`` are all there were, so that others had their defaults.
     """
 
     name: str
     options: dict[str, Any]
     weights: StateDict
     note: str = ''
+    is_complete: bool = False
 
     def __str__(self) -> str:
         return f'{self.name}: {describe(self.options)}' + (f' ({self.note})' if self.note else '')

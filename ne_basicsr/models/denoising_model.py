@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader
 
 from ne_basicsr import mismatch, report
 from ne_basicsr.archs.padding import pad_to_multiple
-from ne_basicsr.errors import InputError
 from ne_basicsr.mismatch import Row
 from ne_basicsr.noise import TrainingNoise, seed_of
 
@@ -37,13 +36,6 @@ class DenoisingModel(SRModel):
         self.noise = TrainingNoise.from_options(train_set) if train_set else None
         self.rows: dict[str, list[Row]] = {}  # of the last validation, by data set
         super().__init__(opt)
-        size, multiple = (train_set or {}).get('gt_size'), self._size_multiple()
-        if self.is_train and size and size % multiple:
-            raise InputError(
-                f'datasets:train:gt_size: {size} is not a multiple of {multiple}, which'
-                f' {type(self.get_bare_model(self.net_g)).__name__} needs; use {size - size % multiple}, or its wrapped'
-                ' form, which pads'
-            )
 
     # -- training ------------------------------------------------------------------------------------------------------
 

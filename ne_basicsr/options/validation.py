@@ -9,6 +9,7 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from pydantic import BaseModel, ValidationError
 
+from ne_basicsr.archs.wne_arch import BackboneHolder
 from ne_basicsr.options import paths, schema
 from ne_basicsr.options import sections as checks
 from ne_basicsr.options.schema import shown
@@ -54,6 +55,7 @@ def validate(given: Mapping[str, Any], is_train: bool) -> dict[str, Any]:
         # DenoisingModel crops nothing unless told; BasicSR's models leave it to the option file
         _check_val(opt['val'], opt['datasets'], optional=('crop_border',) if strict else ())
     _check_channels(opt)
+    _check_crops(opt)
     _check_reads(opt, model, (), is_train)
     paths.check_start(opt['path'], is_train)
     return {key: section for key, section in opt.items() if section is not None or key == 'manual_seed'}
@@ -256,3 +258,19 @@ def _check_channels(opt: Mapping[str, Any]) -> None:
         if section['type'] == 'DenoisingDataset' and section['in_ch'] != channels:
             problem = f'{section["in_ch"]}, but network_g has {key}: {channels}; the two must agree'
             raise OptionError(('datasets', name, 'in_ch'), problem)
+
+
+def _check_crops(opt: Mapping[str, Any]) -> None:
+    """Training crops against the windows of a bare windowed network; wrapped ones pad."""
+    train, network = opt['datasets'].get('train', {}), opt['network_g']
+    cls = checks.registered(ARCH_REGISTRY)[network['type']]
+    parameter = checks.named_parameters(cls).get('window_size')
+    if parameter is None or issubclass(cls, BackboneHolder) or train.get('type') != 'DenoisingDataset':
+        return
+    size, window = train['gt_size'], network.get('window_size', parameter.default)
+    if size % window:
+        near = max(window, size - size % window)
+        problem = (
+            f"{size} is not a multiple of {network['type']}'s window_size: {window}; use {near}, or its WNE, which pads"
+        )
+        raise OptionError(('datasets', 'train', 'gt_size'), problem)

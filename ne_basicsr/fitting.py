@@ -1,0 +1,123 @@
+"""How weights fit a network, and why they do not."""
+
+import inspect
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ne_basicsr import layouts
+from ne_basicsr.errors import InputError
+from ne_basicsr.layouts import Layout, some
+
+StateDict = dict[str, Tensor]
+# buffers that a network computes from its options: its own are as good, and fit
+COMPUTED = ('attn_mask', 'relative_position_index')
+WRAPPERS = ('WNE', 'WSE', 'InputNorm', 'ZeroShot')  # these have no keys of their own
+
+
+def recognise(weights: StateDict, container: str | None = None) -> Layout | None:
+    """As ``layouts.recognise``, and None for what looks like a known layout but is not quite one."""
+    try:
+        return layouts.recognise(weights, container)
+    except InputError:  # a network of the user's own may look like a known one
+        return None
+
+
+def fit(network: nn.Module, weights: StateDict) -> StateDict:
+    """``weights`` for ``network``: below ``backbone.`` if it is wrapped and they are not, with its computed buffers."""
+    own = network.state_dict()
+    if own and all(key.startswith('backbone.') for key in own) and not any(key in own for key in weights):
+        logging.getLogger('basicsr').info(
+            'These are weights of the bare backbone; they go to backbone.* and were trained without the wrapper, which'
+            ' moves images into a range that they do not know: train on, or use target: {mean: 0.45, scale: 0.25}'
+        )
+        weights = {f'backbone.{name}': value for name, value in weights.items()}
+    computed = {key: value for key, value in own.items() if key.endswith(COMPUTED)}
+    kept = {key: value for key, value in weights.items() if key in computed or not key.endswith(COMPUTED)}
+    return kept | computed
+
+
+def explain_misfit(network: nn.Module, weights: StateDict, layout: Layout | None = None) -> str | None:
+    """One line on how ``weights`` differ from the network's in keys and shapes, with the likely cause; None if not.
+
+    Args:
+        layout: what the weights were recognised as, where they were.
+    """
+    own = network.state_dict()
+    missing, unexpected = ([k for k in a if k not in b] for a, b in ((own, weights), (weights, own)))
+    resized = [k for k in own if k in weights and own[k].shape != weights[k].shape]
+    if not (missing or unexpected or resized):
+        return None
+    parts = [f'the weights do not fit {type(network).__name__}']
+    if layout and (difference := _explain_options(network, layout)):
+        parts.append(difference)
+    for what, keys in (('missing', missing), ('unexpected', unexpected)):
+        if keys:
+            parts.append(f'{len(keys)} {what} ({some(keys)})')
+    if resized:
+        key = resized[0]
+        shapes = f'{key} is {tuple(weights[key].shape)} in the file, {tuple(own[key].shape)} in the network'
+        parts.append(f'{len(resized)} of another shape ({shapes})')
+    if (
+        unexpected
+        and all(k.startswith('backbone.') for k in weights)
+        and not any(k.startswith('backbone.') for k in own)
+    ):
+        parts.append('they belong to a wrapped network: use its type, such as DnCNNWNE')
+    return '; '.join(parts)
+
+
+def explain_values(weights: StateDict) -> str | None:
+    """One line where weights are NaN or infinite; None if not. Masks may be infinite."""
+    broken = [k for k, v in weights.items() if v.is_floating_point() and 'mask' not in k and not v.isfinite().all()]
+    if not broken:
+        return None
+    return f'{len(broken)} of its {len(weights)} tensors hold NaN or infinity ({some(broken)}): the training diverged'
+
+
+def explain_behaviour(network: nn.Module, layout: Layout) -> str | None:
+    """One line on options without keys, such as ``prediction`` or FDnCNN's ``mode``, that differ; None if none do."""
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    options = dict(layout.options)
+    parts = []
+    if layout.is_complete and options['type'] in ARCH_REGISTRY:
+        arch = ARCH_REGISTRY.get(options['type'])
+        asked, held = _wrapper_of(type(network)), _wrapper_of(arch)
+        if held is not None and held != asked:
+            parts.append(f'{held} in the file, {asked or "no wrapper"} here')
+        parameters = inspect.signature(arch).parameters.values()
+        options = {p.name: p.default for p in parameters if p.default is not p.empty} | options
+    for module, arguments in _with_options(network, options):
+        for name, value in arguments.items():
+            own: Any = getattr(module, name, None)
+            if isinstance(value, Mapping) and hasattr(own, '_asdict'):
+                value, own = type(own)(**value)._asdict(), own._asdict()
+            if own != value and all(isinstance(each, (str, bool, int, float, dict)) for each in (own, value)):
+                parts.append(f'{name}={value} in the file, {own} here')
+    return '; '.join(parts) or None
+
+
+def _explain_options(network: nn.Module, layout: Layout) -> str | None:
+    """How the network that the file holds differs from ``network``, as far as keys and shapes tell."""
+    asked = recognise(network.state_dict())
+    held, own = (each and each.options.get('backbone', each.options) for each in (layout, asked))
+    if not held or not own or held['type'] != own['type']:
+        return f'the file holds {layouts.describe(layout.options)}'
+    differing = {key: held[key] for key in held if key == 'type' or held[key] != own.get(key)}
+    if len(differing) == 1:
+        return None
+    wanted = layouts.describe({key: own.get(key) for key in differing})
+    return f'the file holds {layouts.describe(differing)}, the network asked for is {wanted}'
+
+
+def _with_options(network: nn.Module, options: Mapping[str, Any]) -> Iterator[tuple[nn.Module, Mapping[str, Any]]]:
+    yield network, options
+    if isinstance(backbone := getattr(network, 'backbone', None), nn.Module):
+        yield backbone, options.get('backbone', options)
+
+
+def _wrapper_of(arch: type) -> str | None:
+    return next((base.__name__ for base in arch.__mro__ if base.__name__ in WRAPPERS), None)
