@@ -4,6 +4,7 @@ A file holds BasicSR's ``params`` (and ``params_ema``), and under ``ne_basicsr``
 network's options, the training noise and the version.
 """
 
+import json
 import logging
 import os
 import pickle
@@ -66,9 +67,8 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
     if not Path(path).is_file():
         raise InputError(f'{path}: no such checkpoint file')
     try:
-        with torch.serialization.safe_globals(
-            [Counter, *allow]
-        ):  # Counter: the milestones of BasicSR's MultiStepRestartLR
+        # Counter holds the milestones of BasicSR's MultiStepRestartLR
+        with torch.serialization.safe_globals([Counter, *allow]):
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(f'{path}: not readable as weights alone: {_explain_refusal(path, error)}') from error
@@ -124,16 +124,22 @@ def load_network(
     layout = described(content, weights) or fitting.recognise(weights, key)
     fitted = fitting.fit(network, weights)
     if layout and fitting.explain_misfit(network, fitted):
-        fitted = fitting.fit(network, layout.weights)
         logger.info(f'Recognised {layout}.')
-    if misfit := fitting.explain_misfit(network, fitted, layout) or fitting.explain_values(fitted):
+        weights = layout.weights
+        fitted = fitting.fit(network, weights)
+    if misfit := fitting.explain_misfit(network, fitted) or fitting.explain_values(fitted):
         if strict:
             raise InputError(f'{path}: {misfit}')
         logger.warning(f'{path}: {misfit}; loading what agrees')
         own = network.state_dict()
         fitted = {k: v for k, v in fitted.items() if k in own and own[k].shape == v.shape}
     elif layout and (difference := fitting.explain_behaviour(network, layout)):
-        logger.warning(f'{path}: the weights fit, but not what they were trained for: {difference}')
+        logger.warning(f'{path}: the weights fit, but they were trained otherwise: {difference}')
+    if fitting.is_bare_backbone(network, weights):
+        logger.info(
+            'These are weights of the bare backbone, trained without the wrapper; they go to backbone.*. It'
+            ' moves images out of the range that they know: train on, or use target: {mean: 0.45, scale: 0.25}.'
+        )
     network.load_state_dict(fitted, strict=strict)
 
 
@@ -149,7 +155,7 @@ def select_weights(content: Any, param_key: str | None = 'params') -> tuple[Stat
         held = content.get(key)
         if isinstance(held, list) and len(held) == 1:  # Mohan et al. keep a list of networks
             held = held[0]
-        if isinstance(held, Mapping):
+        if isinstance(held, Mapping) and all(isinstance(value, Tensor) for value in held.values()):
             return _strip_module(held), key
     if content and all(isinstance(value, Tensor) for value in content.values()):
         return _strip_module(content), None
@@ -182,17 +188,21 @@ def last_complete_state(states: Path, models: Path, labels: list[str]) -> Path |
 def _explain_refusal(path: Path | str, error: Exception) -> str:
     if not (found := re.search(r'GLOBAL ([\w.]+)', str(error))):
         return _first_line(error)
-    name, target = found[1], Path(path).with_suffix('.weights.pth')
+    name, target = found[1], f'{Path(path).stem}.weights.pth'
     if name not in HARMLESS:
         return f'it asks for {name}, and reading that may run code: ask its author for the weights alone'
     code = (
         f'import {name.split(".")[0]}; from ne_basicsr import checkpoint;'
-        f' checkpoint.extract({str(path)!r}, {str(target)!r}, allow=[{name}])'
+        f' checkpoint.extract({_quoted(path)}, {_quoted(target)}, allow=[{name}])'
     )
     return (
         f'it holds {name}, which is harmless but not a weight; ne_basicsr.load(path, allow=[{name}]) allows just that'
         f' class, and for option files and the command line this writes {target}, once: python -c {shlex.quote(code)}'
     )
+
+
+def _quoted(text: Path | str) -> str:
+    return json.dumps(str(text), ensure_ascii=False)
 
 
 def _state_on_cpu(network: nn.Module) -> StateDict:

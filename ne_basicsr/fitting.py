@@ -1,7 +1,7 @@
 """How weights fit a network, and why they do not."""
 
+import contextlib
 import inspect
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,31 +27,28 @@ def recognise(weights: StateDict, container: str | None = None) -> Layout | None
 
 def fit(network: nn.Module, weights: StateDict) -> StateDict:
     """``weights`` for ``network``: below ``backbone.`` if it is wrapped and they are not, with its computed buffers."""
-    own = network.state_dict()
-    if own and all(key.startswith('backbone.') for key in own) and not any(key in own for key in weights):
-        logging.getLogger('basicsr').info(
-            'These are weights of the bare backbone; they go to backbone.* and were trained without the wrapper, which'
-            ' moves images into a range that they do not know: train on, or use target: {mean: 0.45, scale: 0.25}'
-        )
+    if is_bare_backbone(network, weights):
         weights = {f'backbone.{name}': value for name, value in weights.items()}
-    computed = {key: value for key, value in own.items() if key.endswith(COMPUTED)}
+    computed = {key: value for key, value in network.state_dict().items() if key.endswith(COMPUTED)}
     kept = {key: value for key, value in weights.items() if key in computed or not key.endswith(COMPUTED)}
     return kept | computed
 
 
-def explain_misfit(network: nn.Module, weights: StateDict, layout: Layout | None = None) -> str | None:
-    """One line on how ``weights`` differ from the network's in keys and shapes, with the likely cause; None if not.
+def is_bare_backbone(network: nn.Module, weights: StateDict) -> bool:
+    """Whether ``network`` is wrapped and ``weights`` are not."""
+    own = network.state_dict()
+    return bool(own) and all(key.startswith('backbone.') for key in own) and not any(key in own for key in weights)
 
-    Args:
-        layout: what the weights were recognised as, where they were.
-    """
+
+def explain_misfit(network: nn.Module, weights: StateDict) -> str | None:
+    """One line on how ``weights`` differ from the network's in keys and shapes, with the likely cause; None if not."""
     own = network.state_dict()
     missing, unexpected = ([k for k in a if k not in b] for a, b in ((own, weights), (weights, own)))
     resized = [k for k in own if k in weights and own[k].shape != weights[k].shape]
     if not (missing or unexpected or resized):
         return None
     parts = [f'the weights do not fit {type(network).__name__}']
-    if layout and (difference := _explain_options(network, layout)):
+    if difference := _explain_options(network, weights):
         parts.append(difference)
     for what, keys in (('missing', missing), ('unexpected', unexpected)):
         if keys:
@@ -90,26 +87,35 @@ def explain_behaviour(network: nn.Module, layout: Layout) -> str | None:
             parts.append(f'{held} in the file, {asked or "no wrapper"} here')
         parameters = inspect.signature(arch).parameters.values()
         options = {p.name: p.default for p in parameters if p.default is not p.empty} | options
+        if {'statistics', 'target'} <= options.keys() and held is not None:
+            wrapper = ARCH_REGISTRY.get(held)
+            with contextlib.suppress(ValueError):  # of another version
+                values = wrapper(nn.Identity(), statistics=options['statistics'], target=options['target'])
+                options |= {'statistics': values.statistics, 'target': values.target}
     for module, arguments in _with_options(network, options):
         for name, value in arguments.items():
             own: Any = getattr(module, name, None)
-            if isinstance(value, Mapping) and hasattr(own, '_asdict'):
-                value, own = type(own)(**value)._asdict(), own._asdict()
-            if own != value and all(isinstance(each, (str, bool, int, float, dict)) for each in (own, value)):
+            if own != value and all(isinstance(each, (str, bool, int, float, tuple)) for each in (own, value)):
                 parts.append(f'{name}={value} in the file, {own} here')
     return '; '.join(parts) or None
 
 
-def _explain_options(network: nn.Module, layout: Layout) -> str | None:
-    """How the network that the file holds differs from ``network``, as far as keys and shapes tell."""
-    asked = recognise(network.state_dict())
-    held, own = (each and each.options.get('backbone', each.options) for each in (layout, asked))
-    if not held or not own or held['type'] != own['type']:
+def _explain_options(network: nn.Module, weights: StateDict) -> str | None:
+    """How the network that the weights belong to differs from ``network``, as far as keys and shapes tell."""
+    layout, own = recognise(weights), recognise(network.state_dict())
+    if layout is None:
+        return None
+    held, asked = (each.options.get('backbone', each.options) if each else {} for each in (layout, own))
+    if held['type'] != asked.get('type'):
         return f'the file holds {layouts.describe(layout.options)}'
-    differing = {key: held[key] for key in held if key == 'type' or held[key] != own.get(key)}
+    bare = getattr(network, 'backbone', network)
+    asked = asked | {
+        key: getattr(bare, key) for key in ('mode', 'blind') if hasattr(bare, key)
+    }  # not by random weights
+    differing = {key: value for key, value in held.items() if key == 'type' or value != asked.get(key)}
     if len(differing) == 1:
         return None
-    wanted = layouts.describe({key: own.get(key) for key in differing})
+    wanted = layouts.describe({key: asked.get(key) for key in differing})
     return f'the file holds {layouts.describe(differing)}, the network asked for is {wanted}'
 
 

@@ -70,7 +70,7 @@ def restore(layout: Layout, options: Mapping[str, Any]) -> nn.Module:
     try:
         network = build_arch(chosen)
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f'no network {layouts.describe(chosen)}: {error.args[0]}') from error
+        raise InputError(f'no network {layouts.describe(chosen)}: {error.args[0] if error.args else error}') from error
     weights = fitting.fit(network, layout.weights)
     if problem := fitting.explain_misfit(network, weights) or fitting.explain_values(weights):
         raise InputError(f'recognised {layout.name}, but {problem}')

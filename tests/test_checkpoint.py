@@ -1,5 +1,8 @@
+import argparse
+import logging
 import os
 import pickle
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +96,37 @@ def test_reading_runs_no_code(tmp_path, monkeypatch):
     assert Path('it_ran').exists()
 
 
+def with_namespace(path):
+    net = dncnn(act_mode='R')
+    torch.save({'model': [net.state_dict()], 'args': argparse.Namespace(lr=0.1)}, path)
+    return net
+
+
+def test_a_refused_namespace_comes_with_a_way_that_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = with_namespace('full.pt')
+    with pytest.raises(InputError, match=r'ne_basicsr.load\(path, allow=\[argparse.Namespace\]\)') as refusal:
+        checkpoint.read('full.pt')
+    assert '\n' not in str(refusal.value)
+    assert checkpoint.read('full.pt', allow=[argparse.Namespace])['args'].lr == 0.1
+    _, _, code = shlex.split(str(refusal.value).split('once: ')[1])
+    subprocess.run([sys.executable, '-c', code], check=True)
+    other = dncnn(act_mode='R')
+    checkpoint.load_network(other, 'full.weights.pth')
+    assert torch.equal(other.model[0].weight, net.model[0].weight)
+    with pytest.raises(InputError):  # allowing it once allows it no longer
+        checkpoint.read('full.pt')
+
+
+def test_code_is_not_offered_to_be_allowed(tmp_path):
+    torch.save({'params': RunsCode()}, tmp_path / 'evil.pth')
+    with pytest.raises(InputError, match=r'asks for posix.system, .* may run code') as refusal:
+        checkpoint.read(tmp_path / 'evil.pth', allow=[argparse.Namespace])
+    assert 'allow' not in str(refusal.value)
+    with pytest.raises(ValueError, match='allow takes classes'):
+        checkpoint.read(tmp_path / 'evil.pth', allow=[os.system])
+
+
 @pytest.mark.parametrize('content', [b'', b'PK\x03\x04 cut short', b'not a checkpoint', pickle.dumps([1, 2])])
 def test_broken_files_are_named(tmp_path, content):
     path = tmp_path / 'broken.pth'
@@ -152,6 +186,95 @@ def test_the_last_complete_state_needs_its_networks(tmp_path):
     (states / '24.state').write_bytes((states / '24.state').read_bytes()[:50])
     assert find(states, models, ['net_g']).name == '16.state'
     assert find(tmp_path / 'nowhere', models, ['net_g']) is None
+
+
+PAPER_KEYS = {'model.0.': 'first_layer.', 'model.2.': 'hidden_layer_list.0.', 'model.4.': 'last_layer.'}
+
+
+def paper_weights(net):
+    """A 3-layer DnCNN of act_mode R and without biases as Mohan et al.'s: their normalization divides by 1."""
+    weights = {PAPER_KEYS[key[:8]] + key[8:]: value for key, value in net.state_dict().items()}
+    ones = torch.full((4,), 1 - 1e-5, dtype=torch.float64).square()
+    return weights | {'bn_layer_list.0.running_var': ones, 'bn_layer_list.0.weight': torch.ones(4)}
+
+
+@pytest.mark.parametrize('container', [None, 'model_state', 'params', 'state_dict', 'model'])
+@pytest.mark.parametrize('name', ['DnCNN', 'DnCNNWNE'])
+def test_other_layouts_are_converted_for_plain_and_wrapped_networks(tmp_path, caplog, container, name):
+    net, other = dncnn(act_mode='R', bias=False), dncnn(name, act_mode='R', bias=False)
+    weights = {f'module.{key}': value for key, value in paper_weights(net).items()}
+    torch.save({container: weights, 'epoch': 3} if container else weights, tmp_path / 'paper.pt')
+    with caplog.at_level(logging.INFO, 'basicsr'):
+        checkpoint.load_network(other, tmp_path / 'paper.pt')
+    assert "Recognised Mohan et al.'s BF-DnCNN: DnCNN(num_in_ch=1" in caplog.text
+    assert ('trained without the wrapper' in caplog.text) == (name == 'DnCNNWNE')
+    torch.testing.assert_close(list(other.parameters()), list(net.parameters()))
+
+
+def test_the_papers_wrapped_checkpoint_goes_to_wrapped_networks_only(tmp_path, caplog):
+    net = dncnn(act_mode='R', bias=False)
+    wrapped = {f'model.{key}': value for key, value in paper_weights(net).items()}
+    torch.save({'model_state': wrapped, 'step': 1}, tmp_path / 'paper.pt')
+    other = dncnn('DnCNNWNE', act_mode='R', bias=False, correction=1)
+    checkpoint.load_network(other, tmp_path / 'paper.pt')
+    torch.testing.assert_close(list(other.parameters()), list(net.parameters()))
+    assert not caplog.records
+    checkpoint.load_network(dncnn('DnCNNWNE', act_mode='R', bias=False), tmp_path / 'paper.pt')
+    assert 'correction=1 in the file, 0 here' in caplog.text
+    with pytest.raises(InputError, match='belong to a wrapped network'):
+        checkpoint.load_network(dncnn(act_mode='R', bias=False), tmp_path / 'paper.pt')
+
+
+def test_a_misfit_says_what_the_file_holds_and_what_was_asked_for(tmp_path):
+    torch.save(dncnn(num_layers=5, act_mode='R').state_dict(), tmp_path / 'net.pth')
+    for name in ('DnCNN', 'DnCNNWNE'):
+        with pytest.raises(InputError, match=r'holds DnCNN\(num_layers=5, act_mode=R\), the network') as error:
+            checkpoint.load_network(dncnn(name), tmp_path / 'net.pth')
+        assert 'the network asked for is DnCNN(num_layers=3, act_mode=BR)' in str(error.value)
+    with pytest.raises(InputError, match=r'do not fit Restormer; the file holds DnCNN\(num_in_ch=1, .*; \d+ missing'):
+        checkpoint.load_network(build_network({'type': 'Restormer', 'dim': 8}), tmp_path / 'net.pth')
+
+
+@pytest.mark.parametrize(
+    ('held', 'asked', 'difference'),
+    [
+        ({'type': 'DnCNNWNE'}, {'type': 'DnCNNWNE'}, None),
+        ({'type': 'DnCNNWNE'}, {'type': 'WNE', 'backbone': {'type': 'DnCNN'}}, None),
+        ({'type': 'DnCNN'}, {'type': 'DnCNNWNE'}, None),  # said otherwise: trained without the wrapper
+        ({'type': 'DnCNNWNE', 'correction': 1}, {'type': 'DnCNNWNE'}, 'correction=1 in the file, 0 here'),
+        ({'type': 'DnCNNWNE'}, {'type': 'DnCNNWNE', 'prediction': 'residual'}, 'prediction=direct in the file, resid'),
+        ({'type': 'DnCNNWNE', 'target': {'mean': 0}}, {'type': 'DnCNNWNE'}, None),
+        (
+            {'type': 'DnCNNWNE'},
+            {'type': 'DnCNNWNE', 'target': {'mean': 0.4}},
+            'mean=0, scale=1) in the file, Target(me',
+        ),
+        ({'type': 'DnCNNWNE', 'statistics': 'min_max'}, {'type': 'DnCNNWNE'}, 'min_max in the file, mean_std here'),
+        ({'type': 'WSE', 'backbone': {'type': 'DnCNN'}}, {'type': 'DnCNNWNE'}, 'WSE in the file, WNE here'),
+        ({'type': 'FDnCNN', 'mode': 'norm-equiv'}, {'type': 'FDnCNN', 'mode': 'scale-equiv'}, 'mode=norm-equiv in the'),
+    ],
+)
+def test_options_without_keys_are_compared(tmp_path, caplog, held, asked, difference):
+    checkpoint.save_network(tmp_path / 'net.pth', {'params': build_network(held)}, {'network_g': held})
+    checkpoint.load_network(build_network(asked), tmp_path / 'net.pth')
+    assert (difference in caplog.text) if difference else not caplog.records
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path):
+    net = dncnn()
+    with torch.no_grad():
+        net.model[0].weight[0] = float('nan')
+    torch.save(net.state_dict(), tmp_path / 'net.pth')
+    with pytest.raises(InputError, match=r'1 of its 11 tensors hold NaN or infinity \(model.0.weight\)'):
+        checkpoint.load_network(dncnn(), tmp_path / 'net.pth')
+
+
+def test_swinir_of_another_training_size_fits(tmp_path):
+    options = {'type': 'SwinIR', 'embed_dim': 8, 'depths': [2], 'num_heads': [2], 'window_size': 4, 'upscale': 1}
+    large, small = build_network(options | {'img_size': 16}), build_network(options | {'img_size': 8})
+    torch.save(large.state_dict(), tmp_path / 'swinir.pth')
+    checkpoint.load_network(small, tmp_path / 'swinir.pth')
+    torch.testing.assert_close(list(small.parameters()), list(large.parameters()))
 
 
 def test_public_weights_load_into_plain_and_wrapped(shared):

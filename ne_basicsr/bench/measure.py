@@ -14,6 +14,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -162,16 +163,17 @@ def peak_memory(step: Callable[[], object], device: str = 'cpu') -> int:
     return peak
 
 
-def product_rate(device: str, dtype: torch.dtype, enough: float = 0.01) -> float:
-    """FLOP/s of a product of square matrices, large enough to take ``enough`` seconds: what the machine can do."""
+def product_rate(device: str, dtype: torch.dtype, enough: float = 0.02) -> float:
+    """FLOP/s of products of square matrices, large enough to take ``enough`` seconds: what the machine can do."""
     clock = _cuda_clock if device == 'cuda' else _cpu_clock
-    size = 128
-    while True:
+    rate, seconds, size = 0.0, 0.0, 128
+    # an unlucky turn of a busy machine must not end it early, nor a type without fast kernels take minutes
+    while seconds < 10 * enough and (seconds < enough or size <= 1024) and size <= 8192:
         a = torch.rand(size, size, device=device).to(dtype)
-        seconds = min(clock(lambda a=a: a @ a) for _ in range(3))  # type: ignore[misc]
-        if seconds >= enough or size >= 8192:
-            return 2 * size**3 / seconds
+        seconds = min(clock(partial(torch.matmul, a, a)) for _ in range(3))
+        rate = max(rate, 2 * size**3 / seconds)
         size *= 2
+    return rate
 
 
 def describe_setting(setting: Setting) -> str:

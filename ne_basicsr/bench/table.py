@@ -95,7 +95,7 @@ def table(report: Report, paper: Ratios | None = None) -> str:
     lines = [
         f'{describe_setting(report.setting)}; input {"x".join(map(str, report.shape))}',
         ', '.join(str(value) if key in ('processor', 'gpu') else f'{key} {value}' for key, value in about.items()),
-        f'{rounds} rounds after {report.warmup} to warm up; ms: median, quartiles; ratio: to the first of the same round',
+        f'{rounds} rounds after {report.warmup} to warm up; ms: median, quartiles; ratio: to the first in the round',
         f'a matrix product of this type does {rate:.4g} GFLOP/s here; of that, %: what the network reaches',
     ]
     width = max(len('training step'), *(len(network.name) for network in report.networks))

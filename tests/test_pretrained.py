@@ -1,0 +1,173 @@
+import argparse
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from basicsr.archs import build_network
+
+import ne_basicsr
+from ne_basicsr import checkpoint
+from ne_basicsr.archs.wne_arch import WNE
+from ne_basicsr.errors import InputError
+
+DNCNN = {'type': 'DnCNN', 'num_feat': 4, 'num_layers': 4, 'act_mode': 'R'}
+SWINIR = {'type': 'SwinIR', 'embed_dim': 8, 'depths': [2], 'num_heads': [2], 'window_size': 4, 'mlp_ratio': 2.0}
+
+
+def same(net, other, y, **arguments):
+    with torch.no_grad():
+        return torch.equal(net(y, **arguments), other(y, **arguments))
+
+
+@pytest.fixture
+def y(images):
+    return images.float()
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        DNCNN | {'type': 'DnCNNWNE', 'prediction': 'residual', 'correction': 1},
+        {'type': 'WSE', 'backbone': DNCNN},
+        {'type': 'FDnCNN', 'num_feat': 4, 'num_layers': 3, 'mode': 'scale-equiv'},
+    ],
+)
+def test_a_checkpoint_of_this_package_is_enough(tmp_path, y, options):
+    net = build_network(options).eval()
+    checkpoint.save_network(tmp_path / 'net.pth', {'params': net}, {'network_g': options})
+    loaded = ne_basicsr.load(tmp_path / 'net.pth')
+    assert same(loaded, net, y)
+    assert not loaded.training
+
+
+def test_averaged_weights_come_first(tmp_path, y):
+    net, average = build_network(DNCNN).eval(), build_network(DNCNN).eval()
+    checkpoint.save_network(tmp_path / 'net.pth', {'params': net, 'params_ema': average}, {'network_g': DNCNN})
+    assert same(ne_basicsr.load(tmp_path / 'net.pth'), average, y)
+    assert same(ne_basicsr.load(tmp_path / 'net.pth', param_key='params'), net, y)
+
+
+def test_a_bare_state_dict_is_enough_where_its_keys_are_known(tmp_path, y, caplog):
+    net = build_network(DNCNN).eval()
+    torch.save(net.state_dict(), tmp_path / 'net.pth')
+    with caplog.at_level(logging.INFO, 'basicsr'):
+        assert same(ne_basicsr.load(str(tmp_path / 'net.pth')), net, y)
+    assert 'net.pth: recognised KAIR DnCNN: DnCNN(num_in_ch=1' in caplog.text
+
+
+def test_wrapped_files_come_back_wrapped(tmp_path, y):
+    net = build_network(DNCNN | {'type': 'DnCNNWNE', 'correction': 1}).eval()
+    fdncnn = build_network({'type': 'WNE', 'correction': 1, 'backbone': {'type': 'FDnCNN', 'num_layers': 3}}).eval()
+    torch.save({'params': net.state_dict()}, tmp_path / 'own.pth')
+    weights = {key.replace('backbone.', 'model.'): value for key, value in fdncnn.state_dict().items()}
+    torch.save({'model_state': weights}, tmp_path / 'paper.pt')
+    assert same(ne_basicsr.load(tmp_path / 'paper.pt'), fdncnn, y)
+    own = ne_basicsr.load(tmp_path / 'own.pth', options={'correction': 1})  # no key says so
+    assert same(own, net, y)
+    assert not same(ne_basicsr.load(tmp_path / 'own.pth'), net, y)
+
+
+def test_wrapping_makes_it_equivariant_and_refuses_to_wrap_twice(tmp_path, images):
+    torch.save(build_network(DNCNN).state_dict(), tmp_path / 'net.pth')
+    plain, wrapped = (ne_basicsr.load(tmp_path / 'net.pth', wrap).double() for wrap in (None, 'wne'))
+    defect = {}
+    for name, net in (('plain', plain), ('wrapped', wrapped)):
+        with torch.no_grad():
+            defect[name] = (net(0.5 * images + 0.2) - (0.5 * net(images) + 0.2)).abs().max()
+    assert defect['wrapped'] < 1e-12
+    assert defect['plain'] > 1e-3
+    assert isinstance(wrapped, WNE)
+    torch.save(wrapped.state_dict(), tmp_path / 'wrapped.pth')
+    with pytest.raises(InputError, match='wrapped network already'):
+        ne_basicsr.load(tmp_path / 'wrapped.pth', wrap='wne')
+    with pytest.raises(ValueError, match="None or 'wne'; got 'wse'"):
+        ne_basicsr.load(tmp_path / 'net.pth', wrap='wse')
+
+
+@pytest.mark.parametrize(('upsampler', 'scale'), [('', 1), ('pixelshuffledirect', 2)])
+def test_any_size_goes_through_networks_with_windows(tmp_path, y, upsampler, scale):
+    net = build_network(SWINIR | {'in_chans': 1, 'img_size': 8, 'upscale': scale, 'upsampler': upsampler}).eval()
+    torch.save({'params': net.state_dict()}, tmp_path / 'swinir.pth')
+    loaded = ne_basicsr.load(tmp_path / 'swinir.pth')
+    with torch.no_grad():
+        assert loaded(y).shape == (4, 1, 19 * scale, 23 * scale)
+        assert torch.equal(loaded(y[..., :16, :20]), net(y[..., :16, :20]))
+        assert ne_basicsr.load(tmp_path / 'swinir.pth', wrap='wne')(y).shape == (4, 1, 19 * scale, 23 * scale)
+
+
+def test_what_the_file_does_not_tell_can_be_given(tmp_path, y):
+    net = build_network(
+        {'type': 'FDnCNN', 'num_feat': 4, 'num_layers': 3, 'mode': 'scale-equiv', 'blind': False}
+    ).eval()
+    torch.save(net.state_dict(), tmp_path / 'net.pth')
+    loaded = ne_basicsr.load(tmp_path / 'net.pth', options={'mode': 'scale-equiv'})
+    assert same(loaded, net, y, sigma=0.1)
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ({'params': {'head.weight': torch.ones(1)}}, 'unknown layout with keys head.weight; known are KAIR DnCNN'),
+        ({'epoch': 3}, 'no weights found among the keys epoch'),
+        ({'fdncnn.0.weight': torch.ones(4, 1, 3, 3)}, None),
+        (
+            {'params': {}, 'ne_basicsr': {'network_g': {'type': 'DnCN'}}},
+            "no network DnCN\\(\\): .*did you mean 'DnCNN'",
+        ),
+        ({'params': {}, 'ne_basicsr': {'network_g': {'type': 'DnCNN', 'depth': 3}}}, 'no network DnCNN.*depth'),
+        ({'params': {}, 'ne_basicsr': {'network_g': DNCNN}}, 'do not fit DnCNN; 8 missing'),
+        ([1, 2], 'must hold a mapping'),
+    ],
+)
+def test_what_is_wrong_is_one_line_with_the_file(tmp_path, content, message):
+    torch.save(content, tmp_path / 'net.pth')
+    with pytest.raises(InputError, match=message) as error:
+        ne_basicsr.load(tmp_path / 'net.pth')
+    assert 'net.pth: ' in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+def test_an_incomplete_state_dict_lists_what_is_missing(tmp_path):
+    weights = build_network(DNCNN).state_dict()
+    del weights['model.2.weight']
+    weights['model.4.weight'][0] = float('inf')
+    torch.save(weights, tmp_path / 'net.pth')
+    with pytest.raises(InputError, match=r'recognised KAIR DnCNN, but .*1 missing \(model.2.weight\)'):
+        ne_basicsr.load(tmp_path / 'net.pth')
+    torch.save(build_network(DNCNN).state_dict() | {'model.4.weight': weights['model.4.weight']}, tmp_path / 'net.pth')
+    with pytest.raises(InputError, match='hold NaN or infinity'):
+        ne_basicsr.load(tmp_path / 'net.pth')
+
+
+def test_the_package_imports_no_torch_and_load_is_there_at_once():
+    script = (
+        'import sys, ne_basicsr\n'
+        'assert not {"torch", "basicsr"} & set(sys.modules)\n'
+        'assert ne_basicsr.load.__name__ == "load"\n'
+        'assert not hasattr(ne_basicsr, "lode")\n'
+    )
+    subprocess.run([sys.executable, '-c', script], check=True)
+
+
+@pytest.mark.parametrize(
+    ('name', 'layers'),
+    [
+        ('kair_dncnn_25.pth', 17),
+        ('dncnn_pytorch_s25.pth', 17),
+        ('bf_cnn_bsd400_0to100.pt', 20),
+        ('bf_dncnn_0-30.pt', 20),
+    ],
+)
+def test_public_weights_give_the_stored_images(shared, name, layers):
+    """A corner of 96x96 of the 256x256 image: what is more than ``layers`` pixels from its cut sides is the same."""
+    stored = np.load(shared / 'golden' / 'pretrained_set12_05_sigma25.npz')
+    allow = [argparse.Namespace] if name.startswith('bf_dncnn') else []
+    net = ne_basicsr.load(shared / 'weights' / name, allow=allow)
+    with torch.no_grad():
+        output = net(torch.from_numpy(stored['noisy'][:96, :96])[None, None].float())[0, 0].numpy()
+    kept = slice(0, 96 - layers)
+    expected = stored[f'denoised/{name.rsplit(".", 1)[0]}']
+    assert np.abs(output[kept, kept] - expected[kept, kept]).max() < 1e-4
