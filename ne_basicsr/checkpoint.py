@@ -135,7 +135,7 @@ def load_network(
         fitted = {k: v for k, v in fitted.items() if k in own and own[k].shape == v.shape}
     elif layout and (difference := fitting.explain_behaviour(network, layout)):
         logger.warning(f'{path}: the weights fit, but they were trained otherwise: {difference}')
-    if fitting.is_bare_backbone(network, weights):
+    if fitting.is_bare_backbone(network, weights) and hasattr(network, 'target'):  # ZeroShot is made for them
         logger.info(
             'These are weights of the bare backbone, trained without the wrapper; they go to backbone.*. It'
             ' moves images out of the range that they know: train on, or use target: {mean: 0.45, scale: 0.25}.'

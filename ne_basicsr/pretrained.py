@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ne_basicsr import checkpoint, fitting, layouts
+from ne_basicsr.archs.backbone import BackboneHolder, build_arch
 from ne_basicsr.archs.padding import crop, pad_to_multiple
-from ne_basicsr.archs.wne_arch import WNE, BackboneHolder, build_arch
+from ne_basicsr.archs.wne_arch import WNE
+from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.errors import InputError
 from ne_basicsr.layouts import Layout
+from ne_basicsr.noise import TrainingNoise
 
 WRAPS = (None, 'wne')
 
@@ -23,6 +26,7 @@ def load(
     wrap: str | None = None,
     device: torch.device | str | None = None,
     *,
+    sigma: float | None = None,
     allow: Sequence[type] = (),
     param_key: str | None = None,
     options: Mapping[str, Any] | None = None,
@@ -34,8 +38,11 @@ def load(
 
     Args:
         path: the file.
-        wrap: ``wne`` puts a network that was trained without it into the normalization-equivariant wrapper.
+        wrap: ``wne`` makes a network that was trained without the wrapper normalization-equivariant, see
+            ``wrap_zero_shot``.
         device: where the network goes; the CPU where not given.
+        sigma: with ``wrap``, the one noise level that the network was trained at, on the [0, 1] scale; where not given,
+            the checkpoint's own note of it.
         allow: classes that the file may hold beside weights, such as ``argparse.Namespace``.
         param_key: which weights of a BasicSR checkpoint; where not given ``params_ema``, and ``params`` without it.
         options: arguments of the network that the file does not tell, such as FDnCNN's ``mode``.
@@ -58,7 +65,7 @@ def load(
         raise InputError(f'{path}: {error}') from error
     logging.getLogger('basicsr').info(f'{path}: recognised {layout}.')
     if wrap is not None:
-        network = wrap_zero_shot(network)
+        network = wrap_zero_shot(network, training_level(content) if sigma is None else sigma)
     elif getattr(network, 'size_multiple', 1) > 1:
         network = AnySize(network)
     return network.eval().to(device or 'cpu')
@@ -78,14 +85,31 @@ def restore(layout: Layout, options: Mapping[str, Any]) -> nn.Module:
     return network
 
 
-def wrap_zero_shot(network: nn.Module) -> nn.Module:
+def training_level(content: Any) -> float | None:
+    """The one noise level, on the [0, 1] scale, that a checkpoint of this package was trained at; None if unknown."""
+    metadata = content.get(checkpoint.METADATA) if isinstance(content, Mapping) else None
+    noise = metadata.get('noise') if isinstance(metadata, Mapping) else None
+    if not noise:
+        return None
+    training = TrainingNoise.from_options(noise)
+    return training.sigmas[0] if training.sigma_type == 'constant' else None
+
+
+def wrap_zero_shot(network: nn.Module, sigma: float | None = None) -> nn.Module:
     """A network that was trained without the wrapper, made exactly normalization-equivariant without training.
 
-    The target puts normalized images into the range that photographs have, which the weights know.
+    Args:
+        network: a denoiser, (N, C, H, W) to (N, C, H, W).
+        sigma: the one noise level of its training, on the [0, 1] scale: ``ZeroShot`` then brings every image to it.
+            None where there was a range of levels, or it is not known: ``WNE``, whose target puts normalized images
+            into the range that photographs have, which the weights know.
     """
     if isinstance(network, BackboneHolder):
         raise InputError(f'the file holds a wrapped network already ({type(network).__name__}): load it without wrap')
-    return WNE(network, target={'mean': 0.45, 'scale': 0.25})
+    if sigma is None:
+        logging.getLogger('basicsr').info('The noise level of the training is not known; give sigma if there was one.')
+        return WNE(network, target={'mean': 0.45, 'scale': 0.25})
+    return ZeroShot(network, sigma255=255 * sigma)
 
 
 class AnySize(nn.Module):

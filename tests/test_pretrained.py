@@ -171,3 +171,19 @@ def test_public_weights_give_the_stored_images(shared, name, layers):
     kept = slice(0, 96 - layers)
     expected = stored[f'denoised/{name.rsplit(".", 1)[0]}']
     assert np.abs(output[kept, kept] - expected[kept, kept]).max() < 1e-4
+
+
+def test_a_training_level_given_or_noted_makes_the_wrapped_network_zero_shot(tmp_path):
+    from ne_basicsr.archs.zero_shot_arch import ZeroShot
+
+    options = {'type': 'DnCNN', 'num_feat': 4, 'num_layers': 3, 'act_mode': 'R'}
+    net = build_network(options)
+    for noise, level in (({'sigma255': 15}, 15), ({'sigma_type': 'random', 'sigma255': [0, 55]}, None)):
+        path = tmp_path / 'net.pth'
+        train = {'noise': {'type': 'gaussian', **noise}}
+        checkpoint.save_network(path, {'params': net}, {'network_g': options, 'datasets': {'train': train}})
+        wrapped = ne_basicsr.load(path, wrap='wne')
+        assert isinstance(wrapped, ZeroShot) == (level is not None)
+        if level:
+            assert wrapped.sigma * 255 == pytest.approx(level)
+        assert ne_basicsr.load(path, wrap='wne', sigma=0.2).sigma == pytest.approx(0.2)

@@ -123,7 +123,8 @@ class AffineConv2d(nn.Conv2d):
             kernel = to_halves(kernel, 0)
         if halves_in:
             kernel = to_halves(kernel, 1)
-        return kernel
+        # a convolution runs in the layout of its kernel where the image has one channel, which is no layout
+        return kernel.contiguous(memory_format=_layout(self.weight))
 
     def convolve(self, padded: Tensor, kernel: Tensor) -> Tensor:
         """Convolve images that are padded already."""
@@ -276,12 +277,10 @@ def _sort_into_padded(x: Tensor, pads: Sequence[int], mode: str, scratch: Tensor
     left, right, top, bottom = pads
     n, c, height, width = x.shape
     shape = (n, c, height + top + bottom, width + left + right)
-    channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    layout = torch.channels_last if channels_last else torch.contiguous_format
     if scratch is not None and (scratch.shape, scratch.dtype) == (shape, x.dtype) and scratch.stride(1) == x.stride(1):
         padded = scratch
     else:
-        padded = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+        padded = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_layout(x))
     low, high = padded[:, :, top : top + height, left : left + width].chunk(2, dim=1)
     a, b = x.chunk(2, dim=1)
     torch.minimum(a, b, out=low)
@@ -291,6 +290,11 @@ def _sort_into_padded(x: Tensor, pads: Sequence[int], mode: str, scratch: Tensor
     for new, old in border_sources(width, left, right, mode):
         padded[:, :, :, new] = padded[:, :, :, old]
     return padded
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def _is_traced() -> bool:

@@ -6,7 +6,6 @@ every registered image-to-image network X is also reachable, wrapped, as ``XWNE`
 
 import inspect
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from ne_basicsr import equivariance
+from ne_basicsr.archs.backbone import BackboneHolder
 from ne_basicsr.archs.padding import pad_to_multiple
 from ne_basicsr.equivariance import Statistics, denormalize, nonzero, normalize
 
@@ -23,17 +23,6 @@ class Target(NamedTuple):
 
     mean: float = 0.0
     scale: float = 1.0
-
-
-class BackboneHolder(nn.Module):
-    """A network around another one, whose weights it holds under ``backbone.``; weights of the bare one load, too."""
-
-    def __init__(self, backbone: nn.Module | Mapping[str, Any], size_multiple: int | None = None) -> None:
-        super().__init__()
-        self.backbone = backbone if isinstance(backbone, nn.Module) else build_arch(backbone)
-        own_multiple: Any = getattr(self.backbone, 'size_multiple', 1)
-        self.pad_to = size_multiple or int(own_multiple)
-        self.register_load_state_dict_pre_hook(_accept_plain_backbone)
 
 
 class Wrapper(BackboneHolder):
@@ -153,14 +142,6 @@ class InputNorm(Wrapper):
     returns_to_input_range = False
 
 
-def build_arch(options: Mapping[str, Any]) -> nn.Module:
-    """The network that ``options``, its registered ``type`` and its arguments, describe. They are left as they are."""
-    if 'type' not in options:
-        raise ValueError(f'a backbone needs a type, the name of a registered network; got {dict(options)}.')
-    arguments = {key: deepcopy(value) for key, value in options.items() if key != 'type'}
-    return ARCH_REGISTRY.get(options['type'])(**arguments)
-
-
 def register_wrapped_archs() -> None:
     """Register ``XWNE`` for every image-to-image network X, those registered from now on included."""
     for name, arch in list(ARCH_REGISTRY):
@@ -206,15 +187,6 @@ def _wrapped_class(name: str, arch: type[nn.Module]) -> type[WNE]:
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     return list(inspect.signature(function).parameters.values())
-
-
-def _accept_plain_backbone(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Let weights of the bare backbone load too: they lack the prefix ``backbone.``."""
-    given = [key for key in state_dict if key.startswith(prefix)]
-    expected = {prefix + key for key in module.state_dict()}
-    if given and not any(key in expected for key in given):
-        for key in given:
-            state_dict[f'{prefix}backbone.{key[len(prefix) :]}'] = state_dict.pop(key)
 
 
 def _parse_target(target: Mapping[str, float] | None, statistics: str) -> Target:

@@ -22,8 +22,8 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from ne_basicsr.archs.backbone import BackboneHolder
 from ne_basicsr.archs.padding import pad_to_multiple, widen
-from ne_basicsr.archs.wne_arch import BackboneHolder
 from ne_basicsr.dct import dct_shrink
 from ne_basicsr.equivariance import Network
 from ne_basicsr.noise import noise_level

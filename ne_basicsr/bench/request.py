@@ -10,9 +10,9 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.archs.ne_layers import SortPool
-from ne_basicsr.archs.wne_arch import build_arch
 from ne_basicsr.bench.measure import DTYPES, MEMORY_FORMATS, Build, Setting, Shape
 from ne_basicsr.bench.table import Ratios
 from ne_basicsr.errors import InputError

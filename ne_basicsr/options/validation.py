@@ -9,7 +9,7 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from pydantic import BaseModel, ValidationError
 
-from ne_basicsr.archs.wne_arch import BackboneHolder
+from ne_basicsr.archs.backbone import BackboneHolder
 from ne_basicsr.options import paths, schema
 from ne_basicsr.options import sections as checks
 from ne_basicsr.options.schema import shown

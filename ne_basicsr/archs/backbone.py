@@ -1,0 +1,38 @@
+"""Networks around networks: what the wrappers share."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from torch import nn
+
+
+class BackboneHolder(nn.Module):
+    """A network around another one, whose weights it holds under ``backbone.``; weights of the bare one load, too."""
+
+    def __init__(self, backbone: nn.Module | Mapping[str, Any], size_multiple: int | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone if isinstance(backbone, nn.Module) else build_arch(backbone)
+        own_multiple: Any = getattr(self.backbone, 'size_multiple', 1)
+        self.pad_to = size_multiple or int(own_multiple)
+        self.register_load_state_dict_pre_hook(_accept_plain_backbone)
+
+
+def build_arch(options: Mapping[str, Any]) -> nn.Module:
+    """The network that ``options``, its registered ``type`` and its arguments, describe. They are left as they are."""
+    # not above: this module is imported while BasicSR is, by those that register themselves
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    if 'type' not in options:
+        raise ValueError(f'a backbone needs a type, the name of a registered network; got {dict(options)}.')
+    arguments = {key: deepcopy(value) for key, value in options.items() if key != 'type'}
+    return ARCH_REGISTRY.get(options['type'])(**arguments)
+
+
+def _accept_plain_backbone(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Let weights of the bare backbone load too: they lack the prefix ``backbone.``."""
+    given = [key for key in state_dict if key.startswith(prefix)]
+    expected = {prefix + key for key in module.state_dict()}
+    if given and not any(key in expected for key in given):
+        for key in given:
+            state_dict[f'{prefix}backbone.{key[len(prefix) :]}'] = state_dict.pop(key)
