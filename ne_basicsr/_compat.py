@@ -61,7 +61,7 @@ class _BasicSRLoader(Loader):
         try:
             stand_ins()
             self.loader.exec_module(module)
-        except (ImportError, RuntimeError, AttributeError) as error:
+        except (ImportError, RuntimeError, AttributeError, ValueError) as error:  # ValueError: numpy's ABI
             raise ImportError(explain_failure(error)) from error
         _complete(module)
 
@@ -112,8 +112,9 @@ def mend() -> None:
     _mend_registry()
     _mend_yaml()
     _mend_worker_seeds()
+    _mend_prefetch()
     _mend_base_model()
-    _mend_swinir()
+    _mend_sizes()
 
 
 def _mend_registry() -> None:
@@ -148,18 +149,44 @@ def _mend_yaml() -> None:
 def _mend_worker_seeds() -> None:
     # Workers get the same numpy and random seeds every epoch, so crops repeat. torch's own worker seed changes with the
     # epoch. Drop when BasicSR derives its seeds from torch.initial_seed().
+    import basicsr.data
+
+    basicsr.data.worker_init_fn = _worker_init_fn
+
+
+def _worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
     import random
 
-    import basicsr.data
     import numpy as np
     import torch
 
-    def worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
-        state = np.random.SeedSequence([torch.initial_seed(), num_workers, rank, seed]).generate_state(2)
-        np.random.seed(state[0])  # noqa: NPY002 - BasicSR's data sets draw from numpy's global generator
-        random.seed(int(state[1]))
+    state = np.random.SeedSequence([torch.initial_seed(), num_workers, rank, seed]).generate_state(2)
+    np.random.seed(state[0])  # noqa: NPY002 - BasicSR's data sets draw from numpy's global generator
+    random.seed(int(state[1]))
 
-    basicsr.data.worker_init_fn = worker_init_fn
+
+def _mend_prefetch() -> None:
+    # An error in the loader ends PrefetchGenerator's thread, and who waits for its queue waits for ever.
+    # Drop when BasicSR hands the error on.
+    from basicsr.data.prefetch_dataloader import PrefetchGenerator
+
+    def run(self: Any) -> None:
+        try:
+            for item in self.generator:
+                self.queue.put(item)
+            self.queue.put(None)
+        except BaseException as error:
+            self.queue.put(error)
+
+    def next_item(self: Any) -> Any:
+        item = self.queue.get()
+        if item is None:
+            raise StopIteration
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    PrefetchGenerator.run, PrefetchGenerator.__next__ = run, next_item
 
 
 def _mend_base_model() -> None:
@@ -172,11 +199,14 @@ def _mend_base_model() -> None:
     BaseModel.load_network = _load_network
 
 
-def _mend_swinir() -> None:
+def _mend_sizes() -> None:
     # SwinIR fails on sizes that are no multiple of its window, and leaves padding to SwinIRModel, which reads the
     # window from the option file. Drop when the class says what it needs.
+    # RRDBNet folds pixels into channels below scale 4.
+    from basicsr.archs.rrdbnet_arch import RRDBNet
     from basicsr.archs.swinir_arch import SwinIR
 
+    RRDBNet.size_multiple = property(lambda self: {1: 4, 2: 2}.get(self.scale, 1))
     SwinIR.size_multiple = property(lambda self: self.layers[0].residual_group.blocks[0].window_size)
 
 
@@ -190,7 +220,7 @@ def _model_to_device(self: Any, net: Any) -> Any:
         unused = self.opt.get('find_unused_parameters', False)
         devices = None if self.device.type == 'cpu' else [self.device.index or _current_cuda_device()]
         return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=unused)
-    return DataParallel(net) if self.opt['num_gpu'] > 1 else net
+    return DataParallel(net, list(range(self.opt['num_gpu']))) if self.opt['num_gpu'] > 1 else net
 
 
 def _current_cuda_device() -> int:
@@ -240,9 +270,18 @@ def _save_training_state(self: Any, epoch: int, current_iter: int) -> None:
         'iter': current_iter,
         'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
         'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
-        'best_metric_results': getattr(self, 'best_metric_results', {}),
+        'best_metric_results': _plain_numbers(getattr(self, 'best_metric_results', {})),
+        'validated': getattr(self, 'validated_iter', 0),
+        'manual_seed': self.opt.get('manual_seed'),
     }
     checkpoint.write(Path(self.opt['path']['training_states']) / f'{current_iter}.state', state)
+
+
+def _plain_numbers(value: Any) -> Any:
+    """numpy's numbers, which BasicSR's metrics return and a weights-only load refuses, as Python's."""
+    if isinstance(value, dict):
+        return {key: _plain_numbers(each) for key, each in value.items()}
+    return value.item() if hasattr(value, 'item') else value
 
 
 def _load_network(self: Any, net: Any, load_path: str, strict: bool = True, param_key: str | None = 'params') -> None:

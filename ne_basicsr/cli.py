@@ -106,7 +106,7 @@ def _run(arguments: argparse.Namespace, is_train: bool) -> int:
         auto_resume=arguments.auto_resume,
         debug=arguments.debug,
     )
-    with ranks(arguments.launcher) as (rank, world_size):
+    with ranks(arguments.launcher, options['num_gpu'], options.get('dist_params')) as (rank, world_size):
         options |= {'dist': arguments.launcher != 'none', 'rank': rank, 'world_size': world_size}
         options['manual_seed'] = agreed(options['manual_seed'])  # each rank draws its own where none is given
         if is_train:

@@ -97,8 +97,8 @@ def _basicsr() -> tuple[list[str], str | None]:
             return [f'basicsr     {folder}'], foreign
         import basicsr
         from basicsr.utils.registry import ARCH_REGISTRY
-    except (ImportError, OSError, RuntimeError) as error:
-        return [], str(error).splitlines()[0]
+    except Exception as error:  # an installation can be broken in any way, and to say so is what this is for
+        return [], next(iter(str(error).splitlines()), type(error).__name__)
     wrapped = sum(name.endswith('WNE') for name, _ in ARCH_REGISTRY)
     lines = [f'basicsr     {basicsr.__version__}  ({folder})']
     lines.append(f'            {len(ARCH_REGISTRY.keys())} networks registered, {wrapped} of them equivariant')

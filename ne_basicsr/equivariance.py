@@ -28,6 +28,7 @@ def mean_std(y: Tensor, correction: int = 0) -> Statistics:
     """Mean and standard deviation over C, H, W. ``correction`` 0 divides by d (the paper), 1 by d - 1 (its code)."""
     origin = widen(y[:, :1, :1, :1])
     # Taken relative to one pixel, a constant image has mean 0 and deviation 0 exactly, and a large b costs no digits.
+    correction = min(correction, y[0].numel() - 1)  # a single value has deviation 0
     variance, mean = torch.var_mean(widen(y) - origin, dim=(1, 2, 3), keepdim=True, correction=correction)
     return Statistics(origin + mean, variance.sqrt())
 

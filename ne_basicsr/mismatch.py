@@ -1,6 +1,7 @@
 """The mismatch sweep: a denoiser over noise levels it was not trained at, as rows, a curve and a summary."""
 
 import csv
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -93,7 +94,8 @@ def curve(rows: Sequence[Row]) -> Curve:
 
 def summarize(curve: Curve) -> Summary:
     """Mean output PSNR, and max over the levels of input - output PSNR (negative where the network always gains)."""
-    losses = [psnr_in - psnr_out for psnr_in, psnr_out in zip(curve.psnr_in, curve.psnr_out, strict=True)]
+    pairs = zip(curve.psnr_in, curve.psnr_out, strict=True)
+    losses = [psnr_in - psnr_out for psnr_in, psnr_out in pairs if math.isfinite(psnr_in)] or [0.0]  # not at level 0
     return Summary(sum(curve.psnr_out) / len(curve.psnr_out), max(losses))
 
 

@@ -4,8 +4,9 @@ import datetime
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -49,26 +50,30 @@ def train(opt: Options, option_text: str | None = None) -> Any:
     goes on as if it had not stopped.
     """
     torch.backends.cudnn.benchmark = True
-    set_random_seed(opt['manual_seed'])  # the initial weights
     resume_state = _load_resume_state(opt)
-    if resume_state is None:
-        _make_run_folder(opt)
-    _barrier()
-    if option_text is not None and opt['rank'] == 0:
-        (Path(opt['path']['experiments_root']) / 'options.yml').write_text(option_text, encoding='utf-8')
-
-    with _log_file(opt, 'train') as logger:
+    set_random_seed(opt['manual_seed'])  # the initial weights
+    with _log_file(opt, 'train') as (logger, open_log):
         logger.info(get_env_info())
         logger.info(dict2str(opt))
-        tb_logger = _start_tensorboard(opt)
+        # whatever can be wrong with weights and data is found before there is a run folder
+        train_loader, epoch_iterations = _train_loader(opt, resume_state['iter'] if resume_state else 0)
+        val_loaders = _validation_loaders(opt)
         model = build_model(opt)
         iteration = 0
-        if resume_state is not None:
+        if resume_state is None:
+            _make_run_folder(opt)
+        else:
             model.resume_training(resume_state)
             iteration = resume_state['iter']
+            model.validated_iter = resume_state.get('validated', iteration)
             logger.info(f'Resuming training from epoch: {resume_state["epoch"]}, iter: {iteration}.')
+        _barrier()
+        open_log()
+        if option_text is not None and opt['rank'] == 0:
+            (Path(opt['path']['experiments_root']) / 'options.yml').write_text(option_text, encoding='utf-8')
+        tb_logger = _start_tensorboard(opt)
         try:
-            _run_iterations(opt, model, iteration, tb_logger)
+            _run_iterations(opt, model, iteration, train_loader, epoch_iterations, val_loaders, tb_logger)
         finally:
             if tb_logger:
                 tb_logger.close()
@@ -77,13 +82,14 @@ def train(opt: Options, option_text: str | None = None) -> Any:
 
 def test(opt: Options) -> Any:
     """Validate on every data set of ``opt`` but the training set; returns the model."""
-    make_exp_dirs(opt)
-    _barrier()
-    with _log_file(opt, 'test') as logger:
+    with _log_file(opt, 'test') as (logger, open_log):
         logger.info(get_env_info())
         logger.info(dict2str(opt))
         loaders = _validation_loaders(opt)
         model = build_model(opt)
+        make_exp_dirs(opt)
+        _barrier()
+        open_log()
         for loader in loaders:
             logger.info(f'Testing {loader.dataset.opt["name"]}...')  # type: ignore[attr-defined]
             model.validation(
@@ -92,16 +98,35 @@ def test(opt: Options) -> Any:
     return model
 
 
-def _run_iterations(opt: Options, model: Any, done: int, tb_logger: Any) -> None:
+def _run_iterations(
+    opt: Options,
+    model: Any,
+    done: int,
+    train_loader: DataLoader[Any],
+    epoch_iterations: int,
+    val_loaders: list[DataLoader[Any]],
+    tb_logger: Any,
+) -> None:
     logger = get_root_logger()
     total = opt['train']['total_iter']
-    train_loader, epoch_iterations = _train_loader(opt, done)
-    val_loaders = _validation_loaders(opt)
+
+    def validate(iteration: int) -> None:
+        due = val_loaders and (iteration % opt['val'].get('val_freq', total) == 0 or iteration == total)
+        if not due or getattr(model, 'validated_iter', 0) == iteration:
+            return
+        for loader in val_loaders:
+            model.validation(loader, iteration, tb_logger, opt['val'].get('save_img', False))
+        model.validated_iter = iteration
+        if saved == iteration:  # with the best metrics so far
+            model.save_training_state((iteration - 1) // epoch_iterations, iteration)
+
     batches = _batches(opt, train_loader)
     message_logger = MessageLogger(opt, done + 1, tb_logger)
     data_timer, iteration_timer = AvgTimer(), AvgTimer()
     start_time = time.time()
     saved = done
+    if done:
+        validate(done)  # the run may have been killed in it
 
     for iteration in range(done + 1, total + 1):
         # whatever is random in this iteration, drop paths among it, depends on these alone
@@ -122,11 +147,7 @@ def _run_iterations(opt: Options, model: Any, done: int, tb_logger: Any) -> None
             logger.info('Saving models and training states.')
             model.save(epoch, iteration)
             saved = iteration
-        if val_loaders and (iteration % opt['val'].get('val_freq', total) == 0 or iteration == total):
-            for loader in val_loaders:
-                model.validation(loader, iteration, tb_logger, opt['val'].get('save_img', False))
-            if saved == iteration:  # with the best metrics so far
-                model.save_training_state(epoch, iteration)
+        validate(iteration)
         data_timer.start()
         iteration_timer.start()
 
@@ -180,7 +201,7 @@ def _validation_loaders(opt: Options) -> list[DataLoader[Any]]:
 
 
 def _batches(opt: Options, loader: DataLoader[Any]) -> Iterator[Any]:
-    if opt['datasets']['train'].get('prefetch_mode') != 'cuda':
+    if opt['datasets']['train'].get('prefetch_mode') != 'cuda' or not opt['num_gpu']:
         yield from loader
         return
     prefetcher = CUDAPrefetcher(loader, opt)
@@ -212,23 +233,33 @@ def _tensorboard_folder(opt: Options) -> Path:
 
 
 @contextmanager
-def _log_file(opt: Options, what: str) -> Iterator[logging.Logger]:
-    """BasicSR's logger, writing to the run folder while the run lasts."""
+def _log_file(opt: Options, what: str) -> Iterator[tuple[logging.Logger, Callable[[], None]]]:
+    """BasicSR's logger while a run lasts, and what to call once the run folder is there: earlier lines are kept."""
     logger = get_root_logger()
     if opt['rank'] != 0:
         logger.setLevel(logging.ERROR)
-        yield logger
+        yield logger, lambda: None
         return
     logger.setLevel(logging.INFO)
-    path = Path(opt['path']['log']) / f'{what}_{opt["name"]}_{get_time_str()}.log'
-    handler = logging.FileHandler(path, 'w', encoding='utf-8')
-    handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s: %(message)s'))
-    logger.addHandler(handler)
+    buffer = MemoryHandler(capacity=1_000_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+    logger.addHandler(buffer)
+
+    def open_log() -> None:
+        path = Path(opt['path']['log']) / f'{what}_{opt["name"]}_{get_time_str()}.log'
+        file = logging.FileHandler(path, 'w', encoding='utf-8')
+        file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s: %(message)s'))
+        buffer.setTarget(file)
+        buffer.flush()
+        buffer.capacity = 1  # from now on, line by line
+
     try:
-        yield logger
+        yield logger, open_log
     finally:
-        logger.removeHandler(handler)
-        handler.close()
+        logger.removeHandler(buffer)
+        if buffer.target is not None:
+            buffer.flush()
+            buffer.target.close()
+        buffer.close()
 
 
 def _load_resume_state(opt: Options) -> dict[str, Any] | None:
@@ -247,6 +278,16 @@ def _load_resume_state(opt: Options) -> dict[str, Any] | None:
         )
     opt['path']['resume_state'] = str(path)
     check_resume(opt, state['iter'])
+    for key, file in opt['path'].items():
+        if key.startswith('pretrain_network_') and file is not None and not Path(file).is_file():
+            raise InputError(
+                f'path:resume_state: {path} needs {file}, which is not there; resume a run under its own name, or'
+                ' start a new one from path:pretrain_network_g'
+            )
+    opt['manual_seed'] = state.get('manual_seed') or opt['manual_seed']  # the one that the run drew
+    for folder in (opt['path']['training_states'], opt['path']['models']):
+        for torn in Path(folder).glob('.*.part'):  # of a kill while saving
+            torn.unlink(missing_ok=True)
     return state
 
 

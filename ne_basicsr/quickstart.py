@@ -73,7 +73,8 @@ def quickstart(folder: Path, total_iter: int | None = None) -> Path:
 
 def write_photographs(folder: Path) -> None:
     """The photographs as LMDBs, gray, 8 bits: ``train.lmdb``, cut into tiles, and ``held_out.lmdb``, whole."""
-    shutil.rmtree(folder, ignore_errors=True)
+    for name in ('train', 'held_out'):
+        shutil.rmtree(folder / f'{name}.lmdb', ignore_errors=True)
     training = (tile for name, image in _photographs(TRAINING_PHOTOGRAPHS) for tile in _tiles(name, image))
     write_lmdb(folder / 'train.lmdb', training)
     write_lmdb(folder / 'held_out.lmdb', _photographs(HELD_OUT_PHOTOGRAPHS))

@@ -39,6 +39,8 @@ def fails(arguments, capsys) -> str:
         ({'train:total_iters': 5}, ('train:total_iters', 'total_iter')),
         ({'train:total_iter': 'many'}, ('train:total_iter', 'many')),
         ({'path:pretrain_network_g': 'none.pth'}, ('path:pretrain_network_g', 'none.pth')),
+        ({'network_g:num_layers': 1}, ('run.yml: network_g: DnCNNWNE refuses', 'at least 2')),
+        ({'model_type': 'SRModel'}, ('datasets:train:type', 'DenoisingDataset does not go with model_type SRModel')),
         ({'name': '../elsewhere'}, ('name', '../elsewhere')),
         (
             {'network_g': {'type': 'SwinIR', 'upscale': 1, 'in_chans': 1, 'window_size': 5}},
@@ -81,8 +83,9 @@ def test_a_missing_option_file_names_its_neighbour(capsys):
 
 def test_a_broken_image_ends_a_run_with_its_name_even_from_a_worker(workplace, image_folder, capsys):
     (image_folder / 'photo_2.png').write_bytes(b'\x89PNG cut short')
-    for workers in (0, 1):
-        path = option_file(workplace, image_folder, **{'datasets:train:num_worker_per_gpu': workers})
+    for workers, mode in ((0, None), (1, None), (0, 'cpu')):
+        loader = {'datasets:train:num_worker_per_gpu': workers, 'datasets:train:prefetch_mode': mode}
+        path = option_file(workplace, image_folder, **loader)
         assert main(['train', '-opt', str(path)]) == 2
         assert 'photo_2: not a readable image (14 bytes)' in capsys.readouterr().err.strip().splitlines()[-1]
 
@@ -93,7 +96,22 @@ def test_weights_that_do_not_fit_end_in_one_line(workplace, image_folder, capsys
     checkpoint = 'experiments/run/models/net_g_1.pth'
     path = option_file(workplace, image_folder, **{'network_g:type': 'DnCNN', 'path:pretrain_network_g': checkpoint})
     assert main(['test', '-opt', str(path)]) == 2
+    assert not (workplace / 'results').exists()
     assert 'they belong to a wrapped network: use its type' in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_an_empty_data_folder_and_a_foreign_state_leave_the_runs_as_they_are(workplace, image_folder, tmp_path, capsys):
+    main(['train', '-opt', str(option_file(workplace, image_folder, **{'train:total_iter': 4}))])
+    before = sorted(p.name for p in (workplace / 'experiments').iterdir())
+    (tmp_path / 'empty').mkdir()
+    for changes, part in (
+        ({'datasets:train:dataroot_gt': str(tmp_path / 'empty')}, 'no images found'),
+        ({'name': 'other', 'path:resume_state': 'experiments/run/training_states/4.state'}, 'under its own name'),
+    ):
+        capsys.readouterr()
+        assert main(['train', '-opt', str(option_file(workplace, image_folder, **changes))]) == 2
+        assert part in capsys.readouterr().err.strip().splitlines()[-1]
+        assert sorted(p.name for p in (workplace / 'experiments').iterdir()) == before
 
 
 def test_overrides_set_numbers_lists_and_new_keys(workplace, image_folder):

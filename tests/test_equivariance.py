@@ -48,6 +48,11 @@ def test_a_constant_image_has_its_value_as_shift_and_scale_zero_exactly(dtype, v
         assert torch.equal(scale, torch.zeros_like(scale))
 
 
+def test_a_single_pixel_is_a_constant_image_with_either_correction():
+    for correction in (0, 1):
+        assert mean_std(torch.full((2, 1, 1, 1), 0.3), correction).scale.eq(0).all()
+
+
 def test_statistics_of_half_precision_do_not_overflow():
     y = torch.linspace(0, 60000, 64 * 64).view(1, 1, 64, 64)
     shift, scale = mean_std(y.half())

@@ -166,6 +166,37 @@ def test_a_run_killed_at_any_moment_goes_on_from_its_last_complete_checkpoint(wo
     assert_equal_weights(weights(workplace / 'experiments' / 'run', 60), weights(killed, 60))
 
 
+def test_a_run_killed_while_validating_validates_again_when_resumed(workplace, image_folder, monkeypatch):
+    from ne_basicsr.models.denoising_model import DenoisingModel
+
+    path = str(option_file(workplace, image_folder))
+    main(['train', '-opt', path])
+    validation = DenoisingModel.validation
+
+    def killed_at_12(self, loader, iteration, *rest):
+        if iteration == 12:
+            raise KeyboardInterrupt
+        validation(self, loader, iteration, *rest)
+
+    monkeypatch.setattr(DenoisingModel, 'validation', killed_at_12)
+    assert main(['train', '-opt', path, '--force_yml', 'name=killed']) == 130
+    monkeypatch.undo()
+    monkeypatch.chdir(workplace)
+    assert main(['train', '-opt', path, '--auto_resume', '--force_yml', 'name=killed']) == 0
+    straight, killed = (workplace / 'experiments' / name for name in ('run', 'killed'))
+    for part in ('mismatch/held_out_12.csv', 'models/net_g_best.pth'):
+        assert (killed / part).is_file()
+    assert (straight / 'mismatch/held_out_12.csv').read_text() == (killed / 'mismatch/held_out_12.csv').read_text()
+    states = [checkpoint.read(run / 'training_states' / '12.state') for run in (straight, killed)]
+    assert states[0]['best_metric_results'] == states[1]['best_metric_results']
+
+
+def test_validation_needs_no_metrics(workplace, image_folder):
+    path = option_file(workplace, image_folder, **{'val': {'val_freq': 6}, 'train:total_iter': 6})
+    assert main(['train', '-opt', str(path)]) == 0
+    assert (workplace / 'experiments' / 'run' / 'mismatch' / 'held_out_6.csv').is_file()
+
+
 def test_the_test_command_measures_a_checkpoint(workplace, image_folder):
     path = str(option_file(workplace, image_folder))
     main(['train', '-opt', path])
@@ -275,14 +306,17 @@ def test_basicsr_s_own_models_train_and_resume_here(workplace, image_folder):
         'train': {'ema_decay': 0.9, 'total_iter': 4, 'warmup_iter': -1, 'optim_g': {'type': 'Adam', 'lr': 1e-4},
                   'scheduler': {'type': 'MultiStepLR', 'milestones': [2], 'gamma': 0.5},
                   'pixel_opt': {'type': 'L1Loss', 'loss_weight': 1.0, 'reduction': 'mean'}},
-        'val': {'val_freq': 4, 'save_img': False, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}},
+        'val': {'val_freq': 2, 'save_img': False, 'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}},
         'logger': {'print_freq': 1, 'save_checkpoint_freq': 2, 'use_tb_logger': False},
     }  # fmt: skip
     path = workplace / 'paired.yml'
     path.write_text(yaml.safe_dump(options))
     assert main(['train', '-opt', str(path), '--force_yml', 'train:total_iter=2']) == 0
     assert main(['train', '-opt', str(path), '--auto_resume']) == 0
-    assert (workplace / 'experiments' / 'paired' / 'models' / 'net_g_4.pth').is_file()
+    run = workplace / 'experiments' / 'paired'
+    assert (run / 'models' / 'net_g_4.pth').is_file()
+    assert any('Resuming training from epoch: 0, iter: 2' in log.read_text() for log in run.glob('*.log'))
+    assert [p.name for p in run.parent.iterdir()] == ['paired']
 
 
 def test_public_weights_reach_their_published_psnr_through_the_test_command(workplace, shared):

@@ -1,5 +1,6 @@
 """Where images come from: a folder, or an LMDB in BasicSR's layout; names in, arrays out."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -24,7 +25,7 @@ class ImageStore(Protocol):
 
 
 class FolderStore:
-    """Image files below a folder; a name is the path from there, without its suffix."""
+    """Image files below a folder; a name is the path from there, without its suffix unless two differ in that alone."""
 
     def __init__(self, root: Path, meta_info_file: str | None = None) -> None:
         self.root = root
@@ -32,10 +33,11 @@ class FolderStore:
             found = sorted(p.relative_to(root) for p in root.rglob('*') if p.suffix.lower() in SUFFIXES)
             files = [p for p in found if not any(part.startswith('.') for part in p.parts)]
         else:
-            files = [Path(line.split(' ')[0]) for line in _lines(Path(meta_info_file))]
+            files = [Path(line.rsplit(' (', 1)[0]) for line in _lines(Path(meta_info_file))]
         if not files:
             raise InputError(f'{root}: no images found (looked for {", ".join(SUFFIXES)})')
-        self._files = {p.with_suffix('').as_posix(): p for p in files}
+        stems = Counter(p.with_suffix('') for p in files)
+        self._files = {(p if stems[p.with_suffix('')] > 1 else p.with_suffix('')).as_posix(): p for p in files}
         self.names = list(self._files)
 
     def read(self, name: str) -> bytes:

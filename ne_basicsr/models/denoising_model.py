@@ -14,6 +14,7 @@ from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from ne_basicsr import mismatch, report
 from ne_basicsr.archs.padding import pad_to_multiple
@@ -33,6 +34,7 @@ class DenoisingModel(SRModel):
     def __init__(self, opt: dict[str, Any]) -> None:
         self.seed = opt.get('manual_seed', 0)
         train_set = opt['datasets'].get('train')
+        opt['val'] = {**(opt.get('val') or {}), 'metrics': (opt.get('val') or {}).get('metrics') or {}}
         self.noise = TrainingNoise.from_options(train_set) if train_set else None
         self.rows: dict[str, list[Row]] = {}  # of the last validation, by data set
         super().__init__(opt)
@@ -58,6 +60,9 @@ class DenoisingModel(SRModel):
         net = self._test_net()
         was_training = net.training
         net.eval()
+        if self.opt['dist']:  # each rank has its own running statistics; what is saved, and tested, is rank 0's
+            for buffer in net.buffers():
+                torch.distributed.broadcast(buffer, 0)
         try:
             with torch.no_grad():
                 yield
@@ -89,8 +94,9 @@ class DenoisingModel(SRModel):
         self, loader: DataLoader[Any], options: Mapping[str, Any], current_iter: int | str, save_img: bool
     ) -> Iterator[Row]:
         rank, world_size = get_dist_info()
-        images = ((data['gt_path'][0], data['gt']) for i, data in enumerate(loader) if i % world_size == rank)
-        metrics = (self.opt['val'].get('metrics') or {}).items()
+        items = enumerate(tqdm(loader, unit='image', disable=not self.opt['val'].get('pbar')))
+        images = ((data['gt_path'][0], data['gt']) for i, data in items if i % world_size == rank)
+        metrics = self.opt['val']['metrics'].items()
         measures = {k: self._measure(v) for k, v in metrics if v['type'] != 'calculate_mismatch'}
         levels = sigma_test(options)
         cells = mismatch.sweep(
@@ -123,7 +129,7 @@ class DenoisingModel(SRModel):
     def _summarize(self, rows: list[Row]) -> dict[str, float]:
         """Each metric's value: the mean over images, levels and draws, or the curve's summary."""
         results = {}
-        for label, options in (self.opt['val'].get('metrics') or {}).items():
+        for label, options in self.opt['val']['metrics'].items():
             if options['type'] == 'calculate_mismatch':
                 arguments = {key: value for key, value in options.items() if key != 'better'}
                 results[label] = calculate_metric({'rows': rows}, arguments)
@@ -159,7 +165,7 @@ class DenoisingModel(SRModel):
         if not wanted:
             return False
         of_set, _, label = wanted.rpartition('/')
-        first = next(opt['name'] for phase, opt in self.opt['datasets'].items() if phase.startswith('val'))
+        first = next(opt['name'] for phase, opt in sorted(self.opt['datasets'].items()) if phase != 'train')
         return name == (of_set or first) and self.best_metric_results[name][label]['iter'] == current_iter
 
     def save(self, epoch: int, current_iter: int | str) -> None:

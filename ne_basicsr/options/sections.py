@@ -16,6 +16,7 @@ from basicsr.models import lr_scheduler
 from basicsr.models.base_model import BaseModel
 from torch import nn
 
+from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.wne_arch import Wrapper
 from ne_basicsr.options.schema import shown
 
@@ -101,6 +102,15 @@ def check_network(section: Any, path: Path, registry: Any) -> None:
         _check_wrapper(given, path, name, next(base for base in cls.__mro__ if base in Wrapper.__subclasses__()))
     if 'backbone' in given and (wraps or isinstance(given['backbone'], Mapping)):
         check_network(given['backbone'], (*path, 'backbone'), registry)
+
+
+def check_buildable(section: Mapping[str, Any], path: Path) -> None:
+    """Build a network once, to hear what its constructor refuses; the random numbers of the run are left alone."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            build_arch(section)
+    except (ValueError, TypeError, AssertionError, RuntimeError) as error:
+        raise OptionError(path, f'{section["type"]} refuses its options: {_first_line(error)}') from None
 
 
 def _check_wrapper(given: Mapping[str, Any], path: Path, name: str, wrapper: type[Wrapper]) -> None:

@@ -22,6 +22,7 @@ Model = TypeVar('Model', bound=BaseModel)
 FAMILY = re.compile(r'^(network|optim|pretrain_network|strict_load|param_key)_[a-z][a-z0-9_]*$')
 NEAR = 0.8  # similarity from which an unknown key counts as a misspelt known one
 DERIVED = frozenset({'is_train', 'dist', 'rank', 'world_size', 'root_path', 'auto_resume', 'val'})  # not the file's
+OF_DENOISING = ('calculate_psnr_float', 'calculate_ssim_float', 'calculate_ne_defect', 'calculate_mismatch')
 CONSTANT_RATE = {'type': 'MultiStepLR', 'milestones': []}
 INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR and Restormer call them
 
@@ -45,6 +46,7 @@ def validate(given: Mapping[str, Any], is_train: bool) -> dict[str, Any]:
     _check_set_names(opt['datasets'])
     _complete(opt, is_train)
     opt['datasets'] = {k: _checked_set(k, section, opt['scale'], is_train) for k, section in opt['datasets'].items()}
+    _check_pairing(opt, strict)
     for key, section in opt.items():
         if key.startswith('network_') and section is not None:
             checks.check_network(section, (key,), ARCH_REGISTRY)
@@ -56,6 +58,8 @@ def validate(given: Mapping[str, Any], is_train: bool) -> dict[str, Any]:
         _check_val(opt['val'], opt['datasets'], optional=('crop_border',) if strict else ())
     _check_channels(opt)
     _check_crops(opt)
+    if strict:
+        checks.check_buildable(opt['network_g'], ('network_g',))
     _check_reads(opt, model, (), is_train)
     paths.check_start(opt['path'], is_train)
     return {key: section for key, section in opt.items() if section is not None or key == 'manual_seed'}
@@ -242,6 +246,19 @@ def _check_val(val: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]], op
     if val['save_best'] not in known:
         problem = f'no metric is called {shown(val["save_best"])}; {hint(val["save_best"], known)}'
         raise OptionError(('val', 'save_best'), problem)
+
+
+def _check_pairing(opt: Mapping[str, Any], strict: bool) -> None:
+    """``DenoisingModel`` makes the noise for ``DenoisingDataset``; other models read pairs, and see 8-bit images."""
+    for name, section in opt['datasets'].items():
+        if strict != (section['type'] == 'DenoisingDataset'):
+            wanted = 'DenoisingDataset, to which it adds the noise' if strict else 'pairs, e.g. PairedImageDataset'
+            problem = f'{section["type"]} does not go with model_type {opt["model_type"]}, which needs {wanted}'
+            raise OptionError(('datasets', name, 'type'), problem)
+    for label, metric in ((opt['val'] or {}).get('metrics') or {}).items():
+        if not strict and metric['type'] in OF_DENOISING:
+            problem = f'{metric["type"]} needs model_type DenoisingModel; {opt["model_type"]} hands over 8-bit images'
+            raise OptionError(('val', 'metrics', label, 'type'), problem)
 
 
 def _check_channels(opt: Mapping[str, Any]) -> None:

@@ -37,6 +37,14 @@ def test_folders_are_read_recursively_without_hidden_or_other_files(tmp_path):
     assert FolderStore(tmp_path).names == ['b', 'sub/a']
 
 
+def test_files_that_differ_in_their_suffix_alone_are_two_images(tmp_path):
+    for name in ('a.png', 'a.jpg', 'b.png'):
+        (tmp_path / name).write_bytes(name.encode())
+    store = FolderStore(tmp_path)
+    assert store.names == ['a.jpg', 'a.png', 'b']
+    assert [store.read(name) for name in store.names] == [b'a.jpg', b'a.png', b'b.png']
+
+
 def test_meta_info_chooses_and_orders(image_folder, tmp_path):
     (tmp_path / 'list.txt').write_text('photo_3.png (48,56,1)\nphoto_1.png (48,56,1)\n')
     options = {'dataroot_gt': image_folder, 'io_backend': {'type': 'disk'}, 'meta_info_file': tmp_path / 'list.txt'}
