@@ -19,6 +19,7 @@ import sys
 import types
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ def mend() -> None:
     _mend_yaml()
     _mend_worker_seeds()
     _mend_prefetch()
+    _mend_archive()
     _mend_base_model()
     _mend_sizes()
 
@@ -187,6 +189,25 @@ def _mend_prefetch() -> None:
         return item
 
     PrefetchGenerator.run, PrefetchGenerator.__next__ = run, next_item
+
+
+def _mend_archive() -> None:
+    # An older run of the same name is renamed to <name>_archived_<second>, which fails where that second has one
+    # already. Drop when BasicSR's names are unique.
+    import basicsr.utils
+    from basicsr.utils import misc
+
+    def mkdir_and_rename(path: str) -> None:
+        folder = Path(path)
+        if folder.exists():
+            stamp = f'{folder}_archived_{misc.get_time_str()}'
+            names = (stamp if number == 1 else f'{stamp}_{number}' for number in count(1))
+            target = next(name for name in names if not Path(name).exists())
+            print(f'Path already exists. Rename it to {target}', flush=True)
+            folder.rename(target)
+        folder.mkdir(parents=True)
+
+    misc.mkdir_and_rename = basicsr.utils.mkdir_and_rename = mkdir_and_rename
 
 
 def _mend_base_model() -> None:

@@ -85,3 +85,12 @@ def image_folder(tmp_path: Path) -> Path:
     for index in range(6):
         cv2.imwrite(str(folder / f'photo_{index}.png'), smooth_photograph(48, 56, index))
     return folder
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory, where run folders go."""
+    folder = tmp_path / 'workplace'
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder

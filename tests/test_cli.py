@@ -11,14 +11,6 @@ from test_pipeline import option_file
 from ne_basicsr.cli import main
 
 
-@pytest.fixture
-def workplace(tmp_path, monkeypatch):
-    folder = tmp_path / 'workplace'
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def fails(arguments, capsys) -> str:
     assert main(arguments) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()

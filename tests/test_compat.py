@@ -105,6 +105,15 @@ def test_basicsr_s_own_reader_of_option_files_runs_no_code(tmp_path):
     assert not (tmp_path / 'it_ran').exists()
 
 
+def test_runs_of_one_name_within_a_second_are_all_kept(tmp_path):
+    from basicsr.utils import mkdir_and_rename
+
+    for number in range(4):
+        mkdir_and_rename(str(tmp_path / 'run'))
+        (tmp_path / 'run' / f'{number}').touch()
+    assert sorted(file.name for file in tmp_path.glob('run*/*')) == ['0', '1', '2', '3']
+
+
 def test_worker_seeds_change_with_the_epoch():
     import numpy as np
     import torch

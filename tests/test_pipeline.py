@@ -55,15 +55,6 @@ def option_file(folder: Path, images: Path, **changes) -> Path:
     return path
 
 
-@pytest.fixture
-def workplace(tmp_path, monkeypatch):
-    """An empty current directory, where run folders go."""
-    folder = tmp_path / 'workplace'
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def weights(run: Path, iteration: int | str = 12) -> dict[str, torch.Tensor]:
     return checkpoint.read(run / 'models' / f'net_g_{iteration}.pth')['params']
 
