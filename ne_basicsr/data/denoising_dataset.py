@@ -1,22 +1,23 @@
 """Clean images for denoising: crops to train on, whole images to test on. The model adds the noise."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from basicsr.utils.registry import DATASET_REGISTRY
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from ne_basicsr.data.image_store import decode, open_store
-from ne_basicsr.errors import InputError
-from ne_basicsr.noise import seed_of
+from ne_basicsr.data.batch import Batch, as_float
+from ne_basicsr.data.crops import cut_crops
+from ne_basicsr.data.image_store import on_unit_range, open_store
+
+Key = int | tuple[int, int]
 
 
 @DATASET_REGISTRY.register()
 class DenoisingDataset(Dataset[dict[str, Any]]):
-    """Clean images from a folder or an LMDB, gray or colour.
+    """Clean images from a folder, an LMDB or a raw store, gray or colour.
 
     Args:
         opt: the data set's options: ``phase``, ``dataroot_gt``, ``io_backend``, ``meta_info_file``, ``in_ch`` (1 gray,
@@ -26,8 +27,9 @@ class DenoisingDataset(Dataset[dict[str, Any]]):
     Items:
         training: ``gt`` (C, gt_size, gt_size) float32 on [0, 1], ``number`` of the sample, ``gt_path``. The crop
         depends on (seed, number) alone; ``dataset[i, number]`` is sample ``number`` and ``dataset[i]`` is
-        ``dataset[i, i]``.
-        otherwise: ``gt`` (C, H, W), ``gt_path``.
+        ``dataset[i, i]``. A loader asks for whole batches, whose ``gt`` (N, C, gt_size, gt_size) is uint8 (float32
+        where an image has more than 8 bits), see ``batch.as_float``.
+        otherwise: ``gt`` (C, H, W) float32, ``gt_path``.
 
     Raises:
         InputError: for a missing or empty store, an unreadable image, a too small one with ``small_images: refuse``.
@@ -43,36 +45,30 @@ class DenoisingDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.store.names)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        index, number = key if isinstance(key, tuple) else (key, key)
-        name = self.store.names[index]
-        image = decode(self.store.read(name), self.channels, f'{self.store.root}/{name}')
-        item: dict[str, Any] = {'gt_path': name}
+    def __getitem__(self, key: Key) -> dict[str, Any]:
         if self.opt['phase'] == 'train':
-            rng = np.random.default_rng(seed_of(self.opt.get('seed', 0), 'crop', number))
-            image = self._crop(image, name, rng)
-            if self.opt.get('geometric_augs', True):
-                image = _one_of_eight(image, int(rng.integers(8)))
-            item['number'] = number
-        item['gt'] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return item
+            return {name: values[0] for name, values in as_float(self._batch([key]), 'cpu').items()}
+        assert isinstance(key, int), 'only training samples have numbers'
+        name = self.store.names[key]
+        image = on_unit_range(self.store.pixels(name, self.channels))
+        return {'gt_path': name, 'gt': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))}
 
-    def _crop(self, image: NDArray[np.float32], name: str, rng: np.random.Generator) -> NDArray[np.float32]:
-        size = self.opt['gt_size']
-        height, width = image.shape[:2]
-        if min(height, width) < size:
-            if self.opt.get('small_images', 'reflect') == 'refuse':
-                raise InputError(
-                    f'{self.store.root}/{name}: {height}x{width} is smaller than gt_size {size}; remove it,'
-                    ' lower gt_size, or set small_images: reflect'
-                )
-            grow = [(0, max(0, size - height)), (0, max(0, size - width)), (0, 0)]
-            image = np.pad(image, grow, mode='reflect')
-        top, left = (int(rng.integers(length - size + 1)) for length in image.shape[:2])
-        return image[top : top + size, left : left + size]
+    def __getitems__(self, keys: Sequence[Key]) -> list[dict[str, Any]]:
+        """What torch's loader asks for: one training batch, made at once, or whole images."""
+        return [self._batch(keys)] if self.opt['phase'] == 'train' else [self[key] for key in keys]
 
-
-def _one_of_eight(image: NDArray[np.float32], which: int) -> NDArray[np.float32]:
-    """One of the eight flips and rotations by right angles of (H, W, C)."""
-    turned = np.rot90(image, which % 4)
-    return turned[:, ::-1] if which >= 4 else turned
+    def _batch(self, keys: Sequence[Key]) -> Batch:
+        pairs = [key if isinstance(key, tuple) else (key, key) for key in keys]
+        names = [self.store.names[index] for index, _ in pairs]
+        numbers = np.array([number for _, number in pairs], np.int64)
+        crops = cut_crops(
+            self.store,
+            names,
+            numbers,
+            size=self.opt['gt_size'],
+            channels=self.channels,
+            seed=self.opt.get('seed', 0),
+            augment=self.opt.get('geometric_augs', True),
+            reflect=self.opt.get('small_images', 'reflect') == 'reflect',
+        )
+        return Batch(gt=torch.from_numpy(crops), number=torch.from_numpy(numbers), gt_path=names)

@@ -1,39 +1,337 @@
-"""Writing image stores."""
+"""Folders of images to stores that train faster: whole or in sub-images, in BasicSR's LMDB layout or raw."""
 
-from collections.abc import Iterable
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from itertools import islice, product
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
-import cv2
 import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
+from ne_basicsr.data.image_store import FolderStore, Image, decode_pixels, image_files, read_file
+from ne_basicsr.data.store_writer import (
+    JOURNAL,
+    LONGEST_KEY,
+    WRITERS,
+    Journal,
+    LmdbWriter,
+    Value,
+    write_meta_info,
+)
 from ne_basicsr.errors import InputError
 
+PAIR = ('gt', 'lq')
+CLEAN, NOISY = 'GT_SRGB', 'NOISY_SRGB'  # in the file names of SIDD
+SYNC_SECONDS = 1.0  # so much work at most is done twice after a kill
 
-def write_lmdb(path: Path, images: Iterable[tuple[str, NDArray[np.uint8]]], compress_level: int = 1) -> None:
-    """Write images as an LMDB in BasicSR's layout: PNG values under their names, and ``meta_info.txt``.
+
+class Recipe(NamedTuple):
+    """What becomes of an image.
+
+    Args:
+        format: ``png``, BasicSR's LMDB layout, which keeps 16 bits; or ``raw``, which rounds them to 8.
+        crop: side of square sub-images; None keeps images whole. A smaller image is kept as far as it goes.
+        step: from one sub-image to the next; the last one of a row ends at the border, as in BasicSR.
+        channels: 1 (gray), 3 (RGB), or None for what each image has; an alpha channel is dropped.
+    """
+
+    format: str = 'png'
+    crop: int | None = None
+    step: int | None = None
+    channels: int | None = None
+
+
+Named: TypeAlias = tuple[str, tuple[Path, ...]]
+"""A name and its files."""
+
+
+class Source(NamedTuple):
+    """An image, or a clean and a noisy one of the same scene, to go under the same key."""
+
+    key: str
+    files: tuple[Path, ...]
+
+
+Result: TypeAlias = tuple[list[list[Value]], bool] | InputError
+"""The values of a source for each store and whether they lost bits, or what is wrong with it."""
+
+
+class Summary(NamedTuple):
+    """What a run did: sources finished in all and by now, values, what failed and why, sources rounded to 8 bits."""
+
+    finished: int
+    now: int
+    values: int
+    failures: list[str]
+    rounded: int
+
+
+def prepare(
+    inputs: Sequence[Path],
+    output: Path,
+    recipe: Recipe = Recipe(),  # noqa: B008 - immutable
+    *,
+    sidd: bool = False,
+    resume: bool = False,
+    workers: int | None = None,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Summary:
+    """Write the images below ``inputs`` to a store, or with ``sidd`` pairs to the stores gt and lq in ``output``.
+
+    A name is the path below its input without the suffix, after the input's name where there are several. Plain BasicSR
+    cuts names at the first dot and reads ASCII alone: other characters become ``_``.
+
+    Args:
+        resume: go on with what an interrupted or incomplete run wrote; sources that it finished are not read again.
+        workers: threads that read and encode; None: one per core.
+        on_progress: called with the number of sources done, and of all.
+
+    Raises:
+        InputError: for settings that do not fit, missing inputs, an output that exists (without ``resume``) or was
+            begun otherwise, and a disk that is full; what was finished until then is kept. An image that cannot be
+            read is no error: it is among the failures.
+    """
+    _check(inputs, output, recipe, sidd)
+    sources, failures = find_pairs(inputs) if sidd else (find_images(inputs), [])
+    if output.exists() and not resume:
+        raise InputError(f'{output}: exists already; go on with it by --resume, or choose another name')
+    if output.exists() and not (output / JOURNAL).is_file() and any(output.iterdir()):
+        raise InputError(f'{output}: was not made by basicsr prepare, hence cannot be gone on with')
+    folders = [output / f'{name}.{"lmdb" if recipe.format == "png" else "raw"}' for name in PAIR] if sidd else [output]
+    settings = {**recipe._asdict(), 'pairs': sidd, 'inputs': [path.resolve().name for path in inputs]}
+    try:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        return _run(sources, failures, output / JOURNAL, folders, recipe, settings, workers, on_progress)
+    except (OSError, lmdb.Error) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise InputError(f'{output}: {reason}; what was finished is kept: go on with --resume') from error
+
+
+def find_images(inputs: Sequence[Path]) -> list[Source]:
+    """All images below the inputs, in the order in which they are written."""
+    found: list[Named] = []
+    for root in inputs:
+        folder = FolderStore(root)
+        found += [(_prefix(root, inputs) + name, (folder.path(name),)) for name in folder.names]
+    return _with_keys(found)
+
+
+def find_pairs(inputs: Sequence[Path]) -> tuple[list[Source], list[str]]:
+    """SIDD's pairs ``*_GT_SRGB*`` and ``*_NOISY_SRGB*``, and what is wrong with files without a partner.
+
+    Raises:
+        InputError: where there are none.
+    """
+    found: list[Named] = []
+    alone = []
+    for root in inputs:
+        files = set(image_files(root))
+        for clean in sorted(path for path in files if CLEAN in path.name):
+            noisy = clean.with_name(clean.name.replace(CLEAN, NOISY))
+            if noisy in files:
+                name = clean.with_suffix('').as_posix().replace(CLEAN, 'SRGB')
+                found.append((_prefix(root, inputs) + name, (root / clean, root / noisy)))
+            else:
+                alone.append(f'{root / clean}: there is no {noisy.name} beside it')
+        for noisy in sorted(path for path in files if NOISY in path.name):
+            clean = noisy.with_name(noisy.name.replace(NOISY, CLEAN))
+            if clean not in files:
+                alone.append(f'{root / noisy}: there is no {clean.name} beside it')
+    if not found:
+        raise InputError(f'{inputs[0]}: no pairs *_{CLEAN}*.PNG and *_{NOISY}*.PNG found')
+    return _with_keys(found), alone
+
+
+def sub_images(height: int, width: int, crop: int, step: int) -> list[tuple[slice, slice]]:
+    """Where the sub-images of an image lie, row by row: every ``step`` pixels, and flush with the far borders."""
+    rows, columns = (
+        [slice(start, min(start + crop, length)) for start in _starts(length, crop, step)] for length in (height, width)
+    )
+    return list(product(rows, columns))
+
+
+def write_lmdb(path: Path, images: Iterable[tuple[str, NDArray[np.uint8]]]) -> None:
+    """Write arrays as an LMDB in BasicSR's layout: PNG values under their names, and ``meta_info.txt``.
 
     Args:
         path: a folder that ends in ``.lmdb`` and does not exist.
         images: (name, (H, W) gray or (H, W, 3) RGB uint8 array).
-        compress_level: of PNG, 0 to 9.
 
     Raises:
         InputError: where ``path`` exists or does not end in ``.lmdb``.
     """
-    if path.suffix != '.lmdb':
-        raise InputError(f'{path}: the folder of an LMDB must end in .lmdb')
+    _check_suffix(path)
     if path.exists():
         raise InputError(f'{path}: exists already; remove it or choose another name')
     path.mkdir(parents=True)
-    lines = []
-    # the map is a limit, not a size: the file grows with what is written
-    with lmdb.open(str(path), map_size=2**40) as environment, environment.begin(write=True) as transaction:
-        for name, image in images:
-            ordered = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-            _, encoded = cv2.imencode('.png', ordered, [cv2.IMWRITE_PNG_COMPRESSION, compress_level])
-            transaction.put(name.encode(), encoded.tobytes())
-            height, width, channels = (*image.shape, 1)[:3]
-            lines.append(f'{name}.png ({height},{width},{channels}) {compress_level}\n')
-    (path / 'meta_info.txt').write_text(''.join(lines), encoding='utf-8')
+    with closing(LmdbWriter(path)) as writer:
+        entries = []
+        for name, array in images:
+            image = array if array.ndim == 3 else array[..., None]
+            entries.append(writer.put(Value(name, _shape(image), writer.encode(image))))
+        writer.sync()
+    write_meta_info(path, map(LmdbWriter.line, entries))
+
+
+# -- the work ----------------------------------------------------------------------------------------------------------
+
+
+def _run(
+    sources: list[Source],
+    failures: list[str],
+    journal_path: Path,
+    folders: list[Path],
+    recipe: Recipe,
+    settings: dict[str, object],
+    workers: int | None,
+    on_progress: Callable[[int, int], object],
+) -> Summary:
+    kind = WRITERS[recipe.format]
+    rounded = now = 0
+    with ExitStack() as stack:
+        journal = stack.enter_context(closing(Journal(journal_path, settings)))
+        writers = [stack.enter_context(closing(kind(folder, journal.entries(i)))) for i, folder in enumerate(folders)]
+
+        def sync() -> None:
+            for writer in writers:
+                writer.sync()
+            journal.sync()
+
+        def work(source: Source) -> Result:
+            try:
+                return _values(source, recipe, kind.encode)
+            except InputError as error:
+                return error
+
+        todo = [source for source in sources if _id(source) not in journal.sources]
+        finished = len(sources) - len(todo)
+        synced = time.monotonic()
+        on_progress(finished, len(sources))
+        results = stack.enter_context(closing(_in_order(work, todo, workers or os.cpu_count() or 1)))
+        try:
+            for done, (source, result) in enumerate(zip(todo, results, strict=True), finished + 1):
+                if isinstance(result, InputError):
+                    failures.append(str(result))
+                else:
+                    values, is_rounded = result
+                    entries = [
+                        [writer.put(value) for value in own] for writer, own in zip(writers, values, strict=True)
+                    ]
+                    journal.add(_id(source), entries)
+                    now += 1
+                    rounded += is_rounded
+                on_progress(done, len(sources))
+                if time.monotonic() - synced > SYNC_SECONDS:
+                    sync()
+                    synced = time.monotonic()
+        finally:
+            sync()
+        order = {_id(source): place for place, source in enumerate(sources)}
+        listed = sorted(journal.sources, key=lambda source: order.get(source, len(order)))
+        for i, folder in enumerate(folders):
+            write_meta_info(folder, (kind.line(entry) for source in listed for entry in journal.sources[source][i]))
+        return Summary(len(listed), now, len(journal.entries(0)), failures, rounded)
+
+
+def _values(source: Source, recipe: Recipe, encode: Callable[[Image], bytes]) -> tuple[list[list[Value]], bool]:
+    """The values of a source for each store, and whether they lost bits."""
+    images = [_read(file, recipe.channels) for file in source.files]
+    height, width = images[0].shape[:2]
+    if any(image.shape[:2] != (height, width) for image in images):
+        sizes = ' and '.join(f'{image.shape[0]}x{image.shape[1]}' for image in images)
+        raise InputError(f'{source.files[-1]}: the sizes of the pair differ: {sizes}')
+    if len(source.key.encode()) > LONGEST_KEY - len('_s00000'):
+        raise InputError(f'{source.files[0]}: its name is longer than LMDB allows ({LONGEST_KEY} bytes)')
+    if recipe.crop is None:
+        parts = {source.key: (slice(None), slice(None))}
+    else:
+        places = sub_images(height, width, recipe.crop, recipe.step or recipe.crop)
+        parts = {f'{source.key}_s{number:03d}': place for number, place in enumerate(places, 1)}
+    values = [[Value(key, _shape(image[at]), encode(image[at])) for key, at in parts.items()] for image in images]
+    return values, recipe.format == 'raw' and any(image.dtype != np.uint8 for image in images)
+
+
+def _read(path: Path, channels: int | None) -> Image:
+    image = decode_pixels(read_file(path), channels, str(path))
+    if not np.issubdtype(image.dtype, np.integer):
+        raise InputError(f'{path}: {image.dtype} pixels; a store holds 8 or 16 bits, so convert it first')
+    return image
+
+
+def _in_order(work: Callable[[Source], Result], sources: list[Source], workers: int) -> Generator[Result, None, None]:
+    """Results in the order of the sources, computed by threads (OpenCV lets go of Python's lock) a little ahead."""
+    waiting: deque[Future[Result]] = deque()
+    ahead = iter(sources)
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            waiting.extend(pool.submit(work, source) for source in islice(ahead, 2 * workers))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(work, source) for source in islice(ahead, 1))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+# -- names and places --------------------------------------------------------------------------------------------------
+
+
+def _prefix(root: Path, inputs: Sequence[Path]) -> str:
+    return f'{root.resolve().name}/' if len(inputs) > 1 else ''
+
+
+def _with_keys(found: list[Named]) -> list[Source]:
+    """Sources whose keys plain BasicSR can read, and which differ."""
+    used: set[str] = set()
+    sources = []
+    for name, files in found:
+        plain = key = ''.join(c if c.isascii() and c.isprintable() and c != '.' else '_' for c in name)
+        number = 2
+        while key in used:
+            key, number = f'{plain}_{number}', number + 1
+        used.add(key)
+        sources.append(Source(key, files))
+    return sources
+
+
+def _id(source: Source) -> str:
+    """What a source is called in the journal: two files may differ in nothing but their suffix."""
+    return f'{source.key} {source.files[0].name}'
+
+
+def _starts(length: int, crop: int, step: int) -> list[int]:
+    if length <= crop:
+        return [0]
+    starts = list(range(0, length - crop + 1, step))
+    return starts if starts[-1] + crop == length else [*starts, length - crop]
+
+
+def _shape(image: Image) -> tuple[int, int, int]:
+    height, width, channels = image.shape
+    return height, width, channels
+
+
+def _check(inputs: Sequence[Path], output: Path, recipe: Recipe, sidd: bool) -> None:
+    if recipe.format == 'png' and not sidd:
+        _check_suffix(output)
+    if recipe.crop is not None and recipe.crop < 1:
+        raise InputError(f'--crop is 1 or more; got {recipe.crop}')
+    if recipe.step is not None and (recipe.crop is None or not 1 <= recipe.step <= recipe.crop):
+        raise InputError(f'--step is between 1 and --crop (now {recipe.crop}); got {recipe.step}')
+    names = [path.resolve().name for path in inputs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f'two inputs are called {twice!r}, and images go by the names of their inputs; rename one')
+    for path in inputs:
+        if not path.is_dir():
+            raise InputError(f'{path}: {"is a file; give its folder" if path.exists() else "no such folder"}')
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix != '.lmdb':
+        raise InputError(f'{path}: the folder of an LMDB must end in .lmdb')

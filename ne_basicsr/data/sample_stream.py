@@ -1,11 +1,12 @@
-"""The order of training samples: one endless stream that depends on the sample's number alone."""
+"""The order of training samples: one endless stream that depends on the seed and the sample's number alone."""
 
 from collections.abc import Iterator, Sized
-from itertools import count
 from typing import Any
 
-import torch
 from torch.utils.data import Sampler
+
+from ne_basicsr.data.random_numbers import permutation
+from ne_basicsr.noise import seed_of
 
 
 class SampleStream(Sampler[Any]):
@@ -19,20 +20,24 @@ class SampleStream(Sampler[Any]):
             that it can draw crops from n.
         ratio: an epoch is this many passes over the data (BasicSR's ``dataset_enlarge_ratio``).
         start: number of samples, over all ranks, that were consumed before.
+        seed: of the permutations.
     """
 
-    def __init__(self, dataset: Sized, *, ratio: int = 1, rank: int = 0, world_size: int = 1, start: int = 0) -> None:
+    def __init__(
+        self, dataset: Sized, *, ratio: int = 1, rank: int = 0, world_size: int = 1, start: int = 0, seed: int = 0
+    ) -> None:
         self.dataset = dataset
         self.epoch_size = len(dataset) * ratio
-        self.rank, self.world_size, self.start = rank, world_size, start
+        self.rank, self.world_size, self.start, self.seed = rank, world_size, start, seed
         self.numbered = bool(getattr(dataset, 'takes_sample_numbers', False))
 
     def __iter__(self) -> Iterator[Any]:
-        known_epoch, order = -1, []
-        for number in count(self.start + self.rank, self.world_size):
+        number = self.start + self.rank
+        while True:
             epoch, position = divmod(number, self.epoch_size)
-            if epoch != known_epoch:
-                generator = torch.Generator().manual_seed(epoch)
-                known_epoch, order = epoch, torch.randperm(self.epoch_size, generator=generator).tolist()
-            index = order[position] % len(self.dataset)
-            yield (index, number) if self.numbered else index
+            order = permutation(seed_of(self.seed, 'order', epoch), self.epoch_size)
+            indices = order[position :: self.world_size] % len(self.dataset)
+            numbers = range(number, number + len(indices) * self.world_size, self.world_size)
+            plain = map(int, indices)  # one by one: a list would hold the whole epoch
+            yield from zip(plain, numbers, strict=True) if self.numbered else plain
+            number = numbers.stop

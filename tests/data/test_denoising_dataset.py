@@ -4,6 +4,8 @@ import pytest
 import torch
 from basicsr.data import build_dataloader, build_dataset
 
+from ne_basicsr.data.batch import as_float
+from ne_basicsr.data.prepare import Recipe, prepare
 from ne_basicsr.data.sample_stream import SampleStream
 from ne_basicsr.errors import InputError
 
@@ -59,6 +61,72 @@ def test_colour_and_gray_are_chosen_by_in_ch(tmp_path):
     assert train_set(tmp_path)[0, 0]['gt'].shape == (1, 16, 16)
 
 
+def test_every_place_and_symmetry_is_as_likely(tmp_path):
+    # each pixel says where it lies, so a crop's first pixel and its neighbour tell place and symmetry
+    image = np.arange(20 * 12, dtype=np.uint8).reshape(20, 12)
+    cv2.imwrite(str(tmp_path / 'places.png'), image)
+    dataset = train_set(tmp_path, gt_size=4)
+    (batch,) = dataset.__getitems__([(0, number) for number in range(20_000)])
+    crops = batch['gt'][:, 0].numpy().astype(int)
+    corners = np.minimum.reduce([crops[:, i, j] for i in (0, -1) for j in (0, -1)])  # the top left one of each crop
+    places = np.bincount(corners, minlength=240).reshape(20, 12)
+    assert not places[17:].any() and not places[:, 9:].any()
+    cells = places[:17, :9].flatten()
+    symmetry, steps = (
+        np.unique(crops[:, 0, 1] - crops[:, 0, 0], return_inverse=True)[1],
+        crops[:, 1, 0] - crops[:, 0, 0],
+    )
+    eight = np.unique(np.stack([symmetry, steps]), axis=1, return_counts=True)[1]
+    assert len(eight) == 8
+    for counts in (cells, eight):
+        expected = counts.sum() / len(counts)
+        chi_square = ((counts - expected) ** 2 / expected).sum()
+        assert chi_square < len(counts) - 1 + 4 * np.sqrt(2 * len(counts))  # four deviations
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_a_sample_is_the_same_from_a_folder_an_lmdb_and_a_raw_store(tmp_path, channels):
+    (tmp_path / 'images').mkdir()
+    rng = np.random.default_rng(0)
+    for number, shape in enumerate([(40, 31), (16, 50), (33, 47), (9, 20)]):  # the last one is smaller than a crop
+        shape = shape if channels == 1 else (*shape, 3)
+        cv2.imwrite(str(tmp_path / 'images' / f'{number}.png'), rng.integers(0, 256, shape, np.uint8))
+    roots = {'disk': tmp_path / 'images', 'lmdb': tmp_path / 'png.lmdb', 'raw': tmp_path / 'pixels.raw'}
+    prepare([roots['disk']], roots['lmdb'], Recipe('png'))
+    prepare([roots['disk']], roots['raw'], Recipe('raw'))
+    keys = [(number % 4, number) for number in range(40)]
+    batches = [
+        train_set(root, in_ch=channels, io_backend={'type': backend}).__getitems__(keys)[0]
+        for backend, root in roots.items()
+    ]
+    assert batches[0]['gt'].dtype == torch.uint8
+    assert batches[0]['gt'].shape == (40, channels, 16, 16)
+    for batch in batches[1:]:
+        assert torch.equal(batch['gt'], batches[0]['gt'])
+        assert batch['gt_path'] == batches[0]['gt_path']
+
+
+def test_a_batch_holds_what_its_samples_are_alone(image_folder):
+    dataset = train_set(image_folder)
+    keys = [(3, 8), (0, 1), (3, 9), (3, 8)]
+    (batch,) = dataset.__getitems__(keys)
+    ready = as_float(batch, 'cpu')['gt']
+    for i, key in enumerate(keys):
+        assert torch.equal(dataset[key]['gt'], ready[i])
+    assert torch.equal(ready[0], ready[3])
+    assert not torch.equal(ready[0], ready[2])
+
+
+def test_images_of_more_bits_keep_them_in_training(tmp_path):
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(tmp_path / 'a.png'), rng.integers(0, 256, (16, 16), np.uint8))
+    cv2.imwrite(str(tmp_path / 'b.png'), deep := rng.integers(0, 65536, (16, 16)).astype(np.uint16))
+    (batch,) = train_set(tmp_path, geometric_augs=False).__getitems__([(0, 0), (1, 1)])
+    assert batch['gt'].dtype == torch.float32
+    assert torch.equal(batch['gt'][0], train_set(tmp_path, geometric_augs=False)[0, 0]['gt'])
+    np.testing.assert_allclose(batch['gt'][1, 0].numpy(), deep / 65535, rtol=1e-6)
+
+
 def loader(dataset, stream, workers=0, batch=4):
     options = {'phase': 'train', 'batch_size_per_gpu': batch, 'num_worker_per_gpu': workers}
     return iter(build_dataloader(dataset, options, num_gpu=0, sampler=stream, seed=0))
@@ -74,6 +142,8 @@ def test_the_stream_is_the_same_whatever_the_workers(image_folder):
     for a, b in zip(alone, two, strict=True):
         assert torch.equal(a['number'], b['number'])
         assert torch.equal(a['gt'], b['gt'])
+        assert a['gt'].dtype == torch.uint8 and a['gt'].shape == (4, 1, 16, 16)
+        assert a['gt_path'] == b['gt_path']
 
 
 def test_the_stream_goes_on_where_it_is_told_to(image_folder):
@@ -89,21 +159,19 @@ def test_ranks_share_what_one_process_would_see(image_folder):
     alone = take(loader(dataset, SampleStream(dataset), batch=4), 5)
     ranks = [take(loader(dataset, SampleStream(dataset, rank=r, world_size=2), batch=2), 5) for r in range(2)]
     for step in range(5):
-        shared = torch.cat([ranks[r][step]['number'] for r in range(2)])
-        assert sorted(shared.tolist()) == sorted(alone[step]['number'].tolist())
-
-
-def test_an_epoch_sees_every_image_as_often_and_epochs_differ(image_folder):
-    dataset = train_set(image_folder)
-    indices = [index for (index, _), _ in zip(SampleStream(dataset, ratio=2), range(24), strict=False)]
-    assert all(sorted(indices[s : s + 12]) == sorted([*range(6)] * 2) for s in (0, 12))
-    assert indices[:12] != indices[12:]
+        numbers, crops = (torch.cat([ranks[r][step][key] for r in range(2)]) for key in ('number', 'gt'))
+        order = numbers.argsort()
+        assert torch.equal(numbers[order], alone[step]['number'])
+        assert torch.equal(crops[order], alone[step]['gt'])
 
 
 def test_crops_do_not_repeat_from_epoch_to_epoch(image_folder):
-    dataset = train_set(image_folder, geometric_augs=False)
-    first, second = ([dataset[0, number]['gt'] for number in range(s, s + 5)] for s in (0, 6))
-    assert not any(torch.equal(a, b) for a in first for b in second)
+    dataset = train_set(image_folder)
+    epochs = take(loader(dataset, SampleStream(dataset), batch=6), 4)
+    for index in range(6):
+        crops = [crop for epoch in epochs for crop, name in zip(epoch['gt'], epoch['gt_path'], strict=True)
+                 if name == f'photo_{index}']  # fmt: skip
+        assert len({tuple(crop.flatten().tolist()) for crop in crops}) == 4
 
 
 def test_a_broken_file_is_named_even_from_a_worker(image_folder):
