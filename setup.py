@@ -19,7 +19,7 @@ setup(
     python_requires='>=3.10, <3.13',  # BasicSR's setup.py cannot be built on 3.13
     packages=[*find_packages(include=['ne_basicsr', 'ne_basicsr.*']), 'ne_basicsr.shipped_options'],
     package_dir={'ne_basicsr.shipped_options': 'options'},  # so that quickstart works from an installed wheel
-    package_data={'ne_basicsr.shipped_options': ['*.yml']},
+    package_data={'ne_basicsr.shipped_options': ['*.yml', 'experiments/*.yml', 'schema.json']},
     install_requires=[
         'basicsr==1.4.2',  # the host; Apache-2.0; brings torch, OpenCV, lmdb, scikit-image, TensorBoard
         'torch>=2.11',
@@ -28,13 +28,14 @@ setup(
         'lmdb',
         'matplotlib>=3.8',  # figures; PSF licence, the field's standard
         'packaging',  # stands in for distutils.version on Python 3.12
-        'pydantic>=2.7',  # option files: types, unknown keys, later the schema for editors; MIT
+        'pydantic>=2.7',  # option files: types, unknown keys, the schema for editors; MIT
         'PyYAML>=6',
+        'scipy',  # SIDD's .mat files; BSD; scikit-image brings it, too
         'scikit-image>=0.24',  # SSIM as in the paper, quickstart's photographs; BSD
         'tqdm',
     ],
     extras_require={
-        'test': ['pytest>=8'],
+        'test': ['pytest>=8', 'jsonschema>=4.18'],  # the schema for editors is tested with it; MIT
         'dev': ['mypy>=1.11', 'ruff>=0.6', 'types-PyYAML'],
     },
     entry_points={'console_scripts': ['basicsr = ne_basicsr.cli:main', 'ne-basicsr = ne_basicsr.cli:main']},

@@ -1,7 +1,6 @@
 """``basicsr train`` and ``basicsr test``: BasicSR's flags."""
 
 import argparse
-from pathlib import Path
 
 from ne_basicsr.commands import Commands
 
@@ -43,6 +42,7 @@ def _run(arguments: argparse.Namespace, is_train: bool) -> int:
     from ne_basicsr import pipeline
     from ne_basicsr.distribution import agreed, ranks
     from ne_basicsr.options import load_options
+    from ne_basicsr.options.printing import kept_text
 
     options = load_options(
         arguments.opt,
@@ -51,17 +51,12 @@ def _run(arguments: argparse.Namespace, is_train: bool) -> int:
         auto_resume=arguments.auto_resume,
         debug=arguments.debug,
     )
-    with ranks(arguments.launcher, options['num_gpu'], options.get('dist_params')) as (rank, world_size):
+    joined = ranks(arguments.launcher, options['num_gpu'], options.get('dist_params'), arguments.debug)
+    with joined as (rank, world_size):
         options |= {'dist': arguments.launcher != 'none', 'rank': rank, 'world_size': world_size}
         options['manual_seed'] = agreed(options['manual_seed'])  # each rank draws its own where none is given
         if is_train:
-            pipeline.train(options, _annotated_copy(arguments))
+            pipeline.train(options, kept_text(arguments.opt, arguments.force_yml))
         else:
             pipeline.test(options)
     return 0
-
-
-def _annotated_copy(arguments: argparse.Namespace) -> str:
-    """The option file's text, with the overrides that the run had."""
-    overrides = ''.join(f'# --force_yml {entry}\n' for entry in arguments.force_yml)
-    return f'# {arguments.opt}\n{overrides}\n' + Path(arguments.opt).read_text(encoding='utf-8')

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ne_basicsr.errors import InputError
-from ne_basicsr.options.reader import parse_literal, read_yaml
+from ne_basicsr.options.inheritance import Source, read_source, read_yaml
+from ne_basicsr.options.reader import parse_literal
 from ne_basicsr.options.schema import shown
 from ne_basicsr.options.sections import OptionError
 from ne_basicsr.options.validation import validate
 
-__all__ = ['apply_overrides', 'load_options', 'read_yaml']
+__all__ = ['apply_overrides', 'complete_options', 'load_options', 'read_yaml']
 
 PATH_KEYS = ('dataroot_', 'meta_info', 'pretrain_network', 'resume_state')
+DERIVED = ('phase', 'scale')  # of a data set: not the file's
 
 
 def load_options(
@@ -48,18 +50,27 @@ def load_options(
     Raises:
         InputError: one line naming file and key, for whatever is wrong.
     """
-    entries = list(force_yml)
-    given = apply_overrides(read_yaml(path), entries)
-    try:
-        opt = validate(given, is_train)
-    except OptionError as error:
-        key = ':'.join(error.path)
-        overruling = _overruling(entries, error.path)
-        where = f'{path} with --force_yml {overruling}' if overruling else str(path)
-        raise _failure(f'{where}: {key}: {error.problem}') from None
+    opt = _validated(read_source(path), list(force_yml), is_train, here=True)
     if debug and not opt['name'].startswith('debug'):
         opt['name'] = f'debug_{opt["name"]}'
     return _derived(opt, is_train, auto_resume, Path.cwd() if root is None else Path(root))
+
+
+def complete_options(path: str | Path, force_yml: Iterable[str] = ()) -> dict[str, Any]:
+    """What an option file says, with its bases, overrides and defaults, as an option file could say it alone.
+
+    Checked as for training where there is a ``train`` section, as for a test elsewhere. Data, weights and GPUs need not
+    be there.
+
+    Raises:
+        InputError: as ``load_options``.
+    """
+    source, entries = read_source(path), list(force_yml)
+    opt = _validated(source, entries, apply_overrides(source.options, entries).get('train') is not None, here=False)
+    for section in opt['datasets'].values():
+        for key in DERIVED:
+            section.pop(key, None)
+    return opt
 
 
 def apply_overrides(opt: Mapping[str, Any], entries: Iterable[str]) -> dict[str, Any]:
@@ -98,9 +109,7 @@ def _derived(opt: dict[str, Any], is_train: bool, auto_resume: bool, root: Path)
         opt['manual_seed'] = random.SystemRandom().randint(1, 10000)
     for section in (*opt['datasets'].values(), opt['path']):
         for key, value in section.items():
-            if isinstance(value, str) and key.startswith(
-                ('dataroot_', 'meta_info', 'pretrain_network', 'resume_state')
-            ):
+            if isinstance(value, str) and key.startswith(PATH_KEYS):
                 section[key] = str(Path(value).expanduser())
     folder = root / ('experiments' if is_train else 'results') / opt['name']
     written = {'log': folder, 'visualization': folder / 'visualization'}
@@ -118,6 +127,25 @@ def _derived(opt: dict[str, Any], is_train: bool, auto_resume: bool, root: Path)
             opt['val']['val_freq'] = 8
         opt['logger'] |= {'print_freq': 1, 'save_checkpoint_freq': 8}
     return opt
+
+
+def _validated(source: Source, entries: list[str], is_train: bool, here: bool) -> dict[str, Any]:
+    """``validate``, with errors that say which file and line, or which override, is meant."""
+    for entry in entries:
+        if entry.partition('=')[0].partition(':')[0].strip() == 'base':
+            raise _failure(f'--force_yml {entry}: base belongs into an option file; give that file to -opt')
+    try:
+        return validate(apply_overrides(source.options, entries), is_train, here)
+    except OptionError as error:
+        key = ':'.join(error.path)
+        overruling = _overruling(entries, error.path)
+        if overruling:
+            raise _failure(f'{source.files[0]} with --force_yml {overruling}: {key}: {error.problem}') from None
+        place = source.place(error.path)
+        if place is None:
+            raise _failure(f'{source.files[0]}: {key}: {error.problem}') from None
+        base_of = f', base of {source.files[0]}' if place.file != source.files[0] else ''
+        raise _failure(f'{place.file}: {key}: {error.problem} (line {place.line}{base_of})') from None
 
 
 def _failure(message: str) -> InputError:

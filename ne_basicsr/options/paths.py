@@ -19,7 +19,7 @@ def check_data(section: Mapping[str, Any], path: tuple[str, ...]) -> None:
             if backend.get('type') == 'lmdb':
                 _check_lmdb(value, (*path, key))
             else:
-                _check_exists(value, (*path, key), folder=True)
+                _check_exists(value, (*path, key), folder=backend.get('type') != 'mat')
         elif key in ('meta_info_file', 'meta_info'):
             _check_exists(value, (*path, key), folder=False)
 
@@ -44,7 +44,9 @@ def _check_lmdb(value: str, path: tuple[str, ...]) -> None:
     if not value.rstrip('/').endswith('.lmdb'):
         raise OptionError(path, f'io_backend lmdb needs a folder whose name ends in .lmdb; got {value!r}')
     _check_exists(value, path, folder=True)
-    for name in ('data.mdb', 'meta_info.txt'):
+    # `basicsr prepare --format raw` may have written it
+    content = 'images.raw' if (Path(value).expanduser() / 'images.raw').is_file() else 'data.mdb'
+    for name in (content, 'meta_info.txt'):
         if not (Path(value).expanduser() / name).is_file():
             raise OptionError(path, f'{value!r} holds no {name}, so it is no LMDB of images; create it again')
 

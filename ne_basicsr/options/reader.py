@@ -16,6 +16,8 @@ import yaml
 
 from ne_basicsr.errors import InputError
 
+Key = tuple[str, ...]  # ('train', 'optim_g') for optim_g in the section train
+
 TAG = 'tag:yaml.org,2002:'
 MAX_VALUES = 100_000  # an option file holds hundreds; aliases of aliases can ask for billions
 MAX_DEPTH = 50
@@ -43,13 +45,12 @@ _CODE = (
 )
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in one option file, as plain dicts, lists and scalars.
+def read_file(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
+    """The mapping in one option file, as plain dicts, lists and scalars, and the line of each key.
 
     Raises:
         InputError: no such file, not UTF-8, not YAML, not one mapping, a duplicate key, a tag that is not plain data.
     """
-    path = Path(path)
     try:
         text = path.read_bytes().decode('utf-8-sig')
     except FileNotFoundError:
@@ -59,14 +60,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f'{path}: cannot be read ({error.strerror}); an option file is needed') from None
     try:
-        value = _load(text, OptionLoader)
+        value, lines = _load(text, OptionLoader)
     except _YamlProblem as problem:
         raise InputError(f'{path}: {problem}') from None
     if value is None:
         raise InputError(f'{path}: the file is empty; an option file holds name, datasets, network_g and so on')
     if not isinstance(value, dict):
         raise InputError(f'{path}: the top level must be `key: value` lines; got a {type(value).__name__}')
-    return value
+    return value, lines
 
 
 def parse_literal(text: str) -> Any:
@@ -78,7 +79,7 @@ def parse_literal(text: str) -> Any:
     if _is_code(text):
         raise ValueError(f'overrides take literals only, and {text!r} is Python code; quote it to make it a string')
     try:
-        return _load(text, _OverrideLoader)
+        return _load(text, _OverrideLoader)[0]
     except _YamlProblem as problem:
         raise ValueError(f'{text!r} cannot be read: {problem.problem}; quote it to make it a string') from None
 
@@ -149,15 +150,18 @@ class _YamlProblem(Exception):
         super().__init__(f'line {mark.line + 1}: {problem}' if mark is not None else problem)
 
 
-def _load(text: str, loader_class: Any) -> Any:
+def _load(text: str, loader_class: Any) -> tuple[Any, dict[Key, int]]:
     try:
         loader = loader_class(text)
         try:
             node = loader.get_single_node()
             if node is None:
-                return None
+                return None, {}
             _check_nodes(node, (), [0])
-            return _unshared(loader.construct_document(node))
+            value = _unshared(loader.construct_document(node))
+            lines: dict[Key, int] = {}
+            _note_lines(node, (), lines)  # constructed, a section holds what was merged into it
+            return value, lines
         finally:
             loader.dispose()
     except yaml.constructor.ConstructorError as error:
@@ -207,6 +211,14 @@ def _check_nodes(node: Any, parents: tuple[Any, ...], seen: list[int]) -> None:
                 raise _YamlProblem(f'the key {key.value!r} is already given above; keep one of the two', key.start_mark)
             names.add(key.value)
             _check_nodes(value, (*parents, node), seen)
+
+
+def _note_lines(node: Any, place: Key, lines: dict[Key, int]) -> None:
+    """The line of each key, by its path; lists are not looked into."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            lines[(*place, key.value)] = key.start_mark.line + 1
+            _note_lines(value, (*place, key.value), lines)
 
 
 def _unshared(value: Any) -> Any:

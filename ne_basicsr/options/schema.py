@@ -8,7 +8,7 @@ Sections that a registry decides (networks, losses, optimizers, schedulers, metr
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 
@@ -47,6 +47,12 @@ def wrong(rule: str, value: Any, key: str | None = None) -> PydanticCustomError:
     return PydanticCustomError('wrong', '{message}', {'message': message, 'key': key})
 
 
+def missing(section: type[BaseModel], key: str) -> PydanticCustomError:
+    """A key that is needed as another one stands."""
+    message = f'missing: {section.model_fields[key].description}'
+    return PydanticCustomError('wrong', '{message}', {'message': message, 'key': key})
+
+
 def _reads_as_number(text: str) -> bool:
     try:
         float(text)
@@ -80,6 +86,14 @@ def _at_least(low: float, value: int | float) -> int | float:
     return value
 
 
+def _qualities(value: Any) -> Any:
+    """A quality factor of JPEG, or a list of them."""
+    factors = value if isinstance(value, list) else [value]
+    if not all(isinstance(q, int) and not isinstance(q, bool) and 1 <= q <= 100 for q in factors):
+        raise wrong('quality factors are integers from 1 to 100', value)
+    return value
+
+
 def _gpus(value: Any) -> int | str:
     if value == 'auto':
         return 'auto'
@@ -106,14 +120,45 @@ def _names(value: Any) -> Any:
 
 
 Int = Annotated[int, BeforeValidator(integer)]
-Count = Annotated[int, BeforeValidator(integer), AfterValidator(lambda value: _at_least(0, value))]
-Positive = Annotated[int, BeforeValidator(integer), AfterValidator(lambda value: _at_least(1, value))]
+Count = Annotated[
+    int,
+    BeforeValidator(integer),
+    AfterValidator(lambda value: _at_least(0, value)),
+    WithJsonSchema({'type': 'integer', 'minimum': 0}),
+]
+Positive = Annotated[
+    int,
+    BeforeValidator(integer),
+    AfterValidator(lambda value: _at_least(1, value)),
+    WithJsonSchema({'type': 'integer', 'minimum': 1}),
+]
+Qualities = Annotated[int | list[int], BeforeValidator(_qualities)]
 Number = Annotated[float, BeforeValidator(number)]
 Text = Annotated[str, BeforeValidator(_text)]
-FolderName = Annotated[str, BeforeValidator(_text), AfterValidator(_folder_name)]
+FolderName = Annotated[
+    str,
+    BeforeValidator(_text),
+    AfterValidator(_folder_name),
+    WithJsonSchema({'type': 'string', 'pattern': r'^[^/\\]+$', 'not': {'enum': ['.', '..']}, 'maxLength': 200}),
+]
 Flag = Annotated[bool, BeforeValidator(_flag)]
-Gpus = Annotated[int | Literal['auto'], BeforeValidator(_gpus)]
-Levels = Annotated[int | float | list[int | float], BeforeValidator(_levels)]
+Gpus = Annotated[
+    int | Literal['auto'],
+    BeforeValidator(_gpus),
+    WithJsonSchema({'anyOf': [{'type': 'integer', 'minimum': 0}, {'const': 'auto'}]}),
+]
+Levels = Annotated[
+    int | float | list[int | float],
+    BeforeValidator(_levels),
+    WithJsonSchema(
+        {
+            'anyOf': [
+                {'type': 'number', 'minimum': 0},
+                {'type': 'array', 'items': {'type': 'number', 'minimum': 0}, 'minItems': 1},
+            ]
+        }
+    ),
+]
 Names = Annotated[str | list[str], BeforeValidator(_names)]
 Section = dict[str, Any]
 
@@ -180,41 +225,76 @@ class ValOptions(Strict):
     )
 
 
-class TrainOptions(Strict):
-    """``train``."""
+class CommonTrainOptions(Strict):
+    """``train`` of all models."""
 
     total_iter: Positive = Field(description='Training iterations.')
     warmup_iter: Int = Field(-1, description='Iterations of linear learning-rate warm-up; -1: none.')
     ema_decay: Number = Field(0, ge=0, lt=1, description='Decay of the moving average of the weights; 0: none.')
     optim_g: Section = Field(description='Optimizer: type (any of torch.optim), lr and its other arguments.')
     scheduler: Section | None = Field(
-        None, description='Learning rate: MultiStepLR, MultiStepRestartLR or CosineAnnealingRestartLR; null: constant.'
+        None,
+        description='Learning rate by iteration: type, such as MultiStepLR, CosineAnnealingLR or'
+        ' CosineAnnealingRestartCyclicLR, and its arguments; null: constant.',
     )
     pixel_opt: Section | None = Field(None, description='Pixel loss: type and arguments of a registered loss.')
     perceptual_opt: Section | None = Field(None, description='Perceptual loss: type and arguments.')
+    on_nonfinite: Literal['warn', 'stop'] = Field(
+        'warn', description='When the loss is NaN or infinite: warn, once, or stop and keep the last checkpoint.'
+    )
+
+
+class TrainOptions(CommonTrainOptions):
+    """``train``."""
+
+    accumulate: Positive = Field(
+        1, description='Batches whose gradients are added up before each step: the batch is this many times as large.'
+    )
+    clip_grad_norm: Number | None = Field(
+        None,
+        gt=0,
+        description='Largest norm of the gradients; null: no limit.',
+        json_schema_extra={'exclusiveMinimum': 0},  # pydantic tells it of the check, not of the schema
+    )
+    amp: Literal['bf16', 'fp16'] | None = Field(
+        None, description='Mixed precision: bf16, or fp16 with a scaled loss; null: float32.'
+    )
+    compile: Flag = Field(False, description='Compile the network (torch.compile); keys of checkpoints stay.')
+    channels_last: Flag = Field(False, description='Keep images with their channels last in memory.')
 
 
 class DistOptions(Strict):
     """``dist_params``."""
 
     backend: Literal['nccl', 'gloo', 'mpi'] = Field('nccl', description='Backend of torch.distributed.')
-    port: Positive = Field(29500, le=65535, description='Port of the first process (slurm).')
+    port: Positive = Field(
+        29500, le=65535, description='Port of the first process (slurm).', json_schema_extra={'maximum': 65535}
+    )
 
 
 class Noise(Strict):
     """``noise`` of a training set."""
 
-    type: Literal['gaussian', 'uniform', 'laplace', 'rayleigh'] = Field(
-        'gaussian', description='Distribution, scaled to the standard deviation sigma255 / 255.'
+    type: Literal['gaussian', 'uniform', 'laplace', 'rayleigh', 'jpeg'] = Field(
+        'gaussian', description='Distribution, scaled to the standard deviation sigma255 / 255; or jpeg.'
     )
     sigma_type: Literal['constant', 'random', 'choice'] = Field(
         'constant', description='One level, a level drawn uniformly from [low, high], or one of a list, per crop.'
     )
-    sigma255: Levels = Field(description='Noise level in 8-bit units: a number, [low, high], or a list.')
+    sigma255: Levels | None = Field(None, description='Noise level in 8-bit units: a number, [low, high], or a list.')
+    quality: Qualities | None = Field(
+        None, description='With type jpeg: its quality factor, 1 to 100, or a list to choose from per crop.'
+    )
 
     @model_validator(mode='after')
     def _levels_fit_type(self) -> 'Noise':
-        check_levels(self.sigma_type, self.sigma255, 'sigma255')
+        needed, other = ('quality', 'sigma255') if self.type == 'jpeg' else ('sigma255', 'quality')
+        if getattr(self, other) is not None:
+            raise wrong(f'type {self.type} has no {other}', getattr(self, other), other)
+        if getattr(self, needed) in (None, []):
+            raise missing(type(self), needed)
+        if self.sigma255 is not None:
+            check_levels(self.sigma_type, self.sigma255, 'sigma255')
         return self
 
 
@@ -229,7 +309,9 @@ class TestNoise(Strict):
 class Backend(Strict):
     """``io_backend`` of a DenoisingDataset."""
 
-    type: Literal['disk', 'lmdb'] = Field('disk', description='A folder of images, or a folder *.lmdb.')
+    type: Literal['disk', 'lmdb', 'raw'] = Field(
+        'disk', description='A folder of images, a folder *.lmdb, or a folder by basicsr prepare --format raw.'
+    )
 
 
 class DenoisingSet(Strict):
@@ -243,10 +325,36 @@ class DenoisingSet(Strict):
     in_ch: Annotated[Literal[1, 3], BeforeValidator(integer)] = Field(1, description='Channels: 1 (gray) or 3 (RGB).')
 
 
-class DenoisingTrainSet(DenoisingSet):
-    """``datasets.train`` with ``type: DenoisingDataset``."""
+class Progressive(Strict):
+    """Restormer's progressive training, in a training set; ``gt_size`` and ``batch_size_per_gpu`` are the largest."""
 
     gt_size: Positive = Field(description='Side of the square crops, in pixels.')
+    batch_size_per_gpu: Positive = Field(description='Crops per GPU and step.')
+    iters: list[Positive] | None = Field(None, description='Progressive patch sizes: iterations of each phase.')
+    gt_sizes: list[Positive] | None = Field(None, description='Progressive patch sizes: side of the crops by phase.')
+    mini_batch_sizes: list[Positive] | None = Field(
+        None, description='Progressive patch sizes: crops per GPU by phase.'
+    )
+
+    @model_validator(mode='after')
+    def _phases_fit(self) -> 'Progressive':
+        phases = {key: getattr(self, key) for key in ('iters', 'gt_sizes', 'mini_batch_sizes')}
+        if all(value is None for value in phases.values()):
+            return self
+        for key, value in phases.items():
+            if value is None:
+                raise missing(Progressive, key)
+            if len(value) != len(phases['iters'] or []) or not value:
+                raise wrong('one number per phase, as many as iters, is needed', value, key)
+        for key, limit in (('gt_sizes', 'gt_size'), ('mini_batch_sizes', 'batch_size_per_gpu')):
+            if max(phases[key] or []) > getattr(self, limit):
+                raise wrong(f'at most {limit}: {getattr(self, limit)} is possible', phases[key], key)
+        return self
+
+
+class DenoisingTrainSet(Progressive, DenoisingSet):
+    """``datasets.train`` with ``type: DenoisingDataset``."""
+
     geometric_augs: Flag = Field(True, description='Draw one of the 8 flips and rotations.')
     small_images: Literal['reflect', 'refuse'] = Field(
         'reflect', description='What to do with images smaller than gt_size: reflect their borders, or refuse them.'
@@ -257,12 +365,20 @@ class DenoisingTrainSet(DenoisingSet):
     )
     sigma_range: Levels | None = Field(None, description="Restormer's spelling of noise.sigma255, in 8-bit units.")
     num_worker_per_gpu: Count = Field(2, description='Loader processes per GPU (per process on a CPU); 0: none.')
-    batch_size_per_gpu: Positive = Field(description='Crops per GPU and step.')
     dataset_enlarge_ratio: Positive = Field(1, description='How often an epoch goes through the set.')
     prefetch_mode: Literal['cpu', 'cuda'] | None = Field(None, description='Prefetching: null, cpu or cuda.')
     num_prefetch_queue: Positive = Field(1, description='Batches that prefetch_mode cpu keeps ready.')
     pin_memory: Flag = Field(False, description='Page-locked memory for faster copies to the GPU.')
     persistent_workers: Flag = Field(False, description='Keep loader processes between epochs.')
+    target: Literal['clean', 'noise2noise', 'soft_ne'] = Field(
+        'clean', description='The clean image, a second noisy copy, or both images times alpha plus mu, drawn per crop.'
+    )
+
+    @model_validator(mode='after')
+    def _target_fits_noise(self) -> 'DenoisingTrainSet':
+        if self.target == 'noise2noise' and self.noise is not None and self.noise.type == 'jpeg':
+            raise wrong('two noisy copies need noise, and JPEG is none', self.target, 'target')
+        return self
 
     @model_validator(mode='after')
     def _one_noise(self) -> 'DenoisingTrainSet':
@@ -301,6 +417,42 @@ def check_levels(sigma_type: str, levels: float | list[int | float], key: str) -
         raise wrong('sigma_type random takes [low, high]', levels, key)
     if sigma_type == 'choice' and not isinstance(levels, list):
         raise wrong('sigma_type choice takes a list', levels, key)
+
+
+class PairBackend(Strict):
+    """``io_backend`` of a SIDDDataset."""
+
+    type: Literal['disk', 'lmdb', 'raw', 'mat'] = Field(
+        'disk', description="Folders, LMDBs, folders by basicsr prepare --format raw, or SIDD's .mat files of blocks."
+    )
+
+
+class SIDDSet(Strict):
+    """``datasets.val``, ``test_1`` ... with ``type: SIDDDataset``."""
+
+    name: FolderName = Field(description='Name in logs and result folders.')
+    type: Text = Field(description='SIDDDataset.')
+    dataroot_gt: Text = Field(description='Folder, LMDB folder or .mat file of the clean images.')
+    dataroot_lq: Text = Field(description='Folder, LMDB folder or .mat file of the noisy images.')
+    io_backend: PairBackend = Field(default_factory=PairBackend, description='How images are stored.')
+    in_ch: Annotated[Literal[1, 3], BeforeValidator(integer)] = Field(3, description='Channels: 1 (gray) or 3 (RGB).')
+
+
+class SIDDTrainSet(Progressive, SIDDSet):
+    """``datasets.train`` with ``type: SIDDDataset``."""
+
+    geometric_augs: Flag = Field(True, description='Draw one of the 8 flips and rotations.')
+    num_worker_per_gpu: Count = Field(2, description='Loader processes per GPU (per process on a CPU); 0: none.')
+    dataset_enlarge_ratio: Positive = Field(1, description='How often an epoch goes through the set.')
+    prefetch_mode: Literal['cpu', 'cuda'] | None = Field(None, description='Prefetching: null, cpu or cuda.')
+    num_prefetch_queue: Positive = Field(1, description='Batches that prefetch_mode cpu keeps ready.')
+    pin_memory: Flag = Field(False, description='Page-locked memory for faster copies to the GPU.')
+    persistent_workers: Flag = Field(False, description='Keep loader processes between epochs.')
+
+    @model_validator(mode='after')
+    def _loader_fits(self) -> 'SIDDTrainSet':
+        check_loader(self)
+        return self
 
 
 class ForeignSet(BaseModel):
@@ -360,10 +512,17 @@ class ForeignVal(ValOptions):
     model_config = ConfigDict(extra='allow', strict=True)
 
 
-class ForeignTrain(TrainOptions):
+class ForeignTrain(CommonTrainOptions):
     """``train`` of BasicSR's other models."""
 
     model_config = ConfigDict(extra='allow', strict=True)
+
+    @model_validator(mode='after')
+    def _nothing_without_effect(self) -> 'ForeignTrain':
+        for key, value in (self.model_extra or {}).items():
+            if key in set(TrainOptions.model_fields) - set(CommonTrainOptions.model_fields) and value:
+                raise wrong('needs model_type: DenoisingModel; other models do not read it', value, key)
+        return self
 
 
 class ForeignOptions(Options):
@@ -372,5 +531,7 @@ class ForeignOptions(Options):
     model_config = ConfigDict(extra='allow', strict=True)
 
     path: ForeignPath = Field(default_factory=ForeignPath, description='Weights and states to start from.')
-    train: ForeignTrain | None = Field(None, description='Training; not needed to test.')
+    train: ForeignTrain | None = Field(  # type: ignore[assignment]
+        None, description='Training; not needed to test.'
+    )
     val: ForeignVal | None = Field(None, description='Validation.')

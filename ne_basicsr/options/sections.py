@@ -12,23 +12,18 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 import torch
-from basicsr.models import lr_scheduler
-from basicsr.models.base_model import BaseModel
 from torch import nn
 
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.wne_arch import Wrapper
+from ne_basicsr.optimization import ITERATION_KEYS, OPTIMIZERS, schedules
 from ne_basicsr.options.schema import shown
 
 Path = tuple[str, ...]
 
 # what a metric is handed by the model, not by the option file
 METRIC_DATA = frozenset({'img', 'img2', 'lq', 'net', 'rows'})
-SCHEDULERS = {
-    'MultiStepLR': lr_scheduler.MultiStepRestartLR,
-    'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
-    'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR,
-}
+SCHEDULERS = schedules()
 # arguments that BasicSR's losses, networks and metrics read as one of a few words
 WORDS = {
     'reduction': ('none', 'mean', 'sum'),
@@ -109,7 +104,7 @@ def check_buildable(section: Mapping[str, Any], path: Path) -> None:
     try:
         with torch.random.fork_rng(devices=[]):
             build_arch(section)
-    except (ValueError, TypeError, AssertionError, RuntimeError) as error:
+    except (ValueError, TypeError, AssertionError, RuntimeError, OSError) as error:
         raise OptionError(path, f'{section["type"]} refuses its options: {_first_line(error)}') from None
 
 
@@ -137,18 +132,10 @@ def check_metric(section: Any, path: Path, registry: Any, optional: Collection[s
 
 
 def check_optimizer(section: Any, path: Path, model: type) -> torch.optim.Optimizer:
-    """Any optimizer of ``torch.optim`` that steps without a closure; Adam alone where BasicSR's own code makes it."""
+    """Any optimizer of ``torch.optim`` that steps without a closure, on dense gradients."""
     if not isinstance(section, Mapping) or 'type' not in section:
         raise OptionError(path, f'type is missing, e.g. type: Adam; got {shown(section)}')
-    optimizers = {
-        name: cls
-        for name, cls in vars(torch.optim).items()
-        if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer) and cls is not torch.optim.Optimizer
-        if _is_optional(cls.step, 'closure')
-    }
-    if getattr(model, 'get_optimizer', BaseModel.get_optimizer).__module__ == 'basicsr.models.base_model':
-        optimizers = {'Adam': optimizers['Adam']}  # all that BasicSR's own method makes
-    cls = lookup(optimizers, section['type'], (*path, 'type'), f'optimizer of {model.__name__}')
+    cls = lookup(OPTIMIZERS, section['type'], (*path, 'type'), f'optimizer of {model.__name__}')
     given = {key: value for key, value in section.items() if key != 'type'}
     check_arguments(cls, given, path, section['type'], supplied=frozenset({'params'}))
     if 'lr' not in given:
@@ -167,13 +154,20 @@ def check_scheduler(section: Any, path: Path, optimizer: torch.optim.Optimizer, 
         raise OptionError(path, f'type is missing: one of {", ".join(SCHEDULERS)}; got {shown(section)}')
     cls = lookup(SCHEDULERS, section['type'], (*path, 'type'), 'scheduler')
     given = {key: value for key, value in section.items() if key != 'type'}
+    for key in ITERATION_KEYS:
+        if isinstance(given.get(key), float):
+            given[key] = _iteration(given[key], 1, (*path, key))
     check_arguments(cls, given, path, section['type'], supplied=frozenset({'optimizer', 'last_epoch'}))
+    for key in ITERATION_KEYS:
+        if key in given:
+            given[key] = _iteration(given[key], 1, (*path, key))
     for key, least in (('milestones', 0), ('restarts', 0), ('periods', 1)):
         if key in given:
             given[key] = [_iteration(value, least, (*path, key)) for value in _listed(given[key], (*path, key))]
-    for value in _listed(given.get('restart_weights', []), (*path, 'restart_weights')):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise OptionError((*path, 'restart_weights'), f'a list of numbers is needed; got {shown(value)} in it')
+    for key in ('restart_weights', 'eta_mins'):
+        for value in _listed(given.get(key, []), (*path, key)):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise OptionError((*path, key), f'a list of numbers is needed; got {shown(value)} in it')
     lead = 'periods' if 'periods' in given else 'restarts'
     weights = given.get('restart_weights', [1])
     if len(given.get(lead, [0])) != len(weights):
@@ -261,12 +255,10 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _type_problem(value: Any, parameter: inspect.Parameter) -> str | None:
     """Why ``value`` cannot be this argument, as far as the annotation, or else the default, tells."""
-    words = WORDS.get(parameter.name, ())
-    if words and parameter.default in (*words, parameter.empty) and value not in words:
+    words = words_of(parameter)
+    if words and value not in words:
         return one_of(words, value)
-    kinds = _kinds(parameter.annotation)
-    if kinds is None and not isinstance(parameter.annotation, str):
-        kinds = _kinds_of_default(parameter)
+    kinds = kinds_of(parameter)
     if not kinds:
         return None
     choices = {choice for kind in kinds if isinstance(kind, tuple) for choice in kind}
@@ -296,6 +288,28 @@ _NAMES = {
     tuple: 'a list',
     dict: 'a section',
 }
+
+
+def words_of(parameter: inspect.Parameter) -> tuple[str, ...]:
+    """The words that an argument is one of, or nothing."""
+    words = WORDS.get(parameter.name, ())
+    return words if parameter.default in (*words, parameter.empty) else ()
+
+
+def kinds_of(parameter: inspect.Parameter) -> set[Any] | None:
+    """YAML types that an argument takes, literals as a tuple; None where neither annotation nor default tells."""
+    kinds = _kinds(parameter.annotation)
+    if kinds is None and not isinstance(parameter.annotation, str):
+        kinds = _kinds_of_default(parameter)
+    return kinds
+
+
+def takes_numbers(parameter: inspect.Parameter) -> bool:
+    """Whether the items of a list for this argument are numbers, as far as the default tells."""
+    default = parameter.default
+    if isinstance(default, list | tuple):
+        return bool(default) and all(isinstance(item, int | float) for item in default)
+    return isinstance(default, int | float)
 
 
 def _kinds(annotation: Any) -> set[Any] | None:
@@ -334,20 +348,11 @@ def _kinds_of_default(parameter: inspect.Parameter) -> set[Any] | None:
 
 def _element_problem(value: Any, parameter: inspect.Parameter) -> str | None:
     """A text in a list whose default holds numbers."""
-    default = parameter.default
-    numbers = isinstance(default, int | float) or (
-        isinstance(default, list | tuple) and default and all(isinstance(item, int | float) for item in default)
-    )
-    if isinstance(value, list) and numbers:
+    if isinstance(value, list) and takes_numbers(parameter):
         wrong = [item for item in value if isinstance(item, str)]
         if wrong:
             return f'a list of numbers is needed; got {shown(wrong[0])} in it'
     return None
-
-
-def _is_optional(function: Callable[..., Any], name: str) -> bool:
-    parameter = inspect.signature(function).parameters.get(name)
-    return parameter is None or parameter.default is not parameter.empty
 
 
 def _is_number(text: str) -> bool:

@@ -22,18 +22,26 @@ Model = TypeVar('Model', bound=BaseModel)
 FAMILY = re.compile(r'^(network|optim|pretrain_network|strict_load|param_key)_[a-z][a-z0-9_]*$')
 NEAR = 0.8  # similarity from which an unknown key counts as a misspelt known one
 DERIVED = frozenset({'is_train', 'dist', 'rank', 'world_size', 'root_path', 'auto_resume', 'val'})  # not the file's
+OWN_MODELS = ('DenoisingModel', 'PairedDenoisingModel')  # all that these read is known
+OWN_SETS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {  # for training, for testing
+    'DenoisingDataset': (schema.DenoisingTrainSet, schema.DenoisingTestSet),
+    'SIDDDataset': (schema.SIDDTrainSet, schema.SIDDSet),
+}
 OF_DENOISING = ('calculate_psnr_float', 'calculate_ssim_float', 'calculate_ne_defect', 'calculate_mismatch')
 CONSTANT_RATE = {'type': 'MultiStepLR', 'milestones': []}
 INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR and Restormer call them
 
 
-def validate(given: Mapping[str, Any], is_train: bool) -> dict[str, Any]:
+def validate(given: Mapping[str, Any], is_train: bool, here: bool = True) -> dict[str, Any]:
     """A checked copy of an option file's content, defaults filled in.
+
+    Args:
+        here: whether it is to run on this machine: its files and GPUs must be there.
 
     Raises:
         OptionError: the first wrong option.
     """
-    strict = given.get('model_type') == 'DenoisingModel'
+    strict = given.get('model_type') in OWN_MODELS
     sections = _parsed(schema.Options if strict else schema.ForeignOptions, given, ())
     model = checks.lookup(checks.registered(MODEL_REGISTRY), sections.model_type, ('model_type',), 'model')
     if not strict:
@@ -42,26 +50,32 @@ def validate(given: Mapping[str, Any], is_train: bool) -> dict[str, Any]:
         for key in ('path', 'train', 'val'):
             _check_extras(getattr(sections, key), (key,), reads, closed=key != 'train')
     opt = sections.model_dump()
-    opt['num_gpu'] = _gpus(opt['num_gpu'])
+    if here:
+        opt['num_gpu'] = _gpus(opt['num_gpu'])
     _check_set_names(opt['datasets'])
     _complete(opt, is_train)
-    opt['datasets'] = {k: _checked_set(k, section, opt['scale'], is_train) for k, section in opt['datasets'].items()}
-    _check_pairing(opt, strict)
+    opt['datasets'] = {key: _checked_set(key, section, opt['scale']) for key, section in opt['datasets'].items()}
+    for key, section in opt['datasets'].items():
+        if here and (is_train or key != 'train'):
+            paths.check_data(section, ('datasets', key))
+    _check_pairing(opt)
     for key, section in opt.items():
         if key.startswith('network_') and section is not None:
             checks.check_network(section, (key,), ARCH_REGISTRY)
-            paths.check_network_files(section, (key,))
+            if here:
+                paths.check_network_files(section, (key,))
     if opt['train'] is not None:
         _check_train(opt['train'], model)
     if opt['val'] is not None:
-        # DenoisingModel crops nothing unless told; BasicSR's models leave it to the option file
+        # this package's models crop nothing unless told; BasicSR's models leave it to the option file
         _check_val(opt['val'], opt['datasets'], optional=('crop_border',) if strict else ())
     _check_channels(opt)
     _check_crops(opt)
     if strict:
         checks.check_buildable(opt['network_g'], ('network_g',))
     _check_reads(opt, model, (), is_train)
-    paths.check_start(opt['path'], is_train)
+    if here:
+        paths.check_start(opt['path'], is_train)
     return {key: section for key, section in opt.items() if section is not None or key == 'manual_seed'}
 
 
@@ -91,6 +105,7 @@ def _as_option_error(problem: Any, cls: type[BaseModel], path: Path) -> OptionEr
         choices = re.findall(r"'?([^', ]+?)'?(?:, | or |$)", context['expected'])
         return OptionError(key, one_of(choices, value))
     bounds = {
+        'greater_than': ('more than', 'gt'),
         'greater_than_equal': ('at least', 'ge'),
         'less_than': ('less than', 'lt'),
         'less_than_equal': ('at most', 'le'),
@@ -196,13 +211,14 @@ def _check_set_names(sets: Mapping[str, Mapping[str, Any]]) -> None:
             raise OptionError(('datasets', key, 'name'), problem)
 
 
-def _checked_set(key: str, section: Mapping[str, Any], scale: int, is_train: bool) -> dict[str, Any]:
+def _checked_set(key: str, section: Mapping[str, Any], scale: int) -> dict[str, Any]:
     path = ('datasets', key)
     phase = key.partition('_')[0]
     kind, cls = checks.find(DATASET_REGISTRY, section, path, 'data set')
     training = phase == 'train'
-    if kind == 'DenoisingDataset':
-        own = _parsed(schema.DenoisingTrainSet if training else schema.DenoisingTestSet, section, path)
+    if kind in OWN_SETS:
+        of_training, of_testing = OWN_SETS[kind]
+        own = _parsed(of_training if training else of_testing, section, path)
         checked = own.model_dump(exclude_none=True)
     else:
         foreign = _parsed(schema.ForeignTrainSet if training else schema.ForeignSet, section, path)
@@ -212,10 +228,8 @@ def _checked_set(key: str, section: Mapping[str, Any], scale: int, is_train: boo
         if name.startswith('dataroot_') and not isinstance(value, str | None):
             raise OptionError((*path, name), f'a folder is needed; got {shown(value)}')
     checked |= {'phase': phase, 'scale': scale}
-    if kind != 'DenoisingDataset':
+    if kind not in OWN_SETS:
         _check_reads(checked, cls, path, training)
-    if is_train or not training:
-        paths.check_data(checked, path)
     return checked
 
 
@@ -230,8 +244,11 @@ def _check_train(train: dict[str, Any], model: type) -> None:
     train['scheduler'] = checks.check_scheduler(
         train['scheduler'], (*path, 'scheduler'), optimizer, train['total_iter']
     )
+    # gradients are averaged over the parts of a batch
+    if train.get('accumulate', 1) > 1 and (train['pixel_opt'] or {}).get('reduction') == 'sum':
+        raise OptionError((*path, 'accumulate'), 'needs pixel_opt:reduction: mean, the loss of a part; got sum')
     needs_one = 'Both pixel and perceptual losses are None.' in option_reads(model, True).texts
-    if (needs_one or model.__name__ == 'DenoisingModel') and not (train['pixel_opt'] or train['perceptual_opt']):
+    if (needs_one or model.__name__ in OWN_MODELS) and not (train['pixel_opt'] or train['perceptual_opt']):
         raise OptionError((*path, 'pixel_opt'), 'missing: a loss, e.g. pixel_opt: {type: L1Loss} (or perceptual_opt)')
 
 
@@ -248,16 +265,26 @@ def _check_val(val: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]], op
         raise OptionError(('val', 'save_best'), problem)
 
 
-def _check_pairing(opt: Mapping[str, Any], strict: bool) -> None:
-    """``DenoisingModel`` makes the noise for ``DenoisingDataset``; other models read pairs, and see 8-bit images."""
+def _check_pairing(opt: Mapping[str, Any]) -> None:
+    """``DenoisingModel`` makes the noise for ``DenoisingDataset``; others read pairs, BasicSR's see 8-bit images."""
+    model, is_own = opt['model_type'], opt['model_type'] in OWN_MODELS
     for name, section in opt['datasets'].items():
-        if strict != (section['type'] == 'DenoisingDataset'):
-            wanted = 'DenoisingDataset, to which it adds the noise' if strict else 'pairs, e.g. PairedImageDataset'
-            problem = f'{section["type"]} does not go with model_type {opt["model_type"]}, which needs {wanted}'
+        kind, wanted = section['type'], ''
+        if model == 'DenoisingModel' and kind != 'DenoisingDataset':
+            wanted = 'DenoisingDataset, to which it adds the noise'
+        elif model != 'DenoisingModel' and kind == 'DenoisingDataset':
+            wanted = 'pairs, e.g. PairedImageDataset'
+        elif not is_own and kind in OWN_SETS:
+            wanted = 'PairedImageDataset; SIDDDataset goes with PairedDenoisingModel'
+        if wanted:
+            problem = f'{kind} does not go with model_type {model}, which needs {wanted}'
             raise OptionError(('datasets', name, 'type'), problem)
     for label, metric in ((opt['val'] or {}).get('metrics') or {}).items():
-        if not strict and metric['type'] in OF_DENOISING:
-            problem = f'{metric["type"]} needs model_type DenoisingModel; {opt["model_type"]} hands over 8-bit images'
+        if not is_own and metric['type'] in OF_DENOISING:
+            problem = f'{metric["type"]} needs model_type DenoisingModel; {model} hands over 8-bit images'
+            raise OptionError(('val', 'metrics', label, 'type'), problem)
+        if model == 'PairedDenoisingModel' and metric['type'] == 'calculate_mismatch':
+            problem = f'{metric["type"]} needs model_type DenoisingModel; the noise of pairs has no levels'
             raise OptionError(('val', 'metrics', label, 'type'), problem)
 
 
@@ -272,7 +299,7 @@ def _check_channels(opt: Mapping[str, Any]) -> None:
         return
     channels = network.get(key, parameters[key].default)
     for name, section in opt['datasets'].items():
-        if section['type'] == 'DenoisingDataset' and section['in_ch'] != channels:
+        if section['type'] in OWN_SETS and section['in_ch'] != channels:
             problem = f'{section["in_ch"]}, but network_g has {key}: {channels}; the two must agree'
             raise OptionError(('datasets', name, 'in_ch'), problem)
 
@@ -282,12 +309,13 @@ def _check_crops(opt: Mapping[str, Any]) -> None:
     train, network = opt['datasets'].get('train', {}), opt['network_g']
     cls = checks.registered(ARCH_REGISTRY)[network['type']]
     parameter = checks.named_parameters(cls).get('window_size')
-    if parameter is None or issubclass(cls, BackboneHolder) or train.get('type') != 'DenoisingDataset':
+    if parameter is None or issubclass(cls, BackboneHolder) or train.get('type') not in OWN_SETS:
         return
-    size, window = train['gt_size'], network.get('window_size', parameter.default)
-    if size % window:
-        near = max(window, size - size % window)
-        problem = (
-            f"{size} is not a multiple of {network['type']}'s window_size: {window}; use {near}, or its WNE, which pads"
-        )
-        raise OptionError(('datasets', 'train', 'gt_size'), problem)
+    window = network.get('window_size', parameter.default)
+    for key, sizes in (('gt_size', [train['gt_size']]), ('gt_sizes', train.get('gt_sizes') or [])):
+        for size in sizes:
+            if size % window:
+                near = max(window, size - size % window)
+                way_out = f'use {near}, or its WNE, which pads'
+                problem = f"{size} is not a multiple of {network['type']}'s window_size: {window}; {way_out}"
+                raise OptionError(('datasets', 'train', key), problem)

@@ -1,0 +1,101 @@
+"""Options as the text of an option file: YAML that reads back as it was, each key with its description."""
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ne_basicsr.options import complete_options, reference
+from ne_basicsr.options.inheritance import read_source
+from ne_basicsr.options.reader import OptionLoader
+
+WIDTH = 120
+COLUMN = 40  # where comments start
+
+
+def resolved_text(path: str | Path, force_yml: Iterable[str] = ()) -> str:
+    """The text of one option file that says all that ``path``, its bases, the overrides and the defaults say.
+
+    Raises:
+        InputError: as ``complete_options``.
+    """
+    entries = list(force_yml)
+    opt = complete_options(path, entries)
+    _, *bases = read_source(path).files
+    from_where = [f'# {path}', *(f'# base: {file}' for file in bases), *(f'# --force_yml {entry}' for entry in entries)]
+    told = [' '.join(line.splitlines()) for line in from_where]
+    head = '# Complete options; a commented key is not set, its default holds. From'
+    return '\n'.join([head, *told, '', annotated(opt)])
+
+
+def kept_text(path: str | Path, force_yml: Iterable[str] = ()) -> str:
+    """What a run folder keeps as its option file: the text itself or, where bases or overrides add to it, the whole."""
+    entries = list(force_yml)
+    if entries or len(read_source(path).files) > 1:
+        return resolved_text(path, entries)
+    text = Path(path).read_text(encoding='utf-8-sig')
+    if text.startswith('# yaml-language-server:'):  # its schema is beside the original
+        text = text.partition('\n')[2]
+    return f'# {path}\n\n{text}'
+
+
+def annotated(opt: Mapping[str, Any]) -> str:
+    """``opt``, complete options, as YAML with the description of each key as a comment."""
+    return '\n'.join(_lines(opt, (), opt)).strip('\n') + '\n'
+
+
+def flow(value: Any) -> str:
+    """A value on one line, as it is read back."""
+    return yaml.dump([value], Dumper=_Dumper, default_flow_style=True, width=float('inf'), allow_unicode=True)[1:-2]
+
+
+def _lines(opt: Mapping[str, Any], path: tuple[str, ...], section: Mapping[str, Any]) -> list[str]:
+    """The lines of the section at ``path``: its keys and, as comments, those that it leaves to their defaults."""
+    indent = '  ' * len(path)
+    known = reference.section_at(opt, path).get('properties', {})
+    lines: list[str] = []
+    for key, value in section.items():
+        comment = known.get(key, {}).get('description', '')
+        if not isinstance(value, Mapping) or not value:
+            lines += _commented(f'{indent}{flow(key)}: {flow(value)}', comment, indent)
+            continue
+        if path in ((), ('datasets',)) and lines and lines[-1]:
+            lines.append('')
+        lines += [*_commented(f'{indent}{flow(key)}:', comment, indent), *_lines(opt, (*path, key), value)]
+        lines += [''] * (path == ())
+    for key, unset in known.items():
+        if key not in section and 'default' in unset and 'properties' not in unset:
+            line = f'{indent}# {flow(key)}: {flow(unset["default"])}'
+            lines += _commented(line, unset.get('description', ''), indent)
+    return lines
+
+
+def _commented(line: str, comment: str, indent: str) -> list[str]:
+    """The comment after the line, or above it where it does not fit."""
+    if not comment:
+        return [line]
+    beside = f'{line:<{COLUMN}}  # {comment}'
+    if len(beside) <= WIDTH:
+        return [beside]
+    return [*textwrap.wrap(comment, WIDTH, initial_indent=f'{indent}# ', subsequent_indent=f'{indent}# '), line]
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that ``OptionLoader`` would read as something else, and no others."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_text(self, data: str) -> yaml.Node:
+        style = None if data.isprintable() else '"'  # on one line
+        return self.represent_scalar('tag:yaml.org,2002:str', data, style=style)
+
+    def represent_nothing(self, _: None) -> yaml.Node:
+        return self.represent_scalar('tag:yaml.org,2002:null', '~')
+
+
+_Dumper.yaml_implicit_resolvers = OptionLoader.yaml_implicit_resolvers
+_Dumper.add_representer(str, _Dumper.represent_text)
+_Dumper.add_representer(type(None), _Dumper.represent_nothing)

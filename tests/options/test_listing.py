@@ -1,0 +1,65 @@
+"""The option reference names everything that can be set."""
+
+import pytest
+
+from ne_basicsr.cli import main
+from ne_basicsr.errors import InputError
+from ne_basicsr.options import listing, reference, schema
+
+
+@pytest.fixture(scope='module')
+def found() -> list[listing.Entry]:
+    return listing.entries()
+
+
+def test_every_key_of_every_section_is_listed(found: list[listing.Entry]) -> None:
+    text, page = listing.as_text(found), listing.as_markdown(found)
+    models = [
+        model
+        for model in vars(schema).values()
+        if isinstance(model, type) and issubclass(model, schema.Strict) and not model.__name__.startswith('Foreign')
+    ]
+    assert len(models) > 10
+    for model in models:
+        for key, field in model.model_fields.items():
+            if key != 'type':
+                assert f'\n    {key}: ' in text, key
+                assert f'| `{key}` |' in page, key
+            assert str(field.description)[:40] in text or key == 'type', key
+    for name in (*reference.losses(), *reference.schedulers(), *reference.metrics(strict=True), 'SwinIR', 'AdamW'):
+        assert f'\n{name}\n' in text
+        assert f'### `{name}`' in page
+
+
+def test_types_defaults_and_descriptions_are_told(found: list[listing.Entry]) -> None:
+    text = listing.as_text(listing.chosen(found, ['train', 'DnCNN']))
+    assert '    total_iter: integer >= 1, required\n        Training iterations.' in text
+    assert '    num_feat: integer, default 64\n        channels of the hidden layers.' in text
+    assert '    ema_decay: number >= 0 < 1, default 0\n' in text
+    assert 'SwinIR' not in text
+
+
+def test_a_wrapped_network_is_its_network_and_the_wrapper(found: list[listing.Entry]) -> None:
+    assert [entry.name for entry in listing.chosen(found, ['SwinIRWNE'])] == ['SwinIR', 'WNE']
+
+
+def test_groups_have_names_and_unknown_names_the_nearest(found: list[listing.Entry]) -> None:
+    names = [entry.name for entry in listing.chosen(found, ['val:metrics'])]
+    assert names == [entry.name for entry in listing.chosen(found, ['metrics'])]
+    assert 'calculate_psnr_float' in names
+    with pytest.raises(InputError, match="did you mean 'AdamW'"):
+        listing.chosen(found, ['AdamWW'])
+
+
+def test_markdown_tables_have_four_cells_in_every_row(found: list[listing.Entry]) -> None:
+    rows = [line for line in listing.as_markdown(found).splitlines() if line.startswith('|')]
+    assert len(rows) > 400
+    for row in rows:
+        assert row.replace('\\|', '').count('|') == 5, row
+
+
+def test_the_command_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['options', '--list', 'logger']) == 0
+    assert capsys.readouterr().out.startswith('== Sections ==\n\nlogger\n')
+    assert main(['options', '--markdown', '--list', 'logger']) == 0
+    assert '| `print_freq` | integer >= 1 | `100` |' in capsys.readouterr().out
