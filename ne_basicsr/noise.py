@@ -14,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from ne_basicsr import jpeg, strips
 from ne_basicsr.archs.padding import widen
 from ne_basicsr.dct import BLOCK, dct_kernels
+from ne_basicsr.random_fields import centred_uniforms
 
 Shape = Sequence[int]
 
@@ -72,44 +74,75 @@ def add_noise(clean: Tensor, sigma: float, kind: str = 'gaussian', *, seed: int)
     return clean + sigma * noise.to(clean)
 
 
+# the same distributions by their quantiles: v uniform on (-1, 1) to the value below which a share (1 + v) / 2 lies
+QUANTILE: dict[str, Callable[[Tensor], Tensor]] = {
+    'gaussian': lambda v: math.sqrt(2) * torch.erfinv(v),
+    'uniform': lambda v: math.sqrt(3) * v,
+    'laplace': lambda v: -v.sign() * torch.log1p(-v.abs()) / math.sqrt(2),
+    'rayleigh': lambda v: (-2 * torch.log((1 - v) / 2)).sqrt() / math.sqrt((4 - math.pi) / 2),
+}
+
+
 class TrainingNoise(NamedTuple):
-    """What is added to clean crops during training.
+    """What is done to clean crops during training.
 
     Args:
-        kind: one of ``UNIT_NOISE``.
-        sigma_type: how each image gets its sigma: ``constant``, ``random`` (uniform between two values) or ``choice``.
-        sigmas: one value, the two bounds, or the list to choose from, on the [0, 1] scale.
+        kind: one of ``QUANTILE``, or ``jpeg``.
+        sigma_type: how each image gets its level: ``constant``, ``random`` (uniform between two values) or ``choice``.
+        sigmas: one value, the two bounds, or the list to choose from, on the [0, 1] scale; none with ``jpeg``.
+        qualities: with ``jpeg``, the quality factors to choose from, 1 to 100.
     """
 
     kind: str
     sigma_type: str
     sigmas: tuple[float, ...]
+    qualities: tuple[int, ...] = ()
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> 'TrainingNoise':
-        """From a training set's ``noise: {type, sigma_type, sigma255}``, or Restormer's ``sigma_type, sigma_range``."""
+    def from_options(cls, options: Mapping[str, Any]) -> 'TrainingNoise | None':
+        """From a training set's ``noise: {type, sigma_type, sigma255}``, or Restormer's ``sigma_type, sigma_range``.
+
+        JPEG is ``noise: {type: jpeg, quality}``, a factor or a list of them. None where there is neither: pairs bring
+        their own noise.
+        """
         noise = options.get('noise') or {}
+        if not noise and options.get('sigma_range') is None:
+            return None
+        if noise.get('type') == 'jpeg':
+            return cls('jpeg', 'choice', (), _listed(noise['quality']))
         sigma_type = noise.get('sigma_type', options.get('sigma_type', 'constant'))
-        levels = noise.get('sigma255', options.get('sigma_range'))
-        levels = levels if isinstance(levels, Sequence) else [levels]
+        levels = _listed(noise.get('sigma255', options.get('sigma_range')))
         return cls(noise.get('type', 'gaussian'), sigma_type, tuple(level / 255 for level in levels))
 
     def add(self, clean: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Noisy copies of ``clean`` (N, C, H, W), drawn on its device, each from its own seed and no other state."""
-        generator = Generator(clean.device)
-        unit_noise = UNIT_NOISE[self.kind]
-        noise = torch.empty_like(clean)
-        for image, seed in zip(noise, seeds, strict=True):
-            sigma = self.draw_sigma(seed)
-            image.copy_(unit_noise(image.shape, generator.manual_seed(seed))).mul_(sigma)
-        return noise.add_(clean)
+        """Noisy copies of ``clean`` (N, C, H, W), made on its device, each from its own seed and no other state."""
+        return self.apply(clean, self.levels(seeds), seeds)
 
-    def draw_sigma(self, seed: int) -> float:
-        """The sigma of the image with this seed."""
+    def apply(self, clean: Tensor, levels: Sequence[float], seeds: Sequence[int]) -> Tensor:
+        """As ``add``, with the level of each image given: its sigma or, for JPEG, its quality factor.
+
+        JPEG runs on the CPU, image by image, and waits for the device.
+        """
+        assert len(clean) == len(levels) == len(seeds), 'each image has its level and its seed'
+        if self.kind == 'jpeg':
+            pairs = zip(clean.cpu(), levels, strict=True)
+            return torch.stack([jpeg.compress(image, int(quality)) for image, quality in pairs]).to(clean.device)
+        unit_noise = QUANTILE[self.kind](centred_uniforms(seeds, clean.shape[1:], clean.device))
+        sigmas = torch.tensor(levels).to(unit_noise, non_blocking=True)[:, None, None, None]
+        return clean + (sigmas * unit_noise).to(clean.dtype)
+
+    def levels(self, seeds: Sequence[int]) -> list[float]:
+        """The sigma, or the quality factor, of the image with each seed."""
         if self.sigma_type == 'constant':
-            return self.sigmas[0]
-        draw = random.Random(seed)
-        return draw.uniform(*self.sigmas) if self.sigma_type == 'random' else draw.choice(self.sigmas)
+            return [self.sigmas[0]] * len(seeds)
+        draws = map(random.Random, seeds)
+        if self.sigma_type == 'random':
+            return [draw.uniform(*self.sigmas) for draw in draws]
+        return [draw.choice(self.qualities or self.sigmas) for draw in draws]
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, Sequence) else (value,)
 
 
 def noise_level(y: Tensor) -> Tensor:
@@ -132,41 +165,56 @@ def noise_level(y: Tensor) -> Tensor:
     a step, which keeps the level a continuous function of the image.
     """
     y = widen(y)
-    n, channels, height, width = y.shape
-    size = min(BLOCK, height, width)
+    size = min(BLOCK, *y.shape[-2:])
     if size < 2:
-        return y.new_zeros(n, 1, 1, 1)
-    order = torch.arange(size, device=y.device)
-    order = (order[:, None] + order[None, :]).flatten()  # u + v of each coefficient
-    low, high = (order > 0) & (order < size), order >= size
-
-    centred = (y - y.mean(dim=(1, 2, 3), keepdim=True)).reshape(n * channels, 1, height, width)
-    with torch.autocast(y.device.type, enabled=False):
-        energy = F.conv2d(centred, dct_kernels(size, y)).square()  # (N C, size^2, H - size + 1, ...)
-    energy = energy.reshape(n, channels, size * size, -1)
-    texture = energy[:, :, low].sum(dim=(1, 2))  # (N, blocks)
-    variance = energy[:, :, high].mean(dim=(1, 2))
-
-    alive = _carries_noise(y, size)
+        return y.new_zeros(len(y), 1, 1, 1)
+    if strips.is_large(y):
+        return strips.noise_level(y, size, block_energies, unspoilt_blocks, quietest)
+    texture, variance = block_energies(y - y.mean(dim=(1, 2, 3), keepdim=True), size)
+    textured, unsaturated = unspoilt_blocks(y, size, *ends(y))
+    # saturation in every block is overlooked
+    alive = torch.where(unsaturated.any(dim=1, keepdim=True), unsaturated, textured)
     count = alive.sum(dim=1, keepdim=True)
     texture = texture.masked_fill(~alive, math.inf)
-    rank = (QUIETEST * count).long().clamp(min=FEWEST).minimum(count) - 1
+    rank = quietest(count) - 1
     limit = texture.sort(dim=1).values.gather(1, rank.clamp(min=0))
     weight = (2 - texture / limit).clamp(0, 1)  # 1 up to the limit, falling to 0 at twice the limit
     level = ((weight * variance).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True)).sqrt()
     return level.masked_fill((count == 0) | (limit == 0), 0.0)[:, :, None, None]
 
 
-def _carries_noise(y: Tensor, size: int) -> Tensor:
-    """Blocks whose noise is still there, (N, blocks), bool: neither synthetic nor saturated.
+def block_energies(centred: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Energy of the low and mean energy of the high frequencies, (N, blocks) each, of images (N, C, H, W) without mean."""
+    n, channels, height, width = centred.shape
+    order = torch.arange(size, device=centred.device)
+    order = (order[:, None] + order[None, :]).flatten()  # u + v of each coefficient
+    low, high = (order > 0) & (order < size), order >= size
+    with torch.autocast(centred.device.type, enabled=False):
+        planes = centred.reshape(n * channels, 1, height, width)
+        energy = F.conv2d(planes, dct_kernels(size, centred)).square()  # (N C, size^2, H - size + 1, ...)
+    energy = energy.reshape(n, channels, size * size, -1)
+    return energy[:, :, low].sum(dim=(1, 2)), energy[:, :, high].mean(dim=(1, 2))
+
+
+def unspoilt_blocks(y: Tensor, size: int, smallest: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
+    """Blocks that are not synthetic, and of these the ones that are not saturated; (N, blocks), bool, each.
 
     Synthetic: more than half of the horizontal neighbours are equal in every channel. Saturated: more than one pixel
-    has the largest value of the image, or the smallest; where that holds for every block, it is overlooked.
-    Equality survives a y + b in floating point, unlike "energy below a threshold".
+    has the largest value of the image, or the smallest. Equality survives a y + b in floating point, unlike "energy
+    below a threshold".
     """
     equal = (y[..., 1:] == y[..., :-1]).all(dim=1, keepdim=True).to(y.dtype)  # (N, 1, H, W - 1)
     textured = F.avg_pool2d(equal, (size, size - 1), stride=1).flatten(1) <= 0.5
-    at_ends = [y == y.amax(dim=(1, 2, 3), keepdim=True), y == y.amin(dim=(1, 2, 3), keepdim=True)]
+    at_ends = [y == largest, y == smallest]
     most = torch.cat([F.avg_pool2d(end.to(y.dtype), size, stride=1).flatten(2) for end in at_ends], dim=1)
-    unsaturated = textured & (most.amax(dim=1) * size**2 < 1.5)  # one pixel of the block may be the extreme one
-    return torch.where(unsaturated.any(dim=1, keepdim=True), unsaturated, textured)
+    return textured, textured & (most.amax(dim=1) * size**2 < 1.5)  # one pixel of the block may be the extreme one
+
+
+def ends(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value of each image, (N, 1, 1, 1)."""
+    return y.amin(dim=(1, 2, 3), keepdim=True), y.amax(dim=(1, 2, 3), keepdim=True)
+
+
+def quietest(count: Tensor) -> Tensor:
+    """How many of ``count`` blocks speak for the image."""
+    return (QUIETEST * count).long().clamp(min=FEWEST).minimum(count)

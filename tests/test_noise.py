@@ -4,7 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ne_basicsr.noise import UNIT_NOISE, TrainingNoise, add_noise, noise_level, seed_of
+from ne_basicsr import jpeg
+from ne_basicsr.data.random_numbers import draws
+from ne_basicsr.noise import QUANTILE, UNIT_NOISE, TrainingNoise, add_noise, noise_level, seed_of
+from ne_basicsr.random_fields import centred_uniforms, splitmix64
 
 
 @pytest.mark.parametrize('kind', UNIT_NOISE)
@@ -45,26 +48,109 @@ def test_added_noise_is_scaled_not_clipped_and_repeats():
     torch.testing.assert_close((add_noise(clean, 0.4, seed=3) - clean) / 2, noisy - clean)  # one draw, scaled
 
 
-def test_training_noise_of_a_sample_does_not_depend_on_its_batch():
-    noise = TrainingNoise('gaussian', 'random', (0.0, 0.2))
-    clean, seeds = torch.rand(5, 1, 8, 8), [11, 12, 13, 14, 15]
+def training_noise(kind: str, sigma_type: str, sigmas: tuple[float, ...]) -> TrainingNoise:
+    return (
+        TrainingNoise('jpeg', 'choice', (), (5, 30, 60, 90))
+        if kind == 'jpeg'
+        else TrainingNoise(kind, sigma_type, sigmas)
+    )
+
+
+@pytest.mark.parametrize('kind', [*QUANTILE, 'jpeg'])
+def test_training_noise_of_a_sample_does_not_depend_on_its_batch(kind):
+    noise = training_noise(kind, 'random', (0.0, 0.2))
+    clean, seeds = torch.rand(5, 1, 7, 9), [11, 12, 13, 14, 15]  # odd sizes: an image begins anywhere in a register
     together = noise.add(clean, seeds)
-    for index in (0, 3):
+    for index in range(5):
         assert torch.equal(together[index : index + 1], noise.add(clean[index : index + 1], seeds[index : index + 1]))
+        rest = slice(index, None)
+        assert torch.equal(together[rest], noise.add(clean[rest], seeds[rest]))
     assert len({round(row.std().item(), 6) for row in together - clean}) == 5
+    assert not torch.equal(together, noise.add(clean, [seed + 1 for seed in seeds]))
+
+
+@pytest.mark.parametrize('kind', QUANTILE)
+def test_training_and_test_noise_are_one_distribution(kind):
+    assert QUANTILE.keys() == UNIT_NOISE.keys()
+    count = 400_000
+    clean = torch.zeros(4, 1, 1, count // 4)
+    training = TrainingNoise(kind, 'constant', (1.0,)).add(clean, [1, 2, 3, 4]).flatten()
+    testing = UNIT_NOISE[kind]((count,), torch.Generator().manual_seed(5))
+    shares = torch.linspace(0.001, 0.999, 201)
+    # Kolmogorov and Smirnov: the shares of the one below the quantiles of the other
+    below = torch.searchsorted(training.sort().values, testing.sort().values[(shares * count).long()]) / count
+    assert (below - shares).abs().max() < 1.95 * (2 / count) ** 0.5  # exceeded by chance in 1 of 1000
+    assert training.std().item() == pytest.approx(1, abs=5e-3)
+    assert training.isfinite().all()
+    wrong = torch.searchsorted((1.02 * training).sort().values, testing.sort().values[(shares * count).long()]) / count
+    assert (wrong - shares).abs().max() > 1.95 * (2 / count) ** 0.5  # two per cent more would be noticed
+
+
+def test_the_numbers_are_those_of_splitmix64():
+    # as published with the generator: https://rosettacode.org/wiki/Pseudo-random_numbers/Splitmix64
+    published = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+    assert [number % 2**64 for number in splitmix64([1234567], 5)[0].tolist()] == published
+    seeds = [seed_of('any', n) for n in range(20)]
+    for seed, row in zip(seeds, splitmix64(seeds, 101), strict=True):
+        assert draws(seed, [0], 101)[0].view('int64').tolist() == row.tolist()  # the one in numpy
+
+
+@pytest.mark.parametrize('shape', [(1, 1, 1), (1, 7, 9), (3, 8, 8)])
+def test_centred_uniforms_are_odd_multiples_of_2_to_the_minus_24(shape):
+    v = centred_uniforms(range(64), shape)
+    assert v.shape == (64, *shape)
+    steps = v.double() * 2**24
+    assert torch.equal(steps, steps.round())
+    assert (steps % 2 == 1).all()
+    assert steps.abs().max() < 2**24
+
+
+def test_neighbours_seeds_and_images_are_independent():
+    v = centred_uniforms(range(400), (1, 50, 50))[:, 0] * 3**0.5
+    for a, b in [(v[:, 1:], v[:, :-1]), (v[:, :, 1:], v[:, :, :-1]), (v[1:], v[:-1]), (v[:, :, 2:], v[:, :, :-2])]:
+        assert abs((a * b).mean().item()) < 4 / a.numel() ** 0.5
+
+
+def test_jpeg_of_a_crop_has_its_own_quality_and_loses_less_the_higher_it_is():
+    clean = photograph('astronaut.png')[..., :64, :64].float().expand(200, -1, -1, -1)
+    seeds = range(200)
+    noise = TrainingNoise('jpeg', 'choice', (), (5, 40, 90))
+    errors = (noise.add(clean, seeds) - clean).square().mean(dim=(1, 2, 3))
+    by_quality = {
+        q: {errors[n].item() for n, level in enumerate(noise.levels(seeds)) if level == q} for q in (5, 40, 90)
+    }
+    assert all(len(values) == 1 for values in by_quality.values())
+    (low,), (middle,), (high,) = by_quality.values()
+    assert low > 2 * middle > 4 * high > 0
+
+
+def test_jpeg_keeps_colours_in_their_channels():
+    red = torch.tensor([0.9, 0.2, 0.1])[:, None, None].expand(3, 16, 16)
+    torch.testing.assert_close(jpeg.compress(red, 95), red, rtol=0, atol=0.02)
+    torch.testing.assert_close(jpeg.compress(red[:1], 95), red[:1], rtol=0, atol=0.02)
 
 
 def test_training_levels_follow_their_type():
     seeds = range(4000)
     constant = TrainingNoise('gaussian', 'constant', (0.1,))
-    assert {constant.draw_sigma(seed) for seed in seeds} == {0.1}
-    choice = [TrainingNoise('gaussian', 'choice', (0.1, 0.2)).draw_sigma(seed) for seed in seeds]
+    assert set(constant.levels(seeds)) == {0.1}
+    choice = TrainingNoise('gaussian', 'choice', (0.1, 0.2)).levels(seeds)
     assert set(choice) == {0.1, 0.2}
     assert 0.45 < choice.count(0.1) / len(choice) < 0.55
-    levels = torch.tensor([TrainingNoise('gaussian', 'random', (0.0, 55 / 255)).draw_sigma(s) for s in seeds]) * 255
+    levels = torch.tensor(TrainingNoise('gaussian', 'random', (0.0, 55 / 255)).levels(seeds)) * 255
     assert 0 <= levels.min() < 1
     assert 54 < levels.max() <= 55
     assert levels.mean().item() == pytest.approx(27.5, abs=1)
+
+
+def test_a_set_of_pairs_has_no_noise():
+    assert TrainingNoise.from_options({'type': 'SIDDDataset'}) is None
 
 
 @pytest.mark.parametrize(
@@ -75,12 +161,14 @@ def test_training_levels_follow_their_type():
             {'noise': {'type': 'gaussian', 'sigma_type': 'random', 'sigma255': [0, 55]}},
             ('gaussian', 'random', (0, 55 / 255)),
         ),
+        ({'noise': {'type': 'jpeg', 'quality': 40}}, ('jpeg', 'choice', (), (40,))),
+        ({'noise': {'type': 'jpeg', 'quality': [5, 85]}}, ('jpeg', 'choice', (), (5, 85))),
         ({'sigma_type': 'constant', 'sigma_range': 15}, ('gaussian', 'constant', (15 / 255,))),
         ({'sigma_type': 'choice', 'sigma_range': [15, 25]}, ('gaussian', 'choice', (15 / 255, 25 / 255))),
     ],
 )
 def test_options_in_8_bit_units_become_sigmas_on_the_unit_range(options, expected):
-    assert TrainingNoise.from_options(options) == expected
+    assert TrainingNoise.from_options(options) == TrainingNoise(*expected)
 
 
 def photograph(name: str) -> torch.Tensor:
