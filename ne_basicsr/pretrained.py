@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import basicsr  # noqa: F401 - first, so that archs are not what imports it: they need each other
 import torch
@@ -19,6 +19,20 @@ from ne_basicsr.layouts import Layout
 from ne_basicsr.noise import TrainingNoise
 
 WRAPS = (None, 'wne')
+
+
+class Loaded(NamedTuple):
+    """A network from a file.
+
+    Args:
+        network: ready to use, as ``load`` returns it.
+        description: what the file was recognised as.
+        noise: what it was trained on, where the file says so.
+    """
+
+    network: nn.Module
+    description: str
+    noise: TrainingNoise | None
 
 
 def load(
@@ -52,6 +66,20 @@ def load(
     Raises:
         InputError: for an unreadable file, an unknown layout, or weights that do not fit or are not finite.
     """
+    loaded = load_described(path, wrap, sigma=sigma, allow=allow, param_key=param_key, options=options)
+    return loaded.network.to(device or 'cpu')
+
+
+def load_described(
+    path: Path | str,
+    wrap: str | None = None,
+    *,
+    sigma: float | None = None,
+    allow: Sequence[type] = (),
+    param_key: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """As ``load``, on the CPU, with what the file says about the network."""
     if wrap not in WRAPS:
         raise ValueError(f"wrap must be None or 'wne'; got {wrap!r}.")
     content = checkpoint.read(path, allow)
@@ -64,11 +92,11 @@ def load(
     except InputError as error:
         raise InputError(f'{path}: {error}') from error
     logging.getLogger('basicsr').info(f'{path}: recognised {layout}.')
+    noise = training_noise(content)
     if wrap is not None:
-        network = wrap_zero_shot(network, training_level(content) if sigma is None else sigma)
-    elif getattr(network, 'size_multiple', 1) > 1:
-        network = AnySize(network)
-    return network.eval().to(device or 'cpu')
+        known = noise.sigmas[0] if noise and noise.sigma_type == 'constant' else None
+        network = wrap_zero_shot(network, known if sigma is None else sigma)
+    return Loaded(any_size(network).eval(), str(layout), noise)
 
 
 def restore(layout: Layout, options: Mapping[str, Any]) -> nn.Module:
@@ -85,14 +113,16 @@ def restore(layout: Layout, options: Mapping[str, Any]) -> nn.Module:
     return network
 
 
-def training_level(content: Any) -> float | None:
-    """The one noise level, on the [0, 1] scale, that a checkpoint of this package was trained at; None if unknown."""
+def training_noise(content: Any) -> TrainingNoise | None:
+    """What a checkpoint of this package says about the noise of its training; None where it says nothing."""
     metadata = content.get(checkpoint.METADATA) if isinstance(content, Mapping) else None
     noise = metadata.get('noise') if isinstance(metadata, Mapping) else None
-    if not noise:
-        return None
-    training = TrainingNoise.from_options(noise)
-    return training.sigmas[0] if training.sigma_type == 'constant' else None
+    return TrainingNoise.from_options(noise) if noise else None
+
+
+def any_size(network: nn.Module) -> nn.Module:
+    """``network``, or ``AnySize`` around it where it asks for multiples of some number of pixels."""
+    return AnySize(network) if getattr(network, 'size_multiple', 1) > 1 else network
 
 
 def wrap_zero_shot(network: nn.Module, sigma: float | None = None) -> nn.Module:

@@ -1,4 +1,4 @@
-"""How close two images are, as they are: neither clipped nor rounded before PSNR. The paper's protocol."""
+"""How close two images are: as they are, neither clipped nor rounded, the paper's protocol; and as 8-bit files."""
 
 import numpy as np
 from skimage.metrics import structural_similarity
@@ -9,6 +9,11 @@ def psnr(image: Tensor, clean: Tensor) -> float:
     """10 log10(1 / MSE) in dB, for images of one shape with data range 1; infinite where they are equal."""
     error = (image.double() - clean.double()).square().mean().item()
     return float('inf') if error == 0 else -10 * float(np.log10(error))
+
+
+def psnr_8bit(image: Tensor, clean: Tensor) -> float:
+    """PSNR in dB of both images as 8-bit files hold them, clipped to [0, 1] and rounded: BasicSR's calculate_psnr."""
+    return psnr(*((x.clamp(0, 1) * 255).round() / 255 for x in (image, clean)))
 
 
 def ssim(image: Tensor, clean: Tensor) -> float:

@@ -69,10 +69,10 @@ def test_metrics_are_reached_as_basicsr_s_are():
 
 
 ROWS = [
-    {'image': 'a', 'sigma255': 10, 'draw': 0, 'psnr_in': 28.0, 'psnr_out': 34.0},
-    {'image': 'b', 'sigma255': 10, 'draw': 0, 'psnr_in': 28.0, 'psnr_out': 32.0},
-    {'image': 'a', 'sigma255': 50, 'draw': 0, 'psnr_in': 14.0, 'psnr_out': 13.0},
-    {'image': 'b', 'sigma255': 50, 'draw': 0, 'psnr_in': 14.0, 'psnr_out': 11.0},
+    {'image': 'a', 'level': 10, 'draw': 0, 'psnr_in': 28.0, 'psnr_out': 34.0},
+    {'image': 'b', 'level': 10, 'draw': 0, 'psnr_in': 28.0, 'psnr_out': 32.0},
+    {'image': 'a', 'level': 50, 'draw': 0, 'psnr_in': 14.0, 'psnr_out': 13.0},
+    {'image': 'b', 'level': 50, 'draw': 0, 'psnr_in': 14.0, 'psnr_out': 11.0},
 ]
 
 

@@ -2,22 +2,18 @@
 
 import base64
 import io
-import json
 import math
 import re
-import shutil
-import subprocess
 from collections import Counter
-from html import escape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import unquote
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
+from browser import measured, needs_chromium
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -94,7 +90,7 @@ def test_input_psnr_passes_through_the_tested_levels_of_any_noise() -> None:
     brightening = -6.7  # Rayleigh noise is not centred
     plain = gaussian_curve()
     curve = plain._replace(psnr_in=tuple(x + brightening for x in plain.psnr_in))
-    for level, expected in zip(curve.sigma255, curve.psnr_in, strict=True):
+    for level, expected in zip(curve.levels, curve.psnr_in, strict=True):
         assert report.input_psnr(level, [curve]) == pytest.approx(expected)
     assert report.input_psnr(33, [curve]) == pytest.approx(nominal_psnr(33) + brightening)
 
@@ -176,6 +172,95 @@ def test_figures_leave_no_global_state() -> None:
     report.figure_svg(figure, 'alt')
     assert plt.get_fignums() == []
     assert dict(matplotlib.rcParams) == before
+
+
+def test_networks_keep_their_look_whoever_is_missing() -> None:
+    names = ['a', 'b', 'c']
+    (_, whole, _), (alone,) = (
+        main_lines(report.mismatch_figure({name: gaussian_curve() for name in shown}, names=names))['network']
+        for shown in (names, ['b'])
+    )
+    for of in ('get_color', 'get_marker', 'get_linestyle'):
+        assert getattr(whole, of)() == getattr(alone, of)()
+
+
+def test_a_line_far_below_the_identity_does_not_flatten_the_others() -> None:
+    lost = gaussian_curve(-200.0)
+    low, high = report.mismatch_figure({'net': gaussian_curve(), 'lost': lost}).axes[0].get_ylim()
+    assert low < min(lost.psnr_in) and high - low < 60
+    near = report.mismatch_figure({'net': gaussian_curve(), 'near': gaussian_curve(-10.0)}).axes[0].get_ylim()
+    assert near[0] <= min(gaussian_curve(-10.0).psnr_out)
+
+
+GAIN = (0.1, 0.5, 1.0, 2.0, 10.0)
+
+
+@pytest.mark.parametrize(('unit', 'levels', 'unchanged'), [('a', GAIN, 1.0), ('b', (-1.0, 0.0, 0.5), 0.0)])
+def test_gain_and_offset_are_the_axis_and_a_flat_network_is_flat(unit: str, levels: tuple, unchanged: float) -> None:
+    flat, hurt = Curve(levels, (20.0,) * len(levels), (30.0,) * len(levels)), [20.0 + i for i in range(len(levels))]
+    curves = {'ne': flat, 'plain': flat._replace(psnr_out=tuple(hurt))}
+    figure = report.mismatch_figure(curves, [25], unit=unit)
+    lines = main_lines(figure)
+    for line, psnr in zip(lines['network'], (flat.psnr_out, hurt), strict=True):
+        assert tuple(line.get_xdata()) == levels and list(line.get_ydata()) == list(psnr)
+    (vertical,), (identity,) = lines['vertical'], lines['identity']
+    assert vertical.get_xdata()[0] == unchanged
+    assert set(identity.get_ydata()) == {20.0} and tuple(identity.get_xdata()) == levels
+    assert figure.axes[0].get_xscale() == ('log' if unit == 'a' else 'linear')
+    assert not figure.axes[0].child_axes and 'training' not in ' '.join(legend_texts(figure))
+    figure.draw_without_rendering()
+    if unit == 'a':
+        assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ['0.1', '0.2', '0.5', '1', '2', '5', '10']
+
+
+def test_jpeg_and_photons_have_their_own_axis_on_top_and_no_training_level() -> None:
+    for unit, levels in (('quality', (5.0, 40.0, 85.0)), ('photons', (10.0, 100.0, 1000.0))):
+        curve = Curve(levels, (25.0, 32.0, 38.0), (26.0, 33.0, 37.0))
+        figure = report.mismatch_figure({'net': curve}, [40.0], unit=unit)
+        (top,) = figure.axes[0].child_axes
+        ticks = {t.get_text(): x for t, x in zip(top.get_xticklabels(), top.get_xticks(), strict=True)}
+        assert ticks == {f'{level:g}': x for level, x in zip(levels, curve.psnr_in, strict=True)}
+        assert not main_lines(figure)['vertical']
+
+
+def test_ssim_lies_over_the_input_psnr_with_that_of_the_input_dashed() -> None:
+    curve = gaussian_curve()
+    ssim, inputs = ({level: value - level / 300 for level in LEVELS} for value in (0.95, 0.8))
+    lines = main_lines(report.ssim_figure({'net': ssim}, curve, inputs, [25]))
+    (network,), (identity,), (vertical,) = lines['network'], lines['identity'], lines['vertical']
+    assert list(network.get_xdata()) == list(identity.get_xdata()) == list(curve.psnr_in)
+    assert list(network.get_ydata()) == list(ssim.values()) and list(identity.get_ydata()) == list(inputs.values())
+    assert vertical.get_xdata()[0] == pytest.approx(nominal_psnr(25))
+
+
+def test_defect_figure_tells_rounding_from_failing() -> None:
+    defects = {
+        'plain': {5.0: 3e-2, 25.0: 4e-2}, 'ne': {5.0: 4e-7, 25.0: 5e-7},
+        'exact': {5.0: 0.0, 25.0: 0.0}, 'diverged': {5.0: math.nan, 25.0: 1e-3},
+    }  # fmt: skip
+    figure = report.defect_figure(defects, [25])
+    axes = figure.axes[0]
+    (shaded,) = axes.patches
+    assert shaded.get_extents().transformed(axes.transData.inverted()).y1 == pytest.approx(report.FLOAT32_ROUNDING)
+    plain, ne, exact, diverged = main_lines(figure)['network']
+    assert min(plain.get_ydata()) > report.FLOAT32_ROUNDING > max(ne.get_ydata())
+    low, high = axes.get_ylim()
+    for line in (plain, ne, exact, diverged):
+        assert len(line.get_ydata()) and all(low < y < high for y in line.get_ydata())
+    assert list(diverged.get_xdata()) == [25.0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ('log', 'log')
+
+
+def test_new_figures_keep_to_the_column_and_to_seven_points() -> None:
+    curve, values = gaussian_curve(), dict.fromkeys(LEVELS, 0.5)
+    for figure in (
+        report.ssim_figure({'net': values}, curve, values, [25]),
+        report.defect_figure({'net': values}, [25]),
+        report.mismatch_figure({'net': Curve(GAIN, (20.0,) * 5, (30.0,) * 5)}, unit='a'),
+    ):
+        figure.draw_without_rendering()
+        texts = [t for t in figure.findobj(matplotlib.text.Text) if t.get_visible() and t.get_text()]
+        assert min(t.get_fontsize() for t in texts) >= 7 and figure.get_figwidth() == pytest.approx(3.4)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -396,7 +481,53 @@ def test_table_prints_fixed_decimals_and_the_best_in_bold() -> None:
         ['90', '–', '–', '–'],
     ]
     assert len(re.findall('<tr class="marked">', html)) == 1
-    assert '<caption>caption</caption>' in html
+    assert '<caption><span>caption</span></caption>' in html
+
+
+def test_table_finds_the_best_of_a_column_whichever_way_is_better() -> None:
+    columns = {'network': '', 'psnr': '.2f', 'loss': '.2f'}
+    rows = [('identity', 99.0, -99.0), ('a', 30.0, 1.0), ('b', 31.0, -2.0), ('c', 'failed', None), ('d', 31.001, -1.0)]
+    best = {'psnr': 'highest', 'loss': 'lowest'}
+    html = report_page.table_block(columns, rows, 'caption', best=best, reference=[0])
+    assert table_rows(html)[1:] == [
+        ['identity', '99.00', '−99.00'],
+        ['a', '30.00', '1.00'],
+        ['b', '*31.00*', '*−2.00*'],
+        ['c', 'failed', '–'],
+        ['d', '*31.00*', '−1.00'],  # reads alike
+    ]
+
+
+def test_links_lead_to_sections() -> None:
+    link = report_page.Link('a & b', 'there')
+    html = '\n'.join(
+        [
+            report_page.contents_block([('group', [link])]),
+            report_page.table_block({'sweep': '', 'n': 'g'}, [(link, 1)], 'caption'),
+            report_page.section_block(
+                'a & b', report_page.fold_block('more', report_page.text_block('x')), anchor='there'
+            ),
+            report_page.warning_block('wrong', ['first', 'second']),
+        ]
+    )
+    page = Page(html)
+    assert page.problems == []
+    assert [each['href'] for each in page.of('a')] == ['#there', '#there']
+    assert page.of('section') == [{'id': 'there'}]
+    assert page.of('details') == [{}] and html.count('a &amp; b') == 3
+    assert {'wrong', 'first', 'second'} <= set(page.text)
+
+
+def test_equal_figures_may_stand_in_one_page_under_different_texts() -> None:
+    html = ''.join(report.figure_svg(report.mismatch_figure({'net': gaussian_curve()}), alt) for alt in ('a', 'b'))
+    ids = re.findall(r' id="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize(('tiles', 'columns'), [(4, 4), (5, 5), (6, 3), (8, 4), (10, 5), (11, 4)])
+def test_long_strips_break_into_equal_rows(tiles: int, columns: int) -> None:
+    html = report_page.strip_block({'strip': [report_page.Tile(random_image(3, 3), 'x')] * tiles}, 'caption')
+    assert f'--columns: {columns};' in html
 
 
 def test_table_aligns_numbers_right_and_texts_left() -> None:
@@ -412,33 +543,16 @@ def test_table_row_of_another_length_is_an_error() -> None:
 
 # -- in a browser ------------------------------------------------------------------------------------------------------
 
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 
-
-@pytest.mark.skipif(CHROMIUM is None, reason='needs Chromium on PATH')
+@needs_chromium
 def test_page_fits_phones_and_desktops(tmp_path: Path) -> None:
     html = write_example(tmp_path / 'page.html', name='experiment_' + 'x' * 60)
     widths = (320, 390, 1280)
-    frames = ''.join(
-        f'<iframe style="width:{w}px;height:800px;border:0" srcdoc="{escape(html)}"></iframe>' for w in widths
-    )
-    measure = """<script>onload = () => {
-      const measured = [...document.querySelectorAll('iframe')].map(({contentDocument: d}) => ({
-        width: d.documentElement.clientWidth, content: d.documentElement.scrollWidth,
-        images: [...d.images].every(image => image.complete && image.naturalWidth > 0),
-        pixelated: getComputedStyle(d.images[0]).imageRendering,
-      }));
-      document.body.textContent = 'measured ' + encodeURIComponent(JSON.stringify(measured)) + ' end';
-    }</script>"""
-    harness = tmp_path / 'harness.html'
-    harness.write_text(f'<!doctype html><meta charset="utf-8"><body>{frames}{measure}', encoding='utf-8')
-    command = [
-        str(CHROMIUM), '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-        '--disable-background-networking', '--disable-component-update', '--disable-sync', '--hide-scrollbars',
-        f'--user-data-dir={tmp_path / "profile"}', '--dump-dom', harness.as_uri(),
-    ]  # fmt: skip
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    measured = json.loads(unquote(dom.split('measured ')[1].split(' end')[0]))
-    assert [each['width'] for each in measured] == list(widths)
-    assert [each['content'] for each in measured] == list(widths), 'content is wider than the window'
-    assert all(each['images'] and each['pixelated'] == 'pixelated' for each in measured)
+    wanted = {
+        'images': '[...d.images].every(image => image.complete && image.naturalWidth > 0)',
+        'pixelated': 'w.getComputedStyle(d.images[0]).imageRendering',
+    }
+    pages = measured(html, widths, wanted, tmp_path)
+    assert [each['width'] for each in pages] == list(widths)
+    assert [each['content'] for each in pages] == list(widths), 'content is wider than the window'
+    assert all(each['images'] and each['pixelated'] == 'pixelated' for each in pages)

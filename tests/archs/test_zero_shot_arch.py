@@ -8,7 +8,7 @@ from torch import nn
 from ne_basicsr import checkpoint
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.dct import dct_kernels, dct_shrink
-from ne_basicsr.mismatch import noisy_copy
+from ne_basicsr.degradations import Degradation
 from ne_basicsr.quality import psnr
 
 DNCNN = {'type': 'DnCNN', 'num_feat': 8, 'num_layers': 5, 'act_mode': 'R'}
@@ -17,7 +17,7 @@ DNCNN = {'type': 'DnCNN', 'num_feat': 8, 'num_layers': 5, 'act_mode': 'R'}
 def noisy_crops() -> torch.Tensor:
     """The same crop at noise far below, at and far above sigma 25, (3, 1, 61, 64) in float64."""
     clean = photograph('camera.png')[..., 100:161, 200:264]
-    return torch.cat([noisy_copy(clean, 'crop', level) for level in (5, 25, 100)])
+    return torch.cat([Degradation('gaussian', ()).apply(clean, 'crop', level) for level in (5, 25, 100)])
 
 
 @pytest.mark.parametrize('passes', [1, 2])
@@ -112,7 +112,7 @@ def test_dct_is_orthonormal_and_shrinking_nothing_changes_nothing():
 
 def test_dct_shrinkage_denoises():
     clean = photograph('camera.png')[..., 100:260, 200:360]
-    noisy = noisy_copy(clean, 'camera', 25)
+    noisy = Degradation('gaussian', ()).apply(clean, 'camera', 25)
     restored = dct_shrink(noisy, torch.full((1, 1, 1, 1), 25 / 255, dtype=torch.float64))
     assert psnr(restored, clean) > psnr(noisy, clean) + 6
 
@@ -139,7 +139,7 @@ def test_public_weights_of_one_level_work_at_all(level, shared):
     for name in ('01', '05'):
         image = cv2.imread(str(shared / 'data' / 'Set12' / f'{name}.png'), cv2.IMREAD_GRAYSCALE)
         clean = torch.from_numpy(image)[None, None].float() / 255
-        noisy = noisy_copy(clean, name, level)
+        noisy = Degradation('gaussian', ()).apply(clean, name, level)
         with torch.no_grad():
             results.append((psnr(net(noisy), clean), psnr(plain(noisy), clean)))
     zero_shot, unwrapped = torch.tensor(results).mean(0).tolist()

@@ -3,20 +3,21 @@ import csv
 import pytest
 import torch
 
+from ne_basicsr.degradations import Degradation
 from ne_basicsr.mismatch import curve, summarize, sweep, write_csv
 
 IMAGES = [('left', torch.full((1, 1, 40, 40), 0.3)), ('right', torch.full((1, 1, 40, 40), 0.6))]
 
 
 def rows_of(network, images=IMAGES, levels=(10, 50), **options):
-    return [row for row, _, _ in sweep(network, images, levels, **options)]
+    return [row for row, _, _ in sweep(network, images, Degradation('gaussian', levels), **options)]
 
 
 def test_the_identity_lies_on_the_identity_line():
     result = curve(rows_of(lambda y: y))
     assert result.psnr_in == result.psnr_out
     assert summarize(result).worst_loss == 0
-    for level, psnr in zip(result.sigma255, result.psnr_in, strict=True):
+    for level, psnr in zip(result.levels, result.psnr_in, strict=True):
         assert psnr == pytest.approx(-20 * torch.log10(torch.tensor(level / 255)).item(), abs=0.3)
 
 
@@ -28,7 +29,10 @@ def test_a_perfect_denoiser_of_one_image_is_infinitely_good_there_only():
 
 def test_noise_depends_on_seed_image_level_and_draw_alone():
     def noisy(images, levels, **options):
-        return {(r['image'], r['sigma255'], r['draw']): y for r, y, _ in sweep(lambda y: y, images, levels, **options)}
+        return {
+            (r['image'], r['level'], r['draw']): y
+            for r, y, _ in sweep(lambda y: y, images, Degradation('gaussian', levels), **options)
+        }
 
     expected = noisy(IMAGES, (10, 50), draws=2)
     for images, levels in ((IMAGES[::-1], (50, 10)), (IMAGES[:1], (50,))):
@@ -42,8 +46,18 @@ def test_noise_depends_on_seed_image_level_and_draw_alone():
 
 
 def test_levels_given_as_integers_or_floats_have_the_same_noise():
-    first, second = (next(iter(sweep(lambda y: y, IMAGES, [level])))[1] for level in (25, 25.0))
+    first, second = (
+        next(iter(sweep(lambda y: y, IMAGES, Degradation('gaussian', (level,)))))[1] for level in (25, 25.0)
+    )
     assert torch.equal(first, second)
+
+
+def test_the_batch_does_not_change_what_is_drawn():
+    one, three = (
+        list(sweep(lambda y: y, IMAGES, Degradation('gaussian', (5, 10, 50)), draws=2, batch=n)) for n in (1, 4)
+    )
+    assert [row for row, _, _ in one] == [row for row, _, _ in three]
+    assert all(torch.equal(first[1], second[1]) for first, second in zip(one, three, strict=True))
 
 
 def test_measures_become_columns():
@@ -56,7 +70,7 @@ def test_rows_are_written_in_full(tmp_path):
     write_csv(tmp_path / 'new' / 'rows.csv', rows)
     with open(tmp_path / 'new' / 'rows.csv', newline='') as file:
         read = list(csv.DictReader(file))
-    assert [(r['image'], float(r['sigma255']), int(r['draw'])) for r in read] == [
-        (r['image'], r['sigma255'], r['draw']) for r in rows
+    assert [(r['image'], float(r['level']), int(r['draw'])) for r in read] == [
+        (r['image'], r['level'], r['draw']) for r in rows
     ]
     assert [float(r['psnr_out']) for r in read] == pytest.approx([r['psnr_out'] for r in rows], abs=1e-6)

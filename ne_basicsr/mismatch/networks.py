@@ -1,0 +1,192 @@
+"""The networks of a comparison, from what a command line says: checkpoints, option files, the identity."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import basicsr  # noqa: F401 - first, so that archs are not what imports it: they need each other
+import torch
+from torch import Tensor, nn
+
+from ne_basicsr import checkpoint
+from ne_basicsr.archs.backbone import build_arch
+from ne_basicsr.errors import InputError
+from ne_basicsr.mismatch.result import IDENTITY, Entry
+from ne_basicsr.noise import TrainingNoise
+from ne_basicsr.options import read_yaml
+from ne_basicsr.pretrained import Loaded, any_size, load_described, wrap_zero_shot
+
+CHANNELS = (1, 3)
+
+
+class Spec(NamedTuple):
+    """What one argument asks for: a file, wrapped or not, and the 8-bit noise level of its training where given."""
+
+    source: str
+    file: str
+    sigma255: float | None
+    wrap: bool
+
+
+class Denoiser(NamedTuple):
+    """A network that is ready to be compared.
+
+    Args:
+        call: (noisy (N, C, H, W), noise levels of the N images on their scale, or None) to (N, C, H, W).
+        channels: that it takes; None: any number, which only the identity does.
+        digest: equal for equal weights, architecture and wrapping, and only for them.
+    """
+
+    entry: Entry
+    network: nn.Module
+    call: Callable[[Tensor, Tensor | None], Tensor]
+    channels: int | None
+    needs_sigma: bool
+    digest: str
+
+    @property
+    def is_identity(self) -> bool:
+        return self.channels is None
+
+
+def parse_spec(text: str) -> Spec:
+    """``FILE[@SIGMA255][+wne]``, or ``identity``.
+
+    Raises:
+        InputError: for a level that is no positive number.
+    """
+    if text == IDENTITY or Path(text).exists():
+        return Spec(text, text, None, False)
+    match = re.fullmatch(r'(?P<file>.+?)(@(?P<sigma>[^@+/]*))?(?P<wrap>\+wne)?', text)
+    assert match, 'the pattern takes any text'
+    sigma = None
+    if match['sigma'] is not None:
+        try:
+            sigma = float(match['sigma'])
+        except ValueError:
+            sigma = -1.0
+        if not 0 < sigma < float('inf'):
+            raise InputError(
+                f'{text}: the noise level of the training follows @, as in net.pth@25; got {match["sigma"]!r}'
+            )
+    return Spec(text, match['file'], sigma, match['wrap'] is not None)
+
+
+def labels_of(specs: Sequence[Spec], given: Sequence[str] = ()) -> list[str]:
+    """A unique label for each network: those given, then the file's name, with its folder where two are alike.
+
+    Raises:
+        InputError: for more labels than networks, or two that are equal.
+    """
+    if len(given) > len(specs):
+        raise InputError(f'--label: {len(given)} labels for {len(specs)} networks; give at most one for each, in order')
+    stems = Counter((Path(spec.file).stem, spec.wrap) for spec in specs)
+    labels = []
+    for spec in specs[len(given) :]:
+        path = Path(spec.file)
+        is_alone = stems[path.stem, spec.wrap] == 1
+        labels.append((path.stem if is_alone else f'{path.parent.name}/{path.stem}') + ('+wne' if spec.wrap else ''))
+    labels = [*given, *labels]
+    if twice := [label for label, count in Counter([*labels, IDENTITY]).items() if count > 1]:
+        raise InputError(f'two networks would both be called {twice[0]!r}; name them with --label')
+    return labels
+
+
+def open_denoiser(spec: Spec, label: str) -> Denoiser:
+    """The network that ``spec`` asks for.
+
+    Raises:
+        InputError: for files that cannot be used, with the reason.
+    """
+    if Path(spec.file).suffix in ('.yml', '.yaml'):
+        loaded = _from_option_file(spec)
+    else:
+        sigma = None if spec.sigma255 is None else spec.sigma255 / 255
+        loaded = load_described(spec.file, 'wne' if spec.wrap else None, sigma=sigma)
+    network = loaded.network.eval()
+    levels = (spec.sigma255,) if spec.sigma255 is not None else _levels255(loaded.noise)
+    description = loaded.description + (', wrapped without training' if spec.wrap else '')
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    entry = Entry(label, spec.source, description, parameters, levels)
+    needs_sigma = is_non_blind(network)
+    channels = channels_of(network, needs_sigma, spec.file)
+    return Denoiser(entry, network, _call(network, needs_sigma), channels, needs_sigma, _digest(network))
+
+
+def identity() -> Denoiser:
+    """The network that leaves the image as it is."""
+    entry = Entry(IDENTITY, IDENTITY)
+    return Denoiser(entry, nn.Identity(), lambda noisy, _: noisy, None, False, IDENTITY)
+
+
+def _from_option_file(spec: Spec) -> Loaded:
+    options = read_yaml(spec.file)
+    if not isinstance(options.get('network_g'), dict):
+        raise InputError(f'{spec.file}: network_g is missing, which says what network this is')
+    weights = (options.get('path') or {}).get('pretrain_network_g')
+    if not weights:
+        raise InputError(f'{spec.file}: path:pretrain_network_g is missing, the file of the weights')
+    try:
+        network = build_arch(options['network_g'])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f'{spec.file}: network_g: {error.args[0] if error.args else error}') from error
+    checkpoint.load_network(network, weights, param_key=(options.get('path') or {}).get('param_key_g', 'params'))
+    train_set = (options.get('datasets') or {}).get('train') or {}
+    noise = TrainingNoise.from_options(train_set) if train_set.get('noise') else None
+    if spec.wrap:
+        network = wrap_zero_shot(network, None if spec.sigma255 is None else spec.sigma255 / 255)
+    return Loaded(any_size(network), f'network_g of {Path(spec.file).name}, weights {Path(weights).name}', noise)
+
+
+def _levels255(noise: TrainingNoise | None) -> tuple[float, ...]:
+    # converted to the unit interval and back: what was 25 is 25 again
+    return tuple(round(255 * sigma, 6) for sigma in noise.sigmas) if noise else ()
+
+
+def _call(network: nn.Module, needs_sigma: bool) -> Callable[[Tensor, Tensor | None], Tensor]:
+    def call(noisy: Tensor, sigma: Tensor | None) -> Tensor:
+        output = network(noisy, sigma=sigma) if needs_sigma else network(noisy)
+        if output.shape != noisy.shape:
+            got, wanted = (tuple(x.shape[1:]) for x in (output, noisy))
+            raise InputError(f'a denoiser returns images of the shape it is given; {wanted} became {got}')
+        return output
+
+    return call
+
+
+def is_non_blind(network: nn.Module) -> bool:
+    """Whether the network has to be told the noise level."""
+    return any(getattr(module, 'blind', True) is False for module in network.modules())
+
+
+def channels_of(network: nn.Module, needs_sigma: bool, name: str) -> int:
+    """How many channels the network takes: the first of ``CHANNELS`` that it runs with."""
+    size = 64  # every backbone here takes that many pixels
+    first = None
+    for channels in CHANNELS:
+        image = torch.rand(1, channels, size, size, generator=torch.Generator().manual_seed(0))
+        image = image.to(next(network.parameters(), image))
+        try:
+            with torch.no_grad():
+                network(image, sigma=0.1) if needs_sigma else network(image)
+        except (RuntimeError, ValueError, IndexError) as error:
+            first = first or error
+            continue
+        return channels
+    raise InputError(f'{name}: takes neither gray nor colour images ({str(first).splitlines()[0]})')
+
+
+def _digest(network: nn.Module) -> str:
+    """Of weights, buffers, architecture and settings: what ``repr`` shows and every plain attribute of every module."""
+    state = hashlib.blake2b(repr(network).encode(), digest_size=16)
+    for name, module in network.named_modules():
+        plain = {k: v for k, v in vars(module).items() if isinstance(v, (int, float, str, bool, tuple))}
+        state.update(repr((name, sorted(plain.items()))).encode())
+    for key, value in network.state_dict().items():
+        array: Any = value.detach().cpu().contiguous()
+        state.update(f'{key}{tuple(array.shape)}{array.dtype}'.encode())
+        state.update(array.flatten().view(torch.uint8).numpy().tobytes())
+    return state.hexdigest()

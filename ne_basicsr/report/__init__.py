@@ -1,0 +1,21 @@
+"""Figures: PSNR, SSIM and defect over degradations, as files, as arrays and as SVG for pages.
+
+Figures are plain ``matplotlib.figure.Figure`` objects, never pyplot's: nothing is global, nothing is kept, threads may
+draw. They are sized for one column of a two-column paper, with text of 7 points and more (``style``). What they show is
+in ``figures``, over what in ``horizontal``, what becomes of them in ``files``. ``ne_basicsr.report_page`` makes HTML.
+"""
+
+from ne_basicsr.report.figures import FLOAT32_ROUNDING, defect_figure, mismatch_figure, ssim_figure
+from ne_basicsr.report.files import figure_array, figure_svg, save_figure
+from ne_basicsr.report.horizontal import input_psnr
+
+__all__ = [
+    'FLOAT32_ROUNDING',
+    'defect_figure',
+    'figure_array',
+    'figure_svg',
+    'input_psnr',
+    'mismatch_figure',
+    'save_figure',
+    'ssim_figure',
+]

@@ -1,0 +1,33 @@
+from ne_basicsr.mismatch.cell_store import CellStore, key_of
+
+
+def test_what_was_added_is_there_for_the_next_process(tmp_path):
+    CellStore(tmp_path / 'cells', rank=0).add({'a': 1.5, 'b': {'psnr': float('inf')}})
+    CellStore(tmp_path / 'cells', rank=1).add({'c': [1, 2]})
+    store = CellStore(tmp_path / 'cells')
+    assert store.values == {'a': 1.5, 'b': {'psnr': float('inf')}, 'c': [1, 2]}
+    assert 'a' in store and 'd' not in store
+
+
+def test_floats_come_back_to_the_last_bit(tmp_path):
+    value = 0.1 + 0.2
+    CellStore(tmp_path).add({'a': value})
+    assert CellStore(tmp_path)['a'] == value
+
+
+def test_a_line_cut_by_a_kill_is_left_out_and_the_next_one_is_whole(tmp_path):
+    store = CellStore(tmp_path)
+    store.add({'a': 1})
+    store.add({'b': 2})
+    file = tmp_path / 'cells_0.jsonl'
+    file.write_bytes(file.read_bytes()[:-4])
+    again = CellStore(tmp_path)
+    assert again.values == {'a': 1}
+    again.add({'c': 3})
+    assert CellStore(tmp_path).values == {'a': 1, 'c': 3}
+
+
+def test_keys_differ_where_any_part_does():
+    keys = {key_of(level=25.0, draw=0), key_of(level=25.0, draw=1), key_of(level=26.0, draw=0), key_of(level=25.0)}
+    assert len(keys) == 4
+    assert key_of(draw=0, level=25.0) == key_of(level=25.0, draw=0)
