@@ -1,0 +1,129 @@
+"""Exported networks as functions: ONNX files, which onnxruntime runs, and programs of ``torch.export``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ne_basicsr.equivariance import Network
+from ne_basicsr.errors import InputError
+
+SUFFIXES = ('.onnx', '.pt2')
+ONNX_DTYPES = {'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(double)': 'float64'}
+
+
+class Exported(NamedTuple):
+    """An exported network.
+
+    Attributes:
+        run: (N, C, H, W) of ``dtype`` to (N, C', rH, rW); raises RuntimeError for another type or size.
+        dtype: the one type that it takes.
+        shape: N, C, H and W that it takes, None where any will do.
+    """
+
+    run: Network
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+def open_exported(path: Path, device: str, trusted: bool) -> Exported:
+    """The network in an exported file.
+
+    Args:
+        device: where it runs; a program of ``torch.export`` runs where it was made.
+        trusted: whether code in the file may run: torch's reader of ``.pt2`` evaluates expressions and unpickles
+            objects that the file holds. ONNX files hold none.
+
+    Raises:
+        InputError: no such file, not an exported network, of several inputs, or not trusted where it has to be.
+    """
+    if not path.is_file():
+        raise InputError(f'{path}: no such exported file')
+    if path.suffix == '.onnx':
+        return _onnx(path, device)
+    if not trusted:
+        raise InputError(
+            f'{path}: reading a .pt2 file can run code that it holds; if you made it or trust its author, add --trust'
+        )
+    return _program(path)
+
+
+def _onnx(path: Path, device: str) -> Exported:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InputError(
+            f'{path}: onnxruntime runs .onnx files and is not installed: pip install onnxruntime'
+        ) from None
+    here = onnxruntime.get_available_providers()
+    wanted = ['CUDAExecutionProvider'] if torch.device(device).type == 'cuda' else []
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is in the exceptions, too
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=[name for name in (*wanted, 'CPUExecutionProvider') if name in here]
+        )
+    except Exception as error:  # onnxruntime has its own, without a common base
+        raise InputError(f'{path}: not an ONNX model that onnxruntime runs: {_first_line(error)}') from error
+    inputs = session.get_inputs()
+    _check_inputs(path, len(inputs), [len(each.shape) for each in inputs])
+    (only,) = inputs
+    if only.type not in ONNX_DTYPES:
+        raise InputError(f'{path}: one of {", ".join(ONNX_DTYPES)} is needed as input; it takes {only.type}')
+    dtype = ONNX_DTYPES[only.type]
+
+    def run(images: Tensor) -> Tensor:
+        _check_dtype(images, dtype)
+        try:
+            (output, *_) = session.run(None, {only.name: images.cpu().numpy()})
+        except Exception as error:
+            raise RuntimeError(_first_line(error)) from error
+        return torch.from_numpy(output)
+
+    return Exported(run, dtype, _fixed(only.shape))
+
+
+def _program(path: Path) -> Exported:
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # a damaged archive can fail anywhere in the reader
+        raise InputError(f'{path}: not a program of torch.export: {_first_line(error)}') from error
+    names = program.graph_signature.user_inputs
+    values = [node.meta['val'] for node in program.graph.nodes if node.op == 'placeholder' and node.name in names]
+    _check_inputs(path, len(values), [getattr(value, 'dim', lambda: 0)() for value in values])
+    dtype = str(values[0].dtype).removeprefix('torch.')
+    device = values[0].device
+    module = program.module()
+
+    def run(images: Tensor) -> Tensor:
+        _check_dtype(images, dtype)
+        try:
+            return module(images.to(device))
+        except Exception as error:  # guards of the graph fail as AssertionError, and others
+            raise RuntimeError(_first_line(error)) from error
+
+    return Exported(run, dtype, _fixed(values[0].shape))
+
+
+def _check_inputs(path: Path, count: int, ranks: Sequence[int]) -> None:
+    if count != 1 or ranks[0] != 4:
+        raise InputError(
+            f'{path}: a network of one input (N, C, H, W) is needed; it has {count} of {" and ".join(map(str, ranks))}'
+            ' dimensions'
+        )
+
+
+def _check_dtype(images: Tensor, dtype: str) -> None:
+    if images.dtype != getattr(torch, dtype):
+        raise TypeError(f'the file takes {dtype}')
+
+
+def _fixed(shape: Sequence[Any]) -> tuple[int | None, ...]:
+    """Sizes that are plain numbers; the others are names (ONNX) or symbols (torch)."""
+    return tuple(side if type(side) is int else None for side in shape)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,191 @@
+"""What to certify: a network from what a command line says."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ne_basicsr import checkpoint, pretrained
+from ne_basicsr.archs.backbone import BackboneHolder
+from ne_basicsr.bench import parse_networks
+from ne_basicsr.certificate import exported
+from ne_basicsr.certificate.checks import REFUSALS, one_line
+from ne_basicsr.certificate.images import read_images, synthetic_images
+from ne_basicsr.certificate.law import PRECISIONS
+from ne_basicsr.equivariance import Network
+from ne_basicsr.errors import InputError
+from ne_basicsr.options import read_yaml
+from ne_basicsr.options.sections import one_of
+
+SIZE = (24, 32)  # of the images that are made here
+
+
+class Subject(NamedTuple):
+    """A network and what it takes.
+
+    Attributes:
+        about: what it is, in words.
+        sigma: the noise level that a non-blind network is told, on the [0, 1] scale; None for blind ones.
+        dtypes: number types to ask in.
+        channels, size: of its images.
+    """
+
+    network: Network
+    about: str
+    sigma: float | None
+    dtypes: tuple[str, ...]
+    channels: int
+    size: tuple[int, int] = SIZE
+
+    def images(self, folder: Path | None) -> list[torch.Tensor]:
+        """Those of a folder, or synthetic ones."""
+        if folder is None:
+            return synthetic_images(self.channels, self.size)
+        images = read_images(folder, self.channels)
+        # one size for all, since they share batches
+        height, width = (min(image.shape[axis] for image in images) for axis in (-2, -1))
+        images = [image[..., :height, :width] for image in images]
+        if constant := [number for number, image in enumerate(images, 1) if image.amax() == image.amin()]:
+            raise InputError(f'{folder}: images with some contrast are needed; image {constant[0]} is constant')
+        return images
+
+
+def find_subject(
+    text: str,
+    *,
+    wne: bool = False,
+    sigma: float | None = None,
+    device: str = 'cpu',
+    dtypes: str = ','.join(PRECISIONS),
+    trusted: bool = False,
+) -> Subject:
+    """The network that ``text`` names.
+
+    Args:
+        text: a checkpoint that ``ne_basicsr.load`` knows; an exported network (``.onnx``, ``.pt2``); an option file
+            (``.yml``), whose ``network_g`` counts, with ``path: pretrain_network_g`` if there is one; an inline mapping
+            or a name as for ``basicsr bench``. Without weights they are random, biases and running statistics, too:
+            what a constructor sets to zero could make a plain network look equivariant to scale.
+        wne: wrap the network as ``ne_basicsr.load`` does.
+        sigma: the noise level of its training, with ``wne``; else the one that a non-blind network is told, 25 / 255
+            where not given.
+        dtypes: names of ``PRECISIONS``, with commas.
+        trusted: see ``exported.open_exported``.
+
+    Raises:
+        InputError: nothing that can be certified.
+    """
+    chosen = _dtypes(dtypes)
+    path = Path(text)
+    if path.suffix in exported.SUFFIXES and not text.lstrip().startswith('{'):
+        if wne:
+            raise InputError(
+                f'{text}: an exported network cannot be wrapped; wrap the checkpoint that it was made from'
+            )
+        return _exported(path, device, chosen, trusted)
+    if _is_description(text):
+        network, about = _built(text, wne, sigma), ''
+    else:
+        loaded = pretrained.load_described(path, 'wne' if wne else None, sigma=sigma if wne else None)
+        network, about = loaded.network, f'{loaded.description}: '
+    told = (sigma or 25 / 255) if _is_non_blind(network) else None
+    return Subject(network, about + _describe(network), told, chosen, _channels(text, network, told))
+
+
+def _dtypes(text: str) -> tuple[str, ...]:
+    names = [name.strip() for name in text.split(',')]
+    for name in names:
+        if name not in PRECISIONS:
+            raise InputError(f'dtype: {one_of(PRECISIONS, name)}')
+    return tuple(name for name in PRECISIONS if name in names)  # the finest first
+
+
+def _is_description(text: str) -> bool:
+    path = Path(text)
+    return text.lstrip().startswith('{') or path.suffix in ('.yml', '.yaml') or not (path.suffix or path.exists())
+
+
+def _built(text: str, wne: bool, sigma: float | None) -> nn.Module:
+    """A described network, with the weights that its option file names or with random ones, always the same."""
+    (build,) = parse_networks([text]).values()
+    options = read_yaml(text) if Path(text).suffix in ('.yml', '.yaml') else {}
+    paths: Any = options.get('path') if isinstance(options.get('path'), Mapping) else {}
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(0)
+        try:
+            network = build()
+        except REFUSALS as error:
+            raise InputError(f'{text}: cannot be built: {one_line(error)}') from error
+        if weights := paths.get('pretrain_network_g'):
+            checkpoint.load_network(
+                network,
+                Path(weights).expanduser(),
+                strict=paths.get('strict_load_g', True),
+                param_key=paths.get('param_key_g', 'params'),
+            )
+        else:
+            randomize(network)
+    return pretrained.any_size(pretrained.wrap_zero_shot(network, sigma) if wne else network).eval()
+
+
+@torch.no_grad()
+def randomize(network: nn.Module) -> None:
+    """Make weights and running statistics generic that the constructor set to constants, such as biases of zero."""
+    for parameter in network.parameters():
+        if parameter.numel() and (parameter == parameter.flatten()[0]).all():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
+            assert module.running_var is not None
+            module.running_mean.add_(0.1 * torch.randn_like(module.running_mean))
+            module.running_var.mul_((0.1 * torch.randn_like(module.running_var)).exp())
+
+
+def _exported(path: Path, device: str, dtypes: tuple[str, ...], trusted: bool) -> Subject:
+    network = exported.open_exported(path, device, trusted)
+    if network.dtype not in dtypes:
+        raise InputError(f'{path}: it takes {network.dtype} alone; --dtype asks for {", ".join(dtypes)}')
+    batch, channels, *sides = network.shape
+    if batch not in (None, 1):
+        raise InputError(f'{path}: it takes {batch} images at a time; export it for any number, or for one')
+    size = (sides[0] or SIZE[0], sides[1] or SIZE[1])
+    about = f'exported, {network.dtype}, {"x".join("any" if side is None else str(side) for side in network.shape)}'
+    return Subject(network.run, about, None, (network.dtype,), channels or 1, size)
+
+
+def _chain(network: nn.Module) -> list[nn.Module]:
+    """The network, and those that it is wrapped around."""
+    inner = getattr(network, 'backbone', getattr(network, 'network', None))
+    if isinstance(network, (BackboneHolder, pretrained.AnySize)) and isinstance(inner, nn.Module):
+        return [network, *_chain(inner)]
+    return [network]
+
+
+def _is_non_blind(network: nn.Module) -> bool:
+    return getattr(_chain(network)[-1], 'blind', True) is False
+
+
+def _describe(network: nn.Module) -> str:
+    names = [type(each).__name__ for each in _chain(network) if not isinstance(each, pretrained.AnySize)]
+    return f'{" around ".join(names)}, {sum(p.numel() for p in network.parameters()):,} parameters'
+
+
+def _channels(text: str, network: nn.Module, sigma: float | None) -> int:
+    """Those of its first convolution, or 1, or 3: the first with which it runs."""
+    first = [module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)][:1]
+    problem = ''
+    for channels in dict.fromkeys([*first, 1, 3]):
+        arguments: dict[str, Any] = {} if sigma is None else {'sigma': sigma}
+        try:
+            with torch.no_grad():
+                network(torch.rand(1, channels, *SIZE), **arguments)
+        except REFUSALS as error:
+            problem = problem or one_line(error)
+        else:
+            return channels
+    raise InputError(
+        f'{text}: does not run on images of {", ".join(map(str, dict.fromkeys([*first, 1, 3])))} channels'
+        f' and {SIZE[0]}x{SIZE[1]} pixels: {problem}'
+    )

@@ -1,0 +1,79 @@
+"""``basicsr check``."""
+
+import argparse
+from pathlib import Path
+
+from ne_basicsr.commands import Commands, add_command
+from ne_basicsr.errors import InputError
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(commands, 'check', 'certify that a network is normalization-equivariant', run)
+    parser.add_argument(
+        'network',
+        metavar='CKPT',
+        help="checkpoint, .onnx, .pt2, option file, '{type: DnCNNWNE, num_layers: 20}', or X",
+    )
+    parser.add_argument('--wne', action='store_true', help='wrap it first, as ne_basicsr.load does')
+    parser.add_argument(
+        '--sigma255',
+        type=float,
+        metavar='S',
+        help='with --wne: the noise of its training; else: what non-blind ones get',
+    )
+    parser.add_argument('--device', default='cpu', help='cpu, cuda, or auto: cuda if there is one (default: cpu)')
+    parser.add_argument(
+        '--dtype',
+        default='float64,float32,bfloat16,float16',
+        help='lists take commas (default: float64,float32,bfloat16,float16)',
+    )
+    parser.add_argument('--images', type=Path, metavar='DIR', help='check with the first images below a folder')
+    parser.add_argument('--trust', action='store_true', help='read .pt2 files, which can hold code')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write all measurements, too')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from ne_basicsr import certificate
+    from ne_basicsr.bench import check_writable
+
+    device = _device(arguments.device)
+    if arguments.sigma255 is not None and not arguments.sigma255 > 0:
+        raise InputError(f'check: --sigma255 is a noise level above 0 in 8-bit units; got {arguments.sigma255:g}')
+    if arguments.json:
+        check_writable(arguments.json)
+    subject = certificate.find_subject(
+        arguments.network,
+        wne=arguments.wne,
+        sigma=None if arguments.sigma255 is None else arguments.sigma255 / 255,
+        device=device,
+        dtypes=arguments.dtype,
+        trusted=arguments.trust,
+    )
+    images = subject.images(arguments.images)
+    print(f'{arguments.network}: {subject.about}; {device}, torch {torch.__version__}\n\n{certificate.HEADER}')
+    found = certificate.certify(
+        subject.network,
+        images,
+        device=device,
+        dtypes=subject.dtypes,
+        sigma=subject.sigma,
+        # tiles and other ways to use a network belong here: forms={'tiles': lambda network: ...}
+        on_row=lambda row: print(certificate.line(row), flush=True),
+    )
+    verdict = certificate.judge(found)
+    print(f'\n{"PASS" if verdict.passed else "FAIL"}: {verdict.sentence}')
+    if arguments.json:
+        certificate.write_json(arguments.json, certificate.to_json(arguments.network, subject.about, found, verdict))
+    return 0 if verdict.passed else 1
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name not in ('cpu', 'cuda', 'auto'):
+        raise InputError(f'device: one of cpu, cuda, auto is needed; got {name!r}')
+    if name == 'cuda' and not torch.cuda.is_available():
+        raise InputError('device: no CUDA device is available here; use cpu or auto')
+    return ('cuda' if torch.cuda.is_available() else 'cpu') if name == 'auto' else name
