@@ -218,6 +218,9 @@ def _mend_base_model() -> None:
     BaseModel.save_network = _save_network
     BaseModel.save_training_state = _save_training_state
     BaseModel.load_network = _load_network
+    BaseModel.get_optimizer = _get_optimizer
+    BaseModel.setup_schedulers = _setup_schedulers
+    BaseModel.update_learning_rate = _update_learning_rate
 
 
 def _mend_sizes() -> None:
@@ -295,6 +298,9 @@ def _save_training_state(self: Any, epoch: int, current_iter: int) -> None:
         'validated': getattr(self, 'validated_iter', 0),
         'manual_seed': self.opt.get('manual_seed'),
     }
+    state['logged'] = _plain_numbers(getattr(self, 'logged', {}))
+    if hasattr(self, 'further_state'):
+        state |= self.further_state()
     checkpoint.write(Path(self.opt['path']['training_states']) / f'{current_iter}.state', state)
 
 
@@ -309,6 +315,28 @@ def _load_network(self: Any, net: Any, load_path: str, strict: bool = True, para
     from ne_basicsr import checkpoint
 
     checkpoint.load_network(self.get_bare_model(net), load_path, strict=strict, param_key=param_key)
+
+
+# BasicSR knows Adam and three schedules, takes type out of the options, and after warming up stays at the last rate of
+# the warm-up, a little below the schedule's. Drop when it knows more.
+
+
+def _get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: Any) -> Any:
+    from ne_basicsr import optimization
+
+    return optimization.make_optimizer(optim_type, params, lr, **kwargs)
+
+
+def _setup_schedulers(self: Any) -> None:
+    from ne_basicsr import optimization
+
+    self.schedulers += optimization.make_schedules(self.opt['train']['scheduler'], self.optimizers)
+
+
+def _update_learning_rate(self: Any, current_iter: int, warmup_iter: int = -1) -> None:
+    from ne_basicsr import optimization
+
+    optimization.update_learning_rates(self.optimizers, self.schedulers, current_iter, warmup_iter)
 
 
 # -- what is wrong, in words -------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def write(path: Path, content: Any) -> None:
     """Save ``content`` to ``path`` so that the file is complete or absent whenever the process, or the machine, dies.
 
     Raises:
-        OSError: where the disk is full or not writable; an older file of that name stays as it was.
+        OSError: where the disk is full or not writable, with the path; an older file of that name stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.part')
@@ -48,9 +48,18 @@ def write(path: Path, content: Any) -> None:
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if cause := _error_of_disk(error):
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
         raise
+
+
+def _error_of_disk(error: BaseException | None) -> OSError | None:
+    """The system's error behind torch's, whose writer reports a full disk as an unexpected position."""
+    while error is not None and not (isinstance(error, OSError) and error.errno):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
@@ -206,7 +215,8 @@ def _quoted(text: Path | str) -> str:
 
 
 def _state_on_cpu(network: nn.Module) -> StateDict:
-    return {key: value.detach().cpu() for key, value in network.state_dict().items()}
+    # in the usual order of dimensions, also where the network keeps channels last
+    return {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
 
 
 def _strip_module(weights: Mapping[str, Tensor]) -> StateDict:

@@ -1,10 +1,9 @@
 """The train and test loops: BasicSR's builders, loggers and log format, with resume and distribution that hold."""
 
-import datetime
+import errno
 import logging
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -15,13 +14,10 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from basicsr.models import build_model
 from basicsr.utils import (
-    AvgTimer,
-    MessageLogger,
     check_resume,
     get_env_info,
     get_root_logger,
     get_time_str,
-    init_tb_logger,
     init_wandb_logger,
     make_exp_dirs,
     mkdir_and_rename,
@@ -31,12 +27,16 @@ from basicsr.utils.options import dict2str
 from torch import distributed
 from torch.utils.data import DataLoader
 
-from ne_basicsr import checkpoint
+from ne_basicsr import checkpoint, training_log
+from ne_basicsr.data.batch import as_float
 from ne_basicsr.data.sample_stream import SampleStream
 from ne_basicsr.errors import InputError
-from ne_basicsr.noise import seed_of
+from ne_basicsr.interruption import Interruption
+from ne_basicsr.training_loop import TrainingLoop, images_per_step
 
 Options = dict[str, Any]
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def train(opt: Options, option_text: str | None = None) -> Any:
@@ -48,11 +48,15 @@ def train(opt: Options, option_text: str | None = None) -> Any:
     The run folder is ``experiments/<name>`` under the current directory; an older one of that name is renamed, unless
     the run resumes. Each iteration depends on (manual_seed, iteration, rank) and the weights alone, so a resumed run
     goes on as if it had not stopped.
+
+    Raises:
+        InputError: for what the user can mend, a full disk among it; the last complete checkpoint is kept.
+        Stopped: after SIGINT or SIGTERM, on all ranks after the same iteration, which is saved.
     """
     torch.backends.cudnn.benchmark = True
     resume_state = _load_resume_state(opt)
     set_random_seed(opt['manual_seed'])  # the initial weights
-    with _log_file(opt, 'train') as (logger, open_log):
+    with _explained_disk_full(opt), _log_file(opt, 'train') as (logger, open_log):
         logger.info(get_env_info())
         logger.info(dict2str(opt))
         # whatever can be wrong with weights and data is found before there is a run folder
@@ -71,12 +75,9 @@ def train(opt: Options, option_text: str | None = None) -> Any:
         open_log()
         if option_text is not None and opt['rank'] == 0:
             (Path(opt['path']['experiments_root']) / 'options.yml').write_text(option_text, encoding='utf-8')
-        tb_logger = _start_tensorboard(opt)
-        try:
-            _run_iterations(opt, model, iteration, train_loader, epoch_iterations, val_loaders, tb_logger)
-        finally:
-            if tb_logger:
-                tb_logger.close()
+        with _tensorboard(opt, model, resume_state) as tb_logger, Interruption() as interruption:
+            run = TrainingLoop(opt, model, iteration, epoch_iterations, val_loaders, tb_logger, interruption)
+            run.train(_batches(opt, train_loader))
     return model
 
 
@@ -98,72 +99,19 @@ def test(opt: Options) -> Any:
     return model
 
 
-def _run_iterations(
-    opt: Options,
-    model: Any,
-    done: int,
-    train_loader: DataLoader[Any],
-    epoch_iterations: int,
-    val_loaders: list[DataLoader[Any]],
-    tb_logger: Any,
-) -> None:
-    logger = get_root_logger()
-    total = opt['train']['total_iter']
-
-    def validate(iteration: int) -> None:
-        due = val_loaders and (iteration % opt['val'].get('val_freq', total) == 0 or iteration == total)
-        if not due or getattr(model, 'validated_iter', 0) == iteration:
-            return
-        for loader in val_loaders:
-            model.validation(loader, iteration, tb_logger, opt['val'].get('save_img', False))
-        model.validated_iter = iteration
-        if saved == iteration:  # with the best metrics so far
-            model.save_training_state((iteration - 1) // epoch_iterations, iteration)
-
-    batches = _batches(opt, train_loader)
-    message_logger = MessageLogger(opt, done + 1, tb_logger)
-    data_timer, iteration_timer = AvgTimer(), AvgTimer()
-    start_time = time.time()
-    saved = done
-    if done:
-        validate(done)  # the run may have been killed in it
-
-    for iteration in range(done + 1, total + 1):
-        # whatever is random in this iteration, drop paths among it, depends on these alone
-        torch.manual_seed(seed_of(opt['manual_seed'], 'iteration', iteration, opt['rank']))
-        batch = next(batches)
-        data_timer.record()
-        model.update_learning_rate(iteration, warmup_iter=opt['train'].get('warmup_iter', -1))
-        model.feed_data(batch)
-        model.optimize_parameters(iteration)
-        iteration_timer.record()
-        epoch = (iteration - 1) // epoch_iterations
-
-        if iteration % opt['logger']['print_freq'] == 0:
-            times = {'time': iteration_timer.get_avg_time(), 'data_time': data_timer.get_avg_time()}
-            learning_rates = {'lrs': model.get_current_learning_rate()}
-            message_logger({'epoch': epoch, 'iter': iteration} | learning_rates | times | model.get_current_log())
-        if iteration % opt['logger']['save_checkpoint_freq'] == 0 or iteration == total:
-            logger.info('Saving models and training states.')
-            model.save(epoch, iteration)
-            saved = iteration
-        validate(iteration)
-        data_timer.start()
-        iteration_timer.start()
-
-    consumed = datetime.timedelta(seconds=int(time.time() - start_time))
-    logger.info(f'End of training. Time consumed: {consumed}')
-    model.save(epoch=-1, current_iter=-1)  # BasicSR's net_g_latest.pth
-
-
 def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
     """The endless loader, at the sample that iteration + 1 starts with, and the iterations of an epoch."""
     options = opt['datasets']['train'] | {'seed': opt['manual_seed']}
     dataset = build_dataset(options)
-    per_step = options['batch_size_per_gpu'] * (opt['world_size'] if opt['dist'] else max(1, opt['num_gpu']))
+    per_step = images_per_step(opt)
     ratio = options.get('dataset_enlarge_ratio') or 1
     stream = SampleStream(
-        dataset, ratio=ratio, rank=opt['rank'], world_size=opt['world_size'], start=iteration * per_step
+        dataset,
+        ratio=ratio,
+        rank=opt['rank'],
+        world_size=opt['world_size'],
+        start=iteration * per_step,
+        seed=opt['manual_seed'],
     )
     loader = build_dataloader(
         dataset, options, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=stream, seed=opt['manual_seed']
@@ -175,7 +123,9 @@ def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
         f'\n\tDataset enlarge ratio: {ratio}'
         f'\n\tBatch size per gpu: {options["batch_size_per_gpu"]}'
         f'\n\tWorld size (gpu number): {opt["world_size"]}'
-        f'\n\tSamples per iteration, over all ranks: {per_step}'
+        f'\n\tBatches whose gradients are added up: {opt["train"].get("accumulate") or 1}'
+        f'\n\tEffective batch, over all ranks: {per_step}'
+        f'\n\tLearning rate, not scaled with the batch: {opt["train"]["optim_g"]["lr"]:g}'
         f'\n\tRequire iter number per epoch: {epoch_iterations}'
         f'\n\tTotal epochs: {math.ceil(opt["train"]["total_iter"] / epoch_iterations)};'
         f' iters: {opt["train"]["total_iter"]}.'
@@ -201,12 +151,13 @@ def _validation_loaders(opt: Options) -> list[DataLoader[Any]]:
 
 
 def _batches(opt: Options, loader: DataLoader[Any]) -> Iterator[Any]:
+    device = torch.device('cuda' if opt['num_gpu'] else 'cpu')
     if opt['datasets']['train'].get('prefetch_mode') != 'cuda' or not opt['num_gpu']:
-        yield from loader
+        yield from (as_float(batch, device) for batch in loader)
         return
     prefetcher = CUDAPrefetcher(loader, opt)
     while True:
-        yield prefetcher.next()
+        yield as_float(prefetcher.next(), device)
 
 
 def _make_run_folder(opt: Options) -> None:
@@ -215,12 +166,32 @@ def _make_run_folder(opt: Options) -> None:
         mkdir_and_rename(str(_tensorboard_folder(opt)))
 
 
-def _start_tensorboard(opt: Options) -> Any:
-    if not _uses_tensorboard(opt):
-        return None
+@contextmanager
+def _tensorboard(opt: Options, model: Any, state: Mapping[str, Any] | None) -> Iterator[Any]:
+    """TensorBoard's writer on rank 0, else None.
+
+    What a run wrote after the iteration it resumes from is taken back; so is the validation of that iteration where it
+    comes again, with all else of that iteration, which the state holds.
+    """
+    if not _uses_tensorboard(opt) or opt['rank'] != 0:
+        yield None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
     if ((opt['logger'].get('wandb') or {}).get('project')) is not None:
         init_wandb_logger(opt)  # it follows TensorBoard's writers, hence before them
-    return init_tb_logger(log_dir=str(_tensorboard_folder(opt)))
+    folder = str(_tensorboard_folder(opt))
+    if state is None:
+        tb_logger = SummaryWriter(folder)
+    elif model.validated_iter == state['iter'] or 'logged' not in state:
+        tb_logger = SummaryWriter(folder, purge_step=state['iter'] + 1)
+    else:
+        tb_logger = SummaryWriter(folder, purge_step=state['iter'])
+        training_log.write_curves(tb_logger, state['iter'], state['logged'])
+    try:
+        yield tb_logger
+    finally:
+        tb_logger.close()
 
 
 def _uses_tensorboard(opt: Options) -> bool:
@@ -232,6 +203,28 @@ def _tensorboard_folder(opt: Options) -> Path:
     return Path(opt['root_path']) / 'tb_logger' / opt['name']
 
 
+class _LogFile(logging.FileHandler):
+    """A log file whose errors, such as a full disk, end the run instead of filling the terminal."""
+
+    # logging calls it while it handles the error
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        raise
+
+
+@contextmanager
+def _explained_disk_full(opt: Options) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        what = error.filename or opt['path']['experiments_root']
+        raise InputError(
+            f'{what}: cannot be written ({error.strerror}); the last complete checkpoint is kept: free some space and'
+            ' go on with --auto_resume'
+        ) from error
+
+
 @contextmanager
 def _log_file(opt: Options, what: str) -> Iterator[tuple[logging.Logger, Callable[[], None]]]:
     """BasicSR's logger while a run lasts, and what to call once the run folder is there: earlier lines are kept."""
@@ -240,13 +233,14 @@ def _log_file(opt: Options, what: str) -> Iterator[tuple[logging.Logger, Callabl
         logger.setLevel(logging.ERROR)
         yield logger, lambda: None
         return
+    level = logger.level
     logger.setLevel(logging.INFO)
     buffer = MemoryHandler(capacity=1_000_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
     logger.addHandler(buffer)
 
     def open_log() -> None:
         path = Path(opt['path']['log']) / f'{what}_{opt["name"]}_{get_time_str()}.log'
-        file = logging.FileHandler(path, 'w', encoding='utf-8')
+        file = _LogFile(path, 'w', encoding='utf-8')
         file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s: %(message)s'))
         buffer.setTarget(file)
         buffer.flush()
@@ -255,6 +249,7 @@ def _log_file(opt: Options, what: str) -> Iterator[tuple[logging.Logger, Callabl
     try:
         yield logger, open_log
     finally:
+        logger.setLevel(level)
         logger.removeHandler(buffer)
         if buffer.target is not None:
             buffer.flush()

@@ -13,6 +13,8 @@ def add(commands: Commands) -> None:
         'networks', nargs='*', metavar='NET', help="option file, '{type: DnCNNWNE, num_layers: 20}', or X"
     )
     parser.add_argument('--table', choices=['2', '5', '6', 'affine'], help="networks and input of the paper's table")
+    parser.add_argument('--data', action='store_true', help="the training loader instead, against BasicSR's")
+    parser.add_argument('--train', action='store_true', help="the whole trainer instead, against BasicSR's")
     parser.add_argument('--input', metavar='NxCxHxW', help='default: that of the table, else 16x1x128x128')
     parser.add_argument('--device', help='cpu, cuda, auto (cuda if there is one) or all; lists take commas')
     parser.add_argument('--dtype', default='float32', help='float32, bfloat16, float16, float64; lists take commas')
@@ -29,6 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ne_basicsr import bench
 
+    if arguments.data:
+        return _run_data(arguments)
+    if arguments.train:
+        return _run_train(arguments)
     preset = bench.PRESETS.get(arguments.table)
     # the table's first network stays the one that all are compared with
     networks = (preset.networks if preset else {}) | bench.parse_networks(arguments.networks)
@@ -53,4 +59,54 @@ def run(arguments: argparse.Namespace) -> int:
         print(bench.table(report, preset.ratios.get(report.setting.device) if preset else None) + '\n', flush=True)
         if arguments.json:
             bench.write_json(arguments.json, reports)
+    return 0
+
+
+def _run_data(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from ne_basicsr import bench
+    from ne_basicsr.bench import loader
+
+    if arguments.networks or arguments.table:
+        raise InputError('bench: --data measures the loader alone; leave out networks and --table')
+    if arguments.json:
+        bench.check_writable(arguments.json)
+    with tqdm(unit='turn', disable=None, leave=False) as bar:
+        report = loader.measure_loaders(rounds=arguments.steps, on_turn=bar.update)
+    print(loader.loader_table(report))
+    if arguments.json:
+        arguments.json.write_text(loader.loader_json(report), encoding='utf-8')
+    return 0
+
+
+def _run_train(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from ne_basicsr import bench
+    from ne_basicsr.bench import trainer
+
+    if arguments.networks or arguments.table or arguments.data:
+        raise InputError('bench: --train runs DnCNN and SwinIR alone; leave out networks, --table and --data')
+    n, channels, height, width = bench.parse_shape(arguments.input or '8x3x48x48')
+    if channels != 3 or height != width or height % 8 or height > trainer.Work().size:
+        problem = f'colour patches, as wide as high, a multiple of 8 up to {trainer.Work().size}, are needed'
+        raise InputError(f'bench: --train --input: {problem}, e.g. 8x3x48x48; got {arguments.input}')
+    if arguments.steps < 2 or arguments.warmup < 1:
+        raise InputError(
+            'bench: --train needs --steps of 2 or more and --warmup of 1 or more; got'
+            f' {arguments.steps} and {arguments.warmup}'
+        )
+    settings = bench.parse_settings(arguments.device or 'auto')
+    if arguments.json:
+        bench.check_writable(arguments.json)
+    work = trainer.Work(batch=n, patch=height, warmup=arguments.warmup, steps=arguments.steps)
+    with tqdm(unit='run', disable=None, leave=False) as bar:
+        reports = [
+            trainer.measure_trainers(work, setting.device, threads=arguments.threads, on_turn=bar.update)
+            for setting in settings
+        ]
+    print('\n\n'.join(map(trainer.trainer_table, reports)))
+    if arguments.json:
+        arguments.json.write_text(trainer.trainer_json({'reports': reports}), encoding='utf-8')
     return 0

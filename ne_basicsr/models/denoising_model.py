@@ -1,8 +1,9 @@
 """The denoising experiment: noise on the training device, validation over noise levels."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,25 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import imwrite, tensor2img
 from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.registry import MODEL_REGISTRY
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ne_basicsr import mismatch, report
+from ne_basicsr import mismatch, progression, report
 from ne_basicsr.archs.padding import pad_to_multiple
+from ne_basicsr.compilation import compile_in_place
+from ne_basicsr.degradations import Degradation
+from ne_basicsr.distribution import gathered
+from ne_basicsr.errors import InputError
+from ne_basicsr.gradient_step import GradientStep
 from ne_basicsr.mismatch import Row
 from ne_basicsr.noise import TrainingNoise, seed_of
+from ne_basicsr.quality import psnr
+from ne_basicsr.targets import TARGETS
+
+STRIP_LEVELS, STRIP_SIZE = 4, 256  # of the images in TensorBoard
+NEVER = 2**62  # an iteration
 
 
 @MODEL_REGISTRY.register()
@@ -29,6 +41,9 @@ class DenoisingModel(SRModel):
     Training adds noise on the device, drawn from (manual_seed, number of the sample) alone. Validation denoises every
     image at every level of ``sigma_test``, with noise from (manual_seed, image, level, draw) alone, and keeps the rows,
     the curve and its summary in the run folder. ``val.save_best`` names the metric by which ``net_g_best.pth`` is kept.
+
+    Of the section ``train`` it reads, besides SRModel's: ``amp``, ``accumulate``, ``clip_grad_norm``, ``compile`` and
+    ``channels_last``. Validation is in float32 and not compiled, whatever those say.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -37,15 +52,111 @@ class DenoisingModel(SRModel):
         opt['val'] = {**(opt.get('val') or {}), 'metrics': (opt.get('val') or {}).get('metrics') or {}}
         self.noise = TrainingNoise.from_options(train_set) if train_set else None
         self.rows: dict[str, list[Row]] = {}  # of the last validation, by data set
+        self.asked_to_stop: Callable[[], int] = int  # the signal that arrived; validation ends early then
+        self._strip: list[Tensor] = []
         super().__init__(opt)
 
     # -- training ------------------------------------------------------------------------------------------------------
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Clean crops ``gt`` (N, C, H, W) with their ``number``; makes ``lq``."""
+        """Clean crops ``gt`` (N, C, H, W) with their ``number``; makes ``lq``, and ``gt`` as ``target`` says."""
         assert self.noise is not None, 'training starts with datasets:train'
-        self.gt = data['gt'].to(self.device, non_blocking=True)
-        self.lq = self.noise.add(self.gt, [seed_of(self.seed, 'noise', n) for n in data['number'].tolist()])
+        batch = progression.training_batch(data, self.opt, self.device)
+        seeds = [seed_of(self.seed, 'noise', number) for number in batch['number'].tolist()]
+        make_pair = TARGETS[self.opt['datasets']['train'].get('target', 'clean')]
+        self.lq, self.gt = make_pair(self.noise, batch['gt'], seeds)
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """The network on its device, in its memory format, compiled, and shared by the ranks, in this order."""
+        train = self._training_options()
+        if train.get('channels_last'):
+            net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch has no such
+        if train.get('compile'):
+            if self.opt['num_gpu'] > 1 and not self.opt['dist']:
+                raise InputError('train:compile needs one process per GPU: start with torchrun, or set num_gpu: 1')
+            compile_in_place(net.to(self.device), self.device)
+        return super().model_to_device(net)
+
+    def init_training_settings(self) -> None:
+        super().init_training_settings()
+        train = self._training_options()
+        average: Any = getattr(self, 'net_g_ema', None)
+        if train.get('channels_last') and average is not None:
+            average.to(memory_format=torch.channels_last)
+        self.parts = train.get('accumulate') or 1
+        self.gradient_step = GradientStep(
+            self.optimizer_g,
+            self.net_g.parameters(),
+            self.device,
+            amp=train.get('amp'),
+            clip_norm=train.get('clip_grad_norm'),
+            parts=self.parts,
+        )
+        # what is logged stays on the device until somebody asks: a GPU need not wait for it
+        self._losses: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor] = {}  # of the parts so far
+        self._gradient_norm: Tensor | None = None
+        self._nonfinite = torch.tensor(NEVER, device=self.device)
+
+    def setup_optimizers(self) -> None:
+        """As SRModel's, but leaves the options as they are."""
+        options = {key: value for key, value in self.opt['train']['optim_g'].items() if key != 'type'}
+        parameters = [parameter for parameter in self.net_g.parameters() if parameter.requires_grad]
+        self.optimizer_g = self.get_optimizer(self.opt['train']['optim_g']['type'], parameters, **options)
+        self.optimizers.append(self.optimizer_g)
+
+    def accumulate(self) -> None:
+        """Add the gradients of what was fed, a part of the batch; ``optimize_parameters`` takes the last part."""
+        # ranks exchange their gradients once per step
+        with self.net_g.no_sync() if isinstance(self.net_g, DistributedDataParallel) else nullcontext():
+            self._add_gradients()
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """The last, or only, part of the batch, and the optimizer's step."""
+        self._add_gradients()
+        total = torch.stack(list(self._sums.values())).sum()
+        self._nonfinite = torch.where(total.isfinite(), self._nonfinite, self._nonfinite.clamp(max=current_iter))
+        self._losses, self._sums = self._sums, {}
+        self._gradient_norm = self.gradient_step.apply()
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+
+    def _add_gradients(self) -> None:
+        lq = self.lq
+        if self._training_options().get('channels_last'):
+            lq = lq.contiguous(memory_format=torch.channels_last)
+        with self.gradient_step.autocast():
+            output = self.net_g(lq)
+        self.output = output.to(self.gt.dtype)
+        losses = self._measure_losses()
+        self.gradient_step.backward(torch.stack(list(losses.values())).sum())
+        self._sums = {k: self._sums.get(k, 0) + loss.detach() / self.parts for k, loss in losses.items()}
+
+    def _measure_losses(self) -> dict[str, Tensor]:
+        losses = {}
+        if self.cri_pix:
+            losses['l_pix'] = self.cri_pix(self.output, self.gt)
+        if self.cri_perceptual:
+            found = zip(('l_percep', 'l_style'), self.cri_perceptual(self.output, self.gt), strict=True)
+            losses |= {name: loss for name, loss in found if loss is not None}
+        return losses
+
+    def get_current_log(self) -> dict[str, float]:
+        """The losses of the last step, means over its parts and over the ranks; all ranks ask."""
+        log: dict[str, float] = self.reduce_loss_dict(self._losses)
+        if self._gradient_norm is not None:
+            log['grad_norm'] = self._gradient_norm.item()
+        return log
+
+    def first_nonfinite(self) -> int | None:
+        """The first iteration, on any rank, whose loss was not finite; all ranks ask."""
+        if self.opt['dist']:
+            distributed.all_reduce(self._nonfinite, distributed.ReduceOp.MIN)
+        first = int(self._nonfinite)
+        return None if first == NEVER else first
+
+    def _training_options(self) -> Mapping[str, Any]:
+        return self.opt['train'] if self.is_train else {}
 
     # -- validation ----------------------------------------------------------------------------------------------------
 
@@ -64,22 +175,31 @@ class DenoisingModel(SRModel):
             for buffer in net.buffers():
                 torch.distributed.broadcast(buffer, 0)
         try:
-            with torch.no_grad():
+            with ExitStack() as stack:
+                stack.enter_context(torch.no_grad())
+                if self._training_options().get('compile'):  # it would compile for each size anew
+                    stack.enter_context(torch.compiler.set_stance('force_eager'))
                 yield
         finally:
             net.train(was_training)
 
     def validation(
         self, dataloader: DataLoader[Any], current_iter: int | str, tb_logger: Any, save_img: bool = False
-    ) -> None:
-        """Denoise a data set at its levels; log, keep the rows, and save the best network where asked to."""
+    ) -> int:
+        """Denoise a data set at its levels; log, keep the rows, and save the best network where asked to.
+
+        Returns:
+            0, or the signal that ended it early, on all ranks; nothing is kept then.
+        """
         options = dataloader.dataset.opt  # type: ignore[attr-defined]
         name = options['name']
         with self.evaluating():
-            rows = gather_rows(list(self._rows(dataloader, options, current_iter, save_img)))
-        if self.opt['rank'] != 0:
-            return
+            own = list(self._rows(dataloader, options, current_iter, save_img))
+        parts, signals = zip(*gathered((own, self.asked_to_stop())), strict=True)
+        if any(signals) or self.opt['rank'] != 0:
+            return max(signals)
 
+        rows = in_order(row for part in parts for row in part)
         self.rows[name] = rows
         self.metric_results = self._summarize(rows)
         self._initialize_best_metric_results(name)
@@ -87,29 +207,46 @@ class DenoisingModel(SRModel):
             self._update_best_metric_result(name, label, value, current_iter)
         self._log_validation_metric_values(current_iter, name, tb_logger)
         self._keep_curve(rows, name, current_iter, tb_logger)
+        if tb_logger and self._strip:
+            tb_logger.add_image(f'images/{name}', torch.cat(self._strip, dim=1), current_iter)
         if self.is_train and self._is_best(name, current_iter):
             self.save(-1, 'best')
+        return 0
 
     def _rows(
         self, loader: DataLoader[Any], options: Mapping[str, Any], current_iter: int | str, save_img: bool
     ) -> Iterator[Row]:
         rank, world_size = get_dist_info()
+        levels = sorted(sigma_test(options))
         items = enumerate(tqdm(loader, unit='image', disable=not self.opt['val'].get('pbar')))
-        images = ((data['gt_path'][0], data['gt']) for i, data in items if i % world_size == rank)
+        own = (data for i, data in items if i % world_size == rank)
+        clean: Tensor | None = None
+
+        def images() -> Iterator[tuple[str, Tensor]]:
+            nonlocal clean
+            for data in own:
+                clean = data['gt']
+                yield data['gt_path'][0], clean
+
         metrics = self.opt['val']['metrics'].items()
         measures = {k: self._measure(v) for k, v in metrics if v['type'] != 'calculate_mismatch'}
-        levels = sigma_test(options)
         cells = mismatch.sweep(
             self.denoise,
-            images,
-            levels,
-            kind=(options.get('noise') or {}).get('type', 'gaussian'),
+            images(),
+            Degradation((options.get('noise') or {}).get('type', 'gaussian'), tuple(levels)),
             draws=options.get('draws', 1),
             seed=self.seed,
             measures=measures,
             device=self.device,
         )
-        for row, _, output in cells:
+        self._strip, first = [], None
+        shown = levels[:: max(1, math.ceil(len(levels) / STRIP_LEVELS))]
+        for row, noisy, output in cells:
+            if self.asked_to_stop():
+                return
+            first = first or row['image']
+            if row['image'] == first and row['draw'] == 0 and row['level'] in shown:
+                self._strip.append(image_strip(noisy, output, clean.to(noisy)))  # type: ignore[union-attr]
             if save_img and row['draw'] == 0:
                 imwrite(tensor2img(output.clone()), str(self._image_path(options['name'], row, current_iter)))
             yield row
@@ -156,7 +293,7 @@ class DenoisingModel(SRModel):
         if tb_logger:
             tb_logger.add_scalar(f'mismatch/{name}/mean_psnr', summary.mean_psnr, current_iter)
             tb_logger.add_scalar(f'mismatch/{name}/worst_loss', summary.worst_loss, current_iter)
-            for level, value in zip(curve.sigma255, curve.psnr_out, strict=True):
+            for level, value in zip(curve.levels, curve.psnr_out, strict=True):
                 tb_logger.add_scalar(f'mismatch/{name}/psnr_out_sigma{level:g}', value, current_iter)
             tb_logger.add_image(f'mismatch/{name}', report.figure_array(figure), current_iter, dataformats='HWC')
 
@@ -181,6 +318,13 @@ class DenoisingModel(SRModel):
         """Optimizers, schedules and the best metrics so far."""
         super().resume_training(resume_state)
         self.best_metric_results = resume_state.get('best_metric_results', {})
+        if 'scaler' in resume_state and self.gradient_step.scaler.is_enabled():
+            self.gradient_step.scaler.load_state_dict(resume_state['scaler'])
+
+    def further_state(self) -> dict[str, Any]:
+        """What belongs into the training state besides what BasicSR keeps there."""
+        scaler = self.gradient_step.scaler
+        return {'scaler': scaler.state_dict()} if scaler.is_enabled() else {}
 
     def _test_net(self) -> nn.Module:
         # the bare one: ranks validate different numbers of images, DistributedDataParallel would wait for the others
@@ -194,7 +338,7 @@ class DenoisingModel(SRModel):
 
     def _image_path(self, dataset: str, row: Row, current_iter: int | str) -> Path:
         folder = Path(self.opt['path']['visualization'])
-        image = f'{row["image"]}_sigma{row["sigma255"]:g}'
+        image = f'{row["image"]}_sigma{row["level"]:g}'
         suffix = self.opt['val'].get('suffix') or current_iter
         return (
             folder / row['image'] / f'{image}_{suffix}.png'
@@ -203,17 +347,70 @@ class DenoisingModel(SRModel):
         )
 
 
+# here, as a module that imports BasicSR can have nothing of another such module, see _compat
+@MODEL_REGISTRY.register()
+class PairedDenoisingModel(DenoisingModel):
+    """``DenoisingModel`` for real photographs: pairs of a noisy and a clean image (``SIDDDataset``), no noise is added.
+
+    Everything else of a run is the same: optimizers, precision, validation over all ranks, the best network. Validation
+    keeps one row per image in ``pairs/<data set>_<iteration>.csv`` of the run folder. Metrics without ``_float`` see
+    8-bit images, as for SIDD's numbers in the literature.
+    """
+
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Pairs ``lq`` and ``gt`` (N, C, H, W)."""
+        batch = progression.training_batch(data, self.opt, self.device)
+        self.lq, self.gt = batch['lq'], batch['gt']
+
+    def _rows(
+        self, loader: DataLoader[Any], options: Mapping[str, Any], current_iter: int | str, save_img: bool
+    ) -> Iterator[Row]:
+        rank, world_size = get_dist_info()
+        measures = {label: self._measure(metric) for label, metric in self.opt['val']['metrics'].items()}
+        self._strip = []
+        for i, data in enumerate(tqdm(loader, unit='image', disable=not self.opt['val'].get('pbar'))):
+            if i % world_size != rank:
+                continue
+            if self.asked_to_stop():
+                return
+            noisy, clean = (data[key].to(self.device) for key in ('lq', 'gt'))
+            output = self.denoise(noisy)
+            row = {'image': Path(data['gt_path'][0]).with_suffix('').as_posix(), 'level': 0, 'draw': 0}
+            row |= {'psnr_in': psnr(noisy, clean), 'psnr_out': psnr(output, clean)}
+            row |= {label: measure(output, clean, noisy) for label, measure in measures.items()}
+            self._strip = self._strip or [image_strip(noisy, output, clean)]
+            if save_img:
+                imwrite(tensor2img(output.clone()), str(self._image_path(options['name'], row, current_iter)))
+            yield row
+
+    def _keep_curve(self, rows: list[Row], name: str, current_iter: int | str, tb_logger: Any) -> None:
+        """Rows as CSV; pairs have no levels, hence no curve."""
+        kept = [{key: value for key, value in row.items() if key not in ('level', 'draw')} for row in rows]
+        mismatch.write_csv(Path(self.opt['path']['log']) / 'pairs' / f'{name}_{current_iter}.csv', kept)
+        noisy, denoised = (sum(row[key] for row in rows) / len(rows) for key in ('psnr_in', 'psnr_out'))
+        numbers = f'{len(rows)} pairs, noisy {noisy:.2f} dB, denoised {denoised:.2f} dB (float images)'
+        logging.getLogger('basicsr').info(f'Pairs {name}: {numbers}')
+
+    def _image_path(self, dataset: str, row: Row, current_iter: int | str) -> Path:
+        folder = Path(self.opt['path']['visualization'])
+        suffix = self.opt['val'].get('suffix') or current_iter
+        return folder / (row['image'] if self.is_train else dataset) / f'{row["image"]}_{suffix}.png'
+
+
 def sigma_test(options: Mapping[str, Any]) -> list[float]:
     """The levels, in 8-bit units, that a validation set is denoised at."""
     levels = options['sigma_test']
     return list(levels) if isinstance(levels, (list, tuple)) else [levels]
 
 
-def gather_rows(rows: list[Row]) -> list[Row]:
-    """All ranks' rows, in one order whatever the number of ranks."""
-    _, world_size = get_dist_info()
-    if world_size > 1:
-        parts: list[list[Row]] = [[] for _ in range(world_size)]
-        torch.distributed.all_gather_object(parts, rows)
-        rows = [row for part in parts for row in part]
-    return sorted(rows, key=lambda row: (row['image'], row['sigma255'], row['draw']))
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """Rows in one order whatever the number of ranks."""
+    return sorted(rows, key=lambda row: (row['image'], row['level'], row['draw']))
+
+
+def image_strip(noisy: Tensor, output: Tensor, clean: Tensor, size: int = STRIP_SIZE) -> Tensor:
+    """The centres of three images (1, C, H, W), at most ``size`` wide and high, side by side on [0, 1], (C, h, 3 w)."""
+    images = torch.cat([noisy, output, clean]).float().cpu()
+    height, width = (min(size, length) for length in images.shape[-2:])
+    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+    return torch.cat(list(images[..., top : top + height, left : left + width].clamp(0, 1)), dim=-1)

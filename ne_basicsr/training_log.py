@@ -1,0 +1,105 @@
+"""What a run says while it trains: BasicSR's lines and curves, speed and memory, and a bar on a terminal."""
+
+import datetime
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+
+class Speed(NamedTuple):
+    """Seconds per iteration, those of them spent on waiting for data, images per second, seconds left."""
+
+    iteration: float
+    data: float
+    images: float
+    left: float
+
+
+class Stopwatch:
+    """Times iterations, from ``start`` to ``stop`` each; what lies between two of them is not theirs.
+
+    Args:
+        images: per iteration, over all ranks.
+        total: iterations of the run.
+        done: those done before.
+    """
+
+    def __init__(self, images: int, total: int, done: int = 0) -> None:
+        self.images, self.total, self.done = images, total, done
+        self._began, self._before, self._tic = time.monotonic(), done, 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """The next ``speed`` is that of the iterations from now on."""
+        self._count, self._seconds, self._waiting = 0, 0.0, 0.0
+
+    def start(self) -> None:
+        self._tic = time.monotonic()
+
+    def next(self, batches: Iterator[Any]) -> Any:
+        """The next one of ``batches``; the time is that of waiting for data."""
+        tic = time.monotonic()
+        batch = next(batches)
+        self._waiting += time.monotonic() - tic
+        return batch
+
+    def stop(self) -> None:
+        self._seconds += time.monotonic() - self._tic
+        self._count += 1
+        self.done += 1
+
+    def speed(self) -> Speed:
+        """Of the iterations since ``restart``. The time left counts saving and validation in, as they were so far."""
+        seconds, waiting = (value / max(1, self._count) for value in (self._seconds, self._waiting))
+        average = (time.monotonic() - self._began) / max(1, self.done - self._before)
+        return Speed(seconds, waiting, self.images / seconds if seconds else 0.0, average * (self.total - self.done))
+
+
+def line(
+    name: str, epoch: int, iteration: int, rates: Sequence[float], speed: Speed, log: Mapping[str, float], memory: str
+) -> str:
+    """One line of the log: as BasicSR's MessageLogger writes it, then images per second and the GPU's memory."""
+    lrs = ''.join(f'{rate:.3e},' for rate in rates)
+    eta = datetime.timedelta(seconds=int(speed.left))
+    values = ''.join(f'{key}: {value:.4e} ' for key, value in log.items())
+    return (
+        f'[{name[:5]}..][epoch:{epoch:3d}, iter:{iteration:8,d}, lr:({lrs})] '
+        f'[eta: {eta}, time (data): {speed.iteration:.3f} ({speed.data:.3f})] '
+        f'{values}[{speed.images:.4g} images/s{memory}]'
+    )
+
+
+def gpu_memory(device: torch.device) -> str:
+    """The most memory that torch held on this process's GPU, for ``line``; nothing on a CPU."""
+    if device.type != 'cuda':
+        return ''
+    return f', GPU {torch.cuda.max_memory_reserved(device) / 2**30:.2f} GiB'
+
+
+def curves(rates: Sequence[float], log: Mapping[str, float]) -> dict[str, float]:
+    """TensorBoard's scalars of an iteration: losses under BasicSR's tags, and the learning rate."""
+    losses = {f'losses/{key}' if key.startswith('l_') else key: value for key, value in log.items()}
+    return losses | {'lr': rates[0]}
+
+
+def write_curves(tb_logger: Any, iteration: int, values: Mapping[str, float]) -> None:
+    for tag, value in values.items():
+        tb_logger.add_scalar(tag, value, iteration)
+
+
+@contextmanager
+def bar(total: int, done: int, shown: bool = True) -> Iterator[Any]:
+    """A progress bar below the log lines on a terminal; elsewhere, and where not ``shown``, nothing."""
+    if not (shown and sys.stderr.isatty()):
+        yield tqdm(disable=True)
+        return
+    loggers = [logging.getLogger('basicsr')]
+    with logging_redirect_tqdm(loggers), tqdm(total=total, initial=done, unit='it', dynamic_ncols=True) as shown_bar:
+        yield shown_bar

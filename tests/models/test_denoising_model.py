@@ -1,0 +1,157 @@
+"""How DenoisingModel trains: parts of a batch, precision, compilation, memory formats, losses that are not finite."""
+
+import os
+import shutil
+
+import pytest
+import torch
+import yaml
+from basicsr.archs import build_network
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_pipeline import option_file, weights
+
+from ne_basicsr import checkpoint
+from ne_basicsr.cli import main
+from ne_basicsr.models.denoising_model import DenoisingModel, image_strip
+
+LITTLE = {
+    'train:total_iter': 6,
+    'datasets:val:sigma_test': 25,
+    'val': {'val_freq': 6, 'metrics': {}},
+}
+PLAIN = {'type': 'DnCNN', 'num_feat': 6, 'num_layers': 4, 'act_mode': 'R'}  # without statistics over the batch
+
+
+def trained(workplace, image_folder, name, **changes):
+    path = option_file(workplace, image_folder, **(LITTLE | {'network_g': PLAIN} | changes))
+    assert main(['train', '-opt', str(path), '--force_yml', f'name={name}']) == 0
+    return weights(workplace / 'experiments' / name, 'latest')
+
+
+def gap(first, second):
+    return max(float((first[key] - second[key]).abs().max()) for key in first)
+
+
+def log_of(workplace, name):
+    (log,) = (workplace / 'experiments' / name).glob('*.log')
+    return log.read_text()
+
+
+def test_accumulated_batches_train_as_one(workplace, image_folder):
+    sgd = {'train:optim_g': {'type': 'SGD', 'lr': 0.1}}  # Adam divides by small gradients, rounding errors included
+    single = sgd | {'datasets:train:batch_size_per_gpu': 1}
+    whole = trained(workplace, image_folder, 'whole', **sgd)
+    parts = trained(workplace, image_folder, 'parts', **single, **{'train:accumulate': 4})
+    smaller = trained(workplace, image_folder, 'smaller', **single)
+    assert gap(whole, parts) < 1e-6 < 1e-4 < gap(whole, smaller)
+    assert 'Effective batch, over all ranks: 4' in log_of(workplace, 'parts')
+    events = [EventAccumulator(str(workplace / 'tb_logger' / name)).Reload() for name in ('whole', 'parts')]
+    first, second = ([event.value for event in each.Scalars('losses/l_pix')] for each in events)
+    assert first == pytest.approx(second, rel=1e-4)
+
+
+@pytest.mark.parametrize('amp', ['bf16', 'fp16'])
+def test_mixed_precision_trains_nearly_as_float32(workplace, image_folder, amp):
+    mixed = trained(workplace, image_folder, 'mixed', **{'train:amp': amp})
+    exact = trained(workplace, image_folder, 'exact')
+    assert all(value.dtype == torch.float32 for value in mixed.values())
+    assert 0 < gap(mixed, exact) < 5e-3
+
+
+def test_channels_last_trains_as_the_usual_order(workplace, image_folder):
+    last = trained(workplace, image_folder, 'last', **{'train:channels_last': True, 'train:ema_decay': 0.5})
+    usual = trained(workplace, image_folder, 'usual')
+    assert gap(last, usual) < 1e-4
+    assert all(value.is_contiguous() for value in last.values())
+
+
+@pytest.mark.skipif(not any(map(shutil.which, (os.environ.get('CXX', 'g++'), 'clang++'))), reason='needs a compiler')
+def test_compiled_checkpoints_have_the_usual_keys_and_resume(workplace, image_folder):
+    changes = {'train:compile': True, 'train:ema_decay': 0.5, 'network_g': PLAIN | {'type': 'DnCNNWNE'}}
+    compiled = trained(workplace, image_folder, 'compiled', **changes)
+    eager = trained(workplace, image_folder, 'eager', **(changes | {'train:compile': False}))
+    assert compiled.keys() == eager.keys()
+    assert gap(compiled, eager) < 1e-4
+    content = checkpoint.read(workplace / 'experiments' / 'compiled' / 'models' / 'net_g_6.pth')
+    assert content['params_ema'].keys() == eager.keys()
+
+
+def test_without_a_compiler_compile_is_one_line(workplace, image_folder, capsys, monkeypatch):
+    def broken(function):
+        raise RuntimeError('No working C++ compiler found\nin many lines')
+
+    monkeypatch.setattr(torch, 'compile', broken)
+    path = option_file(workplace, image_folder, **{'train:compile': True})
+    assert main(['train', '-opt', str(path)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert 'train:compile: torch.compile does not work here (No working C++ compiler found); set compile: false' in line
+    assert not (workplace / 'experiments').exists()
+
+
+def spoilt(monkeypatch, iteration):
+    """The clean images of one iteration, and of those after it, hold an infinite pixel."""
+    original, count = DenoisingModel.feed_data, 0
+
+    def feed_data(self, data):
+        nonlocal count
+        count += 1
+        original(self, data)
+        if count >= iteration:
+            self.gt[0, 0, 0, 0] = float('inf')
+
+    monkeypatch.setattr(DenoisingModel, 'feed_data', feed_data)
+
+
+def test_a_loss_that_is_not_finite_is_told_once_with_its_iteration(workplace, image_folder, monkeypatch):
+    spoilt(monkeypatch, 3)
+    trained(workplace, image_folder, 'spoilt')
+    lines = [line for line in log_of(workplace, 'spoilt').splitlines() if 'not finite' in line]
+    assert len(lines) == 1
+    assert 'WARNING: Iteration 3: the loss is not finite' in lines[0]
+
+
+def test_training_can_stop_there_and_keeps_what_was_saved(workplace, image_folder, monkeypatch, capsys):
+    spoilt(monkeypatch, 6)
+    path = option_file(workplace, image_folder, **(LITTLE | {'train:total_iter': 8, 'train:on_nonfinite': 'stop'}))
+    assert main(['train', '-opt', str(path)]) == 2
+    assert 'iteration 6: the loss is not finite, where train:on_nonfinite' in capsys.readouterr().err.splitlines()[-1]
+    run = workplace / 'experiments' / 'run'
+    assert {file.name for file in (run / 'training_states').iterdir()} == {'4.state'}
+    assert all(value.isfinite().all() for value in weights(run, 4).values())
+
+
+def test_training_needs_no_validation(workplace, image_folder):
+    path = option_file(workplace, image_folder, **{'train:total_iter': 2})
+    without = yaml.safe_load(path.read_text())
+    del without['val'], without['datasets']['val']
+    path.write_text(yaml.safe_dump(without))
+    assert main(['train', '-opt', str(path)]) == 0
+
+
+def test_finite_losses_are_not_remarked_on(workplace, image_folder):
+    trained(workplace, image_folder, 'fine', **{'train:on_nonfinite': 'stop'})
+    assert 'not finite' not in log_of(workplace, 'fine')
+
+
+def test_tensorboard_shows_strips_of_the_first_image(workplace, image_folder):
+    trained(workplace, image_folder, 'strips', **{'datasets:val:sigma_test': [10, 25, 60]})
+    events = EventAccumulator(str(workplace / 'tb_logger' / 'strips'), size_guidance={'images': 0}).Reload()
+    (first, *_) = events.Images('images/held_out')
+    assert (first.height, first.width) == (3 * 48, 3 * 56)  # three levels; noisy, output, clean
+
+
+def test_a_strip_is_the_centres_side_by_side():
+    noisy, output, clean = (torch.full((1, 1, 5, 9), value) for value in (-1.0, 0.25, 2.0))
+    strip = image_strip(noisy, output, clean, size=4)
+    assert strip.shape == (1, 4, 12)
+    assert strip[0, 0].tolist() == [0.0] * 4 + [0.25] * 4 + [1.0] * 4
+
+
+def test_options_are_left_as_they_are(workplace, image_folder):
+    from ne_basicsr.options import load_options
+
+    opt = load_options(option_file(workplace, image_folder), is_train=True) | {'dist': False, 'rank': 0}
+    before = {key: dict(opt['train'][key]) for key in ('optim_g', 'scheduler')}
+    model = DenoisingModel(opt)
+    assert {key: opt['train'][key] for key in before} == before
+    assert build_network(opt['network_g']).state_dict().keys() == model.net_g.state_dict().keys()
