@@ -322,19 +322,19 @@ def _load_network(self: Any, net: Any, load_path: str, strict: bool = True, para
 
 
 def _get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: Any) -> Any:
-    from ne_basicsr import optimization
+    from ne_basicsr.training import optimization
 
     return optimization.make_optimizer(optim_type, params, lr, **kwargs)
 
 
 def _setup_schedulers(self: Any) -> None:
-    from ne_basicsr import optimization
+    from ne_basicsr.training import optimization
 
     self.schedulers += optimization.make_schedules(self.opt['train']['scheduler'], self.optimizers)
 
 
 def _update_learning_rate(self: Any, current_iter: int, warmup_iter: int = -1) -> None:
-    from ne_basicsr import optimization
+    from ne_basicsr.training import optimization
 
     optimization.update_learning_rates(self.optimizers, self.schedulers, current_iter, warmup_iter)
 

@@ -27,12 +27,14 @@ from basicsr.utils.options import dict2str
 from torch import distributed
 from torch.utils.data import DataLoader
 
-from ne_basicsr import checkpoint, training_log
+from ne_basicsr import checkpoint
 from ne_basicsr.data.batch import as_float
 from ne_basicsr.data.sample_stream import SampleStream
 from ne_basicsr.errors import InputError
-from ne_basicsr.interruption import Interruption
-from ne_basicsr.training_loop import TrainingLoop, images_per_step
+from ne_basicsr.training.interruption import Interruption
+from ne_basicsr.training.log import write_curves
+from ne_basicsr.training.loop import TrainingLoop
+from ne_basicsr.training.progression import samples_per_iteration
 
 Options = dict[str, Any]
 
@@ -103,7 +105,7 @@ def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
     """The endless loader, at the sample that iteration + 1 starts with, and the iterations of an epoch."""
     options = opt['datasets']['train'] | {'seed': opt['manual_seed']}
     dataset = build_dataset(options)
-    per_step = images_per_step(opt)
+    per_step = samples_per_iteration(opt)
     ratio = options.get('dataset_enlarge_ratio') or 1
     stream = SampleStream(
         dataset,
@@ -187,7 +189,7 @@ def _tensorboard(opt: Options, model: Any, state: Mapping[str, Any] | None) -> I
         tb_logger = SummaryWriter(folder, purge_step=state['iter'] + 1)
     else:
         tb_logger = SummaryWriter(folder, purge_step=state['iter'])
-        training_log.write_curves(tb_logger, state['iter'], state['logged'])
+        write_curves(tb_logger, state['iter'], state['logged'])
     try:
         yield tb_logger
     finally:

@@ -19,8 +19,10 @@ import ne_basicsr
 from ne_basicsr import mismatch, pipeline, report, report_page
 from ne_basicsr.data.image_store import LmdbStore, decode
 from ne_basicsr.data.prepare import write_lmdb
+from ne_basicsr.degradations import Degradation
 from ne_basicsr.mismatch import Curve
 from ne_basicsr.options import load_options
+from ne_basicsr.options.printing import kept_text
 from ne_basicsr.quality import psnr
 
 # scikit-image carries these in its wheel (public domain or CC0, see skimage/data/README.txt)
@@ -113,7 +115,7 @@ def rows(curves: dict[str, Curve]) -> list[tuple[float, ...]]:
     """(sigma255, noisy PSNR, one output PSNR per curve), by level."""
     first = next(iter(curves.values()))
     outputs = [curve.psnr_out for curve in curves.values()]
-    return list(zip(first.sigma255, first.psnr_in, *outputs, strict=True))
+    return list(zip(first.levels, first.psnr_in, *outputs, strict=True))
 
 
 def _train(folder: Path, file: str, total_iter: int | None) -> Trained:
@@ -127,7 +129,7 @@ def _train(folder: Path, file: str, total_iter: int | None) -> Trained:
     shutil.rmtree(folder / 'tb_logger' / options['name'], ignore_errors=True)
     start = time.perf_counter()
     with _only_progress():
-        model = pipeline.train(options | {'dist': False, 'rank': 0, 'world_size': 1}, path.read_text(encoding='utf-8'))
+        model = pipeline.train(options | {'dist': False, 'rank': 0, 'world_size': 1}, kept_text(path, overrides))
     curve = mismatch.curve(model.rows[options['datasets']['val']['name']])
     return Trained(model, curve, time.perf_counter() - start)
 
@@ -177,7 +179,7 @@ def _write_report(path: Path, trained: dict[str, Trained], figure: Figure) -> No
                     [(*row, row[-1] - row[-2]) for row in rows(curves)],
                     f'Output PSNR in dB, mean over {_held_out()}; the better network in bold.',
                     compare=(plain, wrapped),
-                    marked={curves[plain].sigma255.index(TRAINING_LEVEL): 'training level'},
+                    marked={curves[plain].levels.index(TRAINING_LEVEL): 'training level'},
                 ),
             ),
             report_page.section_block(
@@ -212,9 +214,9 @@ def _strips(trained: dict[str, Trained]) -> dict[str, list[report_page.Tile]]:
     model = next(iter(trained.values())).model
     store = LmdbStore(Path(model.opt['datasets']['val']['dataroot_gt']))
     clean = torch.from_numpy(decode(store.read(STRIP_IMAGE), 1, STRIP_IMAGE)).permute(2, 0, 1)[None]
-    strips = {}
+    strips, gaussian = {}, Degradation('gaussian', STRIP_LEVELS)
     for level in STRIP_LEVELS:
-        noisy = mismatch.noisy_copy(clean, STRIP_IMAGE, level, seed=model.opt['manual_seed'])
+        noisy = gaussian.apply(clean, STRIP_IMAGE, level, seed=model.opt['manual_seed'])
         images = {'noisy': noisy}
         for name, each in trained.items():
             with each.model.evaluating():

@@ -18,17 +18,18 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ne_basicsr import mismatch, progression, report
+from ne_basicsr import mismatch, report
 from ne_basicsr.archs.padding import pad_to_multiple
-from ne_basicsr.compilation import compile_in_place
 from ne_basicsr.degradations import Degradation
 from ne_basicsr.distribution import gathered
 from ne_basicsr.errors import InputError
-from ne_basicsr.gradient_step import GradientStep
 from ne_basicsr.mismatch import Row
 from ne_basicsr.noise import TrainingNoise, seed_of
 from ne_basicsr.quality import psnr
-from ne_basicsr.targets import TARGETS
+from ne_basicsr.training import progression
+from ne_basicsr.training.compilation import compile_in_place
+from ne_basicsr.training.gradient_step import GradientStep
+from ne_basicsr.training.targets import TARGETS
 
 STRIP_LEVELS, STRIP_SIZE = 4, 256  # of the images in TensorBoard
 NEVER = 2**62  # an iteration

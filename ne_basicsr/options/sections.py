@@ -16,8 +16,8 @@ from torch import nn
 
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.wne_arch import Wrapper
-from ne_basicsr.optimization import ITERATION_KEYS, OPTIMIZERS, schedules
 from ne_basicsr.options.schema import shown
+from ne_basicsr.training.optimization import ITERATION_KEYS, OPTIMIZERS, schedules
 
 Path = tuple[str, ...]
 

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from ne_basicsr.interruption import Interruption
+from ne_basicsr.training.interruption import Interruption
 
 SCRIPT = (
-    'import sys, time, signal\nfrom ne_basicsr.interruption import Interruption\n'
+    'import sys, time, signal\nfrom ne_basicsr.training.interruption import Interruption\n'
     '{before}\n'
     'with Interruption() as interruption:\n'
     '    print("ready", flush=True)\n'

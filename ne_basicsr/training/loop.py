@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from ne_basicsr import training_log
 from ne_basicsr.distribution import Vote
 from ne_basicsr.errors import InputError, Stopped
-from ne_basicsr.interruption import Interruption
 from ne_basicsr.noise import seed_of
+from ne_basicsr.training import log as log_lines
+from ne_basicsr.training.interruption import Interruption
+from ne_basicsr.training.progression import samples_per_iteration
 
 
 class TrainingLoop:
@@ -39,7 +40,7 @@ class TrainingLoop:
         self.stops_at_nonfinite = opt['train'].get('on_nonfinite') == 'stop'
         self.saved = done  # the last iteration that was
         self.warned = False
-        self.watch = training_log.Stopwatch(images_per_step(opt), self.total, done)
+        self.watch = log_lines.Stopwatch(samples_per_iteration(opt), self.total, done)
         model.asked_to_stop = lambda: interruption.number
 
     def train(self, batches: Iterator[Any]) -> None:
@@ -47,7 +48,7 @@ class TrainingLoop:
         start = time.monotonic()
         if self.done and (signal := self._validate(self.done)):  # the run may have been stopped in it
             raise Stopped(signal, self.done)
-        with training_log.bar(self.total, self.done, shown=self.opt['rank'] == 0) as bar:
+        with log_lines.bar(self.total, self.done, shown=self.opt['rank'] == 0) as bar:
             for iteration in range(self.done + 1, self.total + 1):
                 self._step(iteration, batches)
                 bar.update()
@@ -93,13 +94,13 @@ class TrainingLoop:
         self.watch.restart()
         if self.opt['rank'] != 0:
             return
-        memory = training_log.gpu_memory(self.model.device)
+        memory = log_lines.gpu_memory(self.model.device)
         epoch = (iteration - 1) // self.epoch_iterations
-        self.logger.info(training_log.line(self.opt['name'], epoch, iteration, rates, speed, log, memory))
+        self.logger.info(log_lines.line(self.opt['name'], epoch, iteration, rates, speed, log, memory))
         if self.tb_logger:
-            self.model.logged = training_log.curves(rates, log)
+            self.model.logged = log_lines.curves(rates, log)
             written = self.model.logged | {'speed/images_per_s': speed.images}
-            training_log.write_curves(self.tb_logger, iteration, written)
+            log_lines.write_curves(self.tb_logger, iteration, written)
 
     def _look_at_loss(self, iteration: int, due: bool) -> None:
         due = due or iteration % self.opt['logger']['print_freq'] == 0
@@ -158,9 +159,3 @@ def _nonfinite(what: str) -> str:
         f'{what} is not finite, where train:on_nonfinite says stop; lower the learning rate, set clip_grad_norm or'
         ' amp: null, and go on from the last checkpoint with --auto_resume'
     )
-
-
-def images_per_step(opt: Mapping[str, Any]) -> int:
-    """The effective batch."""
-    processes = opt['world_size'] if opt['dist'] else max(1, opt['num_gpu'])
-    return opt['datasets']['train']['batch_size_per_gpu'] * processes * (opt['train'].get('accumulate') or 1)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from basicsr.archs import build_network
 from torch import nn
 
-from ne_basicsr.gradient_step import GradientStep
+from ne_basicsr.training.gradient_step import GradientStep
 
 CPU = torch.device('cpu')
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ne_basicsr.noise import QUANTILE, TrainingNoise
-from ne_basicsr.targets import TARGETS, clean, noise2noise, soft_ne
+from ne_basicsr.training.targets import TARGETS, clean, noise2noise, soft_ne
 
 SEEDS = [31, 32, 33, 34]
 IMAGES = torch.rand(4, 3, 40, 41, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ from test_pipeline import assert_equal_weights, option_file, weights
 
 from ne_basicsr.cli import main
 from ne_basicsr.models.denoising_model import DenoisingModel
-from ne_basicsr.progression import Progression, training_batch, windows
+from ne_basicsr.training.progression import Progression, training_batch, windows
 
 RESTORMER = Progression((92000, 64000, 48000, 36000, 36000, 24000), (128, 160, 192, 256, 320, 384), (8, 5, 4, 2, 1, 1))
 

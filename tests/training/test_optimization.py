@@ -7,7 +7,7 @@ import torch
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR
 
 from ne_basicsr.errors import InputError
-from ne_basicsr.optimization import (
+from ne_basicsr.training.optimization import (
     OPTIMIZERS,
     CosineAnnealingRestartCyclicLR,
     make_optimizer,
