@@ -98,6 +98,8 @@ case ${1:-} in
     shift
     [ $# -gt 0 ] || usage 'figures needs checkpoints, such as experiments/dncnn_sigma25/models/net_g_latest.pth'
     run basicsr mismatch --draws 20 "$@" --data datasets/Set12 datasets/BSD68 -o figures
+    run basicsr analyze "$@" --data datasets/BSD400 -o figures/analysis
+    [ $# -eq 1 ] || run basicsr sample "$1" datasets/Set12 --against "${@:2}" -o figures/inpainting
     exit
     ;;
 esac

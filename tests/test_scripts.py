@@ -187,8 +187,11 @@ def test_groups_choose_and_further_overrides_reach_every_run() -> None:
     assert [line.split('/')[-1].split('.')[0] for line in commands('sidd')] == ['sidd_swinir', 'sidd_swinir_wne']
     further = commands('sidd', '--', 'train:total_iter=3', 'num_gpu=0')
     assert all(line.endswith(' train:total_iter=3 num_gpu=0') for line in further)
-    (figures,) = commands('figures', 'a.pth', '--degradation', 'jpeg')
-    assert 'basicsr mismatch --draws 20 a.pth --degradation jpeg --data datasets/Set12 datasets/BSD68' in figures
+    figures, analysis, inpainting = commands('figures', 'a.pth', 'b.pth')
+    assert 'basicsr mismatch --draws 20 a.pth b.pth --data datasets/Set12 datasets/BSD68' in figures
+    assert 'basicsr analyze a.pth b.pth --data datasets/BSD400' in analysis
+    assert 'basicsr sample a.pth datasets/Set12 --against b.pth' in inpainting
+    assert len(commands('figures', 'a.pth')) == 2  # nothing to compare with
 
 
 @pytest.mark.parametrize('arguments', [[], ['tabel1'], ['--dry-run'], ['sigma10'], ['figures'], ['--', 'a=b']])

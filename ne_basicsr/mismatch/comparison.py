@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ne_basicsr.data.image_store import FolderStore, ImageStore, LmdbStore
+from ne_basicsr.data.any_store import open_any
+from ne_basicsr.data.image_store import ImageStore
 from ne_basicsr.degradations import KINDS, parse_degradation
 from ne_basicsr.distribution import gathered
 from ne_basicsr.errors import InputError
@@ -35,7 +36,7 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
     labels = labels_of(specs, request.labels)
     openers = [partial(open_denoiser, *pair) for pair in zip(specs, labels, strict=True)]
     denoisers = [identity(), *_kept(failures, openers)]
-    stores = _kept(failures, [partial(_open, Path(path)) for path in request.data])
+    stores = _kept(failures, [partial(open_any, Path(path)) for path in request.data])
     if len(denoisers) == 1 or not stores:
         raise InputError(next(iter(failures)))
     channels = _common_channels(denoisers)
@@ -110,13 +111,6 @@ class _Finished:
                     strips[cell.level][label] = Crop(pixels_of(value['shown']), value['psnr'])
                     clean = Crop(pixels_of(value['clean']), None)
         return {level: {**strip, 'clean': clean} for level, strip in strips.items() if strip and clean}
-
-
-def _open(path: Path) -> ImageStore:
-    path = path.expanduser()
-    if not path.is_dir():
-        raise InputError(f'{path}: no such folder of images, and no LMDB')
-    return LmdbStore(path) if (path / 'data.mdb').is_file() or path.suffix == '.lmdb' else FolderStore(path)
 
 
 def _names_of(stores: Sequence[ImageStore]) -> list[str]:
