@@ -27,11 +27,13 @@ setup(
         'numpy>=2',
         'lmdb',
         'matplotlib>=3.8',  # figures; PSF licence, the field's standard
+        'Pillow>=10',  # image files with EXIF and profiles; MIT-CMU
         'packaging',  # stands in for distutils.version on Python 3.12
         'pydantic>=2.7',  # option files: types, unknown keys, the schema for editors; MIT
         'PyYAML>=6',
         'scipy',  # SIDD's .mat files; BSD; scikit-image brings it, too
         'scikit-image>=0.24',  # SSIM as in the paper, quickstart's photographs; BSD
+        'tifffile',  # TIFF of 16 bits and floating point; BSD
         'tqdm',
     ],
     extras_require={

@@ -4,7 +4,8 @@
 hold the names of this package (``WNE``, ``DnCNN``, ``SwinIRWNE``, ``DenoisingDataset``, ...). Nothing heavy is imported
 until BasicSR is, so the command line can explain a broken installation instead of failing in it.
 
-``ne_basicsr.load(path)`` is the network of a checkpoint (``ne_basicsr.pretrained.load``).
+``ne_basicsr.load(path)`` is the network of a checkpoint (``ne_basicsr.pretrained.load``), ``ne_basicsr.denoise(network,
+array)`` what it makes of an image (``ne_basicsr.denoising.pixels.denoise``).
 """
 
 from typing import Any
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from ne_basicsr.pretrained import load
 
         return load
+    if name == 'denoise':
+        from ne_basicsr.denoising.pixels import denoise
+
+        return denoise
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

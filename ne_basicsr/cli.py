@@ -5,26 +5,39 @@ import sys
 from collections.abc import Sequence
 
 from ne_basicsr import __version__
-from ne_basicsr.commands import bench, doctor, quickstart, train
-from ne_basicsr.errors import InputError
+from ne_basicsr.commands import (
+    analyze,
+    bench,
+    check,
+    denoise,
+    doctor,
+    mismatch,
+    options,
+    prepare,
+    quickstart,
+    sample,
+    train,
+)
+from ne_basicsr.errors import exit_code, last_line
 
-COMMANDS = (train, quickstart, bench, doctor)
+COMMANDS = (train, quickstart, options, prepare, mismatch, denoise, sample, analyze, check, bench, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; 0 where it went well, 2 after one line on what the user can mend, 130 after Ctrl-C."""
+    """Run one subcommand; 0 where it went well, 2 after one line on what the user can mend, 130 after Ctrl-C.
+
+    Training that was asked to stop, and has saved, returns 128 + the number of the signal.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     try:
         return options.run(options)
-    except KeyboardInterrupt:
-        print('basicsr: interrupted', file=sys.stderr)
-        return 130
-    except (InputError, ImportError) as error:
-        if getattr(options, 'debug', False):
+    except BaseException as error:
+        code = exit_code(error)
+        if code is None or (code == 2 and getattr(options, 'debug', False)):
             raise
-        print(f'basicsr: {_last_line(error)}', file=sys.stderr)
-        return 2
+        print(f'basicsr: {last_line(error)}', file=sys.stderr)
+        return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,11 +50,3 @@ def _parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         command.add(commands)
     return parser
-
-
-def _last_line(error: BaseException) -> str:
-    # an error from a loader's worker carries the worker's traceback in its text
-    line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-    for name in (f'{InputError.__module__}.{InputError.__name__}: ', 'ImportError: '):
-        line = line.removeprefix(name)
-    return line

@@ -20,7 +20,7 @@ def dct_kernels(size: int, like: Tensor) -> Tensor:
     return kernels.reshape(size * size, 1, size, size).to(device=like.device, dtype=like.dtype)
 
 
-def dct_shrink(y: Tensor, noise: Tensor, low: float = 2.5, high: float = 3.5) -> Tensor:
+def dct_shrink(y: Tensor, noise: Tensor, low: float = 2.5, high: float = 3.5, mean: Tensor | None = None) -> Tensor:
     """Denoise by shrinking overlapping 8x8 DCT blocks.
 
     Coefficients below ``low * noise`` vanish, those above ``high * noise`` stay; the linear ramp between (firm
@@ -31,6 +31,7 @@ def dct_shrink(y: Tensor, noise: Tensor, low: float = 2.5, high: float = 3.5) ->
     Args:
         y: (N, C, H, W), any range.
         noise: standard deviation of the noise on the scale of y, (N, 1, 1, 1), positive.
+        mean: subtracted meanwhile, (N, 1, 1, 1), which saves digits and changes nothing else; None: each plane's own.
 
     Returns:
         (N, C, H, W) in float32 or better.
@@ -38,16 +39,18 @@ def dct_shrink(y: Tensor, noise: Tensor, low: float = 2.5, high: float = 3.5) ->
     Source: Yu and Sapiro, DCT image denoising, IPOL 2011; Gao and Bruce, Waveshrink with firm shrinkage, 1997.
     """
     with torch.autocast(y.device.type, enabled=False):
-        return _dct_shrink(widen(y), noise, low, high)
+        if mean is None:
+            return _dct_shrink(widen(y), noise, low, high)
+        return mean + _dct_shrink(widen(y) - mean, noise, low, high, centred=True)
 
 
-def _dct_shrink(y: Tensor, noise: Tensor, low: float, high: float) -> Tensor:
+def _dct_shrink(y: Tensor, noise: Tensor, low: float, high: float, centred: bool = False) -> Tensor:
     n, channels, height, width = y.shape
     size = min(BLOCK, height, width)
     mix = _channel_dct(channels, y)
     planes = torch.einsum('dc,nchw->ndhw', mix, y).reshape(n * channels, 1, height, width)
     noise = noise.expand(n, channels, 1, 1).reshape(n * channels, 1, 1, 1)
-    mean = planes.mean(dim=(1, 2, 3), keepdim=True)
+    mean = planes.new_zeros(()) if centred else planes.mean(dim=(1, 2, 3), keepdim=True)
     kernels = dct_kernels(size, y)
     margin = (size - 1,) * 4
 

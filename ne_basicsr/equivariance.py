@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ne_basicsr import strips
 from ne_basicsr.archs.padding import widen
 from ne_basicsr.noise import noise_level
 
@@ -29,6 +30,9 @@ def mean_std(y: Tensor, correction: int = 0) -> Statistics:
     origin = widen(y[:, :1, :1, :1])
     # Taken relative to one pixel, a constant image has mean 0 and deviation 0 exactly, and a large b costs no digits.
     correction = min(correction, y[0].numel() - 1)  # a single value has deviation 0
+    if strips.is_large(y):
+        variance, mean = strips.var_mean(y, origin, correction)
+        return Statistics(origin + mean, variance.sqrt())
     variance, mean = torch.var_mean(widen(y) - origin, dim=(1, 2, 3), keepdim=True, correction=correction)
     return Statistics(origin + mean, variance.sqrt())
 

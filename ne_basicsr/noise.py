@@ -184,7 +184,7 @@ def noise_level(y: Tensor) -> Tensor:
 
 
 def block_energies(centred: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Energy of the low and mean energy of the high frequencies, (N, blocks) each, of images (N, C, H, W) without mean."""
+    """Energy of the low and mean energy of the high frequencies, (N, blocks) each, of y (N, C, H, W) less its mean."""
     n, channels, height, width = centred.shape
     order = torch.arange(size, device=centred.device)
     order = (order[:, None] + order[None, :]).flatten()  # u + v of each coefficient

@@ -73,7 +73,7 @@ class Wrapper(BackboneHolder):
         self.correction = correction
         self.target = _parse_target(target, self.statistics)
 
-    def measure(self, y: Tensor) -> Statistics:
+    def measure(self, y: Tensor, *_: object) -> Statistics:
         """The pair that the images y (N, C, H, W) are normalized by, ``target`` included in the scale."""
         function = self.STATISTICS[self.statistics]
         shift, scale = function(y, self.correction) if self.statistics == 'mean_std' else function(y)
@@ -83,7 +83,10 @@ class Wrapper(BackboneHolder):
         """Restore y; ``sigma``, on y's scale, reaches non-blind backbones on the scale that they see."""
         if y.dim() != 4:
             raise ValueError(f'{type(self).__name__} needs images (N, C, H, W); got shape {tuple(y.shape)}.')
-        pair = self.measure(y)
+        return self.restore(y, self.measure(y), sigma)
+
+    def restore(self, y: Tensor, pair: Statistics, sigma: float | Tensor | None = None) -> Tensor:
+        """As ``forward`` with the statistics given: those of whole images, for instance, where y are parts of them."""
         z = normalize(y, pair)
         if self.target.mean:
             z = z + self.target.mean

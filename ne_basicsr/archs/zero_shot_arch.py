@@ -15,8 +15,8 @@ contrast of a natural image, while its noise, of which x0 has none, arrives at t
 commutes with y -> a y + b.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -25,11 +25,31 @@ from torch import Tensor, nn
 from ne_basicsr.archs.backbone import BackboneHolder
 from ne_basicsr.archs.padding import pad_to_multiple, widen
 from ne_basicsr.dct import dct_shrink
-from ne_basicsr.equivariance import Network
+from ne_basicsr.equivariance import Network, mean_std
 from ne_basicsr.noise import noise_level
 
 MEAN = 0.45  # where natural images lie in [0, 1]
 CONTRAST = 0.21  # standard deviation of what the network is shown, at most
+
+
+class Measured(NamedTuple):
+    """What whole images say, each (N, 1, 1, 1) in float32 or better.
+
+    Args:
+        mean, contrast: mean and standard deviation over C, H, W.
+        noise: its level.
+        base_mean: the mean of ``first_share``; None: that of the images that are denoised is taken.
+    """
+
+    mean: Tensor
+    contrast: Tensor
+    noise: Tensor
+    base_mean: Tensor | None = None
+
+    @property
+    def noisy(self) -> Tensor:
+        """Whether there is something to remove, (N, 1, 1, 1), bool; else f(y) = y."""
+        return self.noise > torch.finfo(self.noise.dtype).eps * self.contrast
 
 
 @ARCH_REGISTRY.register()
@@ -66,11 +86,33 @@ class ZeroShot(BackboneHolder):
         self.passes = passes
 
     def forward(self, y: Tensor, sigma: float | Tensor | None = None) -> Tensor:
+        return self.restore(y, self.measure(y, sigma))
+
+    def measure(
+        self,
+        y: Tensor,
+        sigma: float | Tensor | None = None,
+        mean_of: Callable[[Network], Tensor] | None = None,
+    ) -> Measured:
+        """What ``restore`` needs to know about the whole images.
+
+        Args:
+            mean_of: takes a function of images to the mean of its values over y, (N, 1, 1, 1), tile by tile for
+                instance. None leaves it to ``restore``, which then has to see the whole images.
+        """
         if sigma is not None:
             sigma = torch.as_tensor(sigma, device=y.device).to(widen(y).dtype).expand(len(y)).view(-1, 1, 1, 1)
-        return zero_shot(self._restore, self.sigma, y, noise=sigma, passes=self.passes)
+        measured = measure(y, sigma)
+        if mean_of is None or not bool((share_and_gain(self.sigma, measured)[0] > 0).any()):
+            return measured
+        mean = mean_of(lambda part: first_share(self._denoise, self.sigma, part, measured, self.passes))
+        return measured._replace(base_mean=mean)
 
-    def _restore(self, z: Tensor) -> Tensor:
+    def restore(self, y: Tensor, measured: Measured, sigma: float | Tensor | None = None) -> Tensor:
+        """As ``forward`` for images, or parts of them, of which the whole was measured; sigma is in ``measured``."""
+        return zero_shot(self._denoise, self.sigma, y, measured, self.passes)
+
+    def _denoise(self, z: Tensor) -> Tensor:
         padded, (height, width) = pad_to_multiple(z, self.pad_to)
         return self.backbone(padded)[..., :height, :width]
 
@@ -78,44 +120,55 @@ class ZeroShot(BackboneHolder):
         return f'sigma255={255 * self.sigma:g}, passes={self.passes}'
 
 
-def zero_shot(g: Network, sigma: float, y: Tensor, noise: Tensor | None = None, passes: int = 1) -> Tensor:
+def zero_shot(g: Network, sigma: float, y: Tensor, measured: Measured, passes: int = 1) -> Tensor:
     """The formula of this file.
 
     Args:
         g: the denoiser, trained at ``sigma`` on the [0, 1] scale.
-        y: (N, C, H, W).
-        noise: the level in y, (N, 1, 1, 1) on the scale of y, where it is known; else it is estimated. A level given as
-            a constant fixes the scale: the result then commutes with y + b, and with a y only if it is scaled, too.
+        y: (N, C, H, W), the images that were measured, or the same part of each.
         passes: see ``ZeroShot``.
     """
-    dtype = y.dtype
-    y = widen(y)
-    noise = noise_level(y) if noise is None else noise
-
-    def backbone(z: Tensor) -> Tensor:
-        return g(z.to(dtype)).to(y.dtype)
-
-    contrast = (y - _mean(y)).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-    noisy = noise > torch.finfo(y.dtype).eps * contrast  # else there is nothing to remove: f(y) = y
-    noise = torch.where(noisy, noise, torch.ones_like(noise))
-    contrast = torch.where(noisy, contrast, torch.ones_like(contrast))
-
-    gain = sigma / noise
-    share = (1 - CONTRAST / (gain * contrast)).clamp(min=0)
-    base = torch.zeros_like(y)
+    share, gain = share_and_gain(sigma, measured)
+    base_mean: Tensor | float = 0.0
+    base = None
     if torch.compiler.is_compiling() or bool((share > 0).any()):  # most images above the training level need no base
-        first = dct_shrink(y, noise)
-        if passes == 2:
-            first = (first + _denoise_at(backbone, y, torch.minimum(gain, CONTRAST / contrast))) / 2
-        base = share * first
-    return torch.where(noisy, base + _denoise_at(backbone, y - base, gain), y).to(dtype)
+        base = first_share(g, sigma, y, measured, passes)
+        base_mean = base.mean(dim=(1, 2, 3), keepdim=True) if measured.base_mean is None else measured.base_mean
+    rest = widen(y) if base is None else widen(y) - base
+    restored = _denoise_at(g, rest, gain, measured.mean - base_mean, y.dtype)
+    return torch.where(measured.noisy, restored if base is None else base + restored, widen(y)).to(y.dtype)
 
 
-def _denoise_at(g: Network, z: Tensor, gain: Tensor) -> Tensor:
+def measure(y: Tensor, noise: Tensor | None = None) -> Measured:
+    """Mean, contrast and noise of each image of y (N, C, H, W).
+
+    Args:
+        noise: the level in y, (N, 1, 1, 1) on the scale of y, where it is known; else it is estimated. A level given as
+            a constant fixes the scale: the result then commutes with y + b, and with a y only if it is scaled, too.
+    """
+    mean, contrast = mean_std(y)
+    return Measured(mean, contrast, noise_level(y) if noise is None else noise)
+
+
+def share_and_gain(sigma: float, measured: Measured) -> tuple[Tensor, Tensor]:
+    """w and k of the formula; 0 and a number that does no harm where there is no noise."""
+    gain = sigma / torch.where(measured.noisy, measured.noise, torch.ones_like(measured.noise))
+    contrast = torch.where(measured.noisy, measured.contrast, torch.ones_like(measured.contrast))
+    share = (1 - CONTRAST / (gain * contrast)).clamp(min=0)
+    return torch.where(measured.noisy, share, torch.zeros_like(share)), gain
+
+
+def first_share(g: Network, sigma: float, y: Tensor, measured: Measured, passes: int) -> Tensor:
+    """w x0, the share of the first estimate that is taken away before the network sees the image."""
+    share, gain = share_and_gain(sigma, measured)
+    noisy, ones = measured.noisy, torch.ones_like(measured.noise)
+    first = dct_shrink(y, torch.where(noisy, measured.noise, ones), mean=measured.mean)
+    if passes == 2:
+        gain = torch.minimum(gain, CONTRAST / torch.where(noisy, measured.contrast, ones))
+        first = (first + _denoise_at(g, widen(y), gain, measured.mean, y.dtype)) / 2
+    return share * first
+
+
+def _denoise_at(g: Network, z: Tensor, gain: Tensor, mean: Tensor, dtype: torch.dtype) -> Tensor:
     """D_k: ``g`` on ``z`` with its mean moved to 0.45 and its contrast multiplied by ``gain``, and back."""
-    mean = _mean(z)
-    return mean + (g(gain * (z - mean) + MEAN) - MEAN) / gain
-
-
-def _mean(z: Tensor) -> Tensor:
-    return z.mean(dim=(1, 2, 3), keepdim=True)
+    return mean + (g((gain * (z - mean) + MEAN).to(dtype)).to(z.dtype) - MEAN) / gain

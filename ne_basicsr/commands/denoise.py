@@ -1,0 +1,144 @@
+"""``basicsr denoise``."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ne_basicsr.commands import Commands, add_command
+from ne_basicsr.errors import InputError
+
+_ABOUT = """\
+CKPT is a checkpoint of this project or of any toolbox whose layout is known; net.pth@25+wne is short for
+  net.pth --wne --sigma255 25.
+INPUT is an image (PNG, JPEG, TIFF, WebP, BMP), a folder with all that lies below, or a pattern ('a/**/*.png').
+
+Results have the format, depth, channels, transparency, EXIF and colour profile of their inputs, and their place below
+the folder that was named. JPEG has quality 95 and no colour subsampling. Only integers are clipped, and only when they
+are written. Inputs are never written over. What is finished is skipped, and done again where its input,
+the network or the settings have changed.
+
+exit code: 0; 1 where a file could not be denoised, all others are; 2 for a wrong command line
+
+examples:
+  basicsr denoise net.pth photo.jpg -o denoised
+  basicsr denoise dncnn_25.pth photos --wne --sigma255 25 -o denoised --strip
+  torchrun --nproc_per_node 4 -m ne_basicsr denoise net.pth photos -o denoised
+"""
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        'denoise',
+        'denoise image files and folders of any size',
+        run,
+        epilog=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('network', metavar='CKPT', help='see below')
+    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='see below')
+    parser.add_argument('-o', '--output', type=Path, required=True, metavar='OUT', help='folder of the results')
+    parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')
+    parser.add_argument('--sigma255', type=float, metavar='S', help='with --wne: noise of its training, 8-bit units')
+    parser.add_argument(
+        '--noise255', type=float, metavar='S', help='the noise of the images, 8-bit units (default: estimated)'
+    )
+    parser.add_argument('--format', choices=['png', 'jpeg', 'tiff', 'webp', 'bmp'], help="(default: the input's)")
+    parser.add_argument('--suffix', default='', help='to names of results, as in photo_denoised.png (default: none)')
+    parser.add_argument('--strip', action='store_true', help='write before and after side by side, too')
+    parser.add_argument(
+        '--tile', type=int, default=512, help='side of the tiles that larger images are cut into (default: 512)'
+    )
+    parser.add_argument(
+        '--overlap', type=int, help='that a tile sees on each side (default: as far as the network looks)'
+    )
+    parser.add_argument('--device', default='auto', help='cpu, cuda or auto (default)')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from ne_basicsr import __version__
+    from ne_basicsr.denoising.inputs import find_jobs
+    from ne_basicsr.denoising.pixels import Restorer
+    from ne_basicsr.denoising.run import Outcome, denoise_files, earlier_results
+    from ne_basicsr.distribution import gathered, ranks
+    from ne_basicsr.mismatch.networks import open_denoiser
+    from ne_basicsr.tiling import Tiled
+
+    device = _device(arguments.device)
+    _check(arguments)
+    spec = _spec(arguments)
+    results = earlier_results(arguments.output)
+    jobs = find_jobs(arguments.inputs, arguments.output, arguments.suffix, arguments.format, arguments.strip, results)
+    denoiser = open_denoiser(spec, 'network')
+    noise = None if arguments.noise255 is None else arguments.noise255 / 255
+    tiled = Tiled(denoiser.network, arguments.tile, arguments.overlap)
+    restorer = Restorer(tiled, denoiser.channels or 1, denoiser.needs_sigma, noise)
+    restorer.check()
+    settings = {
+        'network': denoiser.digest,
+        'noise': noise,
+        'tile': arguments.tile,
+        'overlap': arguments.overlap,
+        'version': __version__,
+    }
+    launcher = 'pytorch' if {'RANK', 'WORLD_SIZE'} <= set(os.environ) else 'none'
+    with ranks(launcher, int(device == 'cuda')) as (rank, world_size):
+        tiled.to(torch.device(device))
+        mine = jobs[rank::world_size]
+        outcomes = gathered(denoise_files(mine, restorer, arguments.output, settings, rank, shown=rank == 0))
+    total = Outcome(
+        sum(outcome.done for outcome in outcomes),
+        sum(outcome.skipped for outcome in outcomes),
+        [line for outcome in outcomes for line in outcome.failures],
+    )
+    if rank == 0:
+        print(_summary(total.done, total.skipped, len(total.failures), arguments.output))
+        for line in total.failures:
+            print(f'basicsr: {line}', file=sys.stderr)
+    return 1 if total.failures else 0
+
+
+def _spec(arguments: argparse.Namespace) -> Any:
+    """The ``Spec`` of the network."""
+    from ne_basicsr.mismatch.networks import parse_spec
+
+    spec = parse_spec(arguments.network)
+    if arguments.sigma255 is not None and spec.sigma255 not in (None, arguments.sigma255):
+        raise InputError(f'denoise: {arguments.network} and --sigma255 {arguments.sigma255:g} say different levels')
+    spec = spec._replace(wrap=spec.wrap or arguments.wne, sigma255=arguments.sigma255 or spec.sigma255)
+    if spec.sigma255 is not None and not spec.wrap:
+        raise InputError('denoise: --sigma255 is the training noise of a network that --wne wraps; add --wne')
+    return spec
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for name in ('sigma255', 'noise255'):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < float('inf'):
+            raise InputError(f'denoise: --{name} is a noise level above 0 in 8-bit units; got {value:g}')
+    if os.sep in arguments.suffix or '/' in arguments.suffix:
+        raise InputError(f'denoise: --suffix is part of a name, without separators; got {arguments.suffix!r}')
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise InputError(f'{arguments.output}: -o is the folder of the results; a file of that name is in the way')
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name not in ('auto', 'cpu', 'cuda'):
+        raise InputError(f'denoise: --device is cpu, cuda or auto; got {name!r}')
+    there = torch.cuda.is_available()
+    if name == 'cuda' and not there:
+        raise InputError('denoise: --device cuda: no CUDA device is available here; use cpu or auto')
+    return 'cuda' if there and name != 'cpu' else 'cpu'
+
+
+def _summary(done: int, skipped: int, failed: int, output: Path) -> str:
+    parts = [f'{done} denoised']
+    parts += [f'{skipped} finished before'] if skipped else []
+    parts += [f'{failed} failed'] if failed else []
+    return f'{", ".join(parts)}. Results: {output.resolve()}'

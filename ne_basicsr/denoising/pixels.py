@@ -1,0 +1,142 @@
+"""Arrays of pixels through a network: depths, channels and ranges in, the same out."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import basicsr  # noqa: F401 - first, so that archs are not what imports it: they need each other
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ne_basicsr.archs.zero_shot_arch import ZeroShot
+from ne_basicsr.errors import InputError
+from ne_basicsr.mismatch.networks import channels_of, is_non_blind
+from ne_basicsr.noise import noise_level
+from ne_basicsr.tiling import TILE, Tiled
+
+Pixels = NDArray[Any]
+
+TYPES = ('uint8', 'uint16', 'float16', 'float32', 'float64')
+
+
+class Restorer(NamedTuple):
+    """A network with what has to be known to call it.
+
+    Args:
+        channels: that it takes, 1 or 3.
+        needs_sigma: whether it has to be told the noise level.
+        noise: the level that it is told, on the [0, 1] scale; None: where it has to be told, the estimate.
+    """
+
+    tiled: Tiled
+    channels: int
+    needs_sigma: bool
+    noise: float | None = None
+
+    def check(self) -> None:
+        """Raise where a noise level is given to a network that takes none."""
+        if self.noise is not None and not self.needs_sigma and not isinstance(self.tiled.network, ZeroShot):
+            raise InputError('this network finds the noise level itself; leave the level out')
+
+
+def denoise(
+    network: nn.Module,
+    image: Pixels,
+    noise: float | None = None,
+    tile: int = TILE,
+    overlap: int | None = None,
+) -> Pixels:
+    """Denoise an array: the same shape and type come back.
+
+    Gray networks take each channel of a colour image by itself; colour networks take a gray image three times, and the
+    mean of the results is returned. Integers are scaled to [0, 1] on the way in, rounded and clipped on the way out;
+    floating point is taken as it is, nominally on [0, 1], and not clipped.
+
+    Args:
+        network: as ``ne_basicsr.load`` returns it.
+        image: (H, W) or (H, W, C), C 1 or 3 (RGB); uint8, uint16 or floating point.
+        noise: the noise level, on the [0, 1] scale, for non-blind networks and zero-shot wrapped ones; None: estimated.
+        tile: side of the tiles that larger images are cut into.
+        overlap: of tiles, see ``ne_basicsr.tiling.Tiled``.
+
+    Raises:
+        InputError: for other shapes, types or values that are not finite, and for networks that do not fit.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype.name not in TYPES:
+        given = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise InputError(f'denoise takes numpy arrays of uint8, uint16 or floating point; got {given}')
+    shape = image.shape
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3) or image.size == 0:
+        raise InputError(f'denoise takes images (H, W), (H, W, 1) or (H, W, 3); got shape {shape}')
+    if image.dtype.kind == 'f' and not np.isfinite(image).all():
+        raise InputError('denoise takes finite values; the image holds others')
+    needs_sigma = is_non_blind(network)
+    channels = channels_of(network, needs_sigma, type(network).__name__)
+    restorer = Restorer(Tiled(network, tile, overlap), channels, needs_sigma, noise)
+    restorer.check()
+    return restore(restorer, image[None], image.dtype)[0].reshape(shape)
+
+
+def restore(
+    restorer: Restorer,
+    batch: Pixels,
+    dtype: np.dtype[Any],
+    on_tile: Callable[[int], None] = lambda pixels: None,
+) -> Pixels:
+    """Denoise pixels (N, H, W, C), C 1 or 3, into an array of the same shape and of type ``dtype``.
+
+    Args:
+        on_tile: is told, after each tile, how many pixels of each image are done with it.
+
+    Raises:
+        InputError: where the network changes the size, or returns values that are not finite.
+    """
+    n, height, width, channels = batch.shape
+    parameter = next(restorer.tiled.parameters(), torch.empty(0))
+    y = _on_unit_range(batch).to(parameter).permute(0, 3, 1, 2)  # (N, C, H, W)
+    split = channels > restorer.channels  # each channel by itself
+    y = y.reshape(-1, 1, height, width) if split else y
+    sigma = None
+    if restorer.noise is not None:
+        sigma = torch.full((len(y),), restorer.noise).to(y)
+    elif restorer.needs_sigma:
+        sigma = noise_level(y).flatten().to(y)
+    replicated = channels < restorer.channels
+    y = y.expand(-1, restorer.channels, -1, -1) if replicated else y
+
+    result = np.empty(batch.shape, dtype)
+
+    def write(rows: slice, total: int, part: Tensor) -> None:
+        if (total, *part.shape[1::2]) != (height, *y.shape[1::2]):
+            raise InputError(
+                f'a denoiser returns the size it is given; {width}x{height} became {part.shape[3]}x{total}'
+            )
+        part = part.mean(dim=1, keepdim=True) if replicated else part
+        part = part.reshape(n, channels, *part.shape[2:]) if split else part
+        if not part.isfinite().all():
+            raise InputError('the network returned values that are not finite')
+        result[:, rows] = to_type(part.permute(0, 2, 3, 1).float().cpu().numpy(), dtype)
+
+    restorer.tiled.run(y, write, sigma, on_tile)
+    return result
+
+
+def to_type(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:
+    """Pixels in another type; integers hold [0, 1] from 0 to their largest, rounded and clipped."""
+    if pixels.dtype == dtype:
+        return pixels
+    if pixels.dtype.kind == 'u':
+        pixels = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+    if dtype.kind == 'u':
+        largest = np.iinfo(dtype).max
+        pixels = np.rint(pixels * np.float32(largest)).clip(0, largest)
+    return pixels.astype(dtype)
+
+
+def _on_unit_range(pixels: Pixels) -> Tensor:
+    """As ``ne_basicsr.data.image_store.on_unit_range``, without temporaries, which large images have no room for."""
+    tensor = torch.from_numpy(pixels.astype(np.float32))
+    return tensor.div_(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == 'u' else tensor

@@ -1,0 +1,381 @@
+"""``basicsr denoise`` and ``ne_basicsr.denoise``: files, arrays, and what becomes of them."""
+
+import itertools
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import ExifTags, Image, ImageCms
+from torch import nn
+
+import ne_basicsr
+from ne_basicsr import checkpoint
+from ne_basicsr.archs.dncnn_arch import DnCNN
+from ne_basicsr.archs.fdncnn_arch import FDnCNN
+from ne_basicsr.archs.zero_shot_arch import ZeroShot
+from ne_basicsr.cli import main
+from ne_basicsr.denoising import picture
+from ne_basicsr.denoising.inputs import find_jobs
+from ne_basicsr.denoising.picture import Picture
+from ne_basicsr.errors import InputError
+
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+
+
+def exif() -> bytes:
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = 6
+    tags[ExifTags.Base.Make] = 'Maker'
+    return tags.tobytes()
+
+
+@pytest.fixture
+def gray(tmp_path) -> str:
+    return save(tmp_path / 'gray.pth', 1)
+
+
+@pytest.fixture
+def colour(tmp_path) -> str:
+    return save(tmp_path / 'colour.pth', 3)
+
+
+def save(path: Path, channels: int) -> str:
+    options = {
+        'type': 'DnCNN', 'num_in_ch': channels, 'num_out_ch': channels, 'num_feat': 4, 'num_layers': 3, 'act_mode': 'R',
+    }  # fmt: skip
+    network = DnCNN(**{key: value for key, value in options.items() if key != 'type'})
+    checkpoint.save_network(path, {'params': network}, {'network_g': options})
+    return str(path)
+
+
+def pixels(channels: int, dtype: str, height: int = 24, width: int = 31) -> np.ndarray:
+    values = np.random.default_rng(channels).random((height, width, channels))
+    return values.astype(dtype) if dtype.startswith('f') else (values * np.iinfo(dtype).max).astype(dtype)
+
+
+def write(path: Path, channels: int = 3, dtype: str = 'uint8', **sizes: int) -> Path:
+    """A file with alpha where channels is 2 or 4, EXIF and a profile."""
+    values = pixels(channels, dtype, **sizes)
+    alpha = values[..., -1:] if channels in (2, 4) else None
+    content = Picture(values[..., : channels - (alpha is not None)], alpha, exif(), ICC, lossless=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(picture.encode(content, picture.FORMATS[path.suffix]))
+    return path
+
+
+KINDS = [
+    *itertools.product(['png', 'tiff'], [1, 2, 3, 4], ['uint8', 'uint16']),
+    *itertools.product(['tiff'], [1, 2, 3, 4], ['float16', 'float32', 'float64']),
+    *itertools.product(['webp'], [3, 4], ['uint8']),
+    *itertools.product(['bmp', 'jpeg'], [1, 3], ['uint8']),
+]
+
+
+@pytest.mark.parametrize(('kind', 'channels', 'dtype'), KINDS)
+def test_files_come_back_as_they_were_written(kind, channels, dtype, tmp_path):
+    path = write(tmp_path / f'a{picture.SUFFIX[kind]}', channels, dtype)
+    found = picture.read(path)
+    everything = found.pixels if found.alpha is None else np.concatenate([found.pixels, found.alpha], axis=2)
+    expected = pixels(channels, dtype)
+    assert everything.dtype == expected.dtype and everything.shape == expected.shape
+    tolerance = 60 if kind == 'jpeg' else 0  # of noise
+    assert np.abs(everything.astype(float) - expected).max() <= tolerance
+    if kind != 'bmp':
+        tags = Image.Exif()
+        tags.load(found.exif)
+        assert tags[ExifTags.Base.Orientation] == 6 and tags[ExifTags.Base.Make].strip('\0') == 'Maker'
+        assert found.icc == ICC
+        if (channels, dtype) in ((3, 'uint8'), (1, 'uint16')):  # as others read it
+            with Image.open(path) as image:
+                assert image.getexif()[ExifTags.Base.Orientation] == 6 and image.info['icc_profile'] == ICC
+
+
+def test_other_writers_files_are_read(tmp_path):
+    values = pixels(3, 'uint16')
+    deep = tmp_path / 'lzw.tif'
+    cv2.imwrite(str(deep), values[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])  # which tifffile alone cannot read
+    assert np.array_equal(picture.read(deep).pixels, values)
+    tifffile.imwrite(tmp_path / 'planes.tif', np.moveaxis(values, -1, 0), planarconfig='separate', photometric='rgb')
+    assert np.array_equal(picture.read(tmp_path / 'planes.tif').pixels, values)
+    tifffile.imwrite(tmp_path / 'big.tif', values[..., :1], byteorder='>', photometric='miniswhite')
+    assert np.array_equal(picture.read(tmp_path / 'big.tif').pixels, 65535 - values[..., :1])
+    palette = Image.fromarray(pixels(3, 'uint8')).quantize(8)
+    palette.save(tmp_path / 'palette.png', transparency=0)
+    found = picture.read(tmp_path / 'palette.png')
+    assert found.pixels.shape == (24, 31, 3) and found.alpha is not None and set(np.unique(found.alpha)) == {0, 255}
+
+
+def broken(folder: Path) -> dict[str, str]:
+    """Files that cannot be denoised, with what is said about them."""
+    good = write(folder / 'good.png').read_bytes()
+    (folder / 'good.png').unlink()
+    (folder / 'cut.png').write_bytes(good[: len(good) // 2])
+    (folder / 'text.jpg').write_text('no image')
+    (folder / 'empty.tif').touch()
+    return {'cut.png': 'not a readable image', 'text.jpg': 'not a readable image', 'empty.tif': 'an empty file'}
+
+
+def test_unusable_files_are_explained(tmp_path):
+    reasons = broken(tmp_path)
+    tifffile.imwrite(tmp_path / 'pages.tif', pixels(3, 'uint16')[None].repeat(2, 0), photometric='rgb')
+    tifffile.imwrite(tmp_path / 'int.tif', pixels(1, 'uint16').astype('int32'))
+    tifffile.imwrite(tmp_path / 'nan.tif', np.full((8, 8), np.nan, np.float32))
+    Image.fromarray(pixels(4, 'uint8'), mode='CMYK').save(tmp_path / 'cmyk.jpg')
+    frames = [Image.fromarray(pixels(3, 'uint8')), Image.fromarray(pixels(3, 'uint8')[::-1])]
+    frames[0].save(tmp_path / 'film.webp', save_all=True, append_images=frames[1:])
+    reasons |= {'pages.tif': '2 pages', 'int.tif': 'this is int32', 'nan.tif': 'not finite', 'cmyk.jpg': 'CMYK',
+                'film.webp': '2 pages or frames', 'missing.png': 'No such file'}  # fmt: skip
+    for name, reason in reasons.items():
+        with pytest.raises(InputError, match=reason) as caught:
+            picture.read(tmp_path / name)
+        assert name in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_a_wrong_checksum_is_found_in_16_bits_too(tmp_path):
+    path = write(tmp_path / 'a.png', 3, 'uint16')
+    data = bytearray(path.read_bytes())
+    place = data.index(b'IDAT') + 40
+    data[place] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(InputError, match='not a readable image'):
+        picture.read(path)
+
+
+def mixed_folder(folder: Path) -> None:
+    """37 images of all kinds in three folders, two of them in sizes of their own."""
+    kinds = itertools.islice(itertools.cycle(KINDS), 37)
+    for number, (kind, channels, dtype) in enumerate(kinds):
+        where = folder / ('' if number % 3 == 0 else f'sub{number % 3}/deeper')
+        sizes = {'height': 20 + number % 3, 'width': 25}
+        write(where / f'{number:02}_{dtype}_{channels}{picture.SUFFIX[kind]}', channels, dtype, **sizes)
+
+
+def test_a_mixed_folder_with_broken_files(tmp_path, colour, capsys):
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    mixed_folder(photos)
+    reasons = broken(photos)
+    before = {path: path.read_bytes() for path in photos.rglob('*') if path.is_file()}
+    assert len(before) == 40
+    command = ['denoise', colour, str(photos), '-o', str(out), '--wne', '--sigma255', '25', '--device', 'cpu']
+    assert main(command) == 1
+    printed = capsys.readouterr()
+    assert '37 denoised, 3 failed' in printed.out
+    for name, reason in reasons.items():
+        (line,) = (line for line in printed.err.splitlines() if f'{photos / name}: ' in line)
+        assert reason in line
+    assert printed.err.count('a colour network takes a gray image three times') == 1
+    assert {path: path.read_bytes() for path in before} == before
+    results = {path.relative_to(out) for path in out.rglob('*') if path.is_file() and '.denoised' not in path.parts}
+    assert results == {path.relative_to(photos) for path in before if path.name not in reasons}
+    for name in results:
+        given, result = picture.read(photos / name), picture.read(out / name)
+        assert result.pixels.shape == given.pixels.shape and result.pixels.dtype == given.pixels.dtype
+        assert (result.alpha is None) == (given.alpha is None)
+        assert result.alpha is None or np.array_equal(result.alpha, given.alpha)
+        assert not np.array_equal(result.pixels, given.pixels)
+        assert result.icc == given.icc and bool(result.exif) == bool(given.exif)
+
+    times = {name: (out / name).stat().st_mtime_ns for name in results}
+    victim, changed = sorted(results)[:2]
+    (out / victim).unlink()
+    os.utime(photos / changed, ns=(1, 1))
+    assert main(command) == 1
+    assert '2 denoised, 35 finished before, 3 failed' in capsys.readouterr().out
+    redone = {name for name in results if (out / name).stat().st_mtime_ns != times[name]}
+    assert redone == {victim, changed}
+    for name in reasons:
+        (photos / name).unlink()
+    assert main(command) == 0
+    assert '37 finished before' in capsys.readouterr().out
+    assert main([*command[:-2], '--noise255', '10']) == 0  # other settings
+    assert capsys.readouterr().out.startswith('37 denoised.')
+
+
+def test_batches_and_channels_give_what_images_give_alone(tmp_path, gray, colour):
+    for number in range(5):
+        values = pixels(3, 'uint8', 40, 48)
+        Image.fromarray(np.roll(values, number, 0)).save(tmp_path / f'{number}.png')
+    for network in (gray, colour):
+        assert main(['denoise', network, str(tmp_path), '-o', str(tmp_path / network[-8:-4]), '--tile', '96']) == 0
+        loaded = ne_basicsr.load(network)
+        for number in range(5):
+            given = picture.read(tmp_path / f'{number}.png').pixels
+            alone = ne_basicsr.denoise(loaded, given)
+            result = picture.read(tmp_path / network[-8:-4] / f'{number}.png').pixels
+            assert np.abs(alone.astype(int) - result).max() <= 1  # rounding
+
+
+def test_formats_suffixes_and_strips(tmp_path, gray):
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    write(photos / 'a.tif', 1, 'float32')
+    write(photos / 'b.png', 3, 'uint16')
+    options = ['--format', 'jpeg', '--suffix', '_dn', '--strip']
+    assert main(['denoise', gray, str(photos), '-o', str(out), *options]) == 0
+    assert {path.name for path in out.iterdir() if path.is_file()} == {
+        'a_dn.jpg', 'a_dn_strip.png', 'b_dn.jpg', 'b_dn_strip.png',
+    }  # fmt: skip
+    assert picture.read(out / 'a_dn.jpg').pixels.dtype == np.uint8
+    strip = picture.read(out / 'a_dn_strip.png').pixels
+    assert strip.shape == (31, 24 + 4 + 24, 1)  # turned, as its EXIF says
+    assert main(['denoise', gray, str(photos), '-o', str(tmp_path / 'png'), '--format', 'png']) == 0
+    assert picture.read(tmp_path / 'png' / 'a.png').pixels.dtype == np.uint16  # the deepest that PNG has
+
+
+def test_transparency_is_not_lost_without_a_word(tmp_path, gray, capsys):
+    write(tmp_path / 'photos' / 'a.png', 4)
+    command = ['denoise', gray, str(tmp_path / 'photos'), '-o', str(tmp_path / 'out'), '--format', 'jpeg']
+    assert main(command) == 1
+    assert 'has transparency, which JPEG cannot hold; use --format png' in capsys.readouterr().err
+
+
+def test_results_are_never_inputs_and_inputs_never_written_over(tmp_path, gray, capsys):
+    photos = tmp_path / 'photos'
+    original = write(photos / 'a.png').read_bytes()
+    assert main(['denoise', gray, str(photos), '-o', str(photos)]) == 2
+    assert 'is an input, which is never written over' in capsys.readouterr().err
+    (tmp_path / 'link').symlink_to(photos)
+    assert main(['denoise', gray, str(photos / 'a.png'), '-o', str(tmp_path / 'link')]) == 2
+    assert (photos / 'a.png').read_bytes() == original
+    for _ in range(2):  # the second run would find the results of the first one
+        assert main(['denoise', gray, str(photos), '-o', str(photos / 'inside')]) == 0
+    assert sorted(path.name for path in photos.rglob('*.png')) == ['a.png', 'a.png']
+    other = write(tmp_path / 'other' / 'a.png').parent
+    for _ in range(2):
+        assert main(['denoise', gray, str(other), '-o', str(other), '--suffix', '_dn', '--strip']) == 0
+    assert sorted(path.name for path in other.rglob('*.png')) == ['a.png', 'a_dn.png', 'a_dn_strip.png']
+
+
+def test_inputs_are_files_folders_and_patterns(tmp_path):
+    for name in ('x/a.png', 'x/b.jpg', 'y/a.png', 'y/notes.txt', 'y/.hidden.png'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    out = tmp_path / 'out'
+
+    def places(*inputs: str) -> list[str]:
+        return [job.output.relative_to(out).as_posix() for job in find_jobs([str(tmp_path / i) for i in inputs], out)]
+
+    assert places('.') == ['x/a.png', 'x/b.jpg', 'y/a.png']
+    assert places('*/a.png') == ['x/a.png', 'y/a.png']
+    assert places('x/a.png') == ['a.png']
+    assert places('x', 'x/a.png') == ['a.png', 'b.jpg']  # each once
+    assert places('**/*.jpg') == ['x/b.jpg']
+    with pytest.raises(InputError, match=r'would hold the results of .*x/a.png and of .*y/a.png; name a folder above'):
+        places('x', 'y')
+    for wrong, reason in (('z', 'no such file or folder'), ('y/*.tif', 'no images found')):
+        with pytest.raises(InputError, match=reason):
+            places(wrong)
+    with pytest.raises(InputError, match='choose one with --format'):
+        places('y/notes.txt')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'reason'),
+    [
+        (['--sigma255', '25'], 'add --wne'),
+        (['--wne', '--sigma255', '-1'], 'above 0 in 8-bit units; got -1'),
+        (['--noise255', '10'], 'finds the noise level itself'),
+        (['--tile', '8'], 'pixels wide or more; got 8'),
+        (['--suffix', 'a/b'], 'without separators'),
+        (['--device', 'tpu'], "got 'tpu'"),
+    ],
+)
+def test_wrong_command_lines_are_one_line_and_exit_code_2(arguments, reason, tmp_path, gray, capsys):
+    write(tmp_path / 'photos' / 'a.png')
+    out = tmp_path / 'out'
+    assert main(['denoise', gray, str(tmp_path / 'photos'), '-o', str(out), *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert reason in error and '\n' not in error
+    assert not out.exists()
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'float32', 'float64'])
+@pytest.mark.parametrize('shape', [(20, 30), (20, 30, 1), (20, 30, 3)])
+def test_arrays_come_back_in_shape_and_type(dtype, shape):
+    network = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.constant_(network.weight, 0.5)
+    image = pixels(3, dtype, 20, 30)[..., : shape[2] if len(shape) > 2 else 1].reshape(shape)
+    result = ne_basicsr.denoise(network, image)
+    assert result.shape == image.shape and result.dtype == image.dtype
+    np.testing.assert_allclose(result, image / 2, atol=0.5 if dtype.startswith('u') else 1e-6)
+
+
+def test_clipping_happens_at_writing_integers_only():
+    network = nn.Conv2d(1, 1, 1)
+    nn.init.constant_(network.weight, 2.0)
+    nn.init.constant_(network.bias, -0.5)
+    image = np.linspace(0, 1, 11, dtype=np.float32)[None].repeat(8, 0)
+    np.testing.assert_allclose(ne_basicsr.denoise(network, image)[0], 2 * image[0] - 0.5, atol=1e-6)
+    eight = (image * 255).round().astype(np.uint8)
+    result = ne_basicsr.denoise(network, eight)
+    assert result.min() == 0 and result.max() == 255
+
+
+def test_colour_networks_take_gray_three_times_and_return_the_mean():
+    network = nn.Conv2d(3, 3, 1, bias=False)
+    with torch.no_grad():
+        network.weight[:] = torch.diag(torch.tensor([0.0, 0.5, 1.0]))[..., None, None]
+    image = pixels(1, 'float32')
+    np.testing.assert_allclose(ne_basicsr.denoise(network, image), 0.5 * image, atol=1e-6)
+
+
+def test_levels_reach_networks_that_want_them():
+    told = []
+
+    class Told(FDnCNN):
+        def forward(self, x, sigma=None):
+            told.append(sigma)
+            return super().forward(x, sigma)
+
+    network = Told(num_feat=4, num_layers=2, blind=False).eval()
+    image = (0.5 + 0.1 * np.random.default_rng(0).standard_normal((64, 80))).astype(np.float32)
+    ne_basicsr.denoise(network, image, noise=0.2)
+    assert told[-1].tolist() == [pytest.approx(0.2)]
+    ne_basicsr.denoise(network, image)
+    assert told[-1].item() == pytest.approx(0.1, rel=0.1)  # estimated
+
+    network = ZeroShot(DnCNN(num_feat=4, num_layers=2, act_mode='R')).eval()
+    assert not np.array_equal(ne_basicsr.denoise(network, image, noise=0.3), ne_basicsr.denoise(network, image))
+
+
+@pytest.mark.parametrize(
+    ('image', 'reason'),
+    [
+        (np.zeros((4, 4), np.int32), 'got int32'),
+        ([[0.5]], 'got list'),
+        (np.zeros((4, 4, 4), np.uint8), r'got shape \(4, 4, 4\)'),
+        (np.full((4, 4), np.inf, np.float32), 'finite values'),
+    ],
+)
+def test_wrong_arrays_are_refused(image, reason):
+    with pytest.raises(InputError, match=reason):
+        ne_basicsr.denoise(nn.Identity(), image)
+
+
+def test_what_a_network_does_wrong_is_said_for_each_file(tmp_path, colour, capsys):
+    for number in range(2):
+        write(tmp_path / 'photos' / f'{number}.png')
+    content = torch.load(colour, weights_only=True)
+    next(iter(content['params'].values())).fill_(1e30)
+    content['params']['model.2.weight'].fill_(1e30)
+    torch.save(content, colour)
+    assert main(['denoise', colour, str(tmp_path / 'photos'), '-o', str(tmp_path / 'out')]) == 1
+    assert capsys.readouterr().err.count('values that are not finite') == 2
+    assert not list((tmp_path / 'out').glob('*.png'))
+
+
+def test_png_chunks_are_where_the_format_wants_them(tmp_path):
+    data = write(tmp_path / 'a.png', 3, 'uint16').read_bytes()
+    kinds, place = [], 8
+    while place < len(data):
+        (length,) = struct.unpack('>I', data[place : place + 4])
+        kinds.append(data[place + 4 : place + 8])
+        content = data[place + 4 : place + 8 + length]
+        assert struct.unpack('>I', data[place + 8 + length : place + 12 + length])[0] == zlib.crc32(content)
+        place += 12 + length
+    assert kinds[:3] == [b'IHDR', b'iCCP', b'eXIf'] and kinds[-1] == b'IEND'

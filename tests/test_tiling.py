@@ -1,0 +1,200 @@
+"""Tiles against the whole. Images have a ramp, so that parts have statistics of their own, and little noise."""
+
+import pytest
+import torch
+from basicsr.archs import build_network
+from torch import nn
+
+from ne_basicsr import equivariance, noise, strips
+from ne_basicsr.archs.drunet_arch import DRUNet
+from ne_basicsr.archs.wne_arch import WNE
+from ne_basicsr.errors import InputError
+from ne_basicsr.reach import grid, reach
+from ne_basicsr.tiling import Plan, Tiled, _cut, _weight
+
+DNCNN = {'type': 'DnCNN', 'num_feat': 4, 'num_layers': 6}
+SWINIR = {
+    'type': 'SwinIR', 'upscale': 1, 'in_chans': 1, 'img_size': 16, 'window_size': 8, 'depths': [2], 'embed_dim': 8,
+    'num_heads': [2], 'mlp_ratio': 2, 'drop_path_rate': 0.0,
+}  # fmt: skip
+DRUNET = {'type': 'DRUNet', 'num_feats': [4, 6], 'num_blocks': 1}
+RESTORMER = {
+    'type': 'Restormer', 'inp_channels': 1, 'out_channels': 1, 'dim': 4, 'num_blocks': [1, 1, 1, 1],
+    'num_refinement_blocks': 1, 'heads': [1, 1, 1, 1], 'ffn_expansion_factor': 1,
+}  # fmt: skip
+SUBJECTS = {
+    'DnCNN': DNCNN,
+    'FDnCNN': {'type': 'FDnCNN', 'mode': 'norm-equiv', 'num_feat': 4, 'num_layers': 5},
+    'DRUNet': DRUNET | {'mode': 'norm-equiv'},
+    'DnCNNWNE': DNCNN | {'type': 'DnCNNWNE'},
+    'mean_noise': {'type': 'WNE', 'statistics': 'mean_noise', 'target': {'mean': 0.45}, 'backbone': DNCNN},
+    'ZeroShot': {'type': 'ZeroShot', 'backbone': DNCNN},
+    'two passes': {'type': 'ZeroShot', 'backbone': DNCNN, 'passes': 2},
+    'SwinIRWNE': SWINIR | {'type': 'SwinIRWNE'},
+    'super-resolution': {'type': 'SRVGGNetCompact', 'num_in_ch': 1, 'num_out_ch': 1, 'num_feat': 4, 'num_conv': 2},
+}
+
+
+def image(height: int = 40, width: int = 134, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    y = 0.01 * torch.randn(1, 1, height, width, dtype=torch.float64) + torch.linspace(0.1, 0.9, width).double()
+    return y.to(dtype)
+
+
+def build(options, dtype=torch.float64) -> nn.Module:
+    return build_network(options).to(dtype).eval()
+
+
+@pytest.mark.parametrize('name', SUBJECTS)
+def test_tiles_give_what_the_whole_image_gives(name):
+    net, y = build(SUBJECTS[name]), image()
+    tiled = Tiled(net, tile=96, overlap=32)
+    with torch.no_grad():
+        expected, result = net(y), tiled(y)
+    assert tiled.plan(1).exact
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-11)
+    if name == 'DnCNNWNE':
+        single, y = net.float(), y.float()
+        with torch.no_grad():
+            assert (Tiled(single, 96)(y) - single(y)).abs().max() < 1e-5
+
+
+def test_statistics_of_each_tile_would_give_another_image():
+    net, y = build(SUBJECTS['DnCNNWNE']), image()
+    with torch.no_grad():
+        own = net(y[..., :96])  # what tiling around the wrapper without its statistics would do
+        assert (own - net(y)[..., :96])[..., :48].abs().max() > 1e-4
+        assert (Tiled(net, 96)(y) - net(y))[..., :48].abs().max() < 1e-11
+
+
+@pytest.mark.parametrize('name', ['DnCNNWNE', 'ZeroShot'])
+def test_tiled_networks_commute_with_affine_maps(name):
+    net, y = Tiled(build(SUBJECTS[name]), 96), image()
+    with torch.no_grad():
+        torch.testing.assert_close(net(30 * y + 7), 30 * net(y) + 7, rtol=1e-10, atol=1e-10)
+
+
+def test_images_of_a_batch_keep_their_own_statistics():
+    net, y = Tiled(build(SUBJECTS['ZeroShot']), 96), image()
+    other = 0.1 * image() + 2
+    with torch.no_grad():
+        together = net(torch.cat([y, other]))
+        torch.testing.assert_close(together, torch.cat([net(y), net(other)]), rtol=0, atol=1e-11)
+
+
+def test_reach_is_the_receptive_field_of_convolutions():
+    for layers in (3, 9):
+        assert reach(build({**DNCNN, 'num_layers': layers}), 1, 32) == layers
+    assert reach(build({**DNCNN, 'num_layers': 9}), 1, 8) is None  # over the limit
+    assert reach(nn.Conv2d(3, 3, 3, padding=5, dilation=5), 3, 32) == 5
+    assert reach(nn.Identity(), 1, 32) == 0
+    assert reach(build(SUBJECTS['ZeroShot']), 1, 32) == 6 + 7  # and the blocks of its DCT
+    assert reach(build(SUBJECTS['two passes']), 1, 32) == 6 + 7
+    assert reach(build(SWINIR), 1, 64) > 8
+    assert reach(build(RESTORMER), 1, 64) is None  # channel attention sees everything
+
+
+def test_grids_hold_windows_and_strides():
+    assert grid(build(DNCNN)) == 32
+    assert grid(build({**SWINIR, 'window_size': 7, 'img_size': 14})) == 7 * 32
+
+
+def test_a_network_that_sees_everything_is_blended_and_leaves_no_seam():
+    net, y = build(SUBJECTS['DnCNN']), image(64, 200)
+
+    class Global(nn.Module):  # tiles differ by a constant of their own: the worst case for seams
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, z):
+            return self.net(z) + 0.1 * z.mean(dim=(2, 3), keepdim=True)
+
+    def steps(result):  # largest jump between columns, beyond what the backbone makes
+        return (result - net(y)).mean(dim=2).diff(dim=-1).abs().max()
+
+    tiled = Tiled(Global().eval(), 128, overlap=32)
+    plan = tiled.plan(1)
+    assert not plan.exact and plan.blend == 16
+    cut = Tiled(Global().eval(), 128, overlap=32)
+    cut._plans[1, False] = plan._replace(blend=0)  # the control: a step of the whole difference between two tiles
+    with torch.no_grad():
+        blended, hard = steps(tiled(y)), steps(cut(y))
+    assert hard > 0.01
+    assert blended < 1.5 * hard / (2 * plan.blend)
+
+
+def test_windowed_networks_in_short_overlaps_stay_close_and_without_seams():
+    net = build({**SWINIR, 'type': 'SwinIRWNE', 'depths': [6, 6], 'num_heads': [2, 2]})
+    y = image(48, 208)
+    tiled = Tiled(net, 128)
+    with torch.no_grad():
+        expected, result = net(y), tiled(y)
+    assert not tiled.plan(1).exact
+    error = (result - expected).square().mean().sqrt() / (net(y) - y).square().mean().sqrt()
+    assert error < 0.01  # of what the network changes
+    jumps = (result - expected).abs()
+    assert jumps.diff(dim=-1).abs().max() < 0.05 * (expected - y).abs().max()
+
+
+@pytest.mark.parametrize('blend', [0, 7, 16])
+@pytest.mark.parametrize('length', [1, 64, 65, 200, 257])
+def test_shares_of_tiles_add_up_to_one(blend, length):
+    plan = Plan(core=64, overlap=32, blend=blend, step=32, exact=False)
+    for ratio in (1, 2):
+        total = torch.zeros(length * ratio, dtype=torch.float64)
+        for tile in _cut(length, plan):
+            total[tile.mixed.start * ratio : tile.mixed.stop * ratio] += _weight(tile, blend, length, ratio)
+            assert tile.seen.start % plan.step == 0
+        torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-12)
+
+
+def test_drunet_pads_the_last_tiles_with_their_own_mean():
+    net = WNE(DRUNet(num_feats=[4, 6], num_blocks=1)).double().eval()
+    tiled = Tiled(net, 96, overlap=32)
+    with torch.no_grad():
+        even, odd = image(40, 136), image(40, 133)
+        torch.testing.assert_close(tiled(even), net(even), rtol=0, atol=1e-11)
+        difference = (tiled(odd) - net(odd)).abs()
+    distance = reach(net, 1, 64)
+    assert distance is not None
+    assert difference[..., : 128 - distance].max() < 1e-11  # reach counts from multiples of 32
+    assert difference.max() > 1e-6
+
+
+def test_small_images_are_not_cut_and_results_come_from_the_top():
+    calls: list[torch.Size] = []
+    net = nn.Identity()
+    net.register_forward_hook(lambda module, inputs, output: calls.append(output.shape))
+    y = torch.rand(1, 3, 96, 96)
+    assert torch.equal(Tiled(net, 96)(y), y)
+    assert calls == [y.shape]
+    y, rows = torch.rand(1, 3, 200, 100), []
+    seen = []
+    Tiled(net, 96).run(y, lambda part, height, values: rows.append((part, height)), on_tile=seen.append)
+    assert [part.start for part, _ in rows[1:]] == [part.stop for part, _ in rows[:-1]]
+    assert rows[0][0].start == 0 and rows[-1][0].stop == 200 and {height for _, height in rows} == {200}
+    assert sum(seen) == 200 * 100
+
+
+@pytest.mark.parametrize(('tile', 'overlap', 'message'), [(16, None, '32 pixels wide or more; got 16'),
+                                                          (128, 64, '160 pixels wide or more beside'),
+                                                          (128, -1, '0 pixels or more; got -1')])  # fmt: skip
+def test_impossible_tiles_are_refused(tile, overlap, message):
+    with pytest.raises(InputError, match=message):
+        Tiled(nn.Identity(), tile, overlap)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_statistics_in_strips_are_those_of_the_whole(dtype, monkeypatch):
+    y = torch.cat(
+        [image(60, 90, dtype), image(60, 90, dtype).clamp(0.3, 0.7), torch.full((1, 1, 60, 90), 0.3).to(dtype)]
+    )
+    functions = (equivariance.mean_std, equivariance.mean_noise, lambda z: (noise.noise_level(z),))
+    whole = [function(y) for function in functions]
+    monkeypatch.setattr(strips, 'LARGE', 100)
+    monkeypatch.setattr(strips, 'STRIP', 1000)
+    assert strips.is_large(y) and not strips.is_large(y.clone().requires_grad_())
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-10
+    for function, expected in zip(functions, whole, strict=True):
+        for one, other in zip(function(y), expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=tolerance, atol=1e-12)
