@@ -277,7 +277,7 @@ def _sort_into_padded(x: Tensor, pads: Sequence[int], mode: str, scratch: Tensor
     left, right, top, bottom = pads
     n, c, height, width = x.shape
     shape = (n, c, height + top + bottom, width + left + right)
-    if scratch is not None and (scratch.shape, scratch.dtype) == (shape, x.dtype) and scratch.stride(1) == x.stride(1):
+    if scratch is not None and (scratch.shape, scratch.dtype, _layout(scratch)) == (shape, x.dtype, _layout(x)):
         padded = scratch
     else:
         padded = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_layout(x))

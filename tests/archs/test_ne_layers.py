@@ -209,6 +209,18 @@ def test_chain_under_function_transforms_and_forward_mode() -> None:
             torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(output).tangent, expected)
 
 
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_scratch_memory_is_reused_in_either_layout(memory_format: torch.memory_format) -> None:
+    x = torch.rand(2, 6, 9, 8).contiguous(memory_format=memory_format)
+    scratch = torch.empty(2, 6, 11, 10).contiguous(memory_format=memory_format)
+    with torch.no_grad():
+        fresh = sort_halves(x, (1, 1, 1, 1))
+        reused = sort_halves(x, (1, 1, 1, 1), scratch=scratch)
+        assert sort_halves(x.double(), (1, 1, 1, 1), scratch=scratch).data_ptr() != scratch.data_ptr()
+    assert torch.equal(fresh, reused)
+    assert reused.data_ptr() == scratch.data_ptr()
+
+
 def test_scratch_memory_is_not_reused_where_autograd_needs_it(features: Tensor) -> None:
     net = chain([4, 4, 4, 4, 2])
     for parameter in convs_of(net)[0].parameters():
