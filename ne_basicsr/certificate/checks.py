@@ -1,11 +1,12 @@
 """The certificate of a network: the law over a and b, for constants, sizes, batches and number types, one row each."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ne_basicsr.certificate.images import synthetic_images
 from ne_basicsr.certificate.law import (
@@ -22,12 +23,14 @@ from ne_basicsr.certificate.law import (
 )
 from ne_basicsr.equivariance import Network
 from ne_basicsr.errors import InputError
+from ne_basicsr.tiling import Tiled
 
 Form = Callable[[Network], Network]
-"""Another way to use a network, such as in tiles: takes the network, returns what is called instead."""
+"""Another way to use a network: takes the network, returns what is called instead."""
 
 SCALES = (1e-3, 1e3)
 SHIFTS = (-10.0, 10.0)
+TILE, LARGE = 128, (96, 160)  # pixels
 DRAWS = 4  # of (a, b) per range, besides its ends
 CONSTANTS = (0.0, 1e-3, 0.1, 1 / 3, -7.3, 1234.567)
 SIZES = ((1, 1), (1, 9), (9, 1), (7, 13), (37, 53))
@@ -135,6 +138,10 @@ def _rows(
         yield _row(f'size {height}x{width}', f'{height}x{width} pixels', partial(_laws, first, small, SIZE_PAIRS))
     for name, form in forms.items():
         yield _row(name, name, partial(_in_form, form, network, first, images, device, sigma))
+    if isinstance(network, nn.Module):
+        large = synthetic_images(shape[1], LARGE, count=1)
+        what = f'in tiles of {TILE} pixels'
+        yield _row('tiles', what, partial(_in_tiles, network, first, large, device, sigma))
     for runner in others:
         yield _in_type(runner, images)
     for name, problem in refusals.items():
@@ -208,6 +215,18 @@ def _in_form(
     formed = runner._replace(evaluate=evaluate)
     yield agreement(runner, images[0], evaluate(images[0], 1.0), runner.evaluate(images[0], 1.0))
     yield from _laws(formed, images, SIZE_PAIRS)
+
+
+def _in_tiles(
+    network: nn.Module, runner: Runner, images: Sequence[Tensor], device: str, sigma: float | None
+) -> Iterator[Point]:
+    """The law in tiles, and agreement with the whole image where tiles see as far as the network does."""
+    own = next(network.parameters(), torch.empty(0))
+    plan = Tiled(deepcopy(network).to(device=device, dtype=own.dtype), TILE).plan(images[0].shape[1], sigma is not None)
+    evaluate = evaluator(Tiled(network, TILE), runner.precision, device, sigma)
+    if plan.exact:
+        yield agreement(runner, images[0], evaluate(images[0], 1.0), runner.evaluate(images[0], 1.0))
+    yield from _laws(runner._replace(evaluate=evaluate), images, SIZE_PAIRS[:2])
 
 
 def _in_type(runner: Runner, images: Sequence[Tensor]) -> Row:

@@ -59,7 +59,6 @@ def run(arguments: argparse.Namespace) -> int:
         device=device,
         dtypes=subject.dtypes,
         sigma=subject.sigma,
-        # tiles and other ways to use a network belong here: forms={'tiles': lambda network: ...}
         on_row=lambda row: print(certificate.line(row), flush=True),
     )
     verdict = certificate.judge(found)
