@@ -6,21 +6,21 @@ network's options, the training noise and the version.
 
 import json
 import logging
-import os
 import pickle
 import re
 import shlex
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 import ne_basicsr
-from ne_basicsr import fitting
+from ne_basicsr import fitting, shipped_models, whole_files
 from ne_basicsr.errors import InputError
 from ne_basicsr.layouts import Layout
 
@@ -33,39 +33,30 @@ HARMLESS = ('argparse.Namespace', 'types.SimpleNamespace')
 
 
 def write(path: Path, content: Any) -> None:
-    """Save ``content`` to ``path`` so that the file is complete or absent whenever the process, or the machine, dies.
+    """Save ``content`` to ``path``, complete or not at all.
 
     Raises:
         OSError: where the disk is full or not writable, with the path; an older file of that name stays as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.part')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if cause := _error_of_disk(error):
-            raise OSError(cause.errno, cause.strerror, str(path)) from error
-        raise
+    whole_files.write(path, lambda file: torch.save(content, file))
 
 
-def _error_of_disk(error: BaseException | None) -> OSError | None:
-    """The system's error behind torch's, whose writer reports a full disk as an unexpected position."""
-    while error is not None and not (isinstance(error, OSError) and error.errno):
-        error = error.__cause__ or error.__context__
-    return error
+def write_safetensors(path: Path, weights: StateDict, metadata: Mapping[str, Any]) -> None:
+    """Save weights to a safetensors file, complete or not at all; ``metadata`` as JSON in its header.
+
+    Raises:
+        OSError: as ``write``.
+    """
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}  # shares no memory
+    data = safetensors.torch.save(tensors, {'format': 'pt', METADATA: json.dumps(metadata)})
+    whole_files.write(path, lambda file: file.write(data))
 
 
 def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
     """The content of a checkpoint on the CPU, tensors and plain containers only (``weights_only``).
 
     Args:
+        path: the file, ``.safetensors`` or one of torch, or the name of a shipped model, ``gray`` or ``colour``.
         allow: further classes that the file may hold, such as ``argparse.Namespace``.
 
     Raises:
@@ -73,8 +64,11 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
     """
     if functions := [each for each in allow if not isinstance(each, type)]:
         raise ValueError(f'allow takes classes, such as argparse.Namespace; got {functions[0]!r}.')
-    if not Path(path).is_file():
+    path = shipped_models.resolve(path)
+    if not path.is_file():
         raise InputError(f'{path}: no such checkpoint file')
+    if path.suffix == '.safetensors':
+        return _read_safetensors(path)
     try:
         # Counter holds the milestones of BasicSR's MultiStepRestartLR
         with torch.serialization.safe_globals([Counter, *allow]):
@@ -85,6 +79,17 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
         Exception
     ) as error:  # a damaged file can fail anywhere in the reader: IndexError, EOFError, RuntimeError, ...
         raise InputError(f'{path}: not a complete checkpoint file ({_first_line(error)})') from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        with safetensors.safe_open(path, 'pt') as file:
+            header = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
+        metadata = json.loads(header.get(METADATA, 'null'))
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise InputError(f'{path}: not a complete safetensors file ({_first_line(error)})') from error
+    return {'params': weights} | ({METADATA: metadata} if isinstance(metadata, dict) else {})
 
 
 def extract(source: Path | str, target: Path | str, allow: Sequence[type] = ()) -> None:
@@ -232,18 +237,3 @@ def _plain(value: Any) -> Any:
 
 def _first_line(text: object) -> str:
     return next(iter(str(text).strip().splitlines()), type(text).__name__)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == 'posix':
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -11,6 +11,7 @@ from ne_basicsr.commands import (
     check,
     denoise,
     doctor,
+    export,
     mismatch,
     options,
     prepare,
@@ -20,7 +21,7 @@ from ne_basicsr.commands import (
 )
 from ne_basicsr.errors import exit_code, last_line
 
-COMMANDS = (train, quickstart, options, prepare, mismatch, denoise, sample, analyze, check, bench, doctor)
+COMMANDS = (train, quickstart, options, prepare, mismatch, denoise, sample, analyze, check, export, bench, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -173,7 +173,7 @@ def noise_level(y: Tensor) -> Tensor:
     texture, variance = block_energies(y - y.mean(dim=(1, 2, 3), keepdim=True), size)
     textured, unsaturated = unspoilt_blocks(y, size, *ends(y))
     # saturation in every block is overlooked
-    alive = torch.where(unsaturated.any(dim=1, keepdim=True), unsaturated, textured)
+    alive = unsaturated | (textured & ~unsaturated.any(dim=1, keepdim=True))
     count = alive.sum(dim=1, keepdim=True)
     texture = texture.masked_fill(~alive, math.inf)
     rank = quietest(count) - 1
@@ -186,9 +186,9 @@ def noise_level(y: Tensor) -> Tensor:
 def block_energies(centred: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Energy of the low and mean energy of the high frequencies, (N, blocks) each, of y (N, C, H, W) less its mean."""
     n, channels, height, width = centred.shape
-    order = torch.arange(size, device=centred.device)
-    order = (order[:, None] + order[None, :]).flatten()  # u + v of each coefficient
-    low, high = (order > 0) & (order < size), order >= size
+    order = [u + v for u in range(size) for v in range(size)]  # of each coefficient
+    low = torch.tensor([k for k, sum_ in enumerate(order) if 0 < sum_ < size], device=centred.device)
+    high = torch.tensor([k for k, sum_ in enumerate(order) if sum_ >= size], device=centred.device)
     with torch.autocast(centred.device.type, enabled=False):
         planes = centred.reshape(n * channels, 1, height, width)
         energy = F.conv2d(planes, dct_kernels(size, centred)).square()  # (N C, size^2, H - size + 1, ...)

@@ -83,11 +83,8 @@ def load_described(
     if wrap not in WRAPS:
         raise ValueError(f"wrap must be None or 'wne'; got {wrap!r}.")
     content = checkpoint.read(path, allow)
+    layout = layout_of(path, content, param_key)
     try:
-        weights, key = checkpoint.select_weights(content, param_key or 'params_ema')
-        layout = checkpoint.described(content, weights) or layouts.recognise(weights, key)
-        if layout is None:
-            raise InputError(layouts.explain_unknown(weights))
         network = restore(layout, options or {})
     except InputError as error:
         raise InputError(f'{path}: {error}') from error
@@ -97,6 +94,22 @@ def load_described(
         known = noise.sigmas[0] if noise and noise.sigma_type == 'constant' else None
         network = wrap_zero_shot(network, known if sigma is None else sigma)
     return Loaded(any_size(network).eval(), str(layout), noise)
+
+
+def layout_of(path: Path | str, content: Any, param_key: str | None = None) -> Layout:
+    """The layout of a checkpoint's ``content``.
+
+    Raises:
+        InputError: where none is known, with ``path``.
+    """
+    try:
+        weights, key = checkpoint.select_weights(content, param_key or 'params_ema')
+        layout = checkpoint.described(content, weights) or layouts.recognise(weights, key)
+        if layout is None:
+            raise InputError(layouts.explain_unknown(weights))
+    except InputError as error:
+        raise InputError(f'{path}: {error}') from error
+    return layout
 
 
 def restore(layout: Layout, options: Mapping[str, Any]) -> nn.Module:

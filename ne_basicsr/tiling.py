@@ -6,9 +6,8 @@ looks at everything (``reach``), the outer half of the overlap is dropped and th
 no seams.
 
 Tiles begin at multiples of the windows and strides of the network (``grid``), so that these fall where they fall in the
-whole image. At the image's border a tile has the image's border, and the network pads it as it pads the whole. What
-pads with the mean of what it is given, DRUNet right and bottom, then sees the mean of the last tile: within its reach
-of these two borders, and only where the size is not a multiple of 8, the results differ.
+whole image. At the image's border a tile has the image's border, and the network pads it as it pads the whole; for
+DRUNet, which pads with the mean of what it is given, the last tiles are padded here, with the mean of the whole image.
 """
 
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ne_basicsr.equivariance import Network
+from ne_basicsr.equivariance import Network, mean_std
 from ne_basicsr.errors import InputError
 from ne_basicsr.reach import MeasuresWhole, grid, reach
 
@@ -130,12 +129,19 @@ class Tiled(nn.Module):
         if isinstance(network, MeasuresWhole):
             measured = network.measure(y, sigma, lambda function: _mean(function, y, down, across))
 
+        multiple = _mean_padding(network)
+        mean = mean_std(y).shift.to(y.dtype) if multiple > 1 else None
+
         def restore(part: Tensor) -> Tensor:
-            return (
-                network.restore(part, measured, **given)
-                if isinstance(network, MeasuresWhole)
-                else network(part, **given)
-            )
+            size = part.shape[-2:]
+            if mean is not None:
+                part = _padded(part, multiple, mean)
+            if isinstance(network, MeasuresWhole):
+                output = network.restore(part, measured, **given)
+            else:
+                output = network(part, **given)
+            ratio = output.shape[-1] // part.shape[-1]
+            return output[..., : size[0] * ratio, : size[1] * ratio]
 
         carried: Tensor | None = None  # rows that wait for the next tiles' share
         for row in down:
@@ -219,6 +225,22 @@ def _mean(function: Network, y: Tensor, down: list[Tile], across: list[Tile]) ->
             total += part.double().sum(dim=(1, 2, 3), keepdim=True)
             count += part[0].numel()
     return (total / count).to(dtype)
+
+
+def _mean_padding(network: nn.Module) -> int:
+    """What a network fills up sizes to a multiple of, with the mean of what it is given; 1 where it does not."""
+    multiples: list[Any] = [module.pad_to for module in network.modules() if getattr(module, 'pads_with_mean', False)]
+    return max(map(int, multiples), default=1)
+
+
+def _padded(part: Tensor, multiple: int, mean: Tensor) -> Tensor:
+    """``part`` (N, C, H, W), filled up right and bottom; only a last tile's size is no multiple."""
+    n, channels, height, width = part.shape
+    if height % multiple == width % multiple == 0:
+        return part
+    filled = mean.expand(n, channels, _up(height, multiple), _up(width, multiple)).clone()
+    filled[:, :, :height, :width] = part
+    return filled
 
 
 def _within(tile: Tile, ratio: int) -> slice:

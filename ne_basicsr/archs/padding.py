@@ -32,7 +32,11 @@ def pad_to_multiple(x: Tensor, multiple: int, mode: str = 'reflect') -> tuple[Te
         ValueError: for an unknown mode.
     """
     height, width = x.shape[-2:]
-    return pad(x, (0, -width % multiple, 0, -height % multiple), mode), (height, width)
+    if multiple == 1:
+        return x, (height, width)
+    # in this form, tracers see at once that the new sizes divide
+    missing_right, missing_below = ((side + multiple - 1) // multiple * multiple - side for side in (width, height))
+    return pad(x, (0, missing_right, 0, missing_below), mode), (height, width)
 
 
 def pad_to_multiple_with_mean(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
@@ -80,7 +84,8 @@ def pad(x: Tensor, pads: Sequence[int], mode: str = 'reflect') -> Tensor:
 def source(i: Tensor, n: int, mode: str) -> Tensor:
     """Where the positions i of a line of n pixels take their values from: the formulas above."""
     if mode == 'reflect':
-        period = torch.sym_max(2 * (n - 1), 1)
+        # a tensor: ONNX has no remainder by a size that is not known yet
+        period = torch.full_like(i[:1], torch.sym_max(2 * (n - 1), 1))
         return n - 1 - (n - 1 - i % period).abs()
     if mode == 'replicate':
         return i.clamp(0, n - 1)

@@ -1,13 +1,12 @@
 """Exported networks as functions: ONNX files, which onnxruntime runs, and programs of ``torch.export``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ne_basicsr.equivariance import Network
 from ne_basicsr.errors import InputError
 
 SUFFIXES = ('.onnx', '.pt2')
@@ -18,20 +17,22 @@ class Exported(NamedTuple):
     """An exported network.
 
     Attributes:
-        run: (N, C, H, W) of ``dtype`` to (N, C', rH, rW); raises RuntimeError for another type or size.
+        run: (N, C, H, W) of ``dtype``, and the noise levels (N,) where it takes them, to (N, C', rH, rW); raises
+            RuntimeError for another type or size.
         dtype: the one type that it takes.
         shape: N, C, H and W that it takes, None where any will do.
     """
 
-    run: Network
+    run: Callable[..., Tensor]
     dtype: str
     shape: tuple[int | None, ...]
 
 
-def open_exported(path: Path, device: str, trusted: bool) -> Exported:
+def open_exported(path: Path, device: str, trusted: bool, needs_sigma: bool = False) -> Exported:
     """The network in an exported file.
 
     Args:
+        needs_sigma: whether it takes noise levels as second input.
         device: where it runs; a program of ``torch.export`` runs where it was made.
         trusted: whether code in the file may run: torch's reader of ``.pt2`` evaluates expressions and unpickles
             objects that the file holds. ONNX files hold none.
@@ -42,15 +43,15 @@ def open_exported(path: Path, device: str, trusted: bool) -> Exported:
     if not path.is_file():
         raise InputError(f'{path}: no such exported file')
     if path.suffix == '.onnx':
-        return _onnx(path, device)
+        return _onnx(path, device, needs_sigma)
     if not trusted:
         raise InputError(
             f'{path}: reading a .pt2 file can run code that it holds; if you made it or trust its author, add --trust'
         )
-    return _program(path)
+    return _program(path, needs_sigma)
 
 
-def _onnx(path: Path, device: str) -> Exported:
+def _onnx(path: Path, device: str, needs_sigma: bool) -> Exported:
     try:
         import onnxruntime
     except ImportError:
@@ -68,16 +69,18 @@ def _onnx(path: Path, device: str) -> Exported:
     except Exception as error:  # onnxruntime has its own, without a common base
         raise InputError(f'{path}: not an ONNX model that onnxruntime runs: {_first_line(error)}') from error
     inputs = session.get_inputs()
-    _check_inputs(path, len(inputs), [len(each.shape) for each in inputs])
-    (only,) = inputs
+    _check_inputs(path, [len(each.shape) for each in inputs], needs_sigma)
+    only = inputs[0]
     if only.type not in ONNX_DTYPES:
         raise InputError(f'{path}: one of {", ".join(ONNX_DTYPES)} is needed as input; it takes {only.type}')
     dtype = ONNX_DTYPES[only.type]
 
-    def run(images: Tensor) -> Tensor:
-        _check_dtype(images, dtype)
+    def run(*given: Tensor) -> Tensor:
+        _check_dtype(given[0], dtype)
         try:
-            (output, *_) = session.run(None, {only.name: images.cpu().numpy()})
+            (output, *_) = session.run(
+                None, {each.name: value.cpu().numpy() for each, value in zip(inputs, given, strict=True)}
+            )
         except Exception as error:
             raise RuntimeError(_first_line(error)) from error
         return torch.from_numpy(output)
@@ -85,33 +88,33 @@ def _onnx(path: Path, device: str) -> Exported:
     return Exported(run, dtype, _fixed(only.shape))
 
 
-def _program(path: Path) -> Exported:
+def _program(path: Path, needs_sigma: bool) -> Exported:
     try:
         program = torch.export.load(path)
     except Exception as error:  # a damaged archive can fail anywhere in the reader
         raise InputError(f'{path}: not a program of torch.export: {_first_line(error)}') from error
     names = program.graph_signature.user_inputs
     values = [node.meta['val'] for node in program.graph.nodes if node.op == 'placeholder' and node.name in names]
-    _check_inputs(path, len(values), [getattr(value, 'dim', lambda: 0)() for value in values])
+    _check_inputs(path, [getattr(value, 'dim', lambda: 0)() for value in values], needs_sigma)
     dtype = str(values[0].dtype).removeprefix('torch.')
     device = values[0].device
     module = program.module()
 
-    def run(images: Tensor) -> Tensor:
-        _check_dtype(images, dtype)
+    def run(*given: Tensor) -> Tensor:
+        _check_dtype(given[0], dtype)
         try:
-            return module(images.to(device))
+            return module(*(value.to(device) for value in given))
         except Exception as error:  # guards of the graph fail as AssertionError, and others
             raise RuntimeError(_first_line(error)) from error
 
     return Exported(run, dtype, _fixed(values[0].shape))
 
 
-def _check_inputs(path: Path, count: int, ranks: Sequence[int]) -> None:
-    if count != 1 or ranks[0] != 4:
+def _check_inputs(path: Path, ranks: Sequence[int], needs_sigma: bool) -> None:
+    if list(ranks) != ([4, 1] if needs_sigma else [4]):
         raise InputError(
-            f'{path}: a network of one input (N, C, H, W) is needed; it has {count} of {" and ".join(map(str, ranks))}'
-            ' dimensions'
+            f'{path}: a network of one input (N, C, H, W) is needed; it has {len(ranks)} of'
+            f' {" and ".join(map(str, ranks))} dimensions'
         )
 
 

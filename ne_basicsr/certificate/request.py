@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from ne_basicsr import checkpoint, pretrained
+from ne_basicsr import checkpoint, pretrained, shipped_models
 from ne_basicsr.archs.backbone import BackboneHolder
 from ne_basicsr.bench import parse_networks
 from ne_basicsr.certificate import exported
@@ -104,7 +104,8 @@ def _dtypes(text: str) -> tuple[str, ...]:
 
 def _is_description(text: str) -> bool:
     path = Path(text)
-    return text.lstrip().startswith('{') or path.suffix in ('.yml', '.yaml') or not (path.suffix or path.exists())
+    is_name = not (path.suffix or path.exists() or text in shipped_models.MODELS)
+    return text.lstrip().startswith('{') or path.suffix in ('.yml', '.yaml') or is_name
 
 
 def _built(text: str, wne: bool, sigma: float | None) -> nn.Module:

@@ -1,6 +1,7 @@
 """``basicsr denoise``."""
 
 import argparse
+import glob
 import os
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from ne_basicsr.errors import InputError
 
 _ABOUT = """\
 CKPT is a checkpoint of this project or of any toolbox whose layout is known; net.pth@25+wne is short for
-  net.pth --wne --sigma255 25.
+  net.pth --wne --sigma255 25. Without one, models that come with this package denoise gray and colour images.
 INPUT is an image (PNG, JPEG, TIFF, WebP, BMP), a folder with all that lies below, or a pattern ('a/**/*.png').
 
 Results have the format, depth, channels, transparency, EXIF and colour profile of their inputs, and their place below
@@ -22,6 +23,7 @@ the network or the settings have changed.
 exit code: 0; 1 where a file could not be denoised, all others are; 2 for a wrong command line
 
 examples:
+  basicsr denoise photo.jpg
   basicsr denoise net.pth photo.jpg -o denoised
   basicsr denoise dncnn_25.pth photos --wne --sigma255 25 -o denoised --strip
   torchrun --nproc_per_node 4 -m ne_basicsr denoise net.pth photos -o denoised
@@ -37,9 +39,15 @@ def add(commands: Commands) -> None:
         epilog=_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('network', metavar='CKPT', help='see below')
-    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='see below')
-    parser.add_argument('-o', '--output', type=Path, required=True, metavar='OUT', help='folder of the results')
+    parser.add_argument('paths', nargs='+', metavar='[CKPT] INPUT', help='see below')
+    parser.add_argument(
+        '-o',
+        '--output',
+        type=Path,
+        default=Path('denoised'),
+        metavar='OUT',
+        help='folder of the results (default: denoised)',
+    )
     parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')
     parser.add_argument('--sigma255', type=float, metavar='S', help='with --wne: noise of its training, 8-bit units')
     parser.add_argument(
@@ -66,20 +74,26 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.denoising.run import Outcome, denoise_files, earlier_results
     from ne_basicsr.distribution import gathered, ranks
     from ne_basicsr.mismatch.networks import open_denoiser
+    from ne_basicsr.shipped_models import FOR_CHANNELS
     from ne_basicsr.tiling import Tiled
 
     device = _device(arguments.device)
     _check(arguments)
-    spec = _spec(arguments)
+    network, inputs = _split(arguments.paths)
     results = earlier_results(arguments.output)
-    jobs = find_jobs(arguments.inputs, arguments.output, arguments.suffix, arguments.format, arguments.strip, results)
-    denoiser = open_denoiser(spec, 'network')
+    jobs = find_jobs(inputs, arguments.output, arguments.suffix, arguments.format, arguments.strip, results)
+    specs = _specs(network, arguments)
+    denoisers = {channels: open_denoiser(spec, spec.source) for channels, spec in specs.items()}
+    if network is not None:
+        denoisers = dict.fromkeys(FOR_CHANNELS, denoisers[1])
     noise = None if arguments.noise255 is None else arguments.noise255 / 255
-    tiled = Tiled(denoiser.network, arguments.tile, arguments.overlap)
-    restorer = Restorer(tiled, denoiser.channels or 1, denoiser.needs_sigma, noise)
-    restorer.check()
+    restorers = {}
+    for channels, denoiser in denoisers.items():
+        tiled = Tiled(denoiser.network, arguments.tile, arguments.overlap)
+        restorers[channels] = Restorer(tiled, denoiser.channels or 1, denoiser.needs_sigma, noise)
+        restorers[channels].check()
     settings = {
-        'network': denoiser.digest,
+        'network': [denoiser.digest for denoiser in denoisers.values()],
         'noise': noise,
         'tile': arguments.tile,
         'overlap': arguments.overlap,
@@ -87,9 +101,10 @@ def run(arguments: argparse.Namespace) -> int:
     }
     launcher = 'pytorch' if {'RANK', 'WORLD_SIZE'} <= set(os.environ) else 'none'
     with ranks(launcher, int(device == 'cuda')) as (rank, world_size):
-        tiled.to(torch.device(device))
+        for restorer in restorers.values():
+            restorer.tiled.to(torch.device(device))
         mine = jobs[rank::world_size]
-        outcomes = gathered(denoise_files(mine, restorer, arguments.output, settings, rank, shown=rank == 0))
+        outcomes = gathered(denoise_files(mine, restorers, arguments.output, settings, rank, shown=rank == 0))
     total = Outcome(
         sum(outcome.done for outcome in outcomes),
         sum(outcome.skipped for outcome in outcomes),
@@ -102,17 +117,34 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if total.failures else 0
 
 
-def _spec(arguments: argparse.Namespace) -> Any:
-    """The ``Spec`` of the network."""
-    from ne_basicsr.mismatch.networks import parse_spec
+def _split(paths: list[str]) -> tuple[str | None, list[str]]:
+    """The network, where the first path is one, and the images."""
+    from ne_basicsr.denoising.picture import FORMATS
 
-    spec = parse_spec(arguments.network)
+    first = Path(paths[0])
+    if first.suffix.lower() in FORMATS or first.is_dir() or glob.has_magic(paths[0]):
+        return None, paths
+    if len(paths) == 1:
+        raise InputError(f'denoise: image files, folders or patterns follow the network; got {paths[0]} alone')
+    return paths[0], paths[1:]
+
+
+def _specs(network: str | None, arguments: argparse.Namespace) -> dict[int, Any]:
+    """The ``Spec`` of the network, or of the shipped ones by their channels."""
+    from ne_basicsr.mismatch.networks import parse_spec
+    from ne_basicsr.shipped_models import FOR_CHANNELS
+
+    if network is None:
+        if arguments.wne or arguments.sigma255 is not None:
+            raise InputError('denoise: --wne and --sigma255 are for a network that is named before the images')
+        return {channels: parse_spec(name) for channels, name in FOR_CHANNELS.items()}
+    spec = parse_spec(network)
     if arguments.sigma255 is not None and spec.sigma255 not in (None, arguments.sigma255):
-        raise InputError(f'denoise: {arguments.network} and --sigma255 {arguments.sigma255:g} say different levels')
+        raise InputError(f'denoise: {network} and --sigma255 {arguments.sigma255:g} say different levels')
     spec = spec._replace(wrap=spec.wrap or arguments.wne, sigma255=arguments.sigma255 or spec.sigma255)
     if spec.sigma255 is not None and not spec.wrap:
         raise InputError('denoise: --sigma255 is the training noise of a network that --wne wraps; add --wne')
-    return spec
+    return {1: spec}
 
 
 def _check(arguments: argparse.Namespace) -> None:

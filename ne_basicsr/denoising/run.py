@@ -4,11 +4,8 @@ A file is finished where its result is there as it was written, and its input (s
 and all settings that can change pixels are what they were; the folder ``.denoised`` below the output remembers this.
 """
 
-import os
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ne_basicsr import whole_files
 from ne_basicsr.denoising import picture as files
 from ne_basicsr.denoising.inputs import Job
 from ne_basicsr.denoising.picture import Picture
@@ -42,11 +40,17 @@ def earlier_results(output: Path) -> set[Path]:
 
 
 def denoise_files(
-    jobs: Sequence[Job], restorer: Restorer, output: Path, settings: dict[str, Any], rank: int = 0, shown: bool = True
+    jobs: Sequence[Job],
+    restorers: Mapping[int, Restorer],
+    output: Path,
+    settings: dict[str, Any],
+    rank: int = 0,
+    shown: bool = True,
 ) -> Outcome:
     """Denoise files.
 
     Args:
+        restorers: by the channels of the image, 1 and 3.
         output: the folder that the results lie below.
         settings: whatever changes results, the network's digest included; JSON.
         rank: tells processes that do this at the same time, with other files, apart.
@@ -56,7 +60,7 @@ def denoise_files(
     store = CellStore(output / MEMORY, rank)
     keys = {job: key for job in jobs if (key := _key(job, output, settings)) is not None}
     todo = [job for job in jobs if job not in keys or not _is_finished(store, keys[job], output)]
-    run = _Run(restorer, output, store, keys)
+    run = _Run(restorers, output, store, keys)
     total = sum(np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000
     with progress(int(total), 'Denoising', 'kilopixel', shown and bool(todo)) as bar:
         run.on_pixels = _counted(bar.update)
@@ -69,8 +73,8 @@ def denoise_files(
 class _Run:
     """Reads files, gathers those of equal sizes, denoises and writes them."""
 
-    def __init__(self, restorer: Restorer, output: Path, store: CellStore, keys: dict[Job, str]) -> None:
-        self.restorer, self.output, self.store, self.keys = restorer, output, store, keys
+    def __init__(self, restorers: Mapping[int, Restorer], output: Path, store: CellStore, keys: dict[Job, str]) -> None:
+        self.restorers, self.output, self.store, self.keys = restorers, output, store, keys
         self.on_pixels: Callable[[int], None] = lambda pixels: None
         self.failures: list[str] = []
         self.done = 0
@@ -91,7 +95,7 @@ class _Run:
         kind = (pixels.shape, pixels.dtype.str, files.target_dtype(pixels.dtype, job.file_format).str)
         group = self._waiting.setdefault(kind, [])
         group.append((job, picture))
-        if (len(group) + 1) * pixels.shape[0] * pixels.shape[1] > self.restorer.tiled.tile**2:
+        if (len(group) + 1) * pixels.shape[0] * pixels.shape[1] > self._restorer(picture).tiled.tile ** 2:
             self._denoise(self._waiting.pop(kind))
         elif sum(p.pixels.size for group in self._waiting.values() for _, p in group) > WAITING:
             self.flush()
@@ -107,7 +111,7 @@ class _Run:
         try:
             batch = first.pixels[None] if len(group) == 1 else np.stack([picture.pixels for _, picture in group])
             counted = len(group)
-            restored = restore(self.restorer, batch, dtype, lambda pixels: self.on_pixels(pixels * counted))
+            restored = restore(self._restorer(first), batch, dtype, lambda pixels: self.on_pixels(pixels * counted))
         except (RuntimeError, ValueError, IndexError, MemoryError, InputError) as error:
             if len(group) == 1:
                 self._fail(job, error)
@@ -125,7 +129,7 @@ class _Run:
             if job.strip:
                 written[job.strip] = files.encode_strip(before, after)
             for path, data in written.items():
-                write_whole(path, data)
+                whole_files.write(path, lambda file, data=data: file.write(data), durable=False)  # type: ignore[misc]
             sizes = {_below(path, self.output): len(data) for path, data in written.items()}
             if job in self.keys:
                 self.store.add({self.keys[job]: sizes})
@@ -138,14 +142,18 @@ class _Run:
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         self.failures.append(line if line.startswith(str(job.source)) else f'{job.source}: {line}')
 
+    def _restorer(self, picture: Picture) -> Restorer:
+        return self.restorers[picture.pixels.shape[2]]
+
     def _say_channels(self, job: Job, picture: Picture) -> None:
         channels = picture.pixels.shape[2]
-        if channels > self.restorer.channels:
+        restorer = self._restorer(picture)
+        if channels > restorer.channels:
             self._say(f'{job.source}: a gray network takes each channel of a colour image by itself')
-        elif channels < self.restorer.channels:
+        elif channels < restorer.channels:
             self._say(f'{job.source}: a colour network takes a gray image three times, and the mean is kept')
-        if max(picture.pixels.shape[:2]) > self.restorer.tiled.tile:
-            plan = self.restorer.tiled.plan(self.restorer.channels, self.restorer.needs_sigma)
+        if max(picture.pixels.shape[:2]) > restorer.tiled.tile:
+            plan = restorer.tiled.plan(restorer.channels, restorer.needs_sigma)
             self._say(f'{job.source}: large images are cut into {plan}')
 
     def _say(self, line: str) -> None:
@@ -153,23 +161,6 @@ class _Run:
         if what not in self._said:
             self._said.add(what)
             tqdm.write(line, file=sys.stderr)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is complete or not there; an older one of that name stays until then."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name[:100]}.', suffix='.part')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files private
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def _key(job: Job, output: Path, settings: dict[str, Any]) -> str | None:

@@ -1,0 +1,105 @@
+"""``basicsr export``."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from ne_basicsr.commands import Commands, add_command
+from ne_basicsr.errors import InputError
+
+GRAPHS = ('.onnx', '.pt2')
+WEIGHTS = ('.pth', '.safetensors')
+_ABOUT = """\
+The suffix of FILE says what it becomes:
+  .onnx          the whole network, statistics and wrapper included, for any batch, height and width; float32
+  .pt2           the same as a program of torch.export
+  .safetensors   the weights, and in the header what ne_basicsr.load needs to know
+  .pth           the weights in BasicSR's layout, params, and the same
+Graphs take images (N, C, H, W) on any range, and a non-blind network its noise levels sigma (N,) as second input. They
+are compared with the network at three sizes before this command ends; basicsr check FILE certifies the equivariance.
+
+--unwrap writes the weights of the backbone alone, for programs that do not know the wrapper, and --rewrap makes the
+wrapped network of them again.
+
+examples:
+  basicsr export swinir_wne.pth -o swinir_wne.onnx
+  basicsr export dncnn_25.pth --wne --sigma255 25 -o dncnn_zero_shot.onnx
+  basicsr export swinir_wne.pth --unwrap -o swinir.safetensors
+"""
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        'export',
+        'write a network as ONNX, torch.export program, safetensors or .pth',
+        run,
+        epilog=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'network', metavar='CKPT', help='checkpoint of this project, or of any toolbox whose layout is known'
+    )
+    parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='see below')
+    parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')
+    parser.add_argument('--sigma255', type=float, metavar='S', help='with --wne: noise of its training, 8-bit units')
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument('--unwrap', action='store_true', help='weights of the backbone alone')
+    way.add_argument('--rewrap', action='store_true', help='the wrapped network again')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    path = arguments.output
+    if path.suffix not in (*GRAPHS, *WEIGHTS):
+        raise InputError(f'export: -o ends in {", ".join((*GRAPHS, *WEIGHTS))}; got {str(path)!r}')
+    if path.exists() and os.path.exists(arguments.network) and path.samefile(arguments.network):
+        raise InputError(f'export: -o {path} is the file to export; give another name')
+    if arguments.sigma255 is not None and not arguments.wne:
+        raise InputError('export: --sigma255 is the training noise of a network that --wne wraps; add --wne')
+    if path.suffix in GRAPHS:
+        if arguments.unwrap or arguments.rewrap:
+            raise InputError(f'export: --unwrap and --rewrap write weights ({" or ".join(WEIGHTS)}); got {path.name}')
+        lines = _graph(arguments)
+    else:
+        lines = _weights(arguments)
+    print(f'{path}: {path.stat().st_size / 2**20:.1f} MiB', *lines, sep='\n  ')
+    return 0
+
+
+def _graph(arguments: argparse.Namespace) -> list[str]:
+    from ne_basicsr.exporting import graphs
+    from ne_basicsr.mismatch.networks import open_denoiser, parse_spec
+
+    path: Path = arguments.output
+    spec = parse_spec(arguments.network)
+    spec = spec._replace(wrap=spec.wrap or arguments.wne, sigma255=arguments.sigma255 or spec.sigma255)
+    denoiser = open_denoiser(spec, path.stem)
+    channels = denoiser.channels or 1
+    program = graphs.trace(denoiser.network, channels, denoiser.needs_sigma)
+    if path.suffix == '.onnx':
+        graphs.write_onnx(program, path, denoiser.entry.description)
+    else:
+        graphs.write_program(program, path)
+    found = graphs.compare(path, denoiser.network, channels, denoiser.needs_sigma)
+    lines = [denoiser.entry.description]
+    return lines + [
+        f'at {"x".join(map(str, each.shape))}: {each.difference:.1e} of the largest value from torch' for each in found
+    ]
+
+
+def _weights(arguments: argparse.Namespace) -> list[str]:
+    from ne_basicsr.exporting import weights as files
+    from ne_basicsr.layouts import describe
+
+    if arguments.wne:
+        raise InputError('export: --wne has no weights of its own; give it where the file is used, or export a graph')
+    weights: Any = files.read(arguments.network)
+    if arguments.unwrap or arguments.rewrap:
+        try:
+            weights = files.unwrap(weights) if arguments.unwrap else files.rewrap(weights)
+        except InputError as error:
+            raise InputError(f'{arguments.network}: {error}') from None
+    files.write(arguments.output, weights)
+    count = sum(tensor.numel() for tensor in weights.tensors.values())
+    return [f'{describe(weights.metadata["network_g"])}, {len(weights.tensors)} tensors, {count:,} values']

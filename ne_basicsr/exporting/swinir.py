@@ -1,0 +1,76 @@
+"""SwinIR for images of any size in one graph.
+
+BasicSR's blocks compare the size of the image with the one they were built for, and count windows in floating point:
+tracing fixes both. While a graph is made, these take their place, with the same values.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import MethodType
+from unittest.mock import patch
+
+import torch
+from basicsr.archs import swinir_arch
+from torch import Tensor, nn
+
+MASKED = -100.0  # SwinIR's number for pixels that are no neighbours
+
+
+@contextmanager
+def any_size(network: nn.Module) -> Iterator[None]:
+    """Within it, the SwinIR blocks of ``network`` can be exported with dynamic height and width."""
+    with ExitStack() as stack:
+        for block in network.modules():
+            if isinstance(block, swinir_arch.SwinTransformerBlock):
+                # equal to no size: every one gets its own mask, and no comparison becomes part of the graph
+                stack.enter_context(patch.object(block, 'input_resolution', None))
+                stack.enter_context(patch.object(block, 'calculate_mask', MethodType(attention_mask, block)))
+            if isinstance(block, swinir_arch.SwinIR):
+                stack.enter_context(patch.object(block, 'mean', Mean(block.mean)))
+        stack.enter_context(patch.object(swinir_arch, 'window_reverse', window_reverse))
+        yield
+
+
+class Mean:
+    """SwinIR's mean of the training images, which SwinIR would assign to itself each time: no graph can do that."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+    def type_as(self, x: Tensor) -> 'Mean':
+        return self
+
+    def __rsub__(self, x: Tensor) -> Tensor:
+        return x - self.value
+
+    def __radd__(self, x: Tensor) -> Tensor:
+        return x + self.value
+
+
+def attention_mask(block: nn.Module, size: tuple[int, int]) -> Tensor:
+    """``SwinTransformerBlock.calculate_mask``: 0 between pixels of a region of the rolled image, else ``MASKED``.
+
+    Returns:
+        (windows, window^2, window^2); one window stands for all where nothing is rolled.
+    """
+    window: int = block.window_size  # type: ignore[assignment]
+    shift: int = block.shift_size  # type: ignore[assignment]
+    if shift == 0:
+        return torch.zeros(1, window**2, window**2)
+    rows, columns = (_region(side, window, shift) for side in size)
+    regions = (3 * rows[:, None] + columns[None, :])[None, :, :, None]
+    windows = swinir_arch.window_partition(regions, window).flatten(1)
+    apart = windows[:, None, :] != windows[:, :, None]
+    return apart.float() * MASKED
+
+
+def window_reverse(windows: Tensor, window: int, height: int, width: int) -> Tensor:
+    """(N windows, window, window, C) to (N, H, W, C), with the number of images left to ``view``."""
+    x = windows.view(-1, height // window, width // window, window, window, windows.shape[-1])
+    return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, windows.shape[-1])
+
+
+def _region(side: int, window: int, shift: int) -> Tensor:
+    """0, 1 or 2 for each position of a line: before the last window, before what was rolled in, and that."""
+    i = torch.arange(side)
+    return (i >= side - window).long() + (i >= side - shift).long()

@@ -1,0 +1,103 @@
+"""Weights with what describes them: BasicSR's ``.pth`` or safetensors, with the wrapper or without it.
+
+``unwrap`` takes the wrapper away, for programs that know the backbone alone, and keeps its options in the file;
+``rewrap`` puts the same wrapper back. The tensors stay what they are.
+"""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import basicsr  # noqa: F401 - first, so that archs are not what imports it: they need each other
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor
+
+from ne_basicsr import checkpoint
+from ne_basicsr.archs.backbone import BackboneHolder
+from ne_basicsr.archs.wne_arch import WNE
+from ne_basicsr.errors import InputError
+from ne_basicsr.pretrained import layout_of
+
+PREFIX = 'backbone.'
+WRAPPED = 'wrapped'  # where a file without its wrapper keeps the options of the network that had it
+
+
+class Weights(NamedTuple):
+    """What a file of weights holds.
+
+    Attributes:
+        tensors: by the keys of the network.
+        metadata: ``network_g``, its options; ``noise``, its training; ``wrapped``, the options of the
+            network that it was the backbone of.
+    """
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+
+
+def read(path: Path | str) -> Weights:
+    """The weights of any checkpoint that ``ne_basicsr.load`` reads, in the layout of this package.
+
+    Raises:
+        InputError: as ``ne_basicsr.load``.
+    """
+    content = checkpoint.read(path)
+    layout = layout_of(path, content)
+    held = content.get(checkpoint.METADATA) if isinstance(content, Mapping) else None
+    metadata = dict(held) if isinstance(held, Mapping) else {}
+    return Weights(dict(layout.weights), metadata | {'network_g': layout.options})
+
+
+def unwrap(weights: Weights) -> Weights:
+    """The backbone of a wrapped network.
+
+    Raises:
+        InputError: where there is no wrapper.
+    """
+    options = weights.metadata['network_g']
+    backbone = _backbone(options)
+    if backbone is None:
+        raise InputError(f'--unwrap takes networks with a wrapper, such as DnCNNWNE; the file holds {options["type"]}')
+    tensors = {key.removeprefix(PREFIX): value for key, value in weights.tensors.items()}
+    return Weights(tensors, weights.metadata | {'network_g': backbone, WRAPPED: options})
+
+
+def rewrap(weights: Weights) -> Weights:
+    """The wrapped network that ``unwrap`` made ``weights`` from.
+
+    Raises:
+        InputError: where it did not.
+    """
+    wrapped = weights.metadata.get(WRAPPED)
+    if not isinstance(wrapped, Mapping):
+        raise InputError(
+            '--rewrap takes what --unwrap wrote, which remembers its wrapper; for a network that never had one, --wne'
+            ' makes it equivariant without training'
+        )
+    metadata = {key: value for key, value in weights.metadata.items() if key != WRAPPED} | {'network_g': dict(wrapped)}
+    return Weights({PREFIX + key: value for key, value in weights.tensors.items()}, metadata)
+
+
+def write(path: Path, weights: Weights) -> None:
+    """Write a ``.pth`` file in BasicSR's layout, or a ``.safetensors`` file; ``ne_basicsr.load`` reads both.
+
+    Raises:
+        OSError: where the disk is full or not writable.
+    """
+    if path.suffix == '.safetensors':
+        checkpoint.write_safetensors(path, weights.tensors, weights.metadata)
+    else:
+        checkpoint.write(path, {'params': weights.tensors, checkpoint.METADATA: weights.metadata})
+
+
+def _backbone(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Options of the backbone of a wrapped network; None for a network without wrapper."""
+    arch = ARCH_REGISTRY.get(options['type'])
+    if not (isinstance(arch, type) and issubclass(arch, BackboneHolder)):
+        return None
+    if 'backbone' in options:  # nested
+        return dict(options['backbone'])
+    own = inspect.signature(WNE).parameters
+    kept = {key: value for key, value in options.items() if key not in own}
+    return kept | {'type': options['type'].removesuffix('WNE')}

@@ -1,0 +1,14 @@
+"""Models that come with the package, ``gray.pth`` and ``colour.pth``: blind denoisers, normalization-equivariant.
+
+Wherever a checkpoint is taken, their names are, too. How they were trained and how good they are: ``docs/models.md``.
+"""
+
+from pathlib import Path
+
+MODELS = {path.stem: path for path in sorted(Path(__file__).parent.glob('*.pth'))}
+FOR_CHANNELS = {1: 'gray', 3: 'colour'}
+
+
+def resolve(path: Path | str) -> Path:
+    """The file of a shipped model where ``path`` is its name and no file of that name is there; else ``path``."""
+    return MODELS[str(path)] if str(path) in MODELS and not Path(path).is_file() else Path(path)
