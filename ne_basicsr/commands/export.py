@@ -44,6 +44,7 @@ def add(commands: Commands) -> None:
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='see below')
     parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')
     parser.add_argument('--sigma255', type=float, metavar='S', help='with --wne: noise of its training, 8-bit units')
+    parser.add_argument('--half', action='store_true', help='weights of 16 bits: half the file, for .pth, .safetensors')
     way = parser.add_mutually_exclusive_group()
     way.add_argument('--unwrap', action='store_true', help='weights of the backbone alone')
     way.add_argument('--rewrap', action='store_true', help='the wrapped network again')
@@ -58,8 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sigma255 is not None and not arguments.wne:
         raise InputError('export: --sigma255 is the training noise of a network that --wne wraps; add --wne')
     if path.suffix in GRAPHS:
-        if arguments.unwrap or arguments.rewrap:
-            raise InputError(f'export: --unwrap and --rewrap write weights ({" or ".join(WEIGHTS)}); got {path.name}')
+        if arguments.unwrap or arguments.rewrap or arguments.half:
+            raise InputError(
+                f'export: --unwrap, --rewrap and --half write weights ({" or ".join(WEIGHTS)}); got {path.name}'
+            )
         lines = _graph(arguments)
     else:
         lines = _weights(arguments)
@@ -100,6 +103,8 @@ def _weights(arguments: argparse.Namespace) -> list[str]:
             weights = files.unwrap(weights) if arguments.unwrap else files.rewrap(weights)
         except InputError as error:
             raise InputError(f'{arguments.network}: {error}') from None
+    if arguments.half:
+        weights = files.half(weights)
     files.write(arguments.output, weights)
     count = sum(tensor.numel() for tensor in weights.tensors.values())
     return [f'{describe(weights.metadata["network_g"])}, {len(weights.tensors)} tensors, {count:,} values']

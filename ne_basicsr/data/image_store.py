@@ -101,7 +101,16 @@ class LmdbStore(EncodedStore):
         # A process may open an LMDB once only; opened at first use, hence after the workers were started.
         path = self.root.resolve()
         if path not in self._environments:
-            self._environments[path] = lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False)
+            try:
+                environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False)
+            except lmdb.Error as error:
+                raise InputError(f'{self.root}: not an LMDB that can be read ({error})') from error
+            needed = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
+            size = (path / 'data.mdb').stat().st_size
+            if size < needed:  # reading beyond the end of a mapped file would kill the process
+                environment.close()
+                raise InputError(f'{self.root}: data.mdb was cut: {size:,} bytes of {needed:,} are left; make it anew')
+            self._environments[path] = environment
         return self._environments[path]
 
 

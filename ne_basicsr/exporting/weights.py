@@ -79,6 +79,12 @@ def rewrap(weights: Weights) -> Weights:
     return Weights({PREFIX + key: value for key, value in weights.tensors.items()}, metadata)
 
 
+def half(weights: Weights) -> Weights:
+    """The same in float16; ``ne_basicsr.load`` makes float32 of it again, with 11 of its 24 significant bits."""
+    tensors = {key: value.half() if value.is_floating_point() else value for key, value in weights.tensors.items()}
+    return weights._replace(tensors=tensors)
+
+
 def write(path: Path, weights: Weights) -> None:
     """Write a ``.pth`` file in BasicSR's layout, or a ``.safetensors`` file; ``ne_basicsr.load`` reads both.
 

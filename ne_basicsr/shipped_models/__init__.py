@@ -1,4 +1,4 @@
-"""Models that come with the package, ``gray.pth`` and ``colour.pth``: blind denoisers, normalization-equivariant.
+"""Models that come with the package, ``.pth`` files in this folder: blind denoisers, normalization-equivariant.
 
 Wherever a checkpoint is taken, their names are, too. How they were trained and how good they are: ``docs/models.md``.
 """
@@ -6,7 +6,7 @@ Wherever a checkpoint is taken, their names are, too. How they were trained and 
 from pathlib import Path
 
 MODELS = {path.stem: path for path in sorted(Path(__file__).parent.glob('*.pth'))}
-FOR_CHANNELS = {1: 'gray', 3: 'colour'}
+FOR_CHANNELS = {1: 'gray', 3: 'colour' if 'colour' in MODELS else 'gray'}
 
 
 def resolve(path: Path | str) -> Path:

@@ -64,6 +64,17 @@ def test_unwrapped_is_the_backbone_and_rewrapped_the_whole(wrapped, suffix, tmp_
     assert all(torch.equal(before['params'][key], after['params'][key]) for key in before['params'])
 
 
+def test_half_the_file_is_nearly_the_network(wrapped, tmp_path, capsys):
+    network, path = wrapped
+    assert main(['export', path, '--half', '-o', str(tmp_path / 'half.pth')]) == 0
+    assert {value.dtype for value in checkpoint.read(tmp_path / 'half.pth')['params'].values()} == {torch.float16}
+    y = torch.rand(1, 1, 9, 11)
+    with torch.no_grad():
+        result = ne_basicsr.load(tmp_path / 'half.pth')(y)
+        assert result.dtype == torch.float32
+        assert 0 < (result - network(y)).abs().max() < 1e-2 * network(y).abs().max()
+
+
 def test_other_toolboxes_weights_become_this_packages(tmp_path, capsys):
     network = build_arch({'type': 'DnCNN', **BACKBONE})
     randomize(network)
@@ -79,7 +90,7 @@ def test_other_toolboxes_weights_become_this_packages(tmp_path, capsys):
     [
         (['net.pth', '-o', 'net.tflite'], "-o ends in .onnx, .pt2, .pth, .safetensors; got 'net.tflite'"),
         (['net.pth', '-o', 'net.pth'], 'is the file to export; give another name'),
-        (['net.pth', '-o', 'a.onnx', '--unwrap'], '--unwrap and --rewrap write weights (.pth or .safetensors)'),
+        (['net.pth', '-o', 'a.onnx', '--unwrap'], '--unwrap, --rewrap and --half write weights (.pth or .safetensors)'),
         (['net.pth', '-o', 'a.pth', '--sigma255', '25'], 'add --wne'),
         (['net.pth', '-o', 'a.pth', '--wne'], '--wne has no weights of its own'),
         (['net.pth', '-o', 'a.pth', '--unwrap'], 'net.pth: --unwrap takes networks with a wrapper, such as DnCNNWNE'),
