@@ -8,6 +8,10 @@ from setuptools import find_packages, setup
 here = Path(__file__).parent
 version = re.search(r"__version__ = '(.+)'", (here / 'ne_basicsr' / '__init__.py').read_text()).group(1)
 
+onnx = ['onnx', 'onnxscript', 'onnxruntime']  # basicsr export writes ONNX files and compares them; Apache-2.0, MIT
+spandrel = ['spandrel>=0.4.2, <0.5']  # its networks as backbones, our files in programs that load with it; MIT
+deepinv = ['deepinv>=0.5']  # our networks in plug-and-play methods; BSD; brings torchmetrics, h5py, einops, natsort
+
 setup(
     name='ne-basicsr',
     version=version,
@@ -19,7 +23,10 @@ setup(
     python_requires='>=3.10, <3.13',  # BasicSR's setup.py cannot be built on 3.13
     packages=[*find_packages(include=['ne_basicsr', 'ne_basicsr.*']), 'ne_basicsr.shipped_options'],
     package_dir={'ne_basicsr.shipped_options': 'options'},  # so that quickstart works from an installed wheel
-    package_data={'ne_basicsr.shipped_options': ['*.yml', 'experiments/*.yml', 'schema.json']},
+    package_data={
+        'ne_basicsr.shipped_options': ['*.yml', 'experiments/*.yml', 'schema.json'],
+        'ne_basicsr.shipped_models': ['*.pth'],
+    },
     install_requires=[
         'basicsr==1.4.2',  # the host; Apache-2.0; brings torch, OpenCV, lmdb, scikit-image, TensorBoard
         'torch>=2.11',
@@ -31,14 +38,30 @@ setup(
         'packaging',  # stands in for distutils.version on Python 3.12
         'pydantic>=2.7',  # option files: types, unknown keys, the schema for editors; MIT
         'PyYAML>=6',
+        'safetensors>=0.4',  # weights without pickle, for other programs; Apache-2.0
         'scipy',  # SIDD's .mat files; BSD; scikit-image brings it, too
         'scikit-image>=0.24',  # SSIM as in the paper, quickstart's photographs; BSD
         'tifffile',  # TIFF of 16 bits and floating point; BSD
         'tqdm',
     ],
     extras_require={
-        'test': ['pytest>=8', 'jsonschema>=4.18'],  # the schema for editors is tested with it; MIT
+        'onnx': onnx,
+        'spandrel': spandrel,
+        'deepinv': deepinv,
+        'test': [
+            'pytest>=8',
+            'jsonschema>=4.18',  # the schema for editors is tested with it; MIT
+            *onnx,
+            *spandrel,
+            *deepinv,
+        ],
         'dev': ['mypy>=1.11', 'ruff>=0.6', 'types-PyYAML'],
+        'docs': [
+            'sphinx>=8',  # the site, with the Python reference from docstrings; BSD
+            'furo',  # its theme, light and dark, readable on a phone; MIT
+            'myst-parser>=4',  # pages in Markdown, such as those that the README links to; MIT
+            'sphinx-copybutton',  # a button that copies a command; MIT
+        ],
     },
     entry_points={'console_scripts': ['basicsr = ne_basicsr.cli:main', 'ne-basicsr = ne_basicsr.cli:main']},
 )

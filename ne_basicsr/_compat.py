@@ -158,6 +158,7 @@ def _mend_worker_seeds() -> None:
 
 def _worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
     import random
+    import signal
 
     import numpy as np
     import torch
@@ -165,6 +166,10 @@ def _worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> N
     state = np.random.SeedSequence([torch.initial_seed(), num_workers, rank, seed]).generate_state(2)
     np.random.seed(state[0])  # noqa: NPY002 - BasicSR's data sets draw from numpy's global generator
     random.seed(int(state[1]))
+    # Terminals and schedulers send these to all processes. The trainer saves and stops then, and the iteration that it
+    # is in needs its data. Workers end with the loader, or when they find the trainer dead.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _mend_prefetch() -> None:

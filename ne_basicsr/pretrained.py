@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ne_basicsr import checkpoint, fitting, layouts
 from ne_basicsr.archs.backbone import BackboneHolder, build_arch
 from ne_basicsr.archs.padding import crop, pad_to_multiple
+from ne_basicsr.archs.spandrel_arch import with_weights
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.errors import InputError
@@ -116,7 +117,7 @@ def restore(layout: Layout, options: Mapping[str, Any]) -> nn.Module:
     """The network of a layout, with some of its options replaced."""
     chosen = {**layout.options, **options}
     try:
-        network = build_arch(chosen)
+        network = build_arch(with_weights(chosen, layout.weights))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f'no network {layouts.describe(chosen)}: {error.args[0] if error.args else error}') from error
     weights = fitting.fit(network, layout.weights)

@@ -73,6 +73,35 @@ def test_a_signal_saves_and_the_resumed_run_ends_as_if_nothing_had_been(
         assert same(straight, resumed)
 
 
+@pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_all_processes_saves_too(options, workplace, number, code):
+    # a scheduler's, and the terminal's Ctrl-C: the workers of the loader get it at the same time
+    more = [
+        'datasets:train:num_worker_per_gpu=1',
+        'train:total_iter=100000',
+        'logger:print_freq=1',
+        'val:val_freq=100000',
+    ]
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'ne_basicsr', 'train', '-opt', options, '--force_yml', 'num_gpu=0', *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        next(line for line in process.stdout if 'iter:       3' in line)
+        os.killpg(process.pid, number)
+        rest = process.stdout.read()
+        assert process.wait(60) == code, rest
+    finally:
+        process.kill()
+    assert 'which is saved' in rest
+    assert 'Traceback' not in rest
+    assert rest.count('saving after this iteration') == 1
+
+
 @pytest.mark.parametrize('lost', ['average', 'optimizer', 'schedule'])
 def test_a_resume_that_forgets_something_would_be_noticed(options, workplace, monkeypatch, lost):
     train(options)

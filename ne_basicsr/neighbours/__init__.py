@@ -1,0 +1,25 @@
+"""Neighbours: other libraries' networks here, and the networks of this package there.
+
+One module per library, named like it; each needs the extra of that name, and nothing else of the package needs them.
+"""
+
+import importlib
+from typing import Any
+
+from ne_basicsr.errors import InputError
+
+
+def require(name: str) -> Any:
+    """The module ``name`` of an optional library, or one line on how to get it.
+
+    Raises:
+        InputError: where it cannot be imported.
+    """
+    library = name.partition('.')[0]
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{library} is needed and cannot be imported ({reason}): pip install 'ne-basicsr[{library}]'"
+        ) from error
