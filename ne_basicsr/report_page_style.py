@@ -60,7 +60,7 @@ td strong { font-weight: 700; color: var(--accent); }
 .marked { background: var(--tint); print-color-adjust: exact; }
 th small { color: var(--accent); font-size: .76rem; }
 .number small { float: left; max-width: 9rem; margin-right: .75rem; line-height: 2.1; }
-.number small { white-space: normal; overflow-wrap: anywhere; text-align: left; }
+.number small { white-space: normal; text-align: left; }
 .strips { max-width: none; }
 .tiles { display: grid; gap: 1rem; justify-content: center; margin-bottom: 2rem; }
 .tiles h3 { grid-column: 1 / -1; max-width: none; margin: 0 0 -.5rem; }
@@ -94,6 +94,8 @@ nav b { padding-right: 1.1rem; color: var(--quiet); font-weight: 400; }
 .warning ul { margin: .3rem 0 0; padding-left: 1.1rem; font-size: .93rem; }
 details { margin-block: 1.5rem; }
 summary { color: var(--accent); cursor: pointer; }
+details:has(.broad) { max-width: fit-content; }
+details:has(.broad) > summary { max-width: 44rem; }
 .broad { max-width: 100%; width: fit-content; min-width: min(44rem, 100%); }
 .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr)); gap: 0 2rem; }
 .row { align-items: start; }

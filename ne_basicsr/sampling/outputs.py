@@ -171,7 +171,7 @@ class Collector:
         settings = section_block('How', facts_block(about | settings_of(request)), code_block(command))
         lead = (
             f'Sampling with {len(table)} {"denoisers" if len(table) > 1 else "denoiser"} from {request.task.what},'
-            f' {len(self.summaries)} walks.'
+            f' {len(self.summaries)} {"walk" if len(self.summaries) == 1 else "walks"}.'
         )
         write_page(path, 'Sampling with a denoiser', lead, [*blocks, settings])
 
