@@ -1,0 +1,80 @@
+"""The models that come with the package: what they say about themselves is true, and they denoise."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY, smooth_photograph
+
+import ne_basicsr
+from ne_basicsr import checkpoint, shipped_models
+from ne_basicsr.cli import main
+from ne_basicsr.denoising import picture
+from ne_basicsr.equivariance import ne_defect
+from ne_basicsr.options import read_yaml
+
+CHANNELS = {'gray': 1} | ({'colour': 3} if 'colour' in shipped_models.MODELS else {})
+
+
+def test_there_are_some_for_gray_and_colour_images():
+    assert set(shipped_models.MODELS) == set(CHANNELS)
+    assert set(shipped_models.FOR_CHANNELS.values()) == set(CHANNELS)
+    assert all(path.stat().st_size < 5 * 2**20 for path in shipped_models.MODELS.values())
+
+
+@pytest.mark.parametrize('name', CHANNELS)
+def test_each_is_what_its_option_file_makes(name):
+    options = read_yaml(REPOSITORY / 'options' / f'shipped_{name}.yml')
+    metadata = checkpoint.read(name)[checkpoint.METADATA]
+    assert metadata['network_g'] == options['network_g']
+    assert metadata['noise']['noise'] == options['datasets']['train']['noise']
+
+
+@pytest.mark.parametrize('name', CHANNELS)
+@pytest.mark.parametrize('sigma255', [10, 25, 50, 100])
+def test_each_removes_noise_and_is_equivariant(name, sigma255):
+    network = ne_basicsr.load(name)
+    clean = torch.from_numpy(smooth_photograph(96, 128, seed=3) / 255.0).float()
+    clean = clean.expand(1, CHANNELS[name], 96, 128)
+    noisy = clean + sigma255 / 255 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        error = (network(noisy) - clean).square().mean()
+    assert error < 0.5 * (noisy - clean).square().mean()  # 3 dB
+    assert ne_defect(network, noisy).max() < 1e-5
+
+
+def test_denoise_takes_the_one_that_fits(tmp_path, capsys, monkeypatch):
+    gray = smooth_photograph(48, 64, seed=1)
+    colour = np.stack([gray, gray[::-1], gray[:, ::-1]], axis=2)
+    cv2.imwrite(str(tmp_path / 'gray.png'), gray)
+    cv2.imwrite(str(tmp_path / 'colour.png'), colour[..., ::-1])
+    monkeypatch.chdir(tmp_path)
+    assert main(['denoise', 'gray.png', 'colour.png']) == 0
+    for name, image in (('gray', gray), ('colour', colour)):
+        channels = 1 if name == 'gray' else 3
+        expected = ne_basicsr.denoise(ne_basicsr.load(shipped_models.FOR_CHANNELS[channels]), image)
+        written = picture.read(tmp_path / 'denoised' / f'{name}.png').pixels
+        assert np.array_equal(written.squeeze(), expected)
+    capsys.readouterr()
+    assert main(['denoise', 'gray.png', 'colour.png']) == 0
+    assert '2 finished before' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('command', ['mismatch', 'check', 'export', 'denoise'])
+def test_names_are_taken_for_checkpoints_everywhere(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'images').mkdir()
+    cv2.imwrite('images/a.png', smooth_photograph(32, 32, seed=1))
+    more = {
+        'mismatch': ['--data', 'images', '--degradation', 'gaussian=25', '--defect', 'none'],
+        'check': ['--dtype', 'float32'],
+        'export': ['-o', 'gray.safetensors'],
+        'denoise': ['images'],
+    }
+    assert main([command, 'gray', *more[command]]) == 0
+
+
+def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({'params': {'model.0.weight': torch.zeros(1)}}, 'gray')
+    assert 'model.0.weight' in checkpoint.read('gray')['params']
