@@ -114,15 +114,15 @@ def compare(path: Path, network: nn.Module, channels: int, needs_sigma: bool = F
     Raises:
         InputError: where they differ by more than ``TOLERANCE``, or the file does not run at a size.
     """
-    exported = open_exported(path, 'cpu', trusted=True, needs_sigma=needs_sigma)
+    with _quiet():
+        exported = open_exported(path, 'cpu', trusted=True, needs_sigma=needs_sigma)
     graph = Graph(network, needs_sigma).eval()
     agreements = []
     for size in CHECKED:
         inputs = _inputs(graph, channels, size)
-        with torch.no_grad():
-            expected = graph(*inputs)
         try:
-            given = exported.run(*inputs)
+            with torch.no_grad():
+                expected, given = graph(*inputs), exported.run(*inputs)
         except RuntimeError as error:
             raise InputError(f'{path}: does not run at {_times(inputs[0].shape)}: {error}') from error
         difference = float((given - expected).abs().max() / expected.abs().max())

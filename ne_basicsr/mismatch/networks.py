@@ -76,7 +76,7 @@ def parse_spec(text: str) -> Spec:
 
 
 def labels_of(specs: Sequence[Spec], given: Sequence[str] = ()) -> list[str]:
-    """A unique label for each network: those given, then the file's name, with its folder where two are alike.
+    """A unique label for each network: those given, then the file's name, with its run or folder where two are alike.
 
     Raises:
         InputError: for more labels than networks, or two that are equal.
@@ -88,7 +88,8 @@ def labels_of(specs: Sequence[Spec], given: Sequence[str] = ()) -> list[str]:
     for spec in specs[len(given) :]:
         path = Path(spec.file)
         is_alone = stems[path.stem, spec.wrap] == 1
-        labels.append((path.stem if is_alone else f'{path.parent.name}/{path.stem}') + ('+wne' if spec.wrap else ''))
+        folder = path.parent.parent if path.parent.name == 'models' else path.parent  # experiments/RUN/models/net.pth
+        labels.append((path.stem if is_alone else f'{folder.name}/{path.stem}') + ('+wne' if spec.wrap else ''))
     labels = [*given, *labels]
     if twice := [label for label, count in Counter([*labels, IDENTITY]).items() if count > 1]:
         raise InputError(f'two networks would both be called {twice[0]!r}; name them with --label')

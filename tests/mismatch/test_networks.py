@@ -37,6 +37,8 @@ def test_arguments_name_file_level_and_wrapping(tmp_path):
 def test_labels_are_unique():
     specs = [parse_spec(text) for text in ('one/net.pth', 'two/net.pth', 'net2.pth', 'net2.pth+wne')]
     assert labels_of(specs) == ['one/net', 'two/net', 'net2', 'net2+wne']
+    runs = [Spec(f, f, None, False) for f in ('experiments/a/models/net_g.pth', 'experiments/b/models/net_g.pth')]
+    assert labels_of(runs) == ['a/net_g', 'b/net_g']
     assert labels_of(specs, ['plain']) == ['plain', 'two/net', 'net2', 'net2+wne']
     for given, reason in ((['a', 'a'], "'a'"), (['identity'], "'identity'"), (list('abcde'), '5 labels for 4')):
         with pytest.raises(InputError, match=reason):
