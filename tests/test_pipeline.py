@@ -249,6 +249,7 @@ def test_shipped_options_run(file, workplace, image_folder):
         'datasets:train:dataroot_gt': image_folder, 'datasets:val:dataroot_gt': image_folder,
         'datasets:val:sigma_test': 25, 'datasets:train:gt_size': 16, 'datasets:train:batch_size_per_gpu': 2,
         'datasets:train:num_worker_per_gpu': 0, 'num_gpu': 0, 'train:total_iter': 1, 'val:val_freq': 1, 'name': 'one',
+        'datasets:train:io_backend:type': 'disk',
     }  # fmt: skip
     if 'swinir' in file:
         small |= {'network_g:depths': '[1]', 'network_g:num_heads': '[2]', 'network_g:embed_dim': 8}
@@ -256,7 +257,7 @@ def test_shipped_options_run(file, workplace, image_folder):
     elif 'restormer' in file:
         small |= {'network_g:dim': 4, 'network_g:num_blocks': '[1, 1, 1, 1]', 'network_g:heads': '[1, 1, 1, 1]'}
         small |= {'network_g:num_refinement_blocks': 1}
-    elif 'drunet' in file:
+    elif 'drunet' in file or 'shipped' in file:
         small |= {'network_g:num_feats': '[4, 4, 4, 4]', 'network_g:num_blocks': 1}
     else:
         small |= {'network_g:num_layers': 3, 'network_g:num_feat': 4}
