@@ -158,7 +158,6 @@ def _mend_worker_seeds() -> None:
 
 def _worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
     import random
-    import signal
 
     import numpy as np
     import torch
@@ -166,10 +165,29 @@ def _worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> N
     state = np.random.SeedSequence([torch.initial_seed(), num_workers, rank, seed]).generate_state(2)
     np.random.seed(state[0])  # noqa: NPY002 - BasicSR's data sets draw from numpy's global generator
     random.seed(int(state[1]))
-    # Terminals and schedulers send these to all processes. The trainer saves and stops then, and the iteration that it
-    # is in needs its data. Workers end with the loader, or when they find the trainer dead.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    _outlive_signals()
+
+
+def _outlive_signals() -> None:
+    # Terminals and schedulers send SIGINT and SIGTERM to all processes. The trainer saves and stops then, and the
+    # iteration that it is in needs its data, so workers live on; but SIGTERM from the trainer itself, which ends workers
+    # so when it exits, ends them. A signal's sender is known to sigwaitinfo alone (Linux). Drop when torch's workers do.
+    import os
+    import signal
+    import threading
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, 'sigwaitinfo'):
+        return
+    trainer = os.getppid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def end_with_trainer() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=end_with_trainer, daemon=True).start()
 
 
 def _mend_prefetch() -> None:

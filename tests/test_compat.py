@@ -114,6 +114,28 @@ def test_runs_of_one_name_within_a_second_are_all_kept(tmp_path):
     assert sorted(file.name for file in tmp_path.glob('run*/*')) == ['0', '1', '2', '3']
 
 
+ABANDONED_LOADER = """
+import builtins, os, signal, sys
+from functools import partial
+import ne_basicsr, basicsr.data
+from torch.utils.data import DataLoader
+seeds = partial(basicsr.data.worker_init_fn, num_workers=1, rank=0, seed=0)
+builtins.kept = iter(DataLoader(list(range(100)), num_workers=1, worker_init_fn=seeds))
+next(builtins.kept)
+(worker,) = builtins.kept._workers
+os.system(f'kill -TERM {worker.pid}; kill -INT {worker.pid}')  # another process sends them
+assert [int(next(builtins.kept)) for _ in range(50)] == list(range(1, 51))
+print('it went on', flush=True)
+"""
+
+
+def test_workers_outlive_signals_from_elsewhere_and_end_with_the_trainer():
+    # the loader is never shut down, as after an error: the interpreter ends its worker by SIGTERM, and waits for it
+    process = python(ABANDONED_LOADER, timeout=60)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == 'it went on\n'
+
+
 def test_worker_seeds_change_with_the_epoch():
     import numpy as np
     import torch
