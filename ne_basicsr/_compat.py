@@ -170,8 +170,8 @@ def _worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> N
 
 def _outlive_signals() -> None:
     # Terminals and schedulers send SIGINT and SIGTERM to all processes. The trainer saves and stops then, and the
-    # iteration that it is in needs its data, so workers live on; but SIGTERM from the trainer itself, which ends workers
-    # so when it exits, ends them. A signal's sender is known to sigwaitinfo alone (Linux). Drop when torch's workers do.
+    # iteration that it is in needs its data, so workers live on. SIGTERM from the trainer itself, which ends its
+    # workers so when it exits, ends them; only sigwaitinfo (Linux) tells the sender. Drop when torch's workers do so.
     import os
     import signal
     import threading
