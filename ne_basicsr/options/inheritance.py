@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ne_basicsr.errors import InputError
 from ne_basicsr.options.reader import Key, read_file
-from ne_basicsr.options.schema import shown
+from ne_basicsr.options.values import shown
 
 
 class Place(NamedTuple):

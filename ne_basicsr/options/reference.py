@@ -1,4 +1,4 @@
-"""The option reference: every section as a JSON Schema object, from ``schema.py`` and from what registries hold.
+"""The option reference: every section as a JSON Schema object, from ``schema.py``, ``data_schema.py`` and registries.
 
 A section is ``{'type': 'object', 'description', 'properties': {key: {..., 'description', 'default'}}, 'required',
 'additionalProperties'}``. The schema for editors, the printed reference and the comments in a printed option file all
@@ -16,7 +16,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTR
 from pydantic import BaseModel
 
 from ne_basicsr.archs.wne_arch import Wrapper
-from ne_basicsr.options import schema
+from ne_basicsr.options import data_schema, schema
 from ne_basicsr.options import sections as checks
 from ne_basicsr.options.docstrings import argument_docs, summary
 from ne_basicsr.options.source import option_reads
@@ -29,7 +29,7 @@ TYPES = {bool: 'boolean', int: 'integer', float: 'number', str: 'string', list: 
 
 
 def own_section(model: type[BaseModel]) -> Section:
-    """The section that a class of ``schema.py`` describes, the sections inside it included."""
+    """The section that a class of ``schema.py`` or ``data_schema.py`` describes, the sections inside it included."""
     return deepcopy(_own_section(model))
 
 
@@ -114,7 +114,7 @@ def data_sets(training: bool) -> dict[str, Section]:
         if name in OWN_SETS:
             section = own_section(OWN_SETS[name][0 if training else 1])
         else:
-            section = own_section(schema.ForeignTrainSet if training else schema.ForeignSet)
+            section = own_section(data_schema.ForeignTrainSet if training else data_schema.ForeignSet)
             section['properties'] = _read_keys(cls, training) | section['properties']
             reads = option_reads(cls, training).required
             sure = {key[0] for key in reads if len(key) == 1} - DERIVED - {'phase', 'scale'}

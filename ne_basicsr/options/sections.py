@@ -16,7 +16,7 @@ from torch import nn
 
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.wne_arch import Wrapper
-from ne_basicsr.options.schema import shown
+from ne_basicsr.options.values import reads_as_number, shown
 from ne_basicsr.training.optimization import ITERATION_KEYS, OPTIMIZERS, schedules
 
 Path = tuple[str, ...]
@@ -274,7 +274,7 @@ def _type_problem(value: Any, parameter: inspect.Parameter) -> str | None:
     if choices and not wanted:
         return one_of(sorted(str(choice) for choice in choices), value)
     problem = f'{wanted or "null"} is needed; got {shown(value)}'
-    if isinstance(value, str) and kinds & {int, float} and _is_number(value):
+    if isinstance(value, str) and kinds & {int, float} and reads_as_number(value):
         problem += ' (remove the quotes)'
     return problem
 
@@ -353,14 +353,6 @@ def _element_problem(value: Any, parameter: inspect.Parameter) -> str | None:
         if wrong:
             return f'a list of numbers is needed; got {shown(wrong[0])} in it'
     return None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _first_line(error: Exception) -> str:

@@ -10,11 +10,11 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTR
 from pydantic import BaseModel, ValidationError
 
 from ne_basicsr.archs.backbone import BackboneHolder
-from ne_basicsr.options import paths, schema
+from ne_basicsr.options import data_schema, paths, schema
 from ne_basicsr.options import sections as checks
-from ne_basicsr.options.schema import shown
 from ne_basicsr.options.sections import OptionError, Path, hint, nearest, one_of
 from ne_basicsr.options.source import Reads, option_reads
+from ne_basicsr.options.values import shown
 
 Model = TypeVar('Model', bound=BaseModel)
 
@@ -24,8 +24,8 @@ NEAR = 0.8  # similarity from which an unknown key counts as a misspelt known on
 DERIVED = frozenset({'is_train', 'dist', 'rank', 'world_size', 'root_path', 'auto_resume', 'val'})  # not the file's
 OWN_MODELS = ('DenoisingModel', 'PairedDenoisingModel')  # all that these read is known
 OWN_SETS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {  # for training, for testing
-    'DenoisingDataset': (schema.DenoisingTrainSet, schema.DenoisingTestSet),
-    'SIDDDataset': (schema.SIDDTrainSet, schema.SIDDSet),
+    'DenoisingDataset': (data_schema.DenoisingTrainSet, data_schema.DenoisingTestSet),
+    'SIDDDataset': (data_schema.SIDDTrainSet, data_schema.SIDDSet),
 }
 OF_DENOISING = ('calculate_psnr_float', 'calculate_ssim_float', 'calculate_ne_defect', 'calculate_mismatch')
 CONSTANT_RATE = {'type': 'MultiStepLR', 'milestones': []}
@@ -221,7 +221,7 @@ def _checked_set(key: str, section: Mapping[str, Any], scale: int) -> dict[str, 
         own = _parsed(of_training if training else of_testing, section, path)
         checked = own.model_dump(exclude_none=True)
     else:
-        foreign = _parsed(schema.ForeignTrainSet if training else schema.ForeignSet, section, path)
+        foreign = _parsed(data_schema.ForeignTrainSet if training else data_schema.ForeignSet, section, path)
         _check_extras(foreign, path, option_reads(cls, training), inside=())
         checked = {**section, **foreign.model_dump(exclude_none=True)}
     for name, value in checked.items():

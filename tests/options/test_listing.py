@@ -4,7 +4,7 @@ import pytest
 
 from ne_basicsr.cli import main
 from ne_basicsr.errors import InputError
-from ne_basicsr.options import listing, reference, schema
+from ne_basicsr.options import data_schema, listing, reference, schema
 
 
 @pytest.fixture(scope='module')
@@ -16,7 +16,7 @@ def test_every_key_of_every_section_is_listed(found: list[listing.Entry]) -> Non
     text, page = listing.as_text(found), listing.as_markdown(found)
     models = [
         model
-        for model in vars(schema).values()
+        for model in {**vars(schema), **vars(data_schema)}.values()
         if isinstance(model, type) and issubclass(model, schema.Strict) and not model.__name__.startswith('Foreign')
     ]
     assert len(models) > 10
