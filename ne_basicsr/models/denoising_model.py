@@ -1,8 +1,7 @@
 """The denoising experiment: noise on the training device, validation over noise levels."""
 
-import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ne_basicsr import mismatch, report
+from ne_basicsr import mismatch
 from ne_basicsr.archs.padding import pad_to_multiple
 from ne_basicsr.degradations import Degradation
 from ne_basicsr.distribution import gathered
@@ -30,8 +29,9 @@ from ne_basicsr.training import progression
 from ne_basicsr.training.compilation import compile_in_place
 from ne_basicsr.training.gradient_step import GradientStep
 from ne_basicsr.training.targets import TARGETS
+from ne_basicsr.training.validation_results import image_strip, in_order, keep_curve, keep_pairs
 
-STRIP_LEVELS, STRIP_SIZE = 4, 256  # of the images in TensorBoard
+STRIP_LEVELS = 4  # of the images in TensorBoard
 NEVER = 2**62  # an iteration
 
 
@@ -207,7 +207,7 @@ class DenoisingModel(SRModel):
         for label, value in self.metric_results.items():
             self._update_best_metric_result(name, label, value, current_iter)
         self._log_validation_metric_values(current_iter, name, tb_logger)
-        self._keep_curve(rows, name, current_iter, tb_logger)
+        self._keep(rows, name, current_iter, tb_logger)
         if tb_logger and self._strip:
             tb_logger.add_image(f'images/{name}', torch.cat(self._strip, dim=1), current_iter)
         if self.is_train and self._is_best(name, current_iter):
@@ -275,28 +275,9 @@ class DenoisingModel(SRModel):
                 results[label] = sum(row[label] for row in rows) / len(rows)
         return results
 
-    def _keep_curve(self, rows: list[Row], name: str, current_iter: int | str, tb_logger: Any) -> None:
-        """Rows as CSV, the curve as a figure and as lines of the log; the summary, too."""
-        curve = mismatch.curve(rows)
-        summary = mismatch.summarize(curve)
-        folder = Path(self.opt['path']['log']) / 'mismatch'
-        mismatch.write_csv(folder / f'{name}_{current_iter}.csv', rows)
-        table = ''.join(
-            f'\n\t sigma {level:6.2f}: noisy {psnr_in:6.2f} dB, denoised {psnr_out:6.2f} dB'
-            for level, psnr_in, psnr_out in zip(*curve, strict=True)
-        )
-        numbers = (
-            f'mean output PSNR {summary.mean_psnr:.4f} dB, worst loss against identity {summary.worst_loss:+.2f} dB'
-        )
-        logging.getLogger('basicsr').info(f'Mismatch {name}{table}\n\t {numbers}')
-        figure = report.mismatch_figure({self.opt['name']: curve}, self._training_levels(), title=name)
-        report.save_figure(figure, folder / f'{name}_{current_iter}.png')
-        if tb_logger:
-            tb_logger.add_scalar(f'mismatch/{name}/mean_psnr', summary.mean_psnr, current_iter)
-            tb_logger.add_scalar(f'mismatch/{name}/worst_loss', summary.worst_loss, current_iter)
-            for level, value in zip(curve.levels, curve.psnr_out, strict=True):
-                tb_logger.add_scalar(f'mismatch/{name}/psnr_out_sigma{level:g}', value, current_iter)
-            tb_logger.add_image(f'mismatch/{name}', report.figure_array(figure), current_iter, dataformats='HWC')
+    def _keep(self, rows: list[Row], name: str, current_iter: int | str, tb_logger: Any) -> None:
+        folder = Path(self.opt['path']['log'])
+        keep_curve(rows, folder, self.opt['name'], name, current_iter, self._training_levels(), tb_logger)
 
     def _is_best(self, name: str, current_iter: int | str) -> bool:
         wanted = self.opt['val'].get('save_best')
@@ -384,13 +365,8 @@ class PairedDenoisingModel(DenoisingModel):
                 imwrite(tensor2img(output.clone()), str(self._image_path(options['name'], row, current_iter)))
             yield row
 
-    def _keep_curve(self, rows: list[Row], name: str, current_iter: int | str, tb_logger: Any) -> None:
-        """Rows as CSV; pairs have no levels, hence no curve."""
-        kept = [{key: value for key, value in row.items() if key not in ('level', 'draw')} for row in rows]
-        mismatch.write_csv(Path(self.opt['path']['log']) / 'pairs' / f'{name}_{current_iter}.csv', kept)
-        noisy, denoised = (sum(row[key] for row in rows) / len(rows) for key in ('psnr_in', 'psnr_out'))
-        numbers = f'{len(rows)} pairs, noisy {noisy:.2f} dB, denoised {denoised:.2f} dB (float images)'
-        logging.getLogger('basicsr').info(f'Pairs {name}: {numbers}')
+    def _keep(self, rows: list[Row], name: str, current_iter: int | str, tb_logger: Any) -> None:
+        keep_pairs(rows, Path(self.opt['path']['log']), name, current_iter)
 
     def _image_path(self, dataset: str, row: Row, current_iter: int | str) -> Path:
         folder = Path(self.opt['path']['visualization'])
@@ -402,16 +378,3 @@ def sigma_test(options: Mapping[str, Any]) -> list[float]:
     """The levels, in 8-bit units, that a validation set is denoised at."""
     levels = options['sigma_test']
     return list(levels) if isinstance(levels, (list, tuple)) else [levels]
-
-
-def in_order(rows: Iterable[Row]) -> list[Row]:
-    """Rows in one order whatever the number of ranks."""
-    return sorted(rows, key=lambda row: (row['image'], row['level'], row['draw']))
-
-
-def image_strip(noisy: Tensor, output: Tensor, clean: Tensor, size: int = STRIP_SIZE) -> Tensor:
-    """The centres of three images (1, C, H, W), at most ``size`` wide and high, side by side on [0, 1], (C, h, 3 w)."""
-    images = torch.cat([noisy, output, clean]).float().cpu()
-    height, width = (min(size, length) for length in images.shape[-2:])
-    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
-    return torch.cat(list(images[..., top : top + height, left : left + width].clamp(0, 1)), dim=-1)

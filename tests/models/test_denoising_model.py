@@ -12,7 +12,7 @@ from test_pipeline import option_file, weights
 
 from ne_basicsr import checkpoint
 from ne_basicsr.cli import main
-from ne_basicsr.models.denoising_model import DenoisingModel, image_strip
+from ne_basicsr.models.denoising_model import DenoisingModel
 
 LITTLE = {
     'train:total_iter': 6,
@@ -138,13 +138,6 @@ def test_tensorboard_shows_strips_of_the_first_image(workplace, image_folder):
     events = EventAccumulator(str(workplace / 'tb_logger' / 'strips'), size_guidance={'images': 0}).Reload()
     (first, *_) = events.Images('images/held_out')
     assert (first.height, first.width) == (3 * 48, 3 * 56)  # three levels; noisy, output, clean
-
-
-def test_a_strip_is_the_centres_side_by_side():
-    noisy, output, clean = (torch.full((1, 1, 5, 9), value) for value in (-1.0, 0.25, 2.0))
-    strip = image_strip(noisy, output, clean, size=4)
-    assert strip.shape == (1, 4, 12)
-    assert strip[0, 0].tolist() == [0.0] * 4 + [0.25] * 4 + [1.0] * 4
 
 
 def test_options_are_left_as_they_are(workplace, image_folder):
