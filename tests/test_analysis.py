@@ -297,7 +297,7 @@ def test_without_networks_the_images_are_studied(workplace, image_folder, capsys
         (['--sigma255', '0'], 'a noise level is above 0'),
         (['--patches', '1'], '--patches is 2 or more; got 1'),
         (['--patch-size', '100'], 'no image has 100 x 100 pixels'),
-        (['--device', 'tpu'], '--device is cpu, cuda or auto'),
+        (['--device', 'tpu'], '--device: one of cpu, cuda, auto is needed'),
         (['--output', 'a_file'], 'the results cannot be written'),
     ],
 )

@@ -500,7 +500,7 @@ def test_networks_and_images_that_fail_are_named_and_the_others_go_on(workplace,
         (['--draws', '0'], '--draws is 1 or more; got 0'),
         (['--task', 'denoise', '--sigma-start', '0.1'], 'leave out --sigma-start'),
         (['--task', 'blocks=21'], 'at most 20'),
-        (['--device', 'tpu'], '--device is cpu, cuda or auto'),
+        (['--device', 'tpu'], '--device: one of cpu, cuda, auto is needed'),
         (['--output', 'a_file'], 'the results cannot be written'),
     ],
 )

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ne_basicsr.commands import Commands, add_command
+from ne_basicsr.commands.device import add_device, chosen_device
 from ne_basicsr.errors import InputError
 
 _EPILOG = """\
@@ -62,7 +63,7 @@ def add(commands: Commands) -> None:
         help='[a, b], instead of the built-in ones; may be repeated, --interval=-1,1 where a is negative',
     )
     parser.add_argument('--seed', type=int, default=0, help='of patches and noise (default: 0)')
-    parser.add_argument('--device', default='auto', help='cpu, cuda or auto (default)')
+    add_device(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -79,17 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
         if not a < b:
             raise InputError(f'analyze: an interval goes from a to a larger b; got {a:g},{b:g}')
 
-    import torch
-
     from ne_basicsr.analysis.intervals import INTERVALS
     from ne_basicsr.analysis.outputs import coverage_text, write_study
     from ne_basicsr.analysis.study import Request, study
 
-    if arguments.device not in ('auto', 'cpu', 'cuda'):
-        raise InputError(f'analyze: --device is cpu, cuda or auto; got {arguments.device!r}')
-    there = torch.cuda.is_available()
-    if arguments.device == 'cuda' and not there:
-        raise InputError('analyze: --device cuda: no CUDA device is available here; use cpu or auto')
     findings = study(
         Request(
             networks=arguments.networks,
@@ -104,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
             filter_sigma255=arguments.crop_sigma255,
             intervals=intervals or INTERVALS,
             seed=arguments.seed,
-            device='cuda' if there and arguments.device != 'cpu' else 'cpu',
+            device=chosen_device(arguments),
         )
     )
     page = write_study(findings, arguments.output, _command(arguments))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ne_basicsr.commands import Commands, add_command
+from ne_basicsr.commands.device import add_device, chosen_device
 from ne_basicsr.errors import InputError
 
 _NETWORKS = """\
@@ -59,7 +60,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         '--strips', nargs='+', type=float, default=[], metavar='LEVEL', help='levels to show images at (default: four)'
     )
-    parser.add_argument('--device', default='auto', help='cpu, cuda or auto (default)')
+    add_device(parser)
     parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32', help='of autocast')
     parser.add_argument('--channels-last', action='store_true', help='memory format of networks and images')
     parser.add_argument('--batch', type=int, help='cells that pass a network together (default: by the pixels)')
@@ -77,12 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         value = getattr(arguments, name)
         if value is not None and value < low:
             raise InputError(f'mismatch: --{name} is {low} or more; got {value}')
-    if arguments.device not in ('auto', 'cpu', 'cuda'):
-        raise InputError(f'mismatch: --device is cpu, cuda or auto; got {arguments.device!r}')
-    there = torch.cuda.is_available()
-    if arguments.device == 'cuda' and not there:
-        raise InputError('mismatch: --device cuda: no CUDA device is available here; use cpu or auto')
-    device = 'cuda' if arguments.device == 'cuda' or (arguments.device == 'auto' and there) else 'cpu'
+    device = chosen_device(arguments)
     if device == 'cpu':
         # torchrun gives each process one thread; sums over whole images would depend on it
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ne_basicsr.commands import Commands, add_command
+from ne_basicsr.commands.device import add_device, chosen_device
 from ne_basicsr.errors import InputError
 
 _EPILOG = """\
@@ -61,7 +62,7 @@ def add(commands: Commands) -> None:
     parser.add_argument('--draws', type=int, default=1, help='walks for each image (default: 1)')
     parser.add_argument('--seed', type=int, default=0, help='of what is random (default: 0)')
     parser.add_argument('--film', choices=['gif', 'mp4'], default='', help='write a film of every first walk')
-    parser.add_argument('--device', default='auto', help='cpu, cuda or auto (default)')
+    add_device(parser)
     parser.add_argument('--batch', type=int, help='images that pass a network together (default: by the pixels)')
 
 
@@ -81,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None
     }
     schedule = task.schedule()._replace(**given).check()
-    device = _device(arguments.device)
+    device = chosen_device(arguments)
 
     from ne_basicsr.sampling.outputs import Collector, table_text
     from ne_basicsr.sampling.session import Request, open_session
@@ -114,17 +115,6 @@ def run(arguments: argparse.Namespace) -> int:
     for line in session.failures:
         print(f'basicsr: {line}', file=sys.stderr)
     return 1 if session.failures else 0
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name not in ('auto', 'cpu', 'cuda'):
-        raise InputError(f'sample: --device is cpu, cuda or auto; got {name!r}')
-    there = torch.cuda.is_available()
-    if name == 'cuda' and not there:
-        raise InputError('sample: --device cuda: no CUDA device is available here; use cpu or auto')
-    return 'cuda' if name == 'cuda' or (name == 'auto' and there) else 'cpu'
 
 
 def _command(arguments: argparse.Namespace) -> str:
