@@ -69,6 +69,10 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
         raise InputError(f'{path}: no such checkpoint file')
     if path.suffix == '.safetensors':
         return _read_safetensors(path)
+    with open(path, 'rb') as file:
+        head = file.read(2)
+    if head and head != b'PK' and head[:1] != b'\x80':  # zip, and the pickle of older torch
+        raise InputError(f'{path}: not a checkpoint file: neither torch.save nor safetensors wrote it')
     try:
         # Counter holds the milestones of BasicSR's MultiStepRestartLR
         with torch.serialization.safe_globals([Counter, *allow]):
@@ -78,7 +82,8 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
     except (
         Exception
     ) as error:  # a damaged file can fail anywhere in the reader: IndexError, EOFError, RuntimeError, ...
-        raise InputError(f'{path}: not a complete checkpoint file ({_first_line(error)})') from error
+        reason = 'TorchScript holds code' if 'TorchScript' in str(error) else _first_line(error)
+        raise InputError(f'{path}: not a complete checkpoint file ({reason})') from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -201,7 +206,7 @@ def last_complete_state(states: Path, models: Path, labels: list[str]) -> Path |
 
 def _explain_refusal(path: Path | str, error: Exception) -> str:
     if not (found := re.search(r'GLOBAL ([\w.]+)', str(error))):
-        return _first_line(error)
+        return 'it holds more than tensors and plain containers'
     name, target = found[1], f'{Path(path).stem}.weights.pth'
     if name not in HARMLESS:
         return f'it asks for {name}, and reading that may run code: ask its author for the weights alone'

@@ -135,6 +135,20 @@ def test_broken_files_are_named(tmp_path, content):
         checkpoint.select_weights(checkpoint.read(path))
 
 
+def test_other_files_are_refused_without_torchs_advice(tmp_path):
+    # torch advises to read them with weights_only=False, which may run what they hold
+    script = torch.jit.trace(nn.Conv2d(1, 1, 3), torch.rand(1, 1, 8, 8))
+    torch.jit.save(script, tmp_path / 'script.pth')
+    (tmp_path / 'image.pth').write_bytes(b'\x89PNG\r\n' + bytes(range(256)))
+    (tmp_path / 'text.pth').write_text('not a checkpoint')
+    (tmp_path / 'pickled.pth').write_bytes(pickle.dumps({'weights': [1, 2], 'of': object}))
+    for path in tmp_path.iterdir():
+        with pytest.raises(InputError) as refusal:
+            checkpoint.read(path)
+        assert 'weights_only' not in str(refusal.value), path
+        assert '\n' not in str(refusal.value), path
+
+
 def test_truncation_anywhere_is_noticed(tmp_path):
     path = tmp_path / 'net.pth'
     checkpoint.write(path, {'params': nn.Conv2d(8, 8, 3).state_dict()})
