@@ -172,6 +172,7 @@ def _outlive_signals() -> None:
     # Terminals and schedulers send SIGINT and SIGTERM to all processes. The trainer saves and stops then, and the
     # iteration that it is in needs its data, so workers live on. SIGTERM from the trainer itself, which ends its
     # workers so when it exits, ends them; only sigwaitinfo (Linux) tells the sender. Drop when torch's workers do so.
+    import multiprocessing
     import os
     import signal
     import threading
@@ -179,7 +180,8 @@ def _outlive_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, 'sigwaitinfo'):
         return
-    trainer = os.getppid()
+    parent = multiprocessing.parent_process()  # under forkserver it is not who forked
+    trainer = parent.pid if parent else os.getppid()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def end_with_trainer() -> None:
