@@ -15,6 +15,7 @@ from ne_basicsr.archs.padding import crop, pad_to_multiple
 from ne_basicsr.archs.spandrel_arch import with_weights
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
+from ne_basicsr.denoising.arrays import take_arrays
 from ne_basicsr.errors import InputError
 from ne_basicsr.layouts import Layout
 from ne_basicsr.noise import TrainingNoise
@@ -62,13 +63,14 @@ def load(
         param_key: which weights of a BasicSR checkpoint; where not given ``params_ema``, and ``params`` without it.
         options: arguments of the network that the file does not tell, such as FDnCNN's ``mode``.
 
-    Non-blind networks are called with ``sigma``, the noise level on the scale of the images.
+    Non-blind networks are called with ``sigma``, the noise level on the scale of the images. Called with a numpy array,
+    (H, W) or (H, W, C), the network returns one, as ``ne_basicsr.denoise`` does and with its arguments.
 
     Raises:
         InputError: for an unreadable file, an unknown layout, or weights that do not fit or are not finite.
     """
     loaded = load_described(path, wrap, sigma=sigma, allow=allow, param_key=param_key, options=options)
-    return loaded.network.to(device or 'cpu')
+    return take_arrays(loaded.network.to(device or 'cpu'))
 
 
 def load_described(

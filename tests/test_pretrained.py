@@ -1,5 +1,7 @@
 import argparse
+import copy
 import logging
+import pickle
 import subprocess
 import sys
 
@@ -187,3 +189,25 @@ def test_a_training_level_given_or_noted_makes_the_wrapped_network_zero_shot(tmp
         if level:
             assert wrapped.sigma * 255 == pytest.approx(level)
         assert ne_basicsr.load(path, wrap='wne', sigma=0.2).sigma == pytest.approx(0.2)
+
+
+def test_a_network_takes_arrays_as_well(tmp_path):
+    options = DNCNN | {'type': 'DnCNNWNE'}
+    net = build_network(options).eval()
+    checkpoint.save_network(tmp_path / 'net.pth', {'params': net}, {'network_g': options})
+    loaded = ne_basicsr.load(tmp_path / 'net.pth')
+    assert isinstance(loaded, type(net))
+    assert type(loaded).__name__ == type(net).__name__
+    assert list(loaded.state_dict()) == list(net.state_dict())
+    photo = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
+    expected = ne_basicsr.denoise(net, photo)
+    again = (copy.deepcopy(loaded), pickle.loads(pickle.dumps(loaded)))
+    for each in (loaded, *again):
+        restored = each(photo)
+        assert restored.dtype == np.uint8
+        assert np.array_equal(restored, expected)
+        y = torch.rand(1, 1, 16, 16)
+        assert same(each, net, y)
+    assert np.array_equal(loaded(photo, tile=96), expected)
+    with pytest.raises(InputError, match='uint8, uint16 or floating point; got complex64'):
+        loaded(photo.astype(np.complex64))
