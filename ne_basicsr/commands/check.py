@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ne_basicsr.commands import Commands, add_command
+from ne_basicsr.commands.device import add_device, chosen_device
 from ne_basicsr.errors import InputError
 
 
@@ -21,7 +22,7 @@ def add(commands: Commands) -> None:
         metavar='S',
         help='with --wne: the noise of its training; else: what non-blind ones get',
     )
-    parser.add_argument('--device', default='cpu', help='cpu, cuda, or auto: cuda if there is one (default: cpu)')
+    add_device(parser, default='cpu')
     parser.add_argument(
         '--dtype',
         default='float64,float32,bfloat16,float16',
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr import certificate
     from ne_basicsr.bench import check_writable
 
-    device = _device(arguments.device)
+    device = chosen_device(arguments)
     if arguments.sigma255 is not None and not arguments.sigma255 > 0:
         raise InputError(f'check: --sigma255 is a noise level above 0 in 8-bit units; got {arguments.sigma255:g}')
     if arguments.json:
@@ -66,13 +67,3 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         certificate.write_json(arguments.json, certificate.to_json(arguments.network, subject.about, found, verdict))
     return 0 if verdict.passed else 1
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name not in ('cpu', 'cuda', 'auto'):
-        raise InputError(f'device: one of cpu, cuda, auto is needed; got {name!r}')
-    if name == 'cuda' and not torch.cuda.is_available():
-        raise InputError('device: no CUDA device is available here; use cpu or auto')
-    return ('cuda' if torch.cuda.is_available() else 'cpu') if name == 'auto' else name

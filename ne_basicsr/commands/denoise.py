@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ne_basicsr.commands import Commands, add_command
+from ne_basicsr.commands.device import add_device, chosen_device
 from ne_basicsr.errors import InputError
 
 _ABOUT = """\
@@ -63,7 +64,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         '--overlap', type=int, help='that a tile sees on each side (default: as far as the network looks)'
     )
-    parser.add_argument('--device', default='auto', help='cpu, cuda or auto (default)')
+    add_device(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -78,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.shipped_models import FOR_CHANNELS
     from ne_basicsr.tiling import Tiled
 
-    device = _device(arguments.device)
+    device = chosen_device(arguments)
     _check(arguments)
     network, inputs = _split(arguments.paths)
     results = earlier_results(arguments.output)
@@ -157,17 +158,6 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(f'denoise: --suffix is part of a name, without separators; got {arguments.suffix!r}')
     if arguments.output.exists() and not arguments.output.is_dir():
         raise InputError(f'{arguments.output}: -o is the folder of the results; a file of that name is in the way')
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name not in ('auto', 'cpu', 'cuda'):
-        raise InputError(f'denoise: --device is cpu, cuda or auto; got {name!r}')
-    there = torch.cuda.is_available()
-    if name == 'cuda' and not there:
-        raise InputError('denoise: --device cuda: no CUDA device is available here; use cpu or auto')
-    return 'cuda' if there and name != 'cpu' else 'cpu'
 
 
 def _summary(done: int, skipped: int, failed: int, output: Path) -> str:

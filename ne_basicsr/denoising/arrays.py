@@ -12,7 +12,7 @@ def take_arrays(network: nn.Module) -> nn.Module:
 
     Its class becomes a subclass of what it was: attributes, keys, copies and pickles stay as they were.
     """
-    network.__class__ = _with_arrays(type(network))
+    network.__class__ = _with_arrays(type(network))  # type: ignore[arg-type] # mypy doubts that classes are hashable
     return network
 
 
