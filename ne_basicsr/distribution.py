@@ -21,7 +21,11 @@ PATIENCE = timedelta(minutes=30)
 
 @contextmanager
 def ranks(
-    launcher: str, num_gpu: int = 0, dist_params: Mapping[str, Any] | None = None, debug: bool = False
+    launcher: str,
+    num_gpu: int = 0,
+    dist_params: Mapping[str, Any] | None = None,
+    debug: bool = False,
+    patience: timedelta = PATIENCE,
 ) -> Iterator[tuple[int, int]]:
     """Join the processes that ``launcher`` (none, pytorch, slurm) started; (rank, world size).
 
@@ -32,6 +36,7 @@ def ranks(
         num_gpu: GPUs of this machine that the run uses; 0 trains on CPUs, with gloo.
         dist_params: ``backend``, instead of NCCL on GPUs and gloo on CPUs, and ``port`` of the first process (Slurm).
         debug: print the traceback of whatever fails.
+        patience: how long ranks wait for one that is alive but busy.
 
     Raises:
         InputError: where the launcher's environment is not there, or there are more processes than GPUs.
@@ -55,7 +60,7 @@ def ranks(
                 f' {torch.cuda.device_count()}; start as many processes, or set num_gpu: 0'
             )
         torch.cuda.set_device(local)
-    distributed.init_process_group(chosen.get('backend', 'nccl') if num_gpu else 'gloo', timeout=PATIENCE)
+    distributed.init_process_group(chosen.get('backend', 'nccl') if num_gpu else 'gloo', timeout=patience)
     rank, world_size = distributed.get_rank(), distributed.get_world_size()
     lifeline = _lifeline(rank, world_size) if world_size > 1 else None
     stopped: Stopped | None = None

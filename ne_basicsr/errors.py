@@ -25,14 +25,26 @@ def exit_code(error: BaseException) -> int | None:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return 130
-    return 2 if isinstance(error, (InputError, ImportError)) else None
+    return 2 if isinstance(error, (InputError, ImportError)) or _is_about_a_file(error) else None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the message, for errors of libraries that say more."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def last_line(error: BaseException) -> str:
     """The message in one line; an error from a loader's worker carries the worker's traceback in its text."""
     if isinstance(error, KeyboardInterrupt):
         return 'interrupted'
+    if isinstance(error, OSError) and _is_about_a_file(error):
+        return f'{error.filename2 or error.filename}: {error.strerror}'
     line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     for name in (f'{InputError.__module__}.{InputError.__name__}: ', 'ImportError: '):
         line = line.removeprefix(name)
     return line
+
+
+def _is_about_a_file(error: BaseException) -> bool:
+    """A file that the system cannot open or write: no permission, no space, a folder of that name."""
+    return isinstance(error, OSError) and error.filename is not None

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-GRID = 32  # what strides, windows and poolings of today's networks divide, or are multiples of
+GRID = 32  # what strides, windows and poolings of networks that do not say them divide
 
 
 @runtime_checkable
@@ -28,7 +28,8 @@ class MeasuresWhole(Protocol):
 def grid(network: nn.Module) -> int:
     """Where tiles may begin, in pixels: at multiples of this a network does the same as at 0."""
     multiples = [getattr(module, name, 1) for module in network.modules() for name in ('size_multiple', 'pad_to')]
-    return math.lcm(GRID, *(int(multiple) for multiple in multiples))
+    multiple = math.lcm(*(int(multiple) for multiple in multiples))
+    return multiple * -(-GRID // multiple)
 
 
 @torch.no_grad()

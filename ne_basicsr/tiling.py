@@ -63,7 +63,7 @@ class Tiled(nn.Module):
     Args:
         network: maps (N, C, H, W) to (N, C', rH, rW).
         tile: side of the tiles, rounded down to a multiple of the network's grid (32, or more); smaller images are not
-            cut.
+            cut. With an overlap of None it is three such multiples or more, since less leaves no room for one.
         overlap: what a tile sees on each side beyond the pixels that it is responsible for, rounded up to a multiple
             of the grid. None: as far as the network looks where that is a quarter of the tile or less, else an eighth.
 
@@ -172,7 +172,7 @@ class Tiled(nn.Module):
 def make_plan(network: nn.Module, tile: int, overlap: int | None, channels: int, sigma: float | None) -> Plan:
     """How ``network`` is given images of so many channels in tiles of side ``tile``; arguments as for ``Tiled``."""
     step = grid(network)
-    tile = tile // step * step
+    tile = max(tile // step, 1 if overlap is not None else 3) * step
     limit = tile // 4 if overlap is None else _up(overlap, step)
     distance = reach(network, channels, limit, sigma)
     exact = distance is not None

@@ -19,7 +19,8 @@ def write(path: Path, save: Callable[[Any], object], durable: bool = True) -> No
         OSError: where the disk is full or not writable, with the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name[:100]}.', suffix='.part')
+    name = os.fsencode(path.name)[:100].decode(errors='ignore')  # of the 255 bytes that names may have
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{name}.', suffix='.part')
     try:
         with os.fdopen(handle, 'wb') as file:
             save(file)

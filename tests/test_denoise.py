@@ -1,10 +1,14 @@
 """``basicsr denoise`` and ``ne_basicsr.denoise``: files, arrays, and what becomes of them."""
 
+import io
 import itertools
 import os
 import struct
 import zlib
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,22 +19,27 @@ from PIL import ExifTags, Image, ImageCms
 from torch import nn
 
 import ne_basicsr
-from ne_basicsr import checkpoint
+from ne_basicsr import checkpoint, distribution
 from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.cli import main
+from ne_basicsr.commands.denoise import _split
 from ne_basicsr.denoising import picture
-from ne_basicsr.denoising.inputs import find_jobs
+from ne_basicsr.denoising import run as denoising_run
+from ne_basicsr.denoising.inputs import Job, find_jobs
 from ne_basicsr.denoising.picture import Picture
+from ne_basicsr.denoising.pixels import Restorer
+from ne_basicsr.denoising.run import Outcome, denoise_files, share
 from ne_basicsr.errors import InputError
+from ne_basicsr.tiling import Tiled
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
 
 
-def exif() -> bytes:
+def exif(orientation: int = 6) -> bytes:
     tags = Image.Exif()
-    tags[ExifTags.Base.Orientation] = 6
+    tags[ExifTags.Base.Orientation] = orientation
     tags[ExifTags.Base.Make] = 'Maker'
     return tags.tobytes()
 
@@ -63,7 +72,8 @@ def write(path: Path, channels: int = 3, dtype: str = 'uint8', **sizes: int) -> 
     """A file with alpha where channels is 2 or 4, EXIF and a profile."""
     values = pixels(channels, dtype, **sizes)
     alpha = values[..., -1:] if channels in (2, 4) else None
-    content = Picture(values[..., : channels - (alpha is not None)], alpha, exif(), ICC, lossless=True)
+    about = b'' if path.suffix == '.bmp' else exif()
+    content = Picture(values[..., : channels - (alpha is not None)], alpha, about, ICC, lossless=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(picture.encode(content, picture.FORMATS[path.suffix]))
     return path
@@ -109,6 +119,85 @@ def test_other_writers_files_are_read(tmp_path):
     palette.save(tmp_path / 'palette.png', transparency=0)
     found = picture.read(tmp_path / 'palette.png')
     assert found.pixels.shape == (24, 31, 3) and found.alpha is not None and set(np.unique(found.alpha)) == {0, 255}
+
+
+@pytest.mark.parametrize('orientation', [3, 6])
+@pytest.mark.parametrize(('mode', 'compression'), [('RGB', 'tiff_lzw'), ('P', None)])  # Pillow's two ways to read TIFF
+def test_orientation_is_kept_and_not_applied_by_whichever_reader(mode, compression, orientation, tmp_path):
+    image = Image.fromarray(pixels(3, 'uint8'))
+    image = image.quantize(8) if mode == 'P' else image
+    image.save(tmp_path / 'a.tif', compression=compression, exif=exif(orientation))
+    found = picture.read(tmp_path / 'a.tif')
+    assert np.array_equal(found.pixels, np.array(image.convert('RGB')))
+    tags = Image.Exif()
+    tags.load(found.exif)
+    assert tags[ExifTags.Base.Orientation] == orientation
+
+
+def test_bmp_which_holds_no_orientation_is_the_right_way_up():
+    values = pixels(3, 'uint8')
+    with Image.open(io.BytesIO(picture.encode(Picture(values, None, exif()), 'bmp'))) as image:
+        assert np.array_equal(np.array(image), np.rot90(values, -1))
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16'])
+@pytest.mark.parametrize('channels', [2, 4])
+@pytest.mark.parametrize('kind', ['assocalpha', 'unassalpha'])
+def test_the_kind_of_alpha_is_kept(kind, channels, dtype, tmp_path):
+    photometric = 'rgb' if channels == 4 else 'minisblack'
+    values = pixels(channels, dtype)
+    tifffile.imwrite(tmp_path / 'a.tif', values, photometric=photometric, extrasamples=[kind], planarconfig='contig')
+    found = picture.read(tmp_path / 'a.tif')
+    with tifffile.TiffFile(io.BytesIO(picture.encode(found, 'tiff'))) as tiff:
+        assert [sample.name for sample in tiff.pages[0].extrasamples] == [kind.upper()]
+        assert np.array_equal(tiff.asarray(), values)
+    if kind == 'assocalpha':
+        with pytest.raises(InputError, match='premultiplied alpha, which PNG cannot hold; use --format tiff'):
+            picture.encode(found, 'png')
+    else:
+        assert picture.encode(found, 'png')
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_the_transparent_value_of_a_16_bit_png_becomes_alpha(channels, tmp_path):
+    values = pixels(channels, 'uint16')
+    data = picture.encode(Picture(values), 'png')
+    chunk = picture._chunk(b'tRNS', values[2, 3].astype('>u2').tobytes())
+    (tmp_path / 'a.png').write_bytes(data[:33] + chunk + data[33:])
+    found = picture.read(tmp_path / 'a.png')
+    assert np.array_equal(found.pixels, values)
+    assert found.alpha is not None and found.alpha.dtype == np.uint16
+    assert np.array_equal(found.alpha == 0, (values == values[2, 3]).all(axis=2, keepdims=True))
+    assert set(np.unique(found.alpha)) == {0, 65535}
+
+
+def absurd_exif(orientation: bytes, resolution: tuple[int, int] | None) -> bytes:
+    """EXIF with a text as orientation and, where there is none else, as resolution, whose unit is unknown."""
+    text, fraction = (2, 2, b'x'), (5, 1, struct.pack('<I', 8 + 2 + 4 * 12 + 4))
+    kinds = {274: (3, 1, orientation) if orientation else text, 296: (3, 1, b'\x09')}
+    kinds |= dict.fromkeys((282, 283), fraction if resolution else text)
+    entries = b''.join(struct.pack('<HHI4s', tag, *kinds[tag]) for tag in sorted(kinds))
+    return b'Exif\0\0II*\0' + struct.pack('<IH', 8, 4) + entries + struct.pack('<III', 0, *(resolution or (0, 0)))
+
+
+ODD_EXIF = {
+    'garbage': b'Exif\0\0garbage garbage',
+    'cut': b'Exif\0\0II*\0\x08\0\0\0\x05\0',
+    'texts': absurd_exif(b'', None),
+    'not a number': absurd_exif(b'\x4d', (0, 0)),
+    'unknown unit': absurd_exif(b'\x01', (300, 1)),
+}
+
+
+@pytest.mark.filterwarnings('ignore:Corrupt EXIF')
+@pytest.mark.parametrize('about', ODD_EXIF.values(), ids=ODD_EXIF)
+def test_broken_exif_costs_nothing_but_itself(about, tmp_path, gray, capsys):
+    (tmp_path / 'photos').mkdir()
+    Image.fromarray(pixels(1, 'uint8')[..., 0]).save(tmp_path / 'photos' / 'a.jpg', exif=about)
+    for kind in ('tiff', 'bmp', 'jpeg'):
+        command = ['denoise', gray, str(tmp_path / 'photos'), '-o', str(tmp_path / kind), '--format', kind, '--strip']
+        assert main(command) == 0, capsys.readouterr().err
+        assert picture.read(tmp_path / kind / f'a{picture.SUFFIX[kind]}').pixels.shape == (24, 31, 1)
 
 
 def broken(folder: Path) -> dict[str, str]:
@@ -211,6 +300,104 @@ def test_batches_and_channels_give_what_images_give_alone(tmp_path, gray, colour
             assert np.abs(alone.astype(int) - result).max() <= 1  # rounding
 
 
+class Half(nn.Module):
+    """Halves images, and remembers how many came at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(y))
+        return y / 2
+
+
+def files_through(network: nn.Module, folder: Path, out: Path, tile: int = 96, strips: bool = False) -> Outcome:
+    restorer = Restorer(Tiled(network, tile), 1, False)
+    jobs = find_jobs([str(folder)], out, strips=strips)
+    return denoise_files(jobs, {1: restorer, 3: restorer}, out, {})
+
+
+def test_equal_sizes_go_through_together(tmp_path):
+    for number in range(5):
+        write(tmp_path / 'photos' / f'{number}.png', 1)
+    write(tmp_path / 'photos' / 'other.png', 1, height=20)
+    network = Half()
+    assert files_through(network, tmp_path / 'photos', tmp_path / 'out').done == 6
+    assert sorted(network.batches) == [1, 5]
+
+
+def test_progress_ends_at_its_total(tmp_path, monkeypatch):
+    write(tmp_path / 'photos' / 'small.png', 1)
+    write(tmp_path / 'photos' / 'same.png', 1)
+    write(tmp_path / 'photos' / 'cut.png', 3, height=150, width=200)
+    seen: list[int] = []
+
+    @contextmanager
+    def progress(total, *names):
+        seen.append(-total)
+        yield SimpleNamespace(update=seen.append)
+
+    monkeypatch.setattr(denoising_run, 'progress', progress)
+    files_through(Half(), tmp_path / 'photos', tmp_path / 'out')
+    assert seen[0] == -((2 * 24 * 31 + 150 * 200) // 1000)
+    assert sum(seen) == 0 and len(seen) > 5
+
+
+def test_a_strip_shows_before_and_after(tmp_path):
+    path = write(tmp_path / 'photos' / 'a.png', 3)
+    files_through(Half(), tmp_path / 'photos', tmp_path / 'out', strips=True)
+    strip = picture.read(tmp_path / 'out' / 'a.png_strip.png').pixels
+    before, after = (np.rot90(picture.read(file).pixels, -1) for file in (path, tmp_path / 'out' / 'a.png'))
+    assert np.array_equal(strip[:, :24], before) and np.array_equal(strip[:, -24:], after)
+    assert not np.array_equal(before, after)
+
+
+def test_ranks_share_files_by_their_sizes(tmp_path):
+    jobs = []
+    for number in range(8):
+        source = tmp_path / f'{number}.png'
+        source.write_bytes(bytes(1000 if number % 2 == 0 else 10))  # every second one is large
+        jobs.append(Job(source, source, None, 'png'))
+    parts = [share(jobs, rank, 2) for rank in (0, 1)]
+    assert sorted(parts[0] + parts[1]) == jobs
+    assert [sum(job.source.stat().st_size for job in part) for part in parts] == [2020, 2020]
+    assert share(jobs, 0, 1) == jobs
+
+
+def test_a_rank_denoises_its_share_and_the_others_wait_for_it(tmp_path, gray, monkeypatch):
+    for number in range(5):
+        write(tmp_path / 'photos' / f'{number}.png', 1)
+    for rank, expected in ((0, 3), (1, 2)):
+
+        @contextmanager
+        def ranks(*arguments, patience, rank=rank):
+            assert patience > timedelta(days=1)
+            yield rank, 2
+
+        monkeypatch.setattr(distribution, 'ranks', ranks)
+        assert main(['denoise', gray, str(tmp_path / 'photos'), '-o', str(tmp_path / f'out{rank}')]) == 0
+        assert len(list((tmp_path / f'out{rank}').glob('*.png'))) == expected
+
+
+def test_what_is_finished_is_so_for_its_own_input(tmp_path, gray, capsys):
+    values = pixels(1, 'uint8')
+    for number, name in enumerate(('A', 'B')):
+        path = tmp_path / name / 'a.bmp'
+        path.parent.mkdir()
+        Image.fromarray(np.roll(values, number, 0)[..., 0]).save(path)
+        os.utime(path, ns=(10**18, 10**18))
+    command = ['-o', str(tmp_path / 'out')]
+    results = []
+    for name in ('A', 'B'):
+        assert main(['denoise', gray, str(tmp_path / name), *command]) == 0
+        results.append((tmp_path / 'out' / 'a.bmp').read_bytes())
+    assert results[0] != results[1]
+    assert 'finished before' not in capsys.readouterr().out
+    assert main(['denoise', gray, str(tmp_path / 'B'), *command]) == 0
+    assert '1 finished before' in capsys.readouterr().out
+
+
 def test_formats_suffixes_and_strips(tmp_path, gray):
     photos, out = tmp_path / 'photos', tmp_path / 'out'
     write(photos / 'a.tif', 1, 'float32')
@@ -218,10 +405,10 @@ def test_formats_suffixes_and_strips(tmp_path, gray):
     options = ['--format', 'jpeg', '--suffix', '_dn', '--strip']
     assert main(['denoise', gray, str(photos), '-o', str(out), *options]) == 0
     assert {path.name for path in out.iterdir() if path.is_file()} == {
-        'a_dn.jpg', 'a_dn_strip.png', 'b_dn.jpg', 'b_dn_strip.png',
+        'a_dn.jpg', 'a_dn.jpg_strip.png', 'b_dn.jpg', 'b_dn.jpg_strip.png',
     }  # fmt: skip
     assert picture.read(out / 'a_dn.jpg').pixels.dtype == np.uint8
-    strip = picture.read(out / 'a_dn_strip.png').pixels
+    strip = picture.read(out / 'a_dn.jpg_strip.png').pixels
     assert strip.shape == (31, 24 + 4 + 24, 1)  # turned, as its EXIF says
     assert main(['denoise', gray, str(photos), '-o', str(tmp_path / 'png'), '--format', 'png']) == 0
     assert picture.read(tmp_path / 'png' / 'a.png').pixels.dtype == np.uint16  # the deepest that PNG has
@@ -248,7 +435,7 @@ def test_results_are_never_inputs_and_inputs_never_written_over(tmp_path, gray, 
     other = write(tmp_path / 'other' / 'a.png').parent
     for _ in range(2):
         assert main(['denoise', gray, str(other), '-o', str(other), '--suffix', '_dn', '--strip']) == 0
-    assert sorted(path.name for path in other.rglob('*.png')) == ['a.png', 'a_dn.png', 'a_dn_strip.png']
+    assert sorted(path.name for path in other.rglob('*.png')) == ['a.png', 'a_dn.png', 'a_dn.png_strip.png']
 
 
 def test_inputs_are_files_folders_and_patterns(tmp_path):
@@ -272,6 +459,46 @@ def test_inputs_are_files_folders_and_patterns(tmp_path):
             places(wrong)
     with pytest.raises(InputError, match='choose one with --format'):
         places('y/notes.txt')
+
+
+def test_results_may_lie_above_their_inputs_but_not_among_them(tmp_path):
+    write(tmp_path / 'photos' / 'sub' / 'a.png')
+    write(tmp_path / 'photos' / 'out' / 'b.png')
+
+    def places(folder: str, out: str) -> list[str]:
+        jobs = find_jobs([str(tmp_path / folder)], tmp_path / out)
+        return [job.output.relative_to(tmp_path).as_posix() for job in jobs]
+
+    assert places('photos/sub', '.') == ['a.png']
+    assert places('photos/sub/*.png', 'photos') == ['photos/a.png']
+    assert places('photos', 'photos/out') == ['photos/out/sub/a.png']  # without what lies in out
+    assert places('photos/out', 'photos') == ['photos/b.png']
+
+
+def test_one_name_in_two_formats(tmp_path):
+    for name in ('a.jpg', 'a.png'):
+        write(tmp_path / name)
+    out = tmp_path / 'out'
+    jobs = find_jobs([str(tmp_path)], out, strips=True)
+    assert len({path for job in jobs for path in (job.output, job.strip)}) == 4
+    with pytest.raises(InputError, match=r"leave out --format, or denoise '\*\.png' into another folder"):
+        find_jobs([str(tmp_path)], out, file_format='webp')
+    assert [job.output.name for job in find_jobs([str(tmp_path / '*.png')], out, file_format='webp')] == ['a.webp']
+
+
+def test_an_output_that_cannot_be_made_is_found_before_the_work(tmp_path, gray, capsys, monkeypatch):
+    write(tmp_path / 'photos' / 'a.png')
+    (tmp_path / 'file').touch()
+    monkeypatch.setattr(denoising_run, 'denoise_files', None)
+    assert main(['denoise', gray, str(tmp_path / 'photos'), '-o', str(tmp_path / 'file' / 'out')]) == 2
+    assert 'cannot be made (Not a directory); choose another -o' in capsys.readouterr().err
+
+
+def test_a_checkpoint_may_look_like_a_pattern(tmp_path):
+    network = tmp_path / 'n[1].pth'
+    assert _split([str(network), 'x']) == (None, [str(network), 'x'])
+    network.touch()
+    assert _split([str(network), 'x']) == (str(network), ['x'])
 
 
 @pytest.mark.parametrize(
@@ -341,6 +568,24 @@ def test_levels_reach_networks_that_want_them():
 
     network = ZeroShot(DnCNN(num_feat=4, num_layers=2, act_mode='R')).eval()
     assert not np.array_equal(ne_basicsr.denoise(network, image, noise=0.3), ne_basicsr.denoise(network, image))
+
+
+def test_float64_is_kept_by_networks_of_float64():
+    image = 1e6 + 1e-3 * pixels(1, 'float64')  # of which float32 keeps nothing
+    network = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.constant_(network.weight, 1.0)
+    assert np.abs(ne_basicsr.denoise(network.double(), image) - image).max() < 1e-9
+    assert np.abs(ne_basicsr.denoise(network.float(), image) - image).max() > 1e-4  # and says so
+    assert np.array_equal(ne_basicsr.denoise(network.double(), pixels(1, 'uint16')), pixels(1, 'uint16'))
+
+
+@pytest.mark.parametrize('noise', [-1, 0, float('nan'), float('inf'), 25])
+def test_levels_that_are_none_are_refused(noise):
+    network = FDnCNN(num_feat=4, num_layers=2, blind=False).eval()
+    with pytest.raises(InputError, match=f'the noise level .*; got {noise:g}'):
+        ne_basicsr.denoise(network, pixels(1, 'uint8'), noise=noise)
+    if noise == 25:  # an image in units of its own has a level in them
+        assert ne_basicsr.denoise(network, 255 * pixels(1, 'float32'), noise=25).shape == (24, 31, 1)
 
 
 @pytest.mark.parametrize(

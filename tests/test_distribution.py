@@ -93,6 +93,17 @@ def test_a_bug_in_one_rank_ends_all_and_shows_its_traceback():
     assert errors.strip().splitlines()[-1] == 'basicsr: process 1 failed: division by zero'
 
 
+def test_ranks_wait_for_a_busy_one_as_long_as_they_are_told():
+    work = (
+        'import time\nfrom datetime import timedelta\nfrom ne_basicsr import distribution\n'
+        'distribution.PATIENCE = timedelta(seconds=1)\n'
+        'with distribution.ranks("pytorch", patience=timedelta(days=7)) as (rank, size):\n'
+        '    time.sleep(3 * rank)\n'
+        '    assert distribution.gathered(rank) == [0, 1]\n'
+    )
+    assert [code for code, _ in ends(start(['-c', work]))] == [0, 0]
+
+
 TRAIN = {
     'network_g': {'type': 'DnCNN', 'num_feat': 6, 'num_layers': 4, 'act_mode': 'R'},  # BatchNorm sees one rank's part
     'train:optim_g': {'type': 'SGD', 'lr': 0.1},

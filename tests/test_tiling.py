@@ -95,7 +95,7 @@ def test_reach_is_the_receptive_field_of_convolutions():
 
 def test_grids_hold_windows_and_strides():
     assert grid(build(DNCNN)) == 32
-    assert grid(build({**SWINIR, 'window_size': 7, 'img_size': 14})) == 7 * 32
+    assert grid(build({**SWINIR, 'window_size': 7, 'img_size': 14})) == 35
 
 
 def test_a_network_that_sees_everything_is_blended_and_leaves_no_seam():
@@ -123,17 +123,44 @@ def test_a_network_that_sees_everything_is_blended_and_leaves_no_seam():
     assert blended < 1.5 * hard / (2 * plan.blend)
 
 
-def test_windowed_networks_in_short_overlaps_stay_close_and_without_seams():
-    net = build({**SWINIR, 'type': 'SwinIRWNE', 'depths': [6, 6], 'num_heads': [2, 2]})
-    y = image(48, 208)
-    tiled = Tiled(net, 128)
+@pytest.mark.parametrize(
+    ('options', 'tile'),
+    [
+        ({**SWINIR, 'type': 'SwinIRWNE', 'depths': [6, 6], 'num_heads': [2, 2]}, 128),
+        ({**DNCNN, 'num_layers': 40}, 64),
+        ({**DNCNN, 'num_layers': 40}, 95),
+    ],
+)
+def test_networks_in_short_overlaps_stay_close_and_without_seams(options, tile):
+    net, y = build(options), image(48, 208)
+    tiled = Tiled(net, tile)
     with torch.no_grad():
         expected, result = net(y), tiled(y)
-    assert not tiled.plan(1).exact
+    assert not tiled.plan(1).exact and tiled.plan(1).blend
     error = (result - expected).square().mean().sqrt() / (net(y) - y).square().mean().sqrt()
     assert error < 0.01  # of what the network changes
     jumps = (result - expected).abs()
     assert jumps.diff(dim=-1).abs().max() < 0.05 * (expected - y).abs().max()
+
+
+def test_odd_windows_leave_room_for_an_overlap():
+    net, y = build({**SWINIR, 'type': 'SwinIRWNE', 'window_size': 7, 'img_size': 14}), image(42, 150)
+    tiled = Tiled(net, 110)
+    with torch.no_grad():
+        torch.testing.assert_close(tiled(y), net(y), rtol=0, atol=1e-11)
+    assert tiled.plan(1) == Plan(core=35, overlap=35, blend=0, step=35, exact=True)
+
+
+@pytest.mark.parametrize('step', [32, 35])
+@pytest.mark.parametrize('tiles', [1, 2.9, 3, 5, 16])
+@pytest.mark.parametrize('layers', [6, 20])
+def test_tiles_overlap_wherever_the_network_looks_further(layers, tiles, step):
+    net = build({**DNCNN, 'num_layers': layers})
+    net.size_multiple = step
+    plan = Tiled(net, int(tiles * step)).plan(1)
+    assert plan.step == step and plan.overlap >= step and plan.core >= step
+    assert plan.exact or plan.blend >= step // 4
+    assert tiles < 3 or plan.core + 2 * plan.overlap <= tiles * step
 
 
 @pytest.mark.parametrize('blend', [0, 7, 16])

@@ -4,6 +4,7 @@ import argparse
 import glob
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ CKPT is a checkpoint of this project or of any toolbox whose layout is known; ne
 INPUT is an image (PNG, JPEG, TIFF, WebP, BMP), a folder with all that lies below, or a pattern ('a/**/*.png').
 
 Results have the format, depth, channels, transparency, EXIF and colour profile of their inputs, and their place below
-the folder that was named. JPEG has quality 95 and no colour subsampling. Only integers are clipped, and only when they
-are written. Inputs are never written over. What is finished is skipped, and done again where its input,
-the network or the settings have changed.
+the folder that was named. JPEG has quality 95 and no colour subsampling. BMP holds neither EXIF nor profile: it is
+written the right way up. Only integers are clipped, and only when they are written. Inputs are never written over.
+What is finished is skipped, and done again where its input, the network or the settings have changed.
 
 exit code: 0; 1 where a file could not be denoised, all others are; 2 for a wrong command line
 
@@ -57,7 +58,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument('--format', choices=['png', 'jpeg', 'tiff', 'webp', 'bmp'], help="(default: the input's)")
     parser.add_argument('--suffix', default='', help='to names of results, as in photo_denoised.png (default: none)')
-    parser.add_argument('--strip', action='store_true', help='write before and after side by side, too')
+    parser.add_argument('--strip', action='store_true', help='write before and after, too, as in photo.jpg_strip.png')
     parser.add_argument(
         '--tile', type=int, default=512, help='side of the tiles that larger images are cut into (default: 512)'
     )
@@ -73,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr import __version__
     from ne_basicsr.denoising.inputs import find_jobs
     from ne_basicsr.denoising.pixels import Restorer
-    from ne_basicsr.denoising.run import Outcome, denoise_files, earlier_results
+    from ne_basicsr.denoising.run import MEMORY, Outcome, denoise_files, earlier_results, share
     from ne_basicsr.distribution import gathered, ranks
     from ne_basicsr.mismatch.networks import open_denoiser
     from ne_basicsr.shipped_models import FOR_CHANNELS
@@ -101,11 +102,16 @@ def run(arguments: argparse.Namespace) -> int:
         'overlap': arguments.overlap,
         'version': __version__,
     }
+    try:
+        (arguments.output / MEMORY).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'{arguments.output}: cannot be made ({error.strerror}); choose another -o') from None
     launcher = 'pytorch' if {'RANK', 'WORLD_SIZE'} <= set(os.environ) else 'none'
-    with ranks(launcher, int(device == 'cuda')) as (rank, world_size):
+    # one that has finished waits for the busiest; of one that has died it hears otherwise (lifeline.py)
+    with ranks(launcher, int(device == 'cuda'), patience=timedelta(days=7)) as (rank, world_size):
         for restorer in restorers.values():
             restorer.tiled.to(torch.device(device))
-        mine = jobs[rank::world_size]
+        mine = share(jobs, rank, world_size)
         outcomes = gathered(denoise_files(mine, restorers, arguments.output, settings, rank, shown=rank == 0))
     total = Outcome(
         sum(outcome.done for outcome in outcomes),
@@ -124,7 +130,7 @@ def _split(paths: list[str]) -> tuple[str | None, list[str]]:
     from ne_basicsr.denoising.picture import FORMATS
 
     first = Path(paths[0])
-    if first.suffix.lower() in FORMATS or first.is_dir() or glob.has_magic(paths[0]):
+    if first.suffix.lower() in FORMATS or first.is_dir() or (glob.has_magic(paths[0]) and not first.is_file()):
         return None, paths
     if len(paths) == 1:
         raise InputError(f'denoise: image files, folders or patterns follow the network; got {paths[0]} alone')

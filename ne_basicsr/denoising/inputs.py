@@ -51,8 +51,9 @@ def find_jobs(
                 raise InputError(f'{source}: results are {", ".join(SUFFIX)} files; choose one with --format')
             extension = SUFFIX[kind] if file_format and FORMATS.get(source.suffix.lower()) != kind else source.suffix
             stem = output / relative.parent / f'{source.stem}{suffix}'
-            strip = stem.with_name(f'{stem.name}_strip.png') if strips else None
-            jobs.setdefault(source.resolve(), Job(source, stem.with_name(stem.name + extension), strip, kind))
+            result = stem.with_name(stem.name + extension)
+            strip = result.with_name(f'{result.name}_strip.png') if strips else None  # a.jpg may lie beside a.png
+            jobs.setdefault(source.resolve(), Job(source, result, strip, kind))
     _check_places(list(jobs.values()))
     return list(jobs.values())
 
@@ -75,8 +76,9 @@ def _named(text: str, output: Path, results: Collection[Path]) -> list[tuple[Pat
         raise InputError(f'{text}: no such file or folder')
     found = [name for name in dict.fromkeys(found) if name.suffix.lower() in FORMATS]
     found = [name for name in found if (base / name).resolve() not in results]
-    if base.resolve() != output.resolve():
-        found = [name for name in found if not (base / name).resolve().is_relative_to(output.resolve())]
+    folder = output.resolve()
+    if folder != base.resolve() and folder.is_relative_to(base.resolve()):
+        found = [name for name in found if not (base / name).resolve().is_relative_to(folder)]
     if not found:
         raise InputError(f'{text}: no images found (looked for {", ".join(FORMATS)})')
     return [(base, name) for name in found]
@@ -92,10 +94,10 @@ def _check_places(jobs: Sequence[Job]) -> None:
                 raise InputError(f'{path}: is an input, which is never written over; choose another -o, or a --suffix')
             place = _place(path)
             if place in taken:
-                raise InputError(
-                    f'{path}: would hold the results of {taken[place]} and of {job.source}; name a folder above both'
-                    ' instead, or denoise them into different folders'
-                )
+                way = 'name a folder above both instead, or denoise them into different folders'
+                if taken[place].parent.resolve() == job.source.parent.resolve():  # their names differ in the format
+                    way = f"leave out --format, or denoise '*{job.source.suffix}' into another folder"
+                raise InputError(f'{path}: would hold the results of {taken[place]} and of {job.source}; {way}')
             taken[place] = job.source
 
 

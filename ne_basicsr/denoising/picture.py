@@ -2,12 +2,14 @@
 
 Pillow reads and writes whatever has 8 bits; it cuts 16-bit colour down to 8. So PNG of 16 bits goes through OpenCV, and
 TIFF of more than 8 bits through tifffile, with OpenCV for the compressions that tifffile leaves to other libraries.
-Pixels stay as they lie in the file: the orientation that EXIF gives is kept, not applied.
+Pixels stay as they lie in the file: the orientation that EXIF gives is kept, not applied, but in BMP, which has none.
 """
 
 import io
 import struct
 import zlib
+from contextlib import suppress
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +53,7 @@ class Picture(NamedTuple):
         exif: EXIF as bytes, the orientation among it; empty where there is none.
         icc: the colour profile; empty where there is none.
         lossless: whether its WebP is.
+        premultiplied: whether the pixels are multiplied by alpha, which TIFF alone has.
     """
 
     pixels: Pixels
@@ -58,6 +61,7 @@ class Picture(NamedTuple):
     exif: bytes = b''
     icc: bytes = b''
     lossless: bool = False
+    premultiplied: bool = False
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -121,12 +125,15 @@ def decode(data: bytes) -> Picture:
                 return _decode_deep_tiff(data, _exif_of_tiff(image), icc)
         if image.format == 'PNG' and data[24] == 16:
             image.load()  # checks the sums, which OpenCV does not
-            return _decode_deep_png(data, image.info.get('exif') or b'', icc)
+            return _decode_deep_png(data, image.info.get('transparency'), image.info.get('exif') or b'', icc)
         if image.format not in ('PNG', 'JPEG', 'MPO', 'TIFF', 'WEBP', 'BMP'):
             raise InputError(f'PNG, JPEG, TIFF, WebP and BMP are read; this is {image.format}')
+        exif = b''
+        if image.format == 'TIFF':
+            exif = _exif_of_tiff(image)
+            image.getexif().pop(_ORIENTATION, None)  # by which Pillow would turn the pixels
         image.load()
-        # now, since PNG may have it behind the pixels, and Pillow turns a TIFF as its orientation says
-        exif = _exif_of_tiff(image) if image.format == 'TIFF' else image.info.get('exif') or b''
+        exif = exif or image.info.get('exif') or b''  # now, since PNG may have it behind the pixels
         plain = _without_palette(image)
         if plain.mode not in ('L', 'LA', 'RGB', 'RGBA'):
             raise InputError(f'gray and RGB images are denoised; this one is {plain.mode}: convert it first')
@@ -139,13 +146,17 @@ def _without_palette(image: Image.Image) -> Image.Image:
     return image.convert({'1': 'L', 'P': 'RGB', 'PA': 'RGBA'}.get(image.mode, image.mode))
 
 
-def _decode_deep_png(data: bytes, exif: bytes, icc: bytes) -> Picture:
+def _decode_deep_png(data: bytes, transparent: Any, exif: bytes, icc: bytes) -> Picture:
+    """``transparent`` is the value, where there is one, that stands for it."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise InputError('not a readable PNG of 16 bits')
     picture = _split(_rgb(pixels), exif, icc)
-    is_gray = data[25] in (0, 4)  # OpenCV makes colours of gray with alpha
-    return picture._replace(pixels=picture.pixels[..., :1]) if is_gray else picture
+    if data[25] in (0, 4):  # OpenCV makes colours of gray with alpha, and knows transparent values of colours alone
+        picture = picture._replace(pixels=picture.pixels[..., :1])
+        if picture.alpha is None and transparent is not None:
+            return picture._replace(alpha=np.where(picture.pixels == transparent, 0, 65535).astype(np.uint16))
+    return picture
 
 
 def _decode_deep_tiff(data: bytes, exif: bytes, icc: bytes) -> Picture:
@@ -174,7 +185,9 @@ def _decode_deep_tiff(data: bytes, exif: bytes, icc: bytes) -> Picture:
         raise InputError(f'8 and 16 bits and floating point are denoised; this is {pixels.dtype.name}')
     if photometric == _WHITE_IS_0:
         pixels = np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == 'u' else -pixels
-    return _split(pixels.astype(pixels.dtype.newbyteorder('='), copy=False), exif, icc)
+    picture = _split(pixels.astype(pixels.dtype.newbyteorder('='), copy=False), exif, icc)
+    is_associated = tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples
+    return picture._replace(premultiplied=picture.alpha is not None and is_associated)
 
 
 def _split(pixels: Pixels, exif: bytes, icc: bytes, lossless: bool = False) -> Picture:
@@ -228,22 +241,30 @@ def target_dtype(dtype: np.dtype[Any], file_format: str) -> np.dtype[Any]:
     return np.dtype(dtype.name if dtype.name in known else known[-1])
 
 
+def check_format(picture: Picture, file_format: str) -> None:
+    """Raise InputError for alpha in JPEG or BMP, and for colours multiplied by it in all but TIFF."""
+    if picture.premultiplied and file_format != 'tiff':
+        raise InputError(f'has premultiplied alpha, which {file_format.upper()} cannot hold; use --format tiff')
+    if picture.alpha is not None and file_format in ('jpeg', 'bmp'):
+        raise InputError(f'has transparency, which {file_format.upper()} cannot hold; use --format png')
+
+
 def encode(picture: Picture, file_format: str) -> bytes:
     """A picture whose type the format has as a file.
 
     JPEG has quality 95 and no subsampling, WebP is lossless where it was, else of quality 95, TIFF is compressed
-    without loss (deflate).
+    without loss (deflate), BMP is the right way up and without profile.
 
     Raises:
-        InputError: for alpha in JPEG or BMP.
+        InputError: as ``check_format``.
     """
-    pixels, alpha, exif, icc, lossless = picture
+    check_format(picture, file_format)
+    pixels, alpha, exif, icc, lossless, premultiplied = picture
     if alpha is not None:
-        if file_format in ('jpeg', 'bmp'):
-            raise InputError(f'has transparency, which {file_format.upper()} cannot hold; use --format png')
         pixels = np.concatenate([pixels, alpha], axis=2)
     if file_format == 'tiff':
-        return _encode_tiff(pixels, alpha is not None, exif, icc)
+        kind = None if alpha is None else 'assocalpha' if premultiplied else 'unassalpha'
+        return _encode_tiff(pixels, kind, exif, icc)
     if pixels.dtype == np.uint16:
         return _encode_deep_png(pixels, exif, icc)
     assert pixels.dtype == np.uint8, 'target_dtype was asked'
@@ -253,29 +274,32 @@ def encode(picture: Picture, file_format: str) -> bytes:
         'webp': {'exact': True, **({'lossless': True} if lossless else {'quality': QUALITY})},
         'bmp': {},
     }[file_format]
-    if file_format != 'bmp':
-        options |= {'exif': exif} if exif else {}
-        options |= {'icc_profile': icc} if icc else {}
     buffer = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    if file_format == 'bmp':
+        image = _upright(image, exif)
+    else:
+        options |= {'exif': exif} if exif else {}
+        options |= {'icc_profile': icc} if icc else {}
     if file_format == 'webp' and image.mode in ('L', 'LA'):  # which WebP does not have
         image = image.convert('RGB' if image.mode == 'L' else 'RGBA')
     image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
-def _encode_tiff(pixels: Pixels, has_alpha: bool, exif: bytes, icc: bytes) -> bytes:
-    known = Image.Exif()
-    known.load(exif)
+def _encode_tiff(pixels: Pixels, kind_of_alpha: str | None, exif: bytes, icc: bytes) -> bytes:
+    known = _tags(exif)
     strings = (ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Artist, ExifTags.Base.Copyright)
     further: list[tuple[int, int, int, Any, bool]] = [
         (int(tag), 2, 0, str(known[tag]).encode('ascii', 'replace').decode(), True) for tag in strings if tag in known
     ]
-    further += [(_ORIENTATION, 3, 1, int(known[_ORIENTATION]), True)] if _ORIENTATION in known else []
+    further += [(_ORIENTATION, 3, 1, known[_ORIENTATION], True)] if known.get(_ORIENTATION) in range(1, 9) else []
     settings: dict[str, Any] = {}
-    if ExifTags.Base.XResolution in known and ExifTags.Base.YResolution in known:
-        settings['resolution'] = (float(known[ExifTags.Base.XResolution]), float(known[ExifTags.Base.YResolution]))
-        settings['resolutionunit'] = int(known.get(ExifTags.Base.ResolutionUnit, 2))
+    resolution = [known.get(tag) for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution)]
+    if all(isinstance(value, Real) and 0 < float(value) < 2**32 for value in resolution):
+        unit = known.get(ExifTags.Base.ResolutionUnit)
+        settings['resolution'] = tuple(map(float, resolution))  # type: ignore[arg-type]
+        settings['resolutionunit'] = unit if unit in (1, 2, 3) else 2
     for name, tag in (('description', ExifTags.Base.ImageDescription), ('software', ExifTags.Base.Software)):
         if tag in known:
             settings[name] = str(known[tag]).encode('ascii', 'replace').decode()
@@ -286,7 +310,7 @@ def _encode_tiff(pixels: Pixels, has_alpha: bool, exif: bytes, icc: bytes) -> by
         pixels[..., 0] if pixels.shape[2] == 1 else pixels,
         photometric='minisblack' if is_gray else 'rgb',
         planarconfig=None if pixels.shape[2] == 1 else 'contig',
-        extrasamples=['unassalpha'] if has_alpha else None,
+        extrasamples=[kind_of_alpha] if kind_of_alpha else None,
         compression='zlib',
         predictor=pixels.dtype.kind == 'u',  # for floating point it needs a further library
         rowsperstrip=max(1, 2**20 // pixels[:1].nbytes),
@@ -334,16 +358,28 @@ def encode_strip(before: Picture, after: Picture) -> bytes:
         else:
             shown = part.astype(np.float32) / np.iinfo(part.dtype).max
         image = (shown.clip(0, 1) * 255 + 0.5).astype(np.uint8)
-        turned = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        exif = turned.getexif()
-        exif.load(before.exif)
-        ImageOps.exif_transpose(turned, in_place=True)
-        sides.append(np.array(turned))
+        sides.append(np.array(_upright(Image.fromarray(image[..., 0] if image.shape[2] == 1 else image), before.exif)))
     gap = np.full_like(sides[0][:, :4], 255)
     buffer = io.BytesIO()
     strip = Image.fromarray(np.concatenate([sides[0], gap, sides[1]], axis=1))
     strip.save(buffer, 'png', **({'icc_profile': before.icc} if before.icc else {}))
     return buffer.getvalue()
+
+
+def _upright(image: Image.Image, exif: bytes) -> Image.Image:
+    """The image, turned as EXIF says."""
+    image.getexif()[_ORIENTATION] = _tags(exif).get(_ORIENTATION, 1)
+    return ImageOps.exif_transpose(image)
+
+
+def _tags(exif: bytes) -> dict[int, Any]:
+    """What EXIF says, as far as it can be read: where it is broken, an image is an image all the same."""
+    content = Image.Exif()
+    tags: dict[int, Any] = {}
+    with suppress(Exception):  # whatever Pillow meets first
+        content.load(exif)
+        tags.update(content)
+    return tags
 
 
 def _reason(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """Arrays of pixels through a network: depths, channels and ranges in, the same out."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.errors import InputError
-from ne_basicsr.mismatch.networks import channels_of, is_non_blind
+from ne_basicsr.network_inputs import GRAY_OR_COLOUR, channels_of, is_non_blind
 from ne_basicsr.noise import noise_level
 from ne_basicsr.tiling import TILE, Tiled
 
@@ -26,7 +27,7 @@ class Restorer(NamedTuple):
     Args:
         channels: that it takes, 1 or 3.
         needs_sigma: whether it has to be told the noise level.
-        noise: the level that it is told, on the [0, 1] scale; None: where it has to be told, the estimate.
+        noise: the level that it is told, in units of its input; None: where it has to be told, the estimate.
     """
 
     tiled: Tiled
@@ -35,8 +36,12 @@ class Restorer(NamedTuple):
     noise: float | None = None
 
     def check(self) -> None:
-        """Raise where a noise level is given to a network that takes none."""
-        if self.noise is not None and not self.needs_sigma and not isinstance(self.tiled.network, ZeroShot):
+        """Raise where a noise level is none, or given to a network that takes none."""
+        if self.noise is None:
+            return
+        if not 0 < self.noise < math.inf:
+            raise InputError(f'the noise level is finite and above 0; got {self.noise:g}')
+        if not self.needs_sigma and not isinstance(self.tiled.network, ZeroShot):
             raise InputError('this network finds the noise level itself; leave the level out')
 
 
@@ -51,17 +56,20 @@ def denoise(
 
     Gray networks take each channel of a colour image by itself; colour networks take a gray image three times, and the
     mean of the results is returned. Integers are scaled to [0, 1] on the way in, rounded and clipped on the way out;
-    floating point is taken as it is, nominally on [0, 1], and not clipped.
+    floating point keeps its range, nominally [0, 1], and is not clipped. Networks see it in the precision of their
+    parameters: float64 images as float32, unless the network is ``.double()``.
 
     Args:
         network: as ``ne_basicsr.load`` returns it.
         image: (H, W) or (H, W, C), C 1 or 3 (RGB); uint8, uint16 or floating point.
-        noise: the noise level, on the [0, 1] scale, for non-blind networks and zero-shot wrapped ones; None: estimated.
+        noise: the noise level, for non-blind networks and zero-shot wrapped ones, on the [0, 1] scale, or in the units
+            of a floating-point image; None: estimated.
         tile: side of the tiles that larger images are cut into.
         overlap: of tiles, see ``ne_basicsr.tiling.Tiled``.
 
     Raises:
-        InputError: for other shapes, types or values that are not finite, and for networks that do not fit.
+        InputError: for other shapes, types or values that are not finite, for noise levels that are none (above 1 of
+            integers, too), and for networks that do not fit.
     """
     if not isinstance(image, np.ndarray) or image.dtype.name not in TYPES:
         given = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
@@ -73,8 +81,10 @@ def denoise(
         raise InputError(f'denoise takes images (H, W), (H, W, 1) or (H, W, 3); got shape {shape}')
     if image.dtype.kind == 'f' and not np.isfinite(image).all():
         raise InputError('denoise takes finite values; the image holds others')
+    if image.dtype.kind == 'u' and noise is not None and noise > 1:
+        raise InputError(f'the noise level of integers is on the [0, 1] scale; got {noise:g}: divide by 255')
     needs_sigma = is_non_blind(network)
-    channels = channels_of(network, needs_sigma, type(network).__name__)
+    channels = channels_of(network, needs_sigma, type(network).__name__, GRAY_OR_COLOUR)
     restorer = Restorer(Tiled(network, tile, overlap), channels, needs_sigma, noise)
     restorer.check()
     return restore(restorer, image[None], image.dtype)[0].reshape(shape)
@@ -96,7 +106,8 @@ def restore(
     """
     n, height, width, channels = batch.shape
     parameter = next(restorer.tiled.parameters(), torch.empty(0))
-    y = _on_unit_range(batch).to(parameter).permute(0, 3, 1, 2)  # (N, C, H, W)
+    exact = parameter.dtype == torch.float64
+    y = _on_unit_range(batch, np.float64 if exact else np.float32).to(parameter).permute(0, 3, 1, 2)  # (N, C, H, W)
     split = channels > restorer.channels  # each channel by itself
     y = y.reshape(-1, 1, height, width) if split else y
     sigma = None
@@ -118,7 +129,8 @@ def restore(
         part = part.reshape(n, channels, *part.shape[2:]) if split else part
         if not part.isfinite().all():
             raise InputError('the network returned values that are not finite')
-        result[:, rows] = to_type(part.permute(0, 2, 3, 1).float().cpu().numpy(), dtype)
+        part = part if part.dtype == torch.float64 else part.float()
+        result[:, rows] = to_type(part.permute(0, 2, 3, 1).cpu().numpy(), dtype)
 
     restorer.tiled.run(y, write, sigma, on_tile)
     return result
@@ -136,7 +148,7 @@ def to_type(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:
     return pixels.astype(dtype)
 
 
-def _on_unit_range(pixels: Pixels) -> Tensor:
+def _on_unit_range(pixels: Pixels, dtype: type[np.floating[Any]]) -> Tensor:
     """As ``ne_basicsr.data.image_store.on_unit_range``, without temporaries, which large images have no room for."""
-    tensor = torch.from_numpy(pixels.astype(np.float32))
+    tensor = torch.from_numpy(pixels.astype(dtype))
     return tensor.div_(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == 'u' else tensor

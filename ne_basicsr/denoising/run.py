@@ -1,6 +1,6 @@
 """The run over files: finished ones are skipped, equal sizes go together, what fails is reported and the rest goes on.
 
-A file is finished where its result is there as it was written, and its input (size and time of change), the network
+A file is finished where its result is there as it was written, and its input (path, size, time of change), the network
 and all settings that can change pixels are what they were; the folder ``.denoised`` below the output remembers this.
 """
 
@@ -37,6 +37,16 @@ class Outcome(NamedTuple):
 def earlier_results(output: Path) -> set[Path]:
     """Everything that earlier runs wrote below a folder, resolved."""
     return {output.resolve() / name for value in CellStore(output / MEMORY).values.values() for name in value}
+
+
+def share(jobs: Sequence[Job], rank: int, world_size: int) -> list[Job]:
+    """One rank's part of the jobs, in their order: everyone gets large files and small ones."""
+
+    def size(job: Job) -> int:
+        return job.source.stat().st_size if job.source.exists() else 0
+
+    mine = set(sorted(jobs, key=size)[rank::world_size])
+    return [job for job in jobs if job in mine]
 
 
 def denoise_files(
@@ -85,8 +95,7 @@ class _Run:
         """Read one file, and denoise it when there are enough of its size."""
         try:
             picture = files.read(job.source)
-            if picture.alpha is not None and job.file_format in ('jpeg', 'bmp'):
-                files.encode(picture, job.file_format)  # says why not, before any work is done
+            files.check_format(picture, job.file_format)
         except (InputError, MemoryError) as error:
             self._fail(job, error)
             return
@@ -170,7 +179,8 @@ def _key(job: Job, output: Path, settings: dict[str, Any]) -> str | None:
     except OSError:
         return None
     names = [_below(path, output) for path in (job.output, job.strip) if path]
-    return key_of(names=names, size=status.st_size, changed=status.st_mtime_ns, format=job.file_format, **settings)
+    source = {'path': str(job.source.resolve()), 'size': status.st_size, 'changed': status.st_mtime_ns}
+    return key_of(names=names, source=source, format=job.file_format, **settings)
 
 
 def _is_finished(store: CellStore, key: str, output: Path) -> bool:
