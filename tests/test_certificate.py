@@ -16,6 +16,7 @@ from ne_basicsr.certificate import checks, law
 from ne_basicsr.certificate.request import randomize
 from ne_basicsr.cli import main
 from ne_basicsr.errors import InputError
+from ne_basicsr.exporting import graphs
 
 DNCNN = {'type': 'DnCNN', 'num_feat': 4, 'num_layers': 3}
 FDNCNN = {'type': 'FDnCNN', 'num_feat': 4, 'num_layers': 3}
@@ -449,6 +450,38 @@ def test_onnx_files_are_checked(kind, code, tmp_path, capsys):
     assert ('normalization-equivariant' if code == 0 else 'scale-equivariant only') in text.splitlines()[-1]
     assert re.search('7x13 pixels +not run  .*invalid dimensions', text)
     assert main(['check', str(tmp_path / 'net.onnx'), '--wne']) == 2
+
+
+def told(mode, tmp_path):
+    network = random(FDNCNN | {'blind': False, 'mode': mode})
+    graphs.write_program(graphs.trace(network, 1, needs_sigma=True), tmp_path / 'net.pt2')
+    return str(tmp_path / 'net.pt2')
+
+
+@pytest.mark.parametrize(('mode', 'code'), [('norm-equiv', 0), ('ordinary', 1)])
+def test_non_blind_exports_are_told_their_noise_level(mode, code, tmp_path, capsys):
+    assert main(['check', told(mode, tmp_path), '--trust']) == code
+    text = capsys.readouterr().out
+    assert 'exported, float32, anyx1xanyxany, non-blind' in text
+    assert text.splitlines()[-1].startswith('PASS: normalization-equiv' if code == 0 else 'FAIL: not equivariant')
+
+
+def test_the_level_that_a_non_blind_export_is_told_is_the_one_asked_for(tmp_path):
+    path = told('norm-equiv', tmp_path)
+    y = torch.rand(2, 1, 9, 11)
+    outputs = []
+    for sigma in (None, 25 / 255, 50 / 255):
+        subject = certificate.find_subject(path, trusted=True, sigma=sigma)
+        assert subject.sigma == (sigma or 25 / 255)
+        outputs.append(subject.network(y, sigma=subject.sigma))
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.allclose(outputs[1], outputs[2], atol=1e-4)
+
+
+def test_exports_of_other_inputs_are_refused(tmp_path, capsys):
+    torch.export.save(torch.export.export(nn.ReLU(), (torch.rand(1, 12, 16),)), tmp_path / 'net.pt2')
+    assert main(['check', str(tmp_path / 'net.pt2'), '--trust']) == 2
+    assert 'a network of one input (N, C, H, W) is needed' in capsys.readouterr().err
 
 
 def test_damaged_exports_are_one_line(tmp_path, capsys):

@@ -46,6 +46,9 @@ class Spandrel(nn.Module):
         self.model = descriptor.model
         # What calling the descriptor comes to without its clamp to [0, 1] and its inference mode: normalized images
         # leave that range, and training needs gradients. The descriptor has no public name for it.
+        if not hasattr(descriptor, '_call_fn'):
+            found = require('spandrel').__version__
+            raise InputError(f'spandrel {found} calls its networks in a new way: pip install spandrel==0.4.2')
         self._call = descriptor._call_fn
         # with a channel for the noise, for which the descriptor makes a map of level 15 / 255, of one image
         first = next((module for module in self.model.modules() if isinstance(module, nn.Conv2d)), None)

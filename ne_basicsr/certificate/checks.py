@@ -22,7 +22,8 @@ from ne_basicsr.certificate.law import (
     rounding_in_float64,
 )
 from ne_basicsr.equivariance import Network
-from ne_basicsr.errors import InputError
+from ne_basicsr.errors import InputError, first_line
+from ne_basicsr.network_inputs import REFUSALS
 from ne_basicsr.tiling import Tiled
 
 Form = Callable[[Network], Network]
@@ -35,8 +36,6 @@ DRAWS = 4  # of (a, b) per range, besides its ends
 CONSTANTS = (0.0, 1e-3, 0.1, 1 / 3, -7.3, 1234.567)
 SIZES = ((1, 1), (1, 9), (9, 1), (7, 13), (37, 53))
 SIZE_PAIRS = ((0.01, 0.0), (3.0, -2.0), (100.0, 700.0))
-# what may go wrong inside a network that was made for other types, sizes or devices
-REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError, ArithmeticError)
 
 
 class Row(NamedTuple):
@@ -154,7 +153,7 @@ def _row(name: str, what: str, measure: Callable[[], Iterator[Point]], must_run:
         for point in measure():
             points.append(point)
     except REFUSALS as error:
-        return Row(name, what, tuple(points), one_line(error), must_run)
+        return Row(name, what, tuple(points), first_line(error), must_run)
     return Row(name, what, tuple(points), '', must_run)
 
 
@@ -261,7 +260,7 @@ def _runners(
             evaluate = evaluator(network, precision, device, sigma)
             evaluate(images[0], 1.0)
         except REFUSALS as error:
-            refusals[precision] = one_line(error)
+            refusals[precision] = first_line(error)
         else:
             evaluators[precision] = evaluate
     exact = evaluators.get(double)
@@ -284,8 +283,3 @@ def _autocasts(device: str, dtypes: Sequence[str]) -> list[Precision]:
     if 'float32' not in dtypes or half not in dtypes:
         return []
     return [Precision(f'autocast {half}', torch.float32, PRECISIONS[half].dtype)]
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ne_basicsr.errors import InputError
+from ne_basicsr.errors import InputError, first_line
 
 SUFFIXES = ('.onnx', '.pt2')
 ONNX_DTYPES = {'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(double)': 'float64'}
@@ -21,37 +21,38 @@ class Exported(NamedTuple):
             RuntimeError for another type or size.
         dtype: the one type that it takes.
         shape: N, C, H and W that it takes, None where any will do.
+        needs_sigma: whether it is non-blind and takes the noise levels.
     """
 
     run: Callable[..., Tensor]
     dtype: str
     shape: tuple[int | None, ...]
+    needs_sigma: bool
 
 
-def open_exported(path: Path, device: str, trusted: bool, needs_sigma: bool = False) -> Exported:
+def open_exported(path: Path, device: str, trusted: bool) -> Exported:
     """The network in an exported file.
 
     Args:
-        needs_sigma: whether it takes noise levels as second input.
         device: where it runs; a program of ``torch.export`` runs where it was made.
         trusted: whether code in the file may run: torch's reader of ``.pt2`` evaluates expressions and unpickles
             objects that the file holds. ONNX files hold none.
 
     Raises:
-        InputError: no such file, not an exported network, of several inputs, or not trusted where it has to be.
+        InputError: no such file, not an exported network, of other inputs, or not trusted where it has to be.
     """
     if not path.is_file():
         raise InputError(f'{path}: no such exported file')
     if path.suffix == '.onnx':
-        return _onnx(path, device, needs_sigma)
+        return _onnx(path, device)
     if not trusted:
         raise InputError(
             f'{path}: reading a .pt2 file can run code that it holds; if you made it or trust its author, add --trust'
         )
-    return _program(path, needs_sigma)
+    return _program(path)
 
 
-def _onnx(path: Path, device: str, needs_sigma: bool) -> Exported:
+def _onnx(path: Path, device: str) -> Exported:
     try:
         import onnxruntime
     except ImportError:
@@ -67,9 +68,9 @@ def _onnx(path: Path, device: str, needs_sigma: bool) -> Exported:
             str(path), options, providers=[name for name in (*wanted, 'CPUExecutionProvider') if name in here]
         )
     except Exception as error:  # onnxruntime has its own, without a common base
-        raise InputError(f'{path}: not an ONNX model that onnxruntime runs: {_first_line(error)}') from error
+        raise InputError(f'{path}: not an ONNX model that onnxruntime runs: {first_line(error)}') from error
     inputs = session.get_inputs()
-    _check_inputs(path, [len(each.shape) for each in inputs], needs_sigma)
+    needs_sigma = _needs_sigma(path, [len(each.shape) for each in inputs])
     only = inputs[0]
     if only.type not in ONNX_DTYPES:
         raise InputError(f'{path}: one of {", ".join(ONNX_DTYPES)} is needed as input; it takes {only.type}')
@@ -82,20 +83,20 @@ def _onnx(path: Path, device: str, needs_sigma: bool) -> Exported:
                 None, {each.name: value.cpu().numpy() for each, value in zip(inputs, given, strict=True)}
             )
         except Exception as error:
-            raise RuntimeError(_first_line(error)) from error
+            raise RuntimeError(first_line(error)) from error
         return torch.from_numpy(output)
 
-    return Exported(run, dtype, _fixed(only.shape))
+    return Exported(run, dtype, _fixed(only.shape), needs_sigma)
 
 
-def _program(path: Path, needs_sigma: bool) -> Exported:
+def _program(path: Path) -> Exported:
     try:
         program = torch.export.load(path)
     except Exception as error:  # a damaged archive can fail anywhere in the reader
-        raise InputError(f'{path}: not a program of torch.export: {_first_line(error)}') from error
+        raise InputError(f'{path}: not a program of torch.export: {first_line(error)}') from error
     names = program.graph_signature.user_inputs
     values = [node.meta['val'] for node in program.graph.nodes if node.op == 'placeholder' and node.name in names]
-    _check_inputs(path, [getattr(value, 'dim', lambda: 0)() for value in values], needs_sigma)
+    needs_sigma = _needs_sigma(path, [getattr(value, 'dim', lambda: 0)() for value in values])
     dtype = str(values[0].dtype).removeprefix('torch.')
     device = values[0].device
     module = program.module()
@@ -105,17 +106,19 @@ def _program(path: Path, needs_sigma: bool) -> Exported:
         try:
             return module(*(value.to(device) for value in given))
         except Exception as error:  # guards of the graph fail as AssertionError, and others
-            raise RuntimeError(_first_line(error)) from error
+            raise RuntimeError(first_line(error)) from error
 
-    return Exported(run, dtype, _fixed(values[0].shape))
+    return Exported(run, dtype, _fixed(values[0].shape), needs_sigma)
 
 
-def _check_inputs(path: Path, ranks: Sequence[int], needs_sigma: bool) -> None:
-    if list(ranks) != ([4, 1] if needs_sigma else [4]):
+def _needs_sigma(path: Path, ranks: Sequence[int]) -> bool:
+    """Whether there are two inputs, the images and their noise levels."""
+    if list(ranks) not in ([4], [4, 1]):
         raise InputError(
-            f'{path}: a network of one input (N, C, H, W) is needed; it has {len(ranks)} of'
-            f' {" and ".join(map(str, ranks))} dimensions'
+            f'{path}: a network of one input (N, C, H, W) is needed, or of that and noise levels (N,); it has'
+            f' {len(ranks)} of {" and ".join(map(str, ranks))} dimensions'
         )
+    return len(ranks) == 2
 
 
 def _check_dtype(images: Tensor, dtype: str) -> None:
@@ -126,7 +129,3 @@ def _check_dtype(images: Tensor, dtype: str) -> None:
 def _fixed(shape: Sequence[Any]) -> tuple[int | None, ...]:
     """Sizes that are plain numbers; the others are names (ONNX) or symbols (torch)."""
     return tuple(side if type(side) is int else None for side in shape)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

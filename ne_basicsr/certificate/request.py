@@ -11,15 +11,16 @@ from ne_basicsr import checkpoint, pretrained, shipped_models
 from ne_basicsr.archs.backbone import BackboneHolder
 from ne_basicsr.bench import parse_networks
 from ne_basicsr.certificate import exported
-from ne_basicsr.certificate.checks import REFUSALS, one_line
 from ne_basicsr.certificate.images import read_images, synthetic_images
 from ne_basicsr.certificate.law import PRECISIONS
 from ne_basicsr.equivariance import Network
-from ne_basicsr.errors import InputError
+from ne_basicsr.errors import InputError, first_line
+from ne_basicsr.network_inputs import REFUSALS, channels_of, is_non_blind
 from ne_basicsr.options import read_yaml
 from ne_basicsr.options.sections import one_of
 
 SIZE = (24, 32)  # of the images that are made here
+SIGMA = 25 / 255  # what non-blind networks are told where nothing is said
 
 
 class Subject(NamedTuple):
@@ -84,14 +85,16 @@ def find_subject(
             raise InputError(
                 f'{text}: an exported network cannot be wrapped; wrap the checkpoint that it was made from'
             )
-        return _exported(path, device, chosen, trusted)
+        return _exported(path, device, chosen, trusted, sigma)
     if _is_description(text):
         network, about = _built(text, wne, sigma), ''
     else:
         loaded = pretrained.load_described(path, 'wne' if wne else None, sigma=sigma if wne else None)
         network, about = loaded.network, f'{loaded.description}: '
-    told = (sigma or 25 / 255) if _is_non_blind(network) else None
-    return Subject(network, about + _describe(network), told, chosen, _channels(text, network, told))
+    needs_sigma = is_non_blind(network)
+    told = (sigma or SIGMA) if needs_sigma else None
+    channels = channels_of(network, needs_sigma, text, size=SIZE)
+    return Subject(network, about + _describe(network), told, chosen, channels)
 
 
 def _dtypes(text: str) -> tuple[str, ...]:
@@ -118,7 +121,7 @@ def _built(text: str, wne: bool, sigma: float | None) -> nn.Module:
         try:
             network = build()
         except REFUSALS as error:
-            raise InputError(f'{text}: cannot be built: {one_line(error)}') from error
+            raise InputError(f'{text}: cannot be built: {first_line(error)}') from error
         if weights := paths.get('pretrain_network_g'):
             checkpoint.load_network(
                 network,
@@ -144,7 +147,7 @@ def randomize(network: nn.Module) -> None:
             module.running_var.mul_((0.1 * torch.randn_like(module.running_var)).exp())
 
 
-def _exported(path: Path, device: str, dtypes: tuple[str, ...], trusted: bool) -> Subject:
+def _exported(path: Path, device: str, dtypes: tuple[str, ...], trusted: bool, sigma: float | None) -> Subject:
     network = exported.open_exported(path, device, trusted)
     if network.dtype not in dtypes:
         raise InputError(f'{path}: it takes {network.dtype} alone; --dtype asks for {", ".join(dtypes)}')
@@ -153,7 +156,15 @@ def _exported(path: Path, device: str, dtypes: tuple[str, ...], trusted: bool) -
         raise InputError(f'{path}: it takes {batch} images at a time; export it for any number, or for one')
     size = (sides[0] or SIZE[0], sides[1] or SIZE[1])
     about = f'exported, {network.dtype}, {"x".join("any" if side is None else str(side) for side in network.shape)}'
-    return Subject(network.run, about, None, (network.dtype,), channels or 1, size)
+    if not network.needs_sigma:
+        return Subject(network.run, about, None, (network.dtype,), channels or 1, size)
+
+    told = sigma or SIGMA
+
+    def run(images: torch.Tensor, sigma: float = told) -> torch.Tensor:
+        return network.run(images, images.new_full((len(images),), sigma))
+
+    return Subject(run, f'{about}, non-blind', told, (network.dtype,), channels or 1, size)
 
 
 def _chain(network: nn.Module) -> list[nn.Module]:
@@ -164,29 +175,6 @@ def _chain(network: nn.Module) -> list[nn.Module]:
     return [network]
 
 
-def _is_non_blind(network: nn.Module) -> bool:
-    return getattr(_chain(network)[-1], 'blind', True) is False
-
-
 def _describe(network: nn.Module) -> str:
     names = [type(each).__name__ for each in _chain(network) if not isinstance(each, pretrained.AnySize)]
     return f'{" around ".join(names)}, {sum(p.numel() for p in network.parameters()):,} parameters'
-
-
-def _channels(text: str, network: nn.Module, sigma: float | None) -> int:
-    """Those of its first convolution, or 1, or 3: the first with which it runs."""
-    first = [module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)][:1]
-    problem = ''
-    for channels in dict.fromkeys([*first, 1, 3]):
-        arguments: dict[str, Any] = {} if sigma is None else {'sigma': sigma}
-        try:
-            with torch.no_grad():
-                network(torch.rand(1, channels, *SIZE), **arguments)
-        except REFUSALS as error:
-            problem = problem or one_line(error)
-        else:
-            return channels
-    raise InputError(
-        f'{text}: does not run on images of {", ".join(map(str, dict.fromkeys([*first, 1, 3])))} channels'
-        f' and {SIZE[0]}x{SIZE[1]} pixels: {problem}'
-    )

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.bench import check_writable
 
     device = chosen_device(arguments)
-    if arguments.sigma255 is not None and not arguments.sigma255 > 0:
+    if arguments.sigma255 is not None and not 0 < arguments.sigma255 < float('inf'):
         raise InputError(f'check: --sigma255 is a noise level above 0 in 8-bit units; got {arguments.sigma255:g}')
     if arguments.json:
         check_writable(arguments.json)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ GRAPHS = ('.onnx', '.pt2')
 WEIGHTS = ('.pth', '.safetensors')
 _ABOUT = """\
 The suffix of FILE says what it becomes:
-  .onnx          the whole network, statistics and wrapper included, for any batch, height and width; float32
+  .onnx          the whole network, statistics and wrapper included, for any batch, height and width (networks that
+                 estimate noise, such as with --wne --sigma255, from 8x8 pixels on); float32
   .pt2           the same as a program of torch.export
   .safetensors   the weights, and in the header what ne_basicsr.load needs to know
   .pth           the weights in BasicSR's layout, params, and the same
@@ -51,60 +53,79 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from ne_basicsr.mismatch.networks import parse_spec
+
     path = arguments.output
     if path.suffix not in (*GRAPHS, *WEIGHTS):
         raise InputError(f'export: -o ends in {", ".join((*GRAPHS, *WEIGHTS))}; got {str(path)!r}')
-    if path.exists() and os.path.exists(arguments.network) and path.samefile(arguments.network):
+    if path.is_dir():
+        raise InputError(f'export: -o names a file; {path} is a folder')
+    spec = parse_spec(arguments.network)
+    if path.exists() and os.path.exists(spec.file) and path.samefile(spec.file):
         raise InputError(f'export: -o {path} is the file to export; give another name')
-    if arguments.sigma255 is not None and not arguments.wne:
-        raise InputError('export: --sigma255 is the training noise of a network that --wne wraps; add --wne')
-    if path.suffix in GRAPHS:
-        if arguments.unwrap or arguments.rewrap or arguments.half:
-            raise InputError(
-                f'export: --unwrap, --rewrap and --half write weights ({" or ".join(WEIGHTS)}); got {path.name}'
-            )
-        lines = _graph(arguments)
-    else:
-        lines = _weights(arguments)
+    spec = spec._replace(wrap=spec.wrap or arguments.wne)
+    if arguments.sigma255 is not None:
+        if not spec.wrap:
+            raise InputError('export: --sigma255 is the training noise of a network that --wne wraps; add --wne')
+        if not 0 < arguments.sigma255 < float('inf'):
+            raise InputError(f'export: --sigma255 is a noise level above 0 in 8-bit units; got {arguments.sigma255:g}')
+        spec = spec._replace(sigma255=arguments.sigma255)
+    if path.suffix in GRAPHS and (arguments.unwrap or arguments.rewrap or arguments.half):
+        raise InputError(
+            f'export: --unwrap, --rewrap and --half write weights ({" or ".join(WEIGHTS)}); got {path.name}'
+        )
+    try:
+        lines = _graph(spec, path) if path.suffix in GRAPHS else _weights(spec, arguments)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # not the name of a temporary file
     print(f'{path}: {path.stat().st_size / 2**20:.1f} MiB', *lines, sep='\n  ')
     return 0
 
 
-def _graph(arguments: argparse.Namespace) -> list[str]:
+def _graph(spec: Any, path: Path) -> list[str]:
     from ne_basicsr.exporting import graphs
-    from ne_basicsr.mismatch.networks import open_denoiser, parse_spec
+    from ne_basicsr.mismatch.networks import open_denoiser
 
-    path: Path = arguments.output
-    spec = parse_spec(arguments.network)
-    spec = spec._replace(wrap=spec.wrap or arguments.wne, sigma255=arguments.sigma255 or spec.sigma255)
-    denoiser = open_denoiser(spec, path.stem)
+    denoiser = open_denoiser(spec, path.stem, only=())
     channels = denoiser.channels or 1
     program = graphs.trace(denoiser.network, channels, denoiser.needs_sigma)
-    if path.suffix == '.onnx':
-        graphs.write_onnx(program, path, denoiser.entry.description)
-    else:
-        graphs.write_program(program, path)
-    found = graphs.compare(path, denoiser.network, channels, denoiser.needs_sigma)
-    lines = [denoiser.entry.description]
-    return lines + [
+    about, side = denoiser.entry.description, graphs.least_side(program)
+    if side > 1:
+        about += f'; for images of {side}x{side} pixels or more'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
+        part = Path(folder) / path.name
+        try:
+            if path.suffix == '.onnx':
+                graphs.write_onnx(program, part, about)
+            else:
+                graphs.write_program(program, part)
+            found = graphs.compare(part, denoiser.network, channels, denoiser.needs_sigma)
+        except InputError as error:
+            raise InputError(str(error).replace(str(part), str(path))) from error
+        os.replace(part, path)  # an older file stays until the new one is known to be right
+    return [about] + [
         f'at {"x".join(map(str, each.shape))}: {each.difference:.1e} of the largest value from torch' for each in found
     ]
 
 
-def _weights(arguments: argparse.Namespace) -> list[str]:
+def _weights(spec: Any, arguments: argparse.Namespace) -> list[str]:
     from ne_basicsr.exporting import weights as files
     from ne_basicsr.layouts import describe
 
-    if arguments.wne:
-        raise InputError('export: --wne has no weights of its own; give it where the file is used, or export a graph')
-    weights: Any = files.read(arguments.network)
-    if arguments.unwrap or arguments.rewrap:
-        try:
+    if spec.wrap or spec.sigma255 is not None:
+        raise InputError(
+            'export: --wne has no weights of its own, nor have +wne and @LEVEL; give it where the file is used, or'
+            ' export a graph'
+        )
+    weights: Any = files.read(spec.file)
+    try:
+        if arguments.unwrap or arguments.rewrap:
             weights = files.unwrap(weights) if arguments.unwrap else files.rewrap(weights)
-        except InputError as error:
-            raise InputError(f'{arguments.network}: {error}') from None
-    if arguments.half:
-        weights = files.half(weights)
+        if arguments.half:
+            weights = files.half(weights)
+    except InputError as error:
+        raise InputError(f'{spec.file}: {error}') from None
     files.write(arguments.output, weights)
     count = sum(tensor.numel() for tensor in weights.tensors.values())
     return [f'{describe(weights.metadata["network_g"])}, {len(weights.tensors)} tensors, {count:,} values']

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from ne_basicsr import whole_files
 from ne_basicsr.certificate.exported import open_exported
-from ne_basicsr.errors import InputError
+from ne_basicsr.errors import InputError, first_line
 from ne_basicsr.exporting import swinir
 
 AXES = {0: 'batch', 2: 'height', 3: 'width'}  # those that may differ from image to image
 TRACED = (2, 45, 77)  # batch, height and width of the image that is traced: no size for which there are shortcuts
-CHECKED = ((1, 48, 80), (3, 37, 53), (1, 96, 41))  # and of those that are compared with torch
+# and of those that are compared with torch, with their noise in 8-bit units: ZeroShot does other things at low levels
+CHECKED = ((1, 48, 80, 1), (3, 37, 53, 25), (1, 96, 41, 5))
 TOLERANCE = 1e-4  # of the largest value, float32; kernels differ in the order of their sums
 
 
@@ -47,7 +48,7 @@ class Graph(nn.Module):
 
 
 def trace(network: nn.Module, channels: int, needs_sigma: bool = False) -> torch.export.ExportedProgram:
-    """The program of a network, for any batch, height and width.
+    """The program of a network, for any batch, and any height and width of ``least_side`` or more.
 
     Args:
         network: (N, C, H, W) to (N, C', rH, rW), in eval mode.
@@ -65,16 +66,21 @@ def trace(network: nn.Module, channels: int, needs_sigma: bool = False) -> torch
         with torch.no_grad(), swinir.any_size(graph), _quiet():
             program = torch.export.export(graph, _inputs(graph, channels, TRACED), dynamic_shapes=dynamic, strict=False)
     except Exception as error:  # torch's tracer has many errors and no common base
-        raise InputError(f'{name} cannot be exported: its code depends on the image ({_first_line(error)})') from error
-    for node in program.graph.nodes:
-        if node.op == 'placeholder' and node.name == 'y':
-            sides = [str(side) for side in node.meta['val'].shape]  # symbols, or numbers
-            if fixed := [axis for number, axis in AXES.items() if sides[number].isdecimal()]:
-                raise InputError(f'{name} cannot be exported for images of any size: its code fixes the {fixed[0]}')
-    # Torch notes that no shortcut for one image, or for a size that needs no padding, was taken: s != 1. What was taken
-    # instead is as right there, which ``compare`` sees for itself.
-    program._guards_code = [guard for guard in program._guards_code if '!=' not in guard]
+        raise InputError(f'{name} cannot be exported: its code depends on the image ({first_line(error)})') from error
+    shape = _shape(program)
+    if fixed := [axis for number, axis in AXES.items() if shape[number].isdecimal()]:
+        raise InputError(f'{name} cannot be exported for images of any size: its code fixes the {fixed[0]}')
+    # Torch notes that no shortcut for one image, or for a size that needs no padding, was taken, and asks for it of
+    # every image as long as it has this one. What was taken instead is as right there, which ``compare`` sees itself.
+    program.example_inputs = None
     return program
+
+
+def least_side(program: torch.export.ExportedProgram) -> int:
+    """The height and width below which the graph of ``trace`` does not run: blocks of the DCT need 8 pixels."""
+    sides = _shape(program)[2:]
+    least = [int(bounds.lower) for side, bounds in program.range_constraints.items() if str(side) in sides]
+    return max([1, *(side for side in least if side > 2)])  # torch writes 2 for any
 
 
 def write_onnx(program: torch.export.ExportedProgram, path: Path, about: str = '') -> None:
@@ -95,7 +101,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, about: str = '
         with _quiet():
             result: Any = torch.onnx.export(program, dynamo=True, verbose=False, output_names=['restored'])
     except Exception as error:
-        raise InputError(f'{path}: not possible in ONNX: {_first_line(error)}') from error
+        raise InputError(f'{path}: not possible in ONNX: {first_line(error)}') from error
     names = {str(side): AXES[axis] for axis, side in enumerate(result.model.graph.inputs[0].shape) if axis in AXES}
     result.rename_axes(names)
     result.model.doc_string = about
@@ -115,11 +121,11 @@ def compare(path: Path, network: nn.Module, channels: int, needs_sigma: bool = F
         InputError: where they differ by more than ``TOLERANCE``, or the file does not run at a size.
     """
     with _quiet():
-        exported = open_exported(path, 'cpu', trusted=True, needs_sigma=needs_sigma)
+        exported = open_exported(path, 'cpu', trusted=True)
     graph = Graph(network, needs_sigma).eval()
     agreements = []
-    for size in CHECKED:
-        inputs = _inputs(graph, channels, size)
+    for *size, noise255 in CHECKED:
+        inputs = _inputs(graph, channels, size, noise255 / 255)
         try:
             with torch.no_grad():
                 expected, given = graph(*inputs), exported.run(*inputs)
@@ -135,13 +141,19 @@ def compare(path: Path, network: nn.Module, channels: int, needs_sigma: bool = F
     return agreements
 
 
-def _inputs(graph: Graph, channels: int, size: tuple[int, int, int]) -> tuple[Tensor, ...]:
+def _shape(program: torch.export.ExportedProgram) -> list[str]:
+    """N, C, H and W of the images: numbers, or names of symbols."""
+    (y,) = [node for node in program.graph.nodes if node.op == 'placeholder' and node.name == 'y']
+    return [str(side) for side in y.meta['val'].shape]
+
+
+def _inputs(graph: Graph, channels: int, size: Sequence[int], noise: float = 0.1) -> tuple[Tensor, ...]:
     batch, height, width = size
     generator = torch.Generator().manual_seed(0)
     parameter = next(graph.parameters(), torch.empty(0))
     rows = torch.linspace(0.2, 0.8, height)[:, None] + torch.zeros(width)
-    y = rows + 0.1 * torch.randn(batch, channels, height, width, generator=generator)
-    return (y.to(parameter), torch.full((batch,), 0.1).to(parameter))[: 1 + graph.needs_sigma]
+    y = rows + noise * torch.randn(batch, channels, height, width, generator=generator)
+    return (y.to(parameter), torch.full((batch,), noise).to(parameter))[: 1 + graph.needs_sigma]
 
 
 @contextlib.contextmanager
@@ -162,7 +174,3 @@ def _quiet() -> Iterator[None]:
 
 def _times(shape: Sequence[int]) -> str:
     return 'x'.join(map(str, shape))
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -80,8 +80,16 @@ def rewrap(weights: Weights) -> Weights:
 
 
 def half(weights: Weights) -> Weights:
-    """The same in float16; ``ne_basicsr.load`` makes float32 of it again, with 11 of its 24 significant bits."""
+    """The same in float16; ``ne_basicsr.load`` makes float32 of it again, with 11 of its 24 significant bits.
+
+    Raises:
+        InputError: for values that float16 does not hold.
+    """
     tensors = {key: value.half() if value.is_floating_point() else value for key, value in weights.tensors.items()}
+    for key, value in tensors.items():
+        if value.isinf().any():
+            largest = float(weights.tensors[key].abs().max())
+            raise InputError(f'--half holds values up to 65504; {key} has {largest:g}: leave it out')
     return weights._replace(tensors=tensors)
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.errors import InputError
-from ne_basicsr.mismatch.networks import is_non_blind
 from ne_basicsr.neighbours import require
+from ne_basicsr.network_inputs import is_non_blind
 
 Base: Any = require('deepinv.models').Denoiser
 
@@ -24,7 +24,8 @@ class Denoiser(Base):
 
     Non-blind networks and zero-shot wrapped ones get ``sigma``, the noise level on the scale of x, one value or N;
     blind ones find the noise by themselves, and sigma makes no difference. With a normalization-equivariant network an
-    algorithm that uses nothing but the denoiser and linear steps commutes with brightness and contrast as well.
+    algorithm that uses nothing but the denoiser and linear steps commutes with a y + b as well; where the network is
+    told a sigma, with y + b, and with a only if that sigma is multiplied by a, too.
 
     Raises:
         InputError: when called, for a sigma that is missing, or is neither one value nor N.
@@ -34,7 +35,7 @@ class Denoiser(Base):
         super().__init__()
         self.network = network
         self.needs_sigma = is_non_blind(network)
-        self.takes_sigma = self.needs_sigma or isinstance(network, ZeroShot)
+        self.takes_sigma = self.needs_sigma or any(isinstance(module, ZeroShot) for module in network.modules())
 
     def forward(self, x: Tensor, sigma: float | Tensor | None = None, **_: Any) -> Tensor:
         """Denoise x (N, C, H, W); further arguments are other denoisers' and make no difference."""

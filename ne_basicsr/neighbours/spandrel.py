@@ -20,8 +20,8 @@ from ne_basicsr.archs.spandrel_arch import Spandrel, with_weights
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.errors import InputError
 from ne_basicsr.layouts import Layout
-from ne_basicsr.mismatch.networks import channels_of, is_non_blind
 from ne_basicsr.neighbours import require
+from ne_basicsr.network_inputs import channels_of, is_non_blind
 from ne_basicsr.noise import noise_level
 from ne_basicsr.reach import MeasuresWhole
 from ne_basicsr.tiling import Tiled

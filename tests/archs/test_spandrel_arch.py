@@ -192,6 +192,17 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path):
     assert (tmp_path / 'it_ran').exists()
 
 
+@needs_spandrel
+def test_a_spandrel_that_calls_otherwise_is_one_line(file_of, monkeypatch):
+    from ne_basicsr.archs import spandrel_arch
+
+    found = spandrel_arch.recognise(path := file_of('compact')[0])
+    del found._call_fn
+    monkeypatch.setattr(spandrel_arch, 'recognise', lambda weights: found)
+    with pytest.raises(InputError, match=r'^spandrel [\d.]+ calls its networks in a new way: pip install spandrel.+$'):
+        Spandrel(path)
+
+
 def test_without_spandrel_the_name_exists_and_one_line_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'spandrel', None)
     torch.save({'params': made('compact').state_dict()}, tmp_path / 'compact.pth')

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+import ne_basicsr
 from ne_basicsr import certificate, checkpoint
+from ne_basicsr.archs import zero_shot_arch
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.certificate.request import randomize
@@ -56,12 +58,38 @@ def test_programs_are_the_network_at_any_size(name, tmp_path):
     assert max(each.difference for each in graphs.compare(tmp_path / 'net.pt2', network, 1)) < 2e-5
 
 
-def test_a_zero_shot_network_is_exported_with_its_estimates(tmp_path):
-    pytest.importorskip('onnxruntime')
-    pytest.importorskip('onnxscript')
-    network = ZeroShot(network_of('DnCNN', DNCNN)).eval()
-    graphs.write_onnx(graphs.trace(network, 1), tmp_path / 'net.onnx')
-    assert max(each.difference for each in graphs.compare(tmp_path / 'net.onnx', network, 1)) < 1e-4
+def test_the_comparison_sees_the_first_estimate_of_a_zero_shot_network(tmp_path, monkeypatch):
+    network = ZeroShot(network_of('DnCNN', DNCNN), sigma255=5).eval()
+    for sigma255 in (5, 25, 50):
+        shares = []
+        for *size, noise255 in graphs.CHECKED:
+            (y,) = graphs._inputs(graphs.Graph(network, False), 1, size, noise255 / 255)
+            shares.append(zero_shot_arch.share_and_gain(sigma255 / 255, zero_shot_arch.measure(y))[0].max())
+        assert max(shares) > 0.5
+    with monkeypatch.context() as patch:
+        patch.setattr(zero_shot_arch, 'dct_shrink', lambda y, noise, mean: 5 * torch.ones_like(y))
+        graphs.write_program(graphs.trace(network, 1), tmp_path / 'net.pt2')
+    with pytest.raises(graphs.InputError, match=r'net\.pt2: differs from the network by'):
+        graphs.compare(tmp_path / 'net.pt2', network, 1)
+
+
+BLOCKS = {'statistics': 'mean_noise', 'target': {'mean': 0.45, 'sigma255': 25}}
+
+
+@pytest.mark.parametrize(('options', 'least'), [({}, 1), (BLOCKS, 8)])
+def test_a_graph_takes_images_of_its_least_size(options, least, tmp_path):
+    network = network_of('DnCNNWNE', DNCNN | options)
+    program = graphs.trace(network, 1)
+    assert graphs.least_side(program) == least
+    graphs.write_program(program, tmp_path / 'net.pt2')
+    exported = graphs.open_exported(tmp_path / 'net.pt2', 'cpu', trusted=True)
+    with torch.no_grad():
+        for shape in ((1, 1, least, least), (2, 1, least, 19), (1, 1, 19, least)):
+            y = torch.rand(shape)
+            torch.testing.assert_close(exported.run(y), network(y), rtol=1e-5, atol=1e-5)
+        for shape in ((1, 1, least - 1, 19), (1, 1, 19, least - 1)) if least > 1 else ((1, 2, 19, 19),):
+            with pytest.raises(RuntimeError):
+                exported.run(torch.rand(shape))
 
 
 def test_a_non_blind_network_takes_its_noise_level(tmp_path):
@@ -119,15 +147,63 @@ def test_a_network_of_one_size_is_refused():
         graphs.trace(OneSize(), 1)
 
 
+def saved(path, options):
+    network = build_arch(options)
+    randomize(network)
+    checkpoint.save_network(path, {'params': network}, {'network_g': options})
+    return str(path)
+
+
 def test_the_command(tmp_path, capsys):
     pytest.importorskip('onnxruntime')
     pytest.importorskip('onnxscript')
-    network = build_arch({'type': 'DnCNNWNE', **DNCNN})
-    randomize(network)
-    checkpoint.save_network(tmp_path / 'net.pth', {'params': network}, {'network_g': {'type': 'DnCNNWNE', **DNCNN}})
-    assert main(['export', str(tmp_path / 'net.pth'), '-o', str(tmp_path / 'net.onnx')]) == 0
+    net = saved(tmp_path / 'net.pth', {'type': 'DnCNNWNE', **DNCNN})
+    assert main(['export', net, '-o', str(tmp_path / 'net.onnx')]) == 0
     out = capsys.readouterr().out
     assert 'net.onnx' in out
     assert 'at 3x1x37x53: ' in out
+    assert 'or more' not in out
     assert main(['check', str(tmp_path / 'net.onnx')]) == 0
     assert 'exported, float32, anyx1xanyxany' in capsys.readouterr().out
+
+
+def test_a_zero_shot_network_is_exported_with_its_estimates(tmp_path, monkeypatch, capsys):
+    pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnxscript')
+    import onnx
+
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path / 'net.pth', {'type': 'DnCNN', **DNCNN})
+    assert main(['export', 'net.pth@25+wne', '--sigma255', '15', '-o', 'new/net.onnx']) == 0
+    about = onnx.load('new/net.onnx').doc_string
+    assert about.endswith('wrapped without training; for images of 8x8 pixels or more')
+    assert about in capsys.readouterr().out
+    y = torch.rand(1, 1, 8, 8)
+    given = graphs.open_exported(tmp_path / 'new' / 'net.onnx', 'cpu', trusted=False).run(y)
+    with torch.no_grad():  # the level of the command comes before that of the name
+        expected = [ne_basicsr.load('net.pth', wrap='wne', sigma=sigma255 / 255)(y) for sigma255 in (15, 25)]
+    torch.testing.assert_close(given, expected[0], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(given, expected[1], atol=1e-3)
+
+
+def test_networks_of_any_number_of_channels_are_exported(tmp_path, capsys):
+    net = saved(tmp_path / 'net.pth', {'type': 'DnCNNWNE', **DNCNN, 'num_in_ch': 2, 'num_out_ch': 2})
+    assert main(['export', net, '-o', str(tmp_path / 'net.pt2')]) == 0
+    assert 'at 3x2x37x53: ' in capsys.readouterr().out
+
+
+def test_an_older_file_stays_where_the_new_one_differs(tmp_path, monkeypatch, capsys):
+    net = saved(tmp_path / 'net.pth', {'type': 'DnCNNWNE', **DNCNN})
+    path = tmp_path / 'old.pt2'
+    path.write_bytes(b'old')
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(graphs, 'TOLERANCE', -1.0)
+    assert main(['export', net, '-o', str(path)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f'basicsr: {path}: differs from the network by')
+    assert path.read_bytes() == b'old'
+    assert sorted(tmp_path.iterdir()) == before
+    monkeypatch.undo()
+    assert main(['export', net, '-o', str(path)]) == 0
+    assert path.read_bytes() != b'old'
+    assert sorted(tmp_path.iterdir()) == before

@@ -93,6 +93,15 @@ def test_other_toolboxes_weights_become_this_packages(tmp_path, capsys):
         (['net.pth', '-o', 'a.onnx', '--unwrap'], '--unwrap, --rewrap and --half write weights (.pth or .safetensors)'),
         (['net.pth', '-o', 'a.pth', '--sigma255', '25'], 'add --wne'),
         (['net.pth', '-o', 'a.pth', '--wne'], '--wne has no weights of its own'),
+        (['net.pth+wne', '-o', 'a.pth'], '--wne has no weights of its own'),
+        (['net.pth@25', '-o', 'a.safetensors'], '--wne has no weights of its own'),
+        (['net.pth', '-o', 'a.pt2', '--wne', '--sigma255', '0'], 'a noise level above 0 in 8-bit units; got 0'),
+        (['net.pth', '-o', 'a.pt2', '--wne', '--sigma255=-5'], 'a noise level above 0 in 8-bit units; got -5'),
+        (['net.pth@25+wne', '-o', 'a.pt2', '--sigma255', 'nan'], 'a noise level above 0 in 8-bit units; got nan'),
+        (['net.pth', '-o', 'folder.pth'], 'export: -o names a file; folder.pth is a folder'),
+        (['net.pth', '-o', 'net.pth/a.pth'], 'basicsr: net.pth/a.pth: '),
+        (['net.pth', '-o', 'net.pth/a.pt2'], 'basicsr: net.pth/a.pt2: '),
+        (['big.pth', '-o', 'a.pth', '--half'], 'big.pth: --half holds values up to 65504; model.0.weight has 100000'),
         (['net.pth', '-o', 'a.pth', '--unwrap'], 'net.pth: --unwrap takes networks with a wrapper, such as DnCNNWNE'),
         (['net.pth', '-o', 'a.pth', '--rewrap'], 'net.pth: --rewrap takes what --unwrap wrote'),
         (['none.pth', '-o', 'a.pth'], 'none.pth: no such checkpoint file'),
@@ -103,6 +112,9 @@ def test_wrong_input_is_one_line_and_code_2(arguments, message, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     network = build_arch({'type': 'DnCNN', **BACKBONE})
     torch.save({'params': network.state_dict()}, 'net.pth')
+    big = {key: 1e5 * torch.ones_like(value) for key, value in network.state_dict().items()}
+    torch.save({'params': big}, 'big.pth')
+    (tmp_path / 'folder.pth').mkdir()
     assert main(['export', 'net.pth', '-o', 'whole.safetensors']) == 0
     data = (tmp_path / 'whole.safetensors').read_bytes()
     (tmp_path / 'cut.safetensors').write_bytes(data[:-7])
@@ -110,4 +122,4 @@ def test_wrong_input_is_one_line_and_code_2(arguments, message, tmp_path, monkey
     assert main(['export', *arguments]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
-    assert not (tmp_path / 'a.pth').exists()
+    assert not list(tmp_path.glob('a.*'))

@@ -11,6 +11,7 @@ from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.certificate.request import randomize
 from ne_basicsr.errors import InputError
 from ne_basicsr.pretrained import any_size
+from ne_basicsr.tiling import Tiled
 
 deepinv = pytest.importorskip('deepinv')
 from ne_basicsr.neighbours.deepinv import Denoiser  # noqa: E402
@@ -71,6 +72,8 @@ NON_BLIND = {
     'non-blind': lambda: randomized(FDnCNN(num_feat=4, num_layers=3, mode='norm-equiv', blind=False)),
     'wrapped': lambda: WNE(randomized(FDnCNN(num_feat=4, num_layers=3, blind=False))),
     'zero-shot': lambda: ZeroShot(small_dncnn(), sigma255=25),
+    'zero-shot in tiles': lambda: Tiled(ZeroShot(small_dncnn(), sigma255=25), 32),
+    'non-blind in tiles': lambda: Tiled(randomized(FDnCNN(num_feat=4, num_layers=3, blind=False)), 32),
 }
 
 
@@ -78,7 +81,7 @@ NON_BLIND = {
 def test_others_get_it_as_one_value_or_one_for_each_image(kind):
     network = NON_BLIND[kind]().eval()
     denoiser = Denoiser(any_size(network))
-    x = torch.rand(2, 1, 16, 17)
+    x = torch.rand(2, 1, 16, 47)
     with torch.no_grad():
         one, two = network(x, sigma=0.05), network(x, sigma=torch.tensor([0.05, 0.2]))
         for sigma in (0.05, torch.tensor(0.05), torch.tensor([0.05]), torch.tensor([0.05, 0.05]).view(2, 1, 1, 1)):
@@ -101,13 +104,13 @@ def test_the_noise_level_is_asked_for_only_where_it_is_needed():
 # -- plug-and-play -----------------------------------------------------------------------------------------------------
 
 
-def plug_and_play(network, y, physics, iterations, init=None):
+def plug_and_play(network, y, physics, iterations, init=None, sigma=0.05):
     """Proximal gradient descent with the denoiser in the place of the proximal map."""
     model = deepinv.optim.PGD(
         prior=deepinv.optim.PnP(denoiser=Denoiser(network.to(y.dtype))),
         data_fidelity=deepinv.optim.L2(),
         stepsize=1.0,
-        sigma_denoiser=0.05,
+        sigma_denoiser=sigma,
         max_iter=iterations,
         early_stop=False,
     )
@@ -147,6 +150,23 @@ def test_with_an_equivariant_network_the_whole_algorithm_is(equivariant):
     a, b = 0.2, 3.0
     difference = (restore(a * y + b) - (a * restore(y) + b)).abs().max()
     assert difference < 1e-11 if equivariant else difference > 1e-3
+
+
+def test_a_network_that_is_told_sigma_keeps_the_shift_and_the_scale_where_sigma_has_it():
+    image = photograph()
+    physics = blur(image)
+    y = physics(image) + 0.01 * torch.randn(image.shape, dtype=image.dtype)
+    network = ZeroShot(smoothing(0.5))
+
+    def restore(observed, sigma):
+        return plug_and_play(network, observed, physics, 5, sigma=sigma)
+
+    def difference(a, b, sigma):
+        return (restore(a * y + b, sigma) - (a * restore(y, 0.05) + b)).abs().max()
+
+    assert difference(1, 3.0, 0.05) < 1e-11
+    assert difference(0.2, 3.0, 0.2 * 0.05) < 1e-11
+    assert difference(0.2, 3.0, 0.05) > 1e-4
 
 
 def test_it_sharpens_without_sharpening_the_noise(shared):
