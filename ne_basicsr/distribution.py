@@ -17,6 +17,13 @@ from ne_basicsr.lifeline import Failure, Lifeline
 
 # how long a collective may wait for a rank that is alive but busy, with validation for instance; see lifeline.py
 PATIENCE = timedelta(minutes=30)
+# and where ranks meet at the end alone, and one may have the most to do
+UNTIL_THE_LAST = timedelta(days=7)
+
+
+def launcher_here() -> str:
+    """``pytorch`` in a process that torchrun started, else ``none``: for commands without ``--launcher``."""
+    return 'pytorch' if {'RANK', 'WORLD_SIZE'} <= set(os.environ) else 'none'
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import argparse
 import glob
 import os
 import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.denoising.inputs import find_jobs
     from ne_basicsr.denoising.pixels import Restorer
     from ne_basicsr.denoising.run import MEMORY, Outcome, denoise_files, earlier_results, share
-    from ne_basicsr.distribution import gathered, ranks
+    from ne_basicsr.distribution import UNTIL_THE_LAST, gathered, launcher_here, ranks
     from ne_basicsr.mismatch.networks import open_denoiser
     from ne_basicsr.shipped_models import FOR_CHANNELS
     from ne_basicsr.tiling import Tiled
@@ -106,9 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         (arguments.output / MEMORY).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f'{arguments.output}: cannot be made ({error.strerror}); choose another -o') from None
-    launcher = 'pytorch' if {'RANK', 'WORLD_SIZE'} <= set(os.environ) else 'none'
-    # one that has finished waits for the busiest; of one that has died it hears otherwise (lifeline.py)
-    with ranks(launcher, int(device == 'cuda'), patience=timedelta(days=7)) as (rank, world_size):
+    with ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size):
         for restorer in restorers.values():
             restorer.tiled.to(torch.device(device))
         mine = share(jobs, rank, world_size)

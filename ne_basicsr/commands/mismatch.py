@@ -69,7 +69,7 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import torch
 
-    from ne_basicsr.distribution import ranks
+    from ne_basicsr.distribution import UNTIL_THE_LAST, launcher_here, ranks
     from ne_basicsr.mismatch.comparison import compare
     from ne_basicsr.mismatch.outputs import write_outputs
     from ne_basicsr.mismatch.units import Precision, Request
@@ -95,8 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         precision=Precision(arguments.dtype, arguments.channels_last),
         batch=arguments.batch,
     )
-    launcher = 'pytorch' if {'RANK', 'WORLD_SIZE'} <= set(os.environ) else 'none'
-    with ranks(launcher, int(device == 'cuda')) as (rank, world_size):
+    with ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size):
         result, timing = compare(request, arguments.output, rank, world_size)
         if rank == 0:
             page = write_outputs(result, arguments.output, _command(arguments))
