@@ -2,12 +2,13 @@
 # Every training of the WNE paper (Saied and Fleuret, ICML 2026), and its figures from the checkpoints.
 #
 #   scripts/reproduce_paper.sh [--dry-run] GROUP... [-- KEY=VALUE...]    train; GROUP: a word of the list below, or all
-#   scripts/reproduce_paper.sh [--dry-run] figures NET.pth...            their mismatch curves, in figures/
+#   scripts/reproduce_paper.sh [--dry-run] figures NET.pth... [OPTION...] their curves and tables, in figures/
 #   scripts/reproduce_paper.sh list                                      the list
 #
 # Prints each command before it runs. Killed or stopped, the same line goes on where it was. KEY=VALUE overrules the
 # option files, for example datasets:train:dataroot_gt=photos. Runs go to experiments/ of the current folder, which has the
-# images in datasets/ (datasets/README.md). `figures uniform.pth --degradation jpeg` is the JPEG experiment.
+# images in datasets/ (datasets/README.md). figures makes mismatch curves, to which the OPTIONs go, the analysis, and of
+# two networks or more Tables 11 and 12; `figures uniform.pth --degradation jpeg` is the JPEG experiment.
 set -euo pipefail
 
 # groups | option file | overrides. Tables 2, 5 and 6 are timings: basicsr bench --table N. Table 3 needs no network.
@@ -96,10 +97,17 @@ case ${1:-} in
   list) list && exit ;;
   figures)
     shift
-    [ $# -gt 0 ] || usage 'figures needs checkpoints, such as experiments/dncnn_sigma25/models/net_g_latest.pth'
-    run basicsr mismatch --draws 20 "$@" --data datasets/Set12 datasets/BSD68 -o figures
-    run basicsr analyze "$@" --data datasets/BSD400 -o figures/analysis
-    [ $# -eq 1 ] || run basicsr sample "$1" datasets/Set12 --against "${@:2}" -o figures/inpainting
+    networks=()
+    while [ $# -gt 0 ] && [[ $1 != -* ]]; do
+      networks+=("$1") && shift
+    done
+    [ ${#networks[@]} -gt 0 ] || usage 'figures needs checkpoints, such as experiments/dncnn_sigma25/models/net_g_latest.pth'
+    run basicsr mismatch --draws 20 "${networks[@]}" "$@" --data datasets/Set12 datasets/BSD68 -o figures
+    run basicsr analyze "${networks[@]}" --data datasets/BSD400 -o figures/analysis
+    [ ${#networks[@]} -gt 1 ] || exit 0
+    for task in denoise random; do # Tables 11 and 12
+      run basicsr sample "${networks[0]}" datasets/Set12 --against "${networks[@]:1}" --task $task -o figures/$task
+    done
     exit
     ;;
 esac

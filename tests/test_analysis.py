@@ -1,7 +1,10 @@
 """The analysis: formulas on inputs whose answers are known, equivariant networks apart from plain ones, its files."""
 
 import csv
+import errno
 import math
+import shlex
+import weakref
 
 import cv2
 import numpy as np
@@ -14,9 +17,11 @@ from ne_basicsr.analysis.study import centre_crop
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.wne_arch import WSE, InputNorm
 from ne_basicsr.certificate.request import randomize
-from ne_basicsr.cli import main
-from ne_basicsr.data.image_store import FolderStore
+from ne_basicsr.cli import _parser, main
+from ne_basicsr.commands.analyze import _command
+from ne_basicsr.data.image_store import FolderStore, on_unit_range
 from ne_basicsr.errors import InputError
+from ne_basicsr.noise import seed_of
 
 DNCNN = {'type': 'DnCNN', 'num_feat': 4, 'num_layers': 3, 'act_mode': 'R'}
 FDNCNN = {'type': 'FDnCNN', 'num_feat': 4, 'num_layers': 3}
@@ -99,6 +104,42 @@ def test_patches_are_crops_of_the_images_chosen_by_the_seed(image_folder):
         analysis.draw_patches(store, 2, 60)
 
 
+class WatchedStore:
+    """Images of several sizes, and how many of them are in memory when another is asked for."""
+
+    root, names = 'watched', [f'{number}' for number in range(8)]
+
+    def __init__(self):
+        self.alive, self.most = weakref.WeakSet(), 0
+
+    def pixels(self, name, channels):
+        self.most = max(self.most, len(self.alive))
+        number = int(name)
+        image = Pixels((10 + 3 * number, 40 - 3 * number, channels), np.uint8)
+        image[:] = np.random.default_rng(number).integers(0, 256, image.shape, np.uint8)
+        self.alive.add(image)
+        return image
+
+
+class Pixels(np.ndarray):
+    __hash__ = object.__hash__  # for the set
+
+
+def test_one_image_is_in_memory_at_a_time_and_patches_are_those_of_the_plain_way():
+    store = WatchedStore()
+    patches = analysis.draw_patches(store, 30, 16, channels=3, seed=5)
+    assert (store.most, len(store.alive)) == (0, 0)
+    images = [image for name in store.names if min((image := store.pixels(name, 3)).shape[:2]) >= 16]
+    assert store.most > 0  # the store can tell
+    assert len(images) == 6
+    random = np.random.default_rng(seed_of('analysis patches', 5))
+    for patch, chosen in zip(patches, random.integers(len(images), size=30), strict=True):
+        image = np.asarray(images[chosen])
+        top, left = (int(random.integers(side - 15)) for side in image.shape[:2])
+        expected = on_unit_range(image[top : top + 16, left : left + 16])
+        assert torch.equal(patch, torch.from_numpy(expected).permute(2, 0, 1))
+
+
 def test_difficulties_depend_on_the_seed_and_the_level(image_folder):
     clean = analysis.draw_patches(FolderStore(image_folder), 8, 16)
     found = analysis.difficulties(clean, [0.1, 0.2], seed=3)
@@ -106,6 +147,7 @@ def test_difficulties_depend_on_the_seed_and_the_level(image_folder):
     assert (found[0.2] > found[0.1]).all()
     assert np.array_equal(found[0.1], analysis.difficulties(clean, [0.1], seed=3)[0.1])
     assert not np.array_equal(found[0.1], analysis.difficulties(clean, [0.1], seed=4)[0.1])
+    assert np.array_equal(found[0.1], analysis.difficulties(clean, np.array([0.1]), seed=3)[0.1])
 
 
 # -- residual quality --------------------------------------------------------------------------------------------------
@@ -146,9 +188,18 @@ def test_quality_curves_bin_the_central_share():
 
 def test_quality_runs_in_batches_and_for_each_level(image_folder):
     clean = analysis.draw_patches(FolderStore(image_folder), 5, 16)
-    delta, quality = analysis.qualities(lambda y: y, clean, 0.1, batch=2)
+    seen = []
+
+    def identity(y):
+        seen.append(len(y))
+        return y
+
+    delta, quality = analysis.qualities(identity, clean, 0.1, batch=2)
+    assert seen == [2, 2, 1]
     assert delta.shape == quality.shape == (5,)
     np.testing.assert_allclose(quality, -20 * np.log10(delta))
+    assert np.array_equal(delta, analysis.qualities(identity, clean, 0.1, batch=5)[0])
+    assert not np.array_equal(delta, analysis.qualities(identity, clean, 0.1, seed=1)[0])
 
 
 # -- adaptive filters --------------------------------------------------------------------------------------------------
@@ -231,8 +282,9 @@ def test_images_are_shown_to_the_network_in_the_interval_and_come_back(image):
     assert seen == [pytest.approx((-1.0, 3.0))]
     flat = torch.full((1, 1, 4, 4), 0.3, dtype=torch.float64)
     torch.testing.assert_close(analysis.in_interval(identity, flat, 0.0, 1.0), flat)
-    with pytest.raises(InputError, match=r'to a larger b; got \[1, 0\]'):
-        analysis.in_interval(identity, image, 1.0, 0.0)
+    for a, b in ((1.0, 0.0), (1.0, 1.0), (0.0, math.inf), (-math.inf, 0.0), (0.0, math.nan)):
+        with pytest.raises(InputError, match=rf'to a larger b, both finite; got \[{a:g}, {b:g}\]'):
+            analysis.in_interval(identity, image, a, b)
 
 
 # -- the command line --------------------------------------------------------------------------------------------------
@@ -282,20 +334,32 @@ def test_analyze_writes_tables_arrays_figures_and_a_page(workplace, network_file
 
 
 def test_without_networks_the_images_are_studied(workplace, image_folder, capsys):
+    folder = workplace / 'results' / 'analyze'
+    (folder / 'figures').mkdir(parents=True)
+    earlier = ('filters.csv', 'intervals.csv', 'quality.csv')
+    earlier += tuple(f'figures/{name}.pdf' for name in ('filters', 'intervals', 'quality_1', 'quality_12'))
+    for name in (*earlier, 'figures/quality_of_life.pdf'):
+        (folder / name).touch()
     assert main(['analyze', '--data', str(image_folder), *SMALL]) == 0
     assert 'coverage' in capsys.readouterr().out
-    folder = workplace / 'results' / 'analyze'
+    assert not [name for name in earlier if (folder / name).exists()]
+    assert (folder / 'figures' / 'quality_of_life.pdf').exists()  # none of the program's names
     assert sorted(path.name for path in folder.glob('*.csv')) == ['coverage.csv', 'difficulty.csv']
-    assert 'Adaptive filters' not in (folder / 'report.html').read_text(encoding='utf-8')
+    page = (folder / 'report.html').read_text(encoding='utf-8')
+    assert 'Adaptive filters' not in page
+    assert 'Crop' not in page
+    assert 'residual quality' not in page
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['--pixel', '3'], "--pixel takes two numbers, as in 20,30; got '3'"),
-        (['--interval', '1,0'], 'to a larger b; got 1,0'),
+        (['--interval', '1,0'], 'to a larger b, both finite; got [1, 0]'),
+        (['--interval', '0,inf'], 'to a larger b, both finite; got [0, inf]'),
         (['--sigma255', '0'], 'a noise level is above 0'),
-        (['--patches', '1'], '--patches is 2 or more; got 1'),
+        (['--patches', '2'], '--patches is 3 or more; got 2'),
+        (['--denoised', '2'], '--denoised is 3 or more; got 2'),
         (['--patch-size', '100'], 'no image has 100 x 100 pixels'),
         (['--device', 'tpu'], '--device: one of cpu, cuda, auto is needed'),
         (['--output', 'a_file'], 'the results cannot be written'),
@@ -307,6 +371,83 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(workplace, image_folder, c
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('basicsr: ')
     assert message in line
+
+
+@pytest.mark.parametrize('full', [False, True])
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(workplace, image_folder, capsys, monkeypatch, full):
+    def never(*_):
+        raise AssertionError('the study has started')
+
+    def fails(**_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr('ne_basicsr.analysis.study.study', never)
+    if full:
+        monkeypatch.setattr('ne_basicsr.analysis.outputs.TemporaryFile', fails)
+    else:
+        (workplace / 'results').touch()
+    assert main(['analyze', '--data', str(image_folder), *SMALL]) == 2
+    reason = 'No space left on device' if full else 'Not a directory'
+    assert f'the results cannot be written ({reason}); give another folder' in capsys.readouterr().err
+
+
+def test_networks_and_images_that_fail_are_named_and_the_others_go_on(
+    workplace, network_file, image_folder, capsys, monkeypatch
+):
+    from ne_basicsr.analysis import study
+
+    def fails(network, y, *_):
+        raise RuntimeError  # without a text
+
+    monkeypatch.setattr(study, 'homogeneity', fails)
+    (image_folder / 'a_broken.png').write_bytes(b'')  # the first by its name
+    assert main(['analyze', network_file, '--data', str(image_folder), *SMALL]) == 1
+    err = capsys.readouterr().err
+    assert 'a_broken: not a readable image' in err
+    assert 'net.pth: RuntimeError' in err
+    assert np.load(workplace / 'results/analyze/arrays.npz')['delta/50'].shape == (50,)
+    for path in image_folder.iterdir():
+        path.write_bytes(b'')
+    assert main(['analyze', '--data', str(image_folder), *SMALL]) == 2
+    assert 'not a readable image' in capsys.readouterr().err
+
+
+def test_patches_of_a_store_with_a_broken_image_are_refused(image_folder):
+    (image_folder / 'broken.png').write_bytes(b'')
+    with pytest.raises(InputError, match='broken: not a readable image'):
+        analysis.draw_patches(FolderStore(image_folder), 4, 16)
+
+
+def test_a_non_blind_network_is_told_the_levels(workplace, image_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr('ne_basicsr.analysis.outputs.save_figures', lambda *_: None)
+    options = FDNCNN | {'blind': False}
+    net = build_arch(options)
+    checkpoint.save_network(tmp_path / 'nb.pth', {'params': net}, {'network_g': options})
+    arguments = ['--interval', '0,2', '--crop-sigma255', '40', '--crop', '100', '--denoised', '128', '--patches', '6']
+    assert main(['analyze', str(tmp_path / 'nb.pth'), '--data', str(image_folder), *SMALL, *arguments]) == 0
+    folder = workplace / 'results' / 'analyze'
+    clean, noisy = (
+        torch.from_numpy(np.load(folder / 'arrays.npz')[f'crop/{name}'])[None] for name in ('clean', 'noisy')
+    )
+    assert (noisy - clean).std().item() == pytest.approx(40 / 255, rel=0.1)
+    (expected,) = analysis.interval_rows(lambda y: net.eval()(y, sigma=40 / 255), noisy, clean, [(0.0, 2.0)])
+    (row,) = read_csv(folder / 'intervals.csv')
+    assert float(row['psnr']) == pytest.approx(expected['psnr'], abs=1e-3)
+    assert float(row['change']) == pytest.approx(expected['change'], rel=1e-3)
+    page = (folder / 'report.html').read_text(encoding='utf-8')
+    assert 'residual quality of the first 6' in page  # there are no more
+    assert f'{clean.shape[-2]} rows and {clean.shape[-1]} columns' in page  # the whole image, smaller than 100
+
+
+def test_the_command_on_the_page_is_the_one_that_was_typed():
+    typed = ['net.pth', 'b+wne', '--data', 'a folder', '--label', 'one', '--sigma255', '12.3456789', '50', '1e-7']
+    typed += ['--patches', '1000000', '--patch-size', '17', '--denoised', '12', '--pixel', '1,2', '3,4', '--crop', '33']
+    typed += ['--crop-sigma255', '0.123456789', '--interval=-1,1', '--interval', '0,2', '--seed', '123456789']
+    for words in (typed, typed[2:4]):
+        arguments = _parser().parse_args(['analyze', *words])
+        (program, *again) = shlex.split(_command(arguments))
+        assert program == 'basicsr'
+        assert _parser().parse_args(again) == arguments
 
 
 def test_a_pixel_outside_the_crop_and_a_missing_folder_are_refused(workplace, network_file, image_folder, capsys):

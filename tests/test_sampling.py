@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shlex
 
 import cv2
 import numpy as np
@@ -13,12 +14,14 @@ from PIL import Image
 from torch import nn
 
 from ne_basicsr import checkpoint, sampling
+from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.dncnn_arch import DnCNN
-from ne_basicsr.cli import main
+from ne_basicsr.cli import _parser, main
+from ne_basicsr.commands.sample import _command
 from ne_basicsr.errors import InputError
 from ne_basicsr.report.trajectories import mean_walk, trajectory_figure
 from ne_basicsr.sampling import films, tasks
-from ne_basicsr.sampling.outputs import file_name
+from ne_basicsr.sampling import projectors as projectors_module
 from ne_basicsr.sampling.session import Picture, batches
 
 SIZE = (18, 23)  # odd: blocks are cut, no frequency of the columns is its own mirror image
@@ -112,6 +115,22 @@ def test_the_low_pass_keeps_a_symmetric_disc_of_about_its_share(size):
     expected = torch.fft.ifft2(torch.fft.fft2(y) * disc)
     assert expected.imag.abs().max() < 1e-12
     torch.testing.assert_close(sampling.LowPass(0.2)(y), expected.real, rtol=0, atol=1e-12)
+
+
+def test_the_disc_of_the_low_pass_is_made_once_for_each_size(monkeypatch):
+    made = []
+
+    def counted(height, width, share):
+        made.append((height, width))
+        return sampling.low_frequencies(height, width, share)
+
+    monkeypatch.setattr(projectors_module, 'low_frequencies', counted)
+    projector = sampling.LowPass(0.2)
+    for size in ((9, 9), (9, 10), (9, 9)):
+        y = random_images(0, size)
+        torch.testing.assert_close(projector(y), sampling.LowPass(0.2)(y))
+        projector.take([0])(y[:1])
+    assert made == [(9, 9), (9, 9), (9, 10), (9, 10), (9, 9)]  # the other of each pair is a new projector's
 
 
 def test_a_projector_of_some_images_is_theirs():
@@ -221,18 +240,28 @@ def test_a_walk_depends_on_seed_and_name_alone_whatever_the_batch():
 
 
 def test_images_that_end_early_do_not_disturb_the_others():
-    x = torch.stack([torch.full((1, 8, 8), value, dtype=torch.float64) for value in (0.5, 0.2, 0.9)])
+    x = torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    x[..., 0, :] = torch.tensor([0.1, 0.9, 0.6]).view(3, 1, 1)  # known: how bright, which says how slowly a walk goes
 
-    def slow_where_bright(y):  # walks end at different steps
-        return (
-            y + 0.5 * (x[:1] - y) if len(y) == 1 else y + 0.5 * (0.5 - y) * y.mean((1, 2, 3), keepdim=True).clamp(0.2)
-        )
+    def slow_where_bright(y):
+        bright = y[..., :1, :].mean((1, 2, 3), keepdim=True).clamp(0, 0.95)
+        return torch.cat([y[..., :1, :], bright * y[..., 1:, :]], dim=2)
 
-    schedule = sampling.Schedule(h0=0.1, beta=0.5, max_steps=300)
-    together = sampling.sample(slow_where_bright, x, sampling.Nothing(), schedule, NAMES)
-    assert len({trajectory.records[-1].step for trajectory in together}) > 1
-    for trajectory in together:
-        assert [record.step for record in trajectory.records] == list(range(len(trajectory.records)))
+    schedule = sampling.Schedule(sigma_start=0.3, sigma_stop=0.03, h0=0.1, beta=0.5, max_steps=400)
+
+    def walks(numbers):
+        names = [NAMES[n] for n in numbers]
+        mask = sampling.random_pixels(0.3, names, (8, 8)).mask
+        mask[..., 0, :] = True
+        return sampling.sample(slow_where_bright, x[numbers], sampling.Pixels(mask), schedule, names)
+
+    together = walks([0, 1, 2])
+    lengths = [len(trajectory.records) for trajectory in together]
+    assert lengths[0] < lengths[2] < lengths[1]  # one ends while others, of which it is not the last, go on
+    for number, trajectory in enumerate(together):
+        (alone,) = walks([number])
+        torch.testing.assert_close(trajectory.result, alone.result)
+        assert len(trajectory.records) == len(alone.records)
 
 
 def test_a_walk_that_diverges_ends_and_the_others_go_on():
@@ -298,6 +327,15 @@ def test_a_network_that_changes_the_size_is_refused():
     x = torch.rand(1, 1, 8, 8)
     with pytest.raises(InputError, match='the shape it is given'):
         sampling.sample(lambda y: y[..., :4], x, sampling.Nothing(), sampling.SAMPLING, ['one'])
+
+
+@pytest.mark.parametrize('names', [['one'], 'abc', []])
+def test_images_without_a_name_each_are_refused_before_the_walk(names):
+    def never(y):
+        raise AssertionError('the walk has started')
+
+    with pytest.raises(InputError, match=r'one for each image; got .* for 3'):
+        sampling.sample(never, torch.rand(3, 1, 8, 8), sampling.Nothing(), sampling.SAMPLING, names)
 
 
 @pytest.mark.parametrize(
@@ -391,6 +429,7 @@ def test_masks_come_from_images_and_have_their_size(tmp_path):
     assert torch.equal(task.projector(['one'], (8, 9), 0).mask[0, 0], torch.from_numpy(pixels > 0))
     with pytest.raises(InputError, match='it is 9 x 8 and the images are 10 x 8'):
         task.projector(['one'], (8, 10), 0)
+    assert tasks.parse_task('hole=0.5').projector(['one'], (8, 8), 0).mask.sum() == 48
     with pytest.raises(InputError, match='the side of a block'):
         tasks.parse_task('blocks=2.5').projector(['one'], (8, 8), 0)
     with pytest.raises(InputError, match='at most 8'):
@@ -413,12 +452,6 @@ def test_films_hold_their_frames(tmp_path, shape):
     assert first.shape == ((10, 8, 3) if len(shape) == 3 else (8, 10, 3))
     with pytest.raises(InputError, match=r'\.gif or \.mp4'):
         films.write_film(tmp_path / 'a.avi', frames)
-
-
-def test_file_names_are_safe():
-    assert file_name('a b/c:d') == 'a-b/c-d'
-    assert file_name('../../x') == 'x'
-    assert file_name('..') == '-'
 
 
 OPTIONS = {'type': 'DnCNN', 'num_feat': 4, 'num_layers': 3, 'act_mode': 'R'}
@@ -476,10 +509,14 @@ def test_known_pixels_are_in_the_images_that_are_written(workplace, network_file
 
 
 def test_unconstrained_images_are_compared_with_nothing(workplace, network_file, photos):
+    earlier = workplace / 'results/sample/figures'
+    earlier.mkdir(parents=True)
+    for name in ('psnr.png', 'psnr.pdf', 'ssim.pdf'):  # there will be none
+        (earlier / name).touch()
     assert main(['sample', network_file, str(photos / 'p2.png'), '--task', 'unconstrained', '--max-steps', '2']) == 0
     summary = json.loads((workplace / 'results/sample/summary.json').read_text())
     assert summary['walks'][0]['final_psnr'] is None
-    assert not (workplace / 'results/sample/figures/psnr.png').exists()
+    assert {path.name for path in (workplace / 'results/sample/figures').iterdir()} == {'sigma.png', 'sigma.pdf'}
 
 
 def test_networks_and_images_that_fail_are_named_and_the_others_go_on(workplace, network_file, photos, capsys):
@@ -528,6 +565,58 @@ def test_a_network_that_fails_is_named_and_the_others_go_on(network_file, photos
     opened.run(lambda network, trajectory: seen.append(trajectory.image))
     assert opened.failures == ['bad.pth: out of luck']
     assert sorted(seen) == ['p0', 'p1', 'p2']
+
+
+def test_names_that_files_cannot_have_do_not_overwrite_each_other(workplace, network_file, photos, monkeypatch):
+    monkeypatch.setattr('ne_basicsr.sampling.outputs.Collector.figures', lambda _: {})
+    for name, old in (('photo (1)', 'p0'), ('photo [1]', 'p1'), ('Photo (1)', 'p2')):
+        (photos / f'{old}.png').rename(photos / f'{name}.png')
+    arguments = ['--against', f'{network_file}+wne', '--label', 'a b', 'a-b', '--max-steps', '1', '--film', 'gif']
+    assert main(['sample', network_file, str(photos), *arguments]) == 0
+    for folder, suffix in (('images', 'png'), ('films', 'gif')):
+        files = list((workplace / 'results/sample' / folder).glob('*/*'))
+        assert len({str(path).lower() for path in files}) == 6
+        assert {path.parent.name for path in files} == {'a-b', 'a-b-2'}
+        assert {path.suffix for path in files} == {f'.{suffix}'}
+    first, *others = (cv2.imread(str(path)) for path in sorted((workplace / 'results/sample/images').glob('*/*')))
+    assert not any(first.shape == other.shape and np.array_equal(first, other) for other in others)
+
+
+def test_a_non_blind_network_denoises_in_small_steps(workplace, photos, non_blind_file, monkeypatch):
+    """Table 11's task."""
+    monkeypatch.setattr('ne_basicsr.sampling.outputs.Collector.figures', lambda _: {})
+    assert main(['sample', non_blind_file, str(photos), '--task', 'denoise@25', '--max-steps', '1']) == 0
+    (network,) = json.loads((workplace / 'results/sample/summary.json').read_text())['networks'].values()
+    assert network['measures']['observed_psnr']['mean'] == pytest.approx(-20 * math.log10(25 / 255), abs=1)
+
+
+@pytest.fixture
+def non_blind_file(tmp_path):
+    options = {'type': 'FDnCNN', 'num_feat': 4, 'num_layers': 3, 'blind': False}
+    checkpoint.save_network(tmp_path / 'nb.pth', {'params': build_arch(options)}, {'network_g': options})
+    return str(tmp_path / 'nb.pth')
+
+
+def test_the_command_on_the_page_is_the_one_that_was_typed():
+    typed = ['net.pth', 'a photo.png', 'b', '--task', 'hole=0.123456789', '--against', 'x.pth', 'y.pth']
+    typed += [
+        '--label',
+        'one',
+        '--sigma-start',
+        '0.123456789',
+        '--sigma-stop',
+        '1e-7',
+        '--h0',
+        '0.1',
+        '--beta',
+        '0.0123456789',
+    ]
+    typed += ['--max-steps', '1000000', '--seed', '123456789', '--draws', '7', '--film', 'mp4']
+    for words in (typed, typed[:2]):
+        arguments = _parser().parse_args(['sample', *words])
+        (program, *again) = shlex.split(_command(arguments))
+        assert program == 'basicsr'
+        assert _parser().parse_args(again) == arguments
 
 
 def test_two_images_of_one_name_are_refused(workplace, network_file, photos, capsys):

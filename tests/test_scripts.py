@@ -14,7 +14,7 @@ import torch
 from conftest import REPOSITORY, smooth_photograph
 
 from ne_basicsr import report
-from ne_basicsr.cli import main
+from ne_basicsr.cli import _parser, main
 from ne_basicsr.errors import InputError
 from ne_basicsr.options import load_options, read_yaml
 
@@ -187,14 +187,27 @@ def test_groups_choose_and_further_overrides_reach_every_run() -> None:
     assert [line.split('/')[-1].split('.')[0] for line in commands('sidd')] == ['sidd_swinir', 'sidd_swinir_wne']
     further = commands('sidd', '--', 'train:total_iter=3', 'num_gpu=0')
     assert all(line.endswith(' train:total_iter=3 num_gpu=0') for line in further)
-    figures, analysis, inpainting = commands('figures', 'a.pth', 'b.pth')
-    assert 'basicsr mismatch --draws 20 a.pth b.pth --data datasets/Set12 datasets/BSD68' in figures
-    assert 'basicsr analyze a.pth b.pth --data datasets/BSD400' in analysis
-    assert 'basicsr sample a.pth datasets/Set12 --against b.pth' in inpainting
-    assert len(commands('figures', 'a.pth')) == 2  # nothing to compare with
 
 
-@pytest.mark.parametrize('arguments', [[], ['tabel1'], ['--dry-run'], ['sigma10'], ['figures'], ['--', 'a=b']])
+def test_figures_give_options_to_the_mismatch_curves_alone_and_every_line_parses() -> None:
+    for options in ([], ['--degradation', 'jpeg', '--draws', '3']):
+        lines = commands('figures', 'a.pth', 'b.pth', *options)
+        parsed = [_parser().parse_args(line.split()[2:]) for line in lines]
+        curves, analysis, *walks = parsed
+        assert (curves.networks, analysis.networks) == (['a.pth', 'b.pth'],) * 2
+        assert (curves.degradation, curves.draws) == ((['jpeg'], 3) if options else (['gaussian'], 20))
+        assert curves.data == [Path('datasets/Set12'), Path('datasets/BSD68')]
+        assert analysis.data == Path('datasets/BSD400')
+        assert [(walk.network, walk.against, walk.task) for walk in walks] == [
+            ('a.pth', ['b.pth'], task) for task in ('denoise', 'random')
+        ]
+        assert len({each.output for each in parsed}) == 4  # no command writes over another
+    assert len(commands('figures', 'a.pth', '--device', 'cpu')) == 2  # nothing to compare with
+
+
+@pytest.mark.parametrize(
+    'arguments', [[], ['tabel1'], ['--dry-run'], ['sigma10'], ['figures'], ['figures', '--draws', '2'], ['--', 'a=b']]
+)
 def test_wrong_words_give_one_line_and_run_nothing(arguments: list[str]) -> None:
     result = script(*arguments)
     assert result.returncode == 2

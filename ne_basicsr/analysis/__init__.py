@@ -14,6 +14,7 @@ from ne_basicsr.analysis.difficulty import (
     difficulty,
     draw_patches,
     noisy_patches,
+    sizes_of,
 )
 from ne_basicsr.analysis.filters import Homogeneity, adaptive_filter, homogeneity
 from ne_basicsr.analysis.intervals import in_interval, interval_rows
@@ -36,4 +37,5 @@ __all__ = [
     'qualities',
     'quality_curve',
     'residual_quality',
+    'sizes_of',
 ]

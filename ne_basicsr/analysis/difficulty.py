@@ -21,7 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ne_basicsr.data.image_store import ImageStore, on_unit_range
+from ne_basicsr.data.image_store import Image, ImageStore, on_unit_range
 from ne_basicsr.equivariance import mean_std
 from ne_basicsr.errors import InputError
 from ne_basicsr.noise import add_noise, seed_of
@@ -80,32 +80,70 @@ def coverage_table(deltas: Mapping[float, ArrayLike], share: float = CENTRAL) ->
     ]
 
 
-def draw_patches(store: ImageStore, count: int, size: int, channels: int = 1, seed: int = 0) -> Tensor:
-    """Random crops (count, C, size, size) on [0, 1]: an image chosen uniformly, then a place, as in training.
+def sizes_of(store: ImageStore, channels: int = 1) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """(height, width) of each image by its name, and a line for each that cannot be read.
 
     Raises:
-        InputError: where no image is large enough.
+        InputError: where none can be read.
+    """
+    sizes, failures = {}, []
+    for name in store.names:
+        try:
+            sizes[name] = store.pixels(name, channels).shape[:2]
+        except InputError as error:
+            failures.append(str(error))
+    if not sizes:
+        raise InputError(failures[0])
+    return sizes, failures
+
+
+def draw_patches(
+    store: ImageStore,
+    count: int,
+    size: int,
+    channels: int = 1,
+    seed: int = 0,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+) -> Tensor:
+    """Random crops (count, C, size, size) on [0, 1]: an image chosen uniformly, then a place, as in training.
+
+    One image is in memory at a time.
+
+    Args:
+        sizes: of the images to draw from, see ``sizes_of``; all of the store where not given.
+
+    Raises:
+        InputError: where no image is large enough, or one cannot be read.
     """
     random = np.random.default_rng(seed_of('analysis patches', seed))
-    images = {}
-    for name in store.names:
-        image = store.pixels(name, channels)
-        if min(image.shape[:2]) >= size:
-            images[name] = image
-    if not images:
+    if sizes is None:
+        sizes, failures = sizes_of(store, channels)
+        if failures:
+            raise InputError(failures[0])
+    sides = {name: own for name, own in sizes.items() if min(own) >= size}
+    if not sides:
         raise InputError(f'{store.root}: no image has {size} x {size} pixels, the size of the patches')
-    names = list(images)
-    patches = []
-    for chosen in random.integers(len(names), size=count):
-        image = images[names[chosen]]
-        top, left = (int(random.integers(side - size + 1)) for side in image.shape[:2])
-        patches.append(on_unit_range(image[top : top + size, left : left + size]))
-    return torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).contiguous()
+    names = list(sides)
+    places: dict[str, list[tuple[int, int, int]]] = {}  # number, top and left of the patches of an image
+    for number, chosen in enumerate(random.integers(len(names), size=count)):
+        name = names[chosen]
+        top, left = (int(random.integers(side - size + 1)) for side in sides[name])
+        places.setdefault(name, []).append((number, top, left))
+    patches = np.empty((count, size, size, channels), np.float32)
+    for name, own in places.items():
+        _crop(store.pixels(name, channels), own, patches)
+    return torch.from_numpy(patches).permute(0, 3, 1, 2).contiguous()
+
+
+def _crop(image: Image, places: Sequence[tuple[int, int, int]], patches: NDArray[np.float32]) -> None:
+    size = patches.shape[1]
+    for number, top, left in places:
+        patches[number] = on_unit_range(image[top : top + size, left : left + size])
 
 
 def noisy_patches(clean: Tensor, sigma: float, seed: int = 0) -> Tensor:
     """x + sigma z, not clipped; the noise depends on (seed, sigma) and on the place in the batch."""
-    return add_noise(clean, sigma, seed=seed_of('analysis noise', seed, sigma))
+    return add_noise(clean, sigma, seed=seed_of('analysis noise', seed, float(sigma)))  # numpy's have another repr
 
 
 def difficulties(clean: Tensor, sigmas: Sequence[float], seed: int = 0) -> dict[float, Values]:

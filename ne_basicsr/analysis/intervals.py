@@ -7,6 +7,7 @@ Nothing says what a and b should be. f_ab is f whatever they are if f is normali
 Source: the poster of Herbreteau et al., NeurIPS 2023.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,14 +23,23 @@ INTERVALS = ((0.0, 1.0), (0.0, 0.5), (0.25, 0.75), (0.5, 1.0), (-1.0, 1.0), (0.0
 Row = dict[str, Any]
 
 
+def check_interval(a: float, b: float) -> None:
+    """Whether [a, b] is one.
+
+    Raises:
+        InputError: unless a < b, both finite.
+    """
+    if not 0 < b - a < math.inf:
+        raise InputError(f'an interval goes from a to a larger b, both finite; got [{a:g}, {b:g}]')
+
+
 def in_interval(network: Network, y: Tensor, a: float, b: float) -> Tensor:
     """f_ab of images (N, C, H, W); a constant image is brought to a.
 
     Raises:
-        InputError: unless a < b.
+        InputError: unless a < b, both finite.
     """
-    if not a < b:
-        raise InputError(f'an interval goes from a to a larger b; got [{a:g}, {b:g}]')
+    check_interval(a, b)
     pair = min_max(y)
     with torch.no_grad():
         output = network((a + (b - a) * normalize(y, pair)).to(y.dtype))

@@ -4,6 +4,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from ne_basicsr.analysis.study import Findings, Row
 from ne_basicsr.errors import InputError
-from ne_basicsr.report import save_figure
+from ne_basicsr.report import save_figures
 from ne_basicsr.report.analysis import (
     filters_figure,
     histogram_figure,
@@ -41,14 +42,16 @@ def write_study(findings: Findings, folder: Path, command: str) -> Path:
     """Write ``coverage.csv`` (in the form in which the paper's Table 3 is published), ``difficulty.csv``,
     ``quality.csv``, ``filters.csv``, ``intervals.csv``, ``arrays.npz``, ``figures/`` and ``report.html``.
 
+    Files of an earlier study are replaced, and removed where there is nothing to write.
+
     Returns:
         The page's path.
 
     Raises:
         InputError: where the folder cannot be written.
     """
+    make_writable(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         write_coverage(folder / 'coverage.csv', findings.table)
         _write_rows(folder / 'difficulty.csv', difficulty_rows(findings))
         _write_rows(folder / 'quality.csv', quality_rows(findings))
@@ -56,14 +59,25 @@ def write_study(findings: Findings, folder: Path, command: str) -> Path:
         _write_rows(folder / 'intervals.csv', findings.interval_rows)
         np.savez_compressed(folder / 'arrays.npz', **arrays(findings))  # type: ignore[arg-type]
         figures = figures_of(findings)
-        for name, figure in figures.items():
-            for suffix in ('png', 'pdf'):
-                save_figure(figure, folder / 'figures' / f'{name}.{suffix}')
+        save_figures(figures, folder / 'figures', ('filters', 'intervals', 'quality_[0-9]*'))
         page = folder / 'report.html'
         _write_page(page, findings, figures, command)
         return page
     except OSError as error:
-        raise InputError(f'{folder}: the results cannot be written ({error.strerror}); give another folder') from error
+        raise _refusal(folder, error) from error
+
+
+def make_writable(folder: Path) -> None:
+    """Make the folder, and find out now whether files can be written to it.
+
+    Raises:
+        InputError: where they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise _refusal(folder, error) from error
 
 
 def write_coverage(path: Path, table: Sequence[Row]) -> None:
@@ -89,7 +103,8 @@ def coverage_text(table: Sequence[Row]) -> str:
 
 
 def difficulty_rows(findings: Findings) -> list[Row]:
-    """Rows ``sigma255, mean, deviation, low, high`` of Delta, and the same of sigma_x (``sigma255`` empty)."""
+    """Rows ``what`` (``delta``, ``sigma_x``), ``sigma255, mean, deviation, low, high, median`` of Delta at each level
+    and of the contrast sigma_x (``sigma255`` empty), which is on [0, 1]; deviations are divided by n."""
     rows: list[Row] = []
     for what, level, values in [
         *(('delta', level, values) for level, values in findings.deltas.items()),
@@ -194,9 +209,9 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
         blocks.append(_filters(findings, figures))
         blocks.append(_intervals(findings, figures))
     facts = {
-        'Patches': f'{request.patches} of {request.patch_size} x {request.patch_size} from {request.data.name};'
-        f' residual quality of the first {request.denoised}',
-        'Crop': f'centre of {findings.image}, {request.crop} pixels a side, noise {request.filter_sigma255:g}',
+        'Patches': f'{request.patches} of {request.patch_size} x {request.patch_size} from {request.data.name}'
+        + (f'; residual quality of the first {min(request.denoised, request.patches)}' if findings.curves else ''),
+        **_about_crop(findings),
         'Seed': str(request.seed),
     } | {entry.label: entry.description or entry.source for entry in findings.entries}
     blocks.append(section_block('How', facts_block(facts), code_block(command)))
@@ -206,6 +221,14 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
         f' σ = {last:g}.'
     )
     write_page(path, 'Analysis in normalized coordinates', lead, blocks)
+
+
+def _about_crop(findings: Findings) -> dict[str, str]:
+    if not findings.shown:
+        return {}
+    height, width = findings.shown[0].shape[-2:]
+    noise = f'noise {findings.request.filter_sigma255:g}'
+    return {'Crop': f'centre of {findings.image}, {height} rows and {width} columns, {noise}'}
 
 
 def _filters(findings: Findings, figures: Mapping[str, Figure]) -> Html:
@@ -237,6 +260,10 @@ def _intervals(findings: Findings, figures: Mapping[str, Figure]) -> Html:
     note = 'The image is brought to [a, b] by its minimum and maximum, denoised, and brought back.'
     figure = figure_block(figures['intervals'], 'Relative change of the answer.')
     return section_block('Intervals', text_block(note), figure, table)
+
+
+def _refusal(folder: Path, error: OSError) -> InputError:
+    return InputError(f'{folder}: the results cannot be written ({error.strerror}); give another folder')
 
 
 def _write_rows(path: Path, rows: Sequence[Row]) -> None:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ne_basicsr.analysis.difficulty import CENTRAL, Values, central, difficulty, noisy_patches
 from ne_basicsr.equivariance import Network, mean_std
-from ne_basicsr.noise import seed_of
 
 BATCH = 32
 FEWEST = 3  # patches in a bin that a deviation is told of
@@ -33,10 +32,12 @@ def residual_quality(output: Tensor, noisy: Tensor, clean: Tensor) -> Tensor:
 def qualities(
     network: Network, clean: Tensor, sigma: float, *, seed: int = 0, batch: int = BATCH
 ) -> tuple[Values, Values]:
-    """(Delta, Q) of patches (N, C, H, W) with noise of ``sigma``, two arrays (N,). Runs where ``clean`` is."""
+    """(Delta, Q) of patches (N, C, H, W) with noise of ``sigma``, two arrays (N,). Runs where ``clean`` is.
+
+    ``batch`` patches pass the network together; their noise does not depend on it.
+    """
     deltas, values = [], []
-    for number, chunk in enumerate(clean.split(batch)):
-        noisy = noisy_patches(chunk, sigma, seed_of(seed, number))
+    for noisy, chunk in zip(noisy_patches(clean, sigma, seed).split(batch), clean.split(batch), strict=True):
         with torch.no_grad():
             output = network(noisy)
         deltas.append(difficulty(noisy, chunk).cpu())

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ne_basicsr.analysis.difficulty import Values, contrast, coverage_table, difficulties, draw_patches
+from ne_basicsr.analysis.difficulty import Values, contrast, coverage_table, difficulties, draw_patches, sizes_of
 from ne_basicsr.analysis.filters import adaptive_filter, homogeneity
 from ne_basicsr.analysis.intervals import INTERVALS, interval_rows
 from ne_basicsr.analysis.residual import qualities, quality_curve
 from ne_basicsr.data.any_store import open_any
 from ne_basicsr.data.image_store import ImageStore, on_unit_range
-from ne_basicsr.errors import InputError
-from ne_basicsr.mismatch.networks import Denoiser, labels_of, open_denoiser, parse_spec
+from ne_basicsr.errors import InputError, first_line
+from ne_basicsr.mismatch.networks import Denoiser, common_channels, open_denoisers
 from ne_basicsr.mismatch.result import Entry
 from ne_basicsr.noise import add_noise, seed_of
 from ne_basicsr.progress import progress
@@ -33,7 +33,7 @@ class Request(NamedTuple):
         denoised: of how many, the first ones, the residual quality is measured at each level.
         patch_size: their side.
         pixels: (row, column) of filters, in the crop; the centre where none is given.
-        crop: side of the centre of the first image, which filters and intervals are about.
+        crop: side of the centre of the first image that can be read, which filters and intervals are about.
         filter_sigma255: noise on it.
     """
 
@@ -66,7 +66,8 @@ class Findings(NamedTuple):
             filter that is farthest from 1.
         interval_rows: ``network, a, b, psnr, change``.
         shown: the crop, clean and noisy, (C, H, W); none without networks.
-        failures: a line for each network that could not be studied.
+        image: the name of the image that the crop is from.
+        failures: a line for each network that could not be studied, and for each image that could not be read.
     """
 
     request: Request
@@ -90,23 +91,22 @@ def study(request: Request) -> Findings:
     Raises:
         InputError: where there is nothing to measure, or the request contradicts itself.
     """
-    failures: list[str] = []
-    denoisers = _open(request, failures)
-    channels = {denoiser.channels: denoiser.entry.label for denoiser in denoisers}
-    if len(channels) > 1:
-        raise InputError(f'networks that are compared take the same number of channels; {channels}: study them apart')
+    denoisers, failures = open_denoisers(request.networks, request.labels)
+    channels = common_channels(denoisers)
     store = open_any(request.data)
-    count = next(iter(channels), None) or 1
-    patches = draw_patches(store, request.patches, request.patch_size, count, request.seed)
+    sizes, unread = sizes_of(store, channels)
+    failures += unread
+    image = next(iter(sizes))
+    patches = draw_patches(store, request.patches, request.patch_size, channels, request.seed, sizes)
     by_level = dict(zip((level / 255 for level in request.sigmas255), request.sigmas255, strict=True))
     deltas = {by_level[s]: values for s, values in difficulties(patches, list(by_level), request.seed).items()}
     findings = Findings(
         request, [d.entry for d in denoisers], deltas, contrast(patches).numpy(), coverage_table(deltas),
-        {}, {}, {}, [], [], (), store.names[0], failures,
+        {}, {}, {}, [], [], (), image, failures,
     )  # fmt: skip
     if not denoisers:
         return findings
-    clean = centre_crop(_image(store, store.names[0], count), request.crop)[None]
+    clean = centre_crop(_image(store, image, channels), request.crop)[None]
     sigma = request.filter_sigma255 / 255
     noisy = add_noise(clean, sigma, seed=seed_of('analysis crop', request.seed))
     pixels = list(request.pixels) or [(clean.shape[-2] // 2, clean.shape[-1] // 2)]
@@ -119,7 +119,7 @@ def study(request: Request) -> Findings:
             try:
                 _study_network(denoiser, findings, patches, clean, noisy, pixels, bar.update)
             except (RuntimeError, ValueError, IndexError) as error:
-                failures.append(f'{denoiser.entry.source}: {str(error).strip().splitlines()[0]}')
+                failures.append(f'{denoiser.entry.source}: {first_line(error)}')
     return findings._replace(shown=(clean[0], noisy[0]))
 
 
@@ -169,19 +169,6 @@ def _study_network(
     sums = sums.flatten()
     worst = sums[(sums - 1).abs().argmax()].item()
     findings.filter_rows.append({'network': label, 'row': None, 'column': None, 'sum': worst, 'rho': rho.item()})
-
-
-def _open(request: Request, failures: list[str]) -> list[Denoiser]:
-    specs = [parse_spec(text) for text in request.networks]
-    denoisers = []
-    for spec, label in zip(specs, labels_of(specs, request.labels), strict=True):
-        try:
-            denoisers.append(open_denoiser(spec, label))
-        except InputError as error:
-            failures.append(str(error))
-    if specs and not denoisers:
-        raise InputError(failures[0])
-    return denoisers
 
 
 def _image(store: ImageStore, name: str, channels: int) -> Tensor:

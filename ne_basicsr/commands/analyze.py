@@ -67,7 +67,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    for name, low in (('patches', 2), ('patch_size', 2), ('denoised', 2), ('crop', 8)):
+    for name, low in (('patches', 3), ('patch_size', 2), ('denoised', 3), ('crop', 8)):
         if getattr(arguments, name) < low:
             raise InputError(f'analyze: --{name.replace("_", "-")} is {low} or more; got {getattr(arguments, name)}')
     levels = list(dict.fromkeys(arguments.sigma255))
@@ -76,14 +76,15 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f'analyze: a noise level is above 0, in 8-bit units; got {level:g}')
     pixels = [_pair(text, 'pixel', int) for text in arguments.pixel]
     intervals = [_pair(text, 'interval', float) for text in arguments.interval]
-    for a, b in intervals:
-        if not a < b:
-            raise InputError(f'analyze: an interval goes from a to a larger b; got {a:g},{b:g}')
 
-    from ne_basicsr.analysis.intervals import INTERVALS
-    from ne_basicsr.analysis.outputs import coverage_text, write_study
+    from ne_basicsr.analysis.intervals import INTERVALS, check_interval
+    from ne_basicsr.analysis.outputs import coverage_text, make_writable, write_study
     from ne_basicsr.analysis.study import Request, study
 
+    for pair in intervals:
+        check_interval(*pair)
+    device = chosen_device(arguments)
+    make_writable(arguments.output)  # rather than after all the work
     findings = study(
         Request(
             networks=arguments.networks,
@@ -98,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
             filter_sigma255=arguments.crop_sigma255,
             intervals=intervals or INTERVALS,
             seed=arguments.seed,
-            device=chosen_device(arguments),
+            device=device,
         )
     )
     page = write_study(findings, arguments.output, _command(arguments))
@@ -121,12 +122,16 @@ def _pair(text: str, name: str, kind: type) -> tuple:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """The command as it can be typed again."""
+    """The command as it can be typed again, but for ``--output`` and ``--device``: the same numbers, wherever."""
     texts = ['basicsr', 'analyze', *arguments.networks, '--data', str(arguments.data)]
     for name in ('label', 'sigma255', 'pixel'):
         if getattr(arguments, name):
-            texts += [f'--{name}', *(f'{x:g}' if isinstance(x, float) else x for x in getattr(arguments, name))]
+            texts += [f'--{name}', *map(_text, getattr(arguments, name))]
     texts += [f'--interval={text}' for text in arguments.interval]
     for name in ('patches', 'patch_size', 'denoised', 'crop', 'crop_sigma255', 'seed'):
-        texts += [f'--{name.replace("_", "-")}', f'{getattr(arguments, name):g}']
+        texts += [f'--{name.replace("_", "-")}', _text(getattr(arguments, name))]
     return shlex.join(texts)
+
+
+def _text(value: object) -> str:
+    return str(value).removesuffix('.0') if isinstance(value, float) else str(value)

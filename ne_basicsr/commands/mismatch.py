@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """The command as it can be typed again."""
+    """The command as it can be typed again, but for ``--output``, ``--device`` and ``--batch``."""
     texts = ['basicsr', 'mismatch', *arguments.networks, '--data', *map(str, arguments.data)]
     if arguments.label:
         texts += ['--label', *arguments.label]
@@ -116,4 +116,4 @@ def _command(arguments: argparse.Namespace) -> str:
         texts += ['--strips', *arguments.strips]
     if arguments.channels_last:
         texts.append('--channels-last')
-    return shlex.join(f'{text:g}' if isinstance(text, float) else str(text) for text in texts)
+    return shlex.join(map(str, texts))

@@ -84,9 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
     schedule = task.schedule()._replace(**given).check()
     device = chosen_device(arguments)
 
-    from ne_basicsr.sampling.outputs import Collector, table_text
+    from ne_basicsr.sampling.outputs import Collector
     from ne_basicsr.sampling.session import Request, open_session
     from ne_basicsr.sampling.trajectories import aggregate
+    from ne_basicsr.sampling.wording import table_text
 
     session = open_session(
         Request(
@@ -118,12 +119,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """The command as it can be typed again."""
+    """The command as it can be typed again, but for ``--output``, ``--device`` and ``--batch``."""
     texts = ['basicsr', 'sample', arguments.network, *map(str, arguments.images), '--task', arguments.task]
     for name in ('against', 'label'):
         if getattr(arguments, name):
             texts += [f'--{name}', *getattr(arguments, name)]
     for name in ('sigma_start', 'sigma_stop', 'h0', 'beta', 'max_steps'):
         if getattr(arguments, name) is not None:
-            texts += [f'--{name.replace("_", "-")}', f'{getattr(arguments, name):g}']
+            texts += [f'--{name.replace("_", "-")}', str(getattr(arguments, name))]
+    if arguments.film:
+        texts += ['--film', arguments.film]
     return shlex.join([*texts, '--draws', str(arguments.draws), '--seed', str(arguments.seed)])

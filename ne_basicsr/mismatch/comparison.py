@@ -1,10 +1,9 @@
 """The comparison: networks over data sets and degradations; what is finished is kept, work is shared by processes."""
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ne_basicsr.data.any_store import open_any
 from ne_basicsr.data.image_store import ImageStore
@@ -12,14 +11,12 @@ from ne_basicsr.degradations import KINDS, parse_degradation
 from ne_basicsr.distribution import gathered
 from ne_basicsr.errors import InputError
 from ne_basicsr.mismatch.cell_store import CellStore
-from ne_basicsr.mismatch.networks import Denoiser, identity, labels_of, open_denoiser, parse_spec
+from ne_basicsr.mismatch.networks import Denoiser, common_channels, identity, open_denoisers
 from ne_basicsr.mismatch.result import Comparison, Crop, Panel
 from ne_basicsr.mismatch.rows import Row
 from ne_basicsr.mismatch.sweep import Cell, row_of
 from ne_basicsr.mismatch.units import Axis, Plan, Precision, Request, Unit, strip_levels
 from ne_basicsr.mismatch.work import Worker, pixels_of
-
-T = TypeVar('T')
 
 
 def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) -> tuple[Comparison, str]:
@@ -31,15 +28,10 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
     Raises:
         InputError: where nothing can be measured, or the request contradicts itself.
     """
-    failures: dict[str, None] = {}  # a set that keeps its order
-    specs = [parse_spec(text) for text in request.networks]
-    labels = labels_of(specs, request.labels)
-    openers = [partial(open_denoiser, *pair) for pair in zip(specs, labels, strict=True)]
-    denoisers = [identity(), *_kept(failures, openers)]
-    stores = _kept(failures, [partial(open_any, Path(path)) for path in request.data])
-    if len(denoisers) == 1 or not stores:
-        raise InputError(next(iter(failures)))
-    channels = _common_channels(denoisers)
+    opened, lines = open_denoisers(request.networks, request.labels)
+    denoisers, failures = [identity(), *opened], dict.fromkeys(lines)  # a set that keeps its order
+    channels = common_channels(denoisers)
+    stores = _stores(request.data, failures)
     trained = sorted({level for each in denoisers for level in each.entry.training_levels255})
     degradations = [parse_degradation(text, trained) for text in request.degradations]
     if any(each.needs_sigma for each in denoisers) and (odd := [d for d in degradations if d.noise_given(1) is None]):
@@ -118,28 +110,18 @@ def _names_of(stores: Sequence[ImageStore]) -> list[str]:
     return [name if names.count(name) == 1 else f'{name} #{names[: i + 1].count(name)}' for i, name in enumerate(names)]
 
 
-def _common_channels(denoisers: Sequence[Denoiser]) -> int:
-    by_channels: dict[int, str] = {}
-    for each in denoisers:
-        if each.channels is not None:
-            by_channels.setdefault(each.channels, each.entry.label)
-    if len(by_channels) > 1:
-        takers = ' and '.join(f'{label} takes {count}' for count, label in sorted(by_channels.items()))
-        raise InputError(
-            f'networks of one comparison take the same number of channels: {takers}; compare them in two runs'
-        )
-    return next(iter(by_channels), 1)
-
-
-def _kept(failures: dict[str, None], makers: Sequence[Callable[[], T]]) -> list[T]:
-    """What could be made; a line for what could not."""
-    made = []
-    for make in makers:
+def _stores(paths: Sequence[Path], failures: dict[str, None]) -> list[ImageStore]:
+    """Those that can be opened; a line for each that cannot."""
+    stores, lines = [], []
+    for path in paths:
         try:
-            made.append(make())
+            stores.append(open_any(Path(path)))
         except InputError as error:
-            failures[str(error)] = None
-    return made
+            lines.append(str(error))
+    if not stores:
+        raise InputError(lines[0])
+    failures |= dict.fromkeys(lines)
+    return stores
 
 
 def _settings(finished: _Finished) -> dict[str, str]:

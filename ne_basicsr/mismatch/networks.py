@@ -15,11 +15,10 @@ from ne_basicsr import checkpoint
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.errors import InputError
 from ne_basicsr.mismatch.result import IDENTITY, Entry
+from ne_basicsr.network_inputs import GRAY_OR_COLOUR, channels_of, is_non_blind
 from ne_basicsr.noise import TrainingNoise
 from ne_basicsr.options import read_yaml
 from ne_basicsr.pretrained import Loaded, any_size, load_described, wrap_zero_shot
-
-CHANNELS = (1, 3)
 
 
 class Spec(NamedTuple):
@@ -96,8 +95,11 @@ def labels_of(specs: Sequence[Spec], given: Sequence[str] = ()) -> list[str]:
     return labels
 
 
-def open_denoiser(spec: Spec, label: str) -> Denoiser:
+def open_denoiser(spec: Spec, label: str, only: Sequence[int] = GRAY_OR_COLOUR) -> Denoiser:
     """The network that ``spec`` asks for.
+
+    Args:
+        only: how many channels can be used; any number where empty.
 
     Raises:
         InputError: for files that cannot be used, with the reason.
@@ -113,8 +115,45 @@ def open_denoiser(spec: Spec, label: str) -> Denoiser:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     entry = Entry(label, spec.source, description, parameters, levels)
     needs_sigma = is_non_blind(network)
-    channels = channels_of(network, needs_sigma, spec.file)
+    channels = channels_of(network, needs_sigma, spec.file, only)
     return Denoiser(entry, network, _call(network, needs_sigma), channels, needs_sigma, _digest(network))
+
+
+def open_denoisers(texts: Sequence[str], labels: Sequence[str] = ()) -> tuple[list[Denoiser], list[str]]:
+    """The networks of a command line that can be used, and a line for each that cannot.
+
+    Args:
+        labels: of the networks, in order; the rest are named after their files.
+
+    Raises:
+        InputError: where there are networks and none can be used, or labels do not fit.
+    """
+    specs = [parse_spec(text) for text in texts]
+    denoisers, failures = [], []
+    for spec, label in zip(specs, labels_of(specs, labels), strict=True):
+        try:
+            denoisers.append(open_denoiser(spec, label))
+        except InputError as error:
+            failures.append(str(error))
+    if failures and not denoisers:
+        raise InputError(failures[0])
+    return denoisers, failures
+
+
+def common_channels(denoisers: Sequence[Denoiser]) -> int:
+    """How many channels they take; 1 where any number will do.
+
+    Raises:
+        InputError: where they differ.
+    """
+    by_channels: dict[int, str] = {}
+    for each in denoisers:
+        if each.channels is not None:
+            by_channels.setdefault(each.channels, each.entry.label)
+    if len(by_channels) > 1:
+        takers = ' and '.join(f'{label} takes {count}' for count, label in sorted(by_channels.items()))
+        raise InputError(f'networks that are compared take the same number of channels: {takers}; run them apart')
+    return next(iter(by_channels), 1)
 
 
 def identity() -> Denoiser:
@@ -156,28 +195,6 @@ def _call(network: nn.Module, needs_sigma: bool) -> Callable[[Tensor, Tensor | N
         return output
 
     return call
-
-
-def is_non_blind(network: nn.Module) -> bool:
-    """Whether the network has to be told the noise level."""
-    return any(getattr(module, 'blind', True) is False for module in network.modules())
-
-
-def channels_of(network: nn.Module, needs_sigma: bool, name: str) -> int:
-    """How many channels the network takes: the first of ``CHANNELS`` that it runs with."""
-    size = 64  # every backbone here takes that many pixels
-    first = None
-    for channels in CHANNELS:
-        image = torch.rand(1, channels, size, size, generator=torch.Generator().manual_seed(0))
-        image = image.to(next(network.parameters(), image))
-        try:
-            with torch.no_grad():
-                network(image, sigma=0.1) if needs_sigma else network(image)
-        except (RuntimeError, ValueError, IndexError) as error:
-            first = first or error
-            continue
-        return channels
-    raise InputError(f'{name}: takes neither gray nor colour images ({str(first).splitlines()[0]})')
 
 
 def _digest(network: nn.Module) -> str:

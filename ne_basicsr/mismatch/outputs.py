@@ -6,7 +6,6 @@ Equal comparisons give equal bytes.
 import csv
 import json
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,15 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ne_basicsr.errors import InputError
+from ne_basicsr.file_names import file_names
 from ne_basicsr.mismatch.page import write_comparison
 from ne_basicsr.mismatch.result import IDENTITY, Comparison, Entry, Panel
 from ne_basicsr.mismatch.rows import KEYS, write_csv
 from ne_basicsr.mismatch.summaries import PanelSummary, matched_levels, summarize_panel
 from ne_basicsr.mismatch.wording import training_levels
-from ne_basicsr.report import defect_figure, mismatch_figure, save_figure, ssim_figure
+from ne_basicsr.report import defect_figure, mismatch_figure, save_figures, ssim_figure
 
+FIGURES = ('psnr', 'ssim', 'defect')
 MEASURES = ('psnr_in', 'psnr_out', 'psnr_8bit', 'ssim', 'ne_defect')
 _LEVEL_COLUMNS = {'quality': 'quality_factor', 'photons': 'photons', 'a': 'gain', 'b': 'offset'}
 
@@ -56,27 +57,16 @@ def _write_outputs(comparison: Comparison, folder: Path, command: str) -> Path:
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / 'summary.json').write_text(text + '\n', encoding='utf-8', newline='\n')
     figures = []
-    for name, panel, found in zip(file_names(comparison.panels), comparison.panels, summaries, strict=True):
+    names = file_names(f'{panel.data}_{panel.degradation}'.replace('/', '-') for panel in comparison.panels)
+    for name, panel, found in zip(names, comparison.panels, summaries, strict=True):
         write_curves(folder / 'curves' / f'{name}.csv', panel, found, comparison.entries)
         drawn = figures_of(panel, found, comparison.entries)
-        for what, figure in drawn.items():
-            for suffix in ('png', 'pdf'):
-                save_figure(figure, folder / 'figures' / f'{name}_{what}.{suffix}')
+        named = {f'{name}_{what}': figure for what, figure in drawn.items()}
+        save_figures(named, folder / 'figures', [f'{name}_{what}' for what in FIGURES])
         figures.append(drawn)
     page = folder / 'report.html'
     write_comparison(page, comparison, summaries, figures, command)
     return page
-
-
-def file_names(panels: Sequence[Panel]) -> list[str]:
-    """``<data>_<degradation>``, without what file systems do not take, numbered where two are alike."""
-    names: list[str] = []
-    for panel in panels:
-        name = re.sub(r'[^\w.@+-]+', '-', f'{panel.data}_{panel.degradation}')
-        taken = {other.lower() for other in names}  # some file systems do not tell capitals
-        number = next(n for n in range(1, len(panels) + 1) if (name if n == 1 else f'{name}-{n}').lower() not in taken)
-        names.append(name if number == 1 else f'{name}-{number}')
-    return names
 
 
 def figures_of(panel: Panel, summary: PanelSummary, entries: Sequence[Entry]) -> dict[str, Figure]:

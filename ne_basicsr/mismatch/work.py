@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ne_basicsr.data.image_store import on_unit_range
 from ne_basicsr.equivariance import Network, ne_defect
-from ne_basicsr.errors import InputError
+from ne_basicsr.errors import InputError, first_line
 from ne_basicsr.mismatch.cell_store import CellStore, Value
 from ne_basicsr.mismatch.networks import Denoiser
 from ne_basicsr.mismatch.sweep import Cell, degraded
@@ -140,7 +140,7 @@ class Worker:
                 break
             except (RuntimeError, ValueError, IndexError, InputError) as error:
                 if not _is_out_of_memory(error) or size == 1:
-                    raise Failed(_first_line(error)) from error
+                    raise Failed(first_line(error)) from error
                 size = (size + 1) // 2
                 if self.device.type == 'cuda':
                     torch.cuda.empty_cache()
@@ -244,7 +244,3 @@ def _ahead(
 
 def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

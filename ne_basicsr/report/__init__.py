@@ -6,7 +6,7 @@ in ``figures``, over what in ``horizontal``, what becomes of them in ``files``. 
 """
 
 from ne_basicsr.report.figures import FLOAT32_ROUNDING, defect_figure, mismatch_figure, ssim_figure
-from ne_basicsr.report.files import figure_array, figure_svg, save_figure
+from ne_basicsr.report.files import figure_array, figure_svg, save_figure, save_figures
 from ne_basicsr.report.horizontal import input_psnr
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     'input_psnr',
     'mismatch_figure',
     'save_figure',
+    'save_figures',
     'ssim_figure',
 ]

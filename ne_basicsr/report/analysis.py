@@ -1,6 +1,5 @@
 """What the analysis draws: histograms, quality against difficulty, adaptive filters, answers against the interval."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -124,4 +123,4 @@ def filters_figure(filters: Mapping[str, Sequence[tuple[str, NDArray[np.floating
 
 def interval_name(a: float, b: float) -> str:
     """[a, b] for a tick."""
-    return f'[{a:g}, {b:g}]' if math.isfinite(a + b) else f'[{a}, {b}]'
+    return f'[{a:g}, {b:g}]'

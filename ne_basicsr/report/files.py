@@ -4,6 +4,7 @@ import hashlib
 import io
 import re
 import threading
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
@@ -29,6 +30,21 @@ def save_figure(figure: Figure, path: str | Path) -> None:
         raise InputError(f'figures are written as .png or .pdf; got {path.name!r}')
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_render(figure, kind))
+
+
+def save_figures(figures: Mapping[str, Figure], folder: Path, known: Iterable[str] = ()) -> None:
+    """Write each figure as ``<name>.png`` and ``<name>.pdf``.
+
+    Args:
+        known: names that figures may have, ``*`` for anything: those that lie in the folder and are not of ``figures``
+            are of an earlier run, and are removed.
+    """
+    for kind in ('png', 'pdf'):
+        for name, figure in figures.items():
+            save_figure(figure, folder / f'{name}.{kind}')
+        for path in [path for name in known for path in folder.glob(f'{name}.{kind}')]:
+            if path.stem not in figures:
+                path.unlink()
 
 
 def figure_array(figure: Figure) -> NDArray[np.uint8]:

@@ -85,11 +85,14 @@ class LowPass(Projector):
     def __init__(self, share: float = 0.05) -> None:
         _check_share('low pass', 'frequencies', share)
         self.share = share
+        self._discs: dict[tuple[int, int, torch.device], Tensor] = {}  # made once: a walk asks at every step
 
     def __call__(self, y: Tensor) -> Tensor:
         height, width = y.shape[-2:]
-        disc = low_frequencies(height, width, self.share).to(y.device)
-        half = disc[:, : width // 2 + 1]  # what a real transform holds
+        key = (height, width, y.device)
+        if key not in self._discs:
+            self._discs[key] = low_frequencies(height, width, self.share).to(y.device)
+        half = self._discs[key][:, : width // 2 + 1]  # what a real transform holds
         return torch.fft.irfft2(torch.fft.rfft2(y) * half, s=(height, width))
 
 

@@ -12,8 +12,8 @@ With D the denoiser, P the projector on what was measured, d the number of value
     result: P x + (I - P) y.
 
 A step takes the share h of the noise away and puts so much new noise in that beta h of it is gone in the end: beta 1
-adds none and walks straight to an image, a small beta wanders. A denoiser that works at one level only cannot walk
-down through all the others.
+adds none and walks straight to an image, a small beta wanders. A denoiser that works at one level only cannot be
+relied on to walk down through all the others.
 
 Reference: Kadkhodaie and Simoncelli, Stochastic solutions for linear inverse problems using the prior implicit in a
 denoiser, NeurIPS 2021; Saied and Fleuret, ICML 2026.

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ne_basicsr.data.any_store import open_any
 from ne_basicsr.data.image_store import ImageStore, decode, on_unit_range, read_file
-from ne_basicsr.errors import InputError
-from ne_basicsr.mismatch.networks import Denoiser, labels_of, open_denoiser, parse_spec
+from ne_basicsr.errors import InputError, first_line
+from ne_basicsr.mismatch.networks import Denoiser, common_channels, open_denoisers
 from ne_basicsr.mismatch.result import Entry
 from ne_basicsr.progress import progress
 from ne_basicsr.sampling.sampler import DIVERGED, Schedule
@@ -106,8 +106,7 @@ class Session(NamedTuple):
                         on_step=on_step,
                     )
                 except (RuntimeError, ValueError, IndexError) as error:
-                    lines = str(error).strip().splitlines() or [type(error).__name__]
-                    raise _Failed(lines[0]) from error
+                    raise _Failed(first_line(error)) from error
                 yield from trajectories
 
 
@@ -122,21 +121,8 @@ def open_session(request: Request) -> Session:
         InputError: where there is nothing to do, or the request contradicts itself.
     """
     request.schedule.check()
-    failures: list[str] = []
-    specs = [parse_spec(text) for text in request.networks]
-    denoisers = []
-    for spec, label in zip(specs, labels_of(specs, request.labels), strict=True):
-        try:
-            denoisers.append(open_denoiser(spec, label))
-        except InputError as error:
-            failures.append(str(error))
-    if not denoisers:
-        raise InputError(failures[0])
-    channels = {denoiser.channels: denoiser.entry.label for denoiser in denoisers if denoiser.channels is not None}
-    if len(channels) > 1:
-        takers = ' and '.join(f'{label} takes {count}' for count, label in sorted(channels.items()))
-        raise InputError(f'networks that are compared take the same number of channels: {takers}; sample them apart')
-    pictures = open_pictures(request.images, next(iter(channels), 1), failures)
+    denoisers, failures = open_denoisers(request.networks, request.labels)
+    pictures = open_pictures(request.images, common_channels(denoisers), failures)
     for size in dict.fromkeys(picture.pixels.shape[-2:] for picture in pictures):
         request.task.projector(['size'], (size[0], size[1]), 0)  # says now where a value does not fit the images
     return Session(request, denoisers, pictures, failures)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ne_basicsr.errors import InputError
 from ne_basicsr.quality import psnr, ssim
 from ne_basicsr.report_page import display_pixels
 from ne_basicsr.sampling.projectors import Projector
@@ -86,7 +87,12 @@ def sample(
         needs_sigma: whether D has to be told the noise level, as ``sigma``.
         with_frames: keep up to 96 images of each walk.
         on_step: called with the number of steps that are done, or no longer to be done.
+
+    Raises:
+        InputError: unless there is a name for each image; see ``walk``, too.
     """
+    if isinstance(names, str) or len(names) != len(x):
+        raise InputError(f'sample needs a list of names, one for each image; got {names!r} for {len(x)}')
     noise = Noise([f'{name} draw {draw}' for name in names], seed)
     measured = projector(x)
     y = x + schedule.sigma_start * noise.draw(range(len(x)), x) if from_noisy else start(x, projector, schedule, noise)

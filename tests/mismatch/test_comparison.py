@@ -223,7 +223,10 @@ def test_what_cannot_be_used_is_one_line_and_the_rest_is_measured(nets, image_fo
 def test_a_request_that_cannot_be_met_ends_in_one_line(case, nets, image_folder, tmp_path, capsys):
     colour = save(tmp_path / 'colour.pth', network(0, 3), num_in_ch=3, num_out_ch=3)
     arguments, reason = {
-        'channels': ([nets[0], str(colour), '--data', str(image_folder)], 'first takes 1 and colour takes 3'),
+        'channels': (
+            [nets[0], str(colour), '--data', str(image_folder)],
+            'first takes 1 and colour takes 3; run them apart',
+        ),
         'nothing': ([str(tmp_path / 'none.pth'), '--data', str(image_folder)], 'no such checkpoint'),
         'no data': ([nets[0], '--data', str(tmp_path / 'nowhere')], 'no such folder'),
         'labels': ([nets[0], '--data', str(image_folder), '--label', 'identity'], "called 'identity'"),

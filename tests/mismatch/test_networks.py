@@ -7,7 +7,15 @@ from ne_basicsr import checkpoint
 from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.errors import InputError
-from ne_basicsr.mismatch.networks import Spec, labels_of, open_denoiser, parse_spec
+from ne_basicsr.mismatch.networks import (
+    Spec,
+    common_channels,
+    identity,
+    labels_of,
+    open_denoiser,
+    open_denoisers,
+    parse_spec,
+)
 
 DNCNN = {'type': 'DnCNN', 'num_feat': 4, 'num_layers': 3, 'act_mode': 'R'}
 TRAINED_AT_25 = {'datasets': {'train': {'noise': {'type': 'gaussian', 'sigma255': 25}}}}
@@ -52,6 +60,26 @@ def test_a_checkpoint_says_what_it_is(tmp_path):
     assert denoiser.entry.training_levels255 == (25,)
     assert denoiser.entry.parameters == sum(p.numel() for p in dncnn(3).parameters())
     assert not denoiser.network.training
+
+
+def test_networks_that_can_be_used_are_opened_and_the_others_named(tmp_path):
+    path = save(tmp_path / 'net.pth', dncnn())
+    denoisers, failures = open_denoisers(['missing.pth', path, f'{path}+wne'], ['gone', 'plain'])
+    assert [denoiser.entry.label for denoiser in denoisers] == ['plain', 'net+wne']
+    (line,) = failures
+    assert 'missing.pth' in line
+    with pytest.raises(InputError, match=r'missing\.pth'):
+        open_denoisers(['missing.pth'])
+    assert open_denoisers([]) == ([], [])
+
+
+def test_networks_that_are_compared_take_as_many_channels(tmp_path):
+    gray = open_denoiser(parse_spec(save(tmp_path / 'gray.pth', dncnn())), 'gray')
+    options = DNCNN | {'num_in_ch': 3, 'num_out_ch': 3}
+    colour = open_denoiser(parse_spec(save(tmp_path / 'colour.pth', dncnn(3), options)), 'colour')
+    assert [common_channels(each) for each in ([], [identity()], [identity(), colour], [gray, gray])] == [1, 1, 3, 1]
+    with pytest.raises(InputError, match='gray takes 1 and colour takes 3; run them apart'):
+        common_channels([colour, identity(), gray])
 
 
 def test_digests_tell_networks_apart(tmp_path):

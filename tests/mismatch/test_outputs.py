@@ -15,7 +15,7 @@ from PIL import Image
 from ne_basicsr.degradations import Degradation
 from ne_basicsr.errors import InputError
 from ne_basicsr.mismatch import wording
-from ne_basicsr.mismatch.outputs import figures_of, file_names, summary_of, write_outputs
+from ne_basicsr.mismatch.outputs import figures_of, summary_of, write_outputs
 from ne_basicsr.mismatch.page import write_comparison
 from ne_basicsr.mismatch.result import Comparison, Crop, Entry, Panel
 from ne_basicsr.mismatch.summaries import matched_levels, summarize_panel
@@ -108,7 +108,7 @@ def text_of(html: str) -> str:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('whole') / 'new'
     with pytest.MonkeyPatch.context() as patch:  # files of figures have a test of their own
-        patch.setattr('ne_basicsr.mismatch.outputs.save_figure', lambda figure, path: None)
+        patch.setattr('ne_basicsr.mismatch.outputs.save_figures', lambda *_: None)
         write(folder, everything())
     return folder
 
@@ -235,10 +235,25 @@ def test_equal_comparisons_give_equal_bytes(tmp_path: Path):
         assert image.width == round(3.4 * 200)
 
 
-def test_names_that_files_cannot_have_are_made_into_some_that_they_can():
-    assert file_names([panel(data) for data in ('a/b: c', 'a b c', 'A-B-C', 'Set12')]) == [
-        'a-b-c_gaussian', 'a-b-c_gaussian-2', 'A-B-C_gaussian-3', 'Set12_gaussian',
-    ]  # fmt: skip
+def test_names_that_files_cannot_have_are_made_into_some_that_they_can(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr('ne_basicsr.mismatch.outputs.figures_of', lambda *_: {})
+    write(tmp_path, comparison(*(panel(data) for data in ('a/b: c', 'a b c', 'A-B-C', 'Set12'))))
+    assert {path.name for path in (tmp_path / 'curves').iterdir()} == {
+        'a-b-c_gaussian.csv', 'a-b-c_gaussian-2.csv', 'A-B-C_gaussian-3.csv', 'Set12_gaussian.csv',
+    }  # fmt: skip
+
+
+def test_figures_that_are_no_longer_drawn_do_not_stay(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr('ne_basicsr.report.files.save_figure', lambda _, path: path.touch())
+    monkeypatch.setattr('ne_basicsr.mismatch.outputs.write_comparison', lambda *_: None)
+    other = tmp_path / 'figures' / 'Other_gaussian_defect.png'  # of a data set that this comparison does not have
+    other.parent.mkdir()
+    other.touch()
+    for drawn in (['psnr', 'ssim', 'defect'], ['psnr', 'ssim']):
+        monkeypatch.setattr('ne_basicsr.mismatch.outputs.figures_of', lambda *_, drawn=drawn: dict.fromkeys(drawn))
+        write_outputs(comparison(), tmp_path, COMMAND)
+        names = {path.name for path in (tmp_path / 'figures').iterdir()}
+        assert names == {f'Set_gaussian_{what}.{suffix}' for what in drawn for suffix in ('png', 'pdf')} | {other.name}
 
 
 def test_nothing_measured_is_said_and_written(tmp_path: Path):

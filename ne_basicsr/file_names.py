@@ -1,0 +1,22 @@
+"""Names of files for what people and data sets call things."""
+
+import itertools
+import re
+from collections.abc import Iterable
+
+
+def file_name(text: str) -> str:
+    """Without what file systems do not take; folders in a text stay folders."""
+    parts = [re.sub(r'[^\w.@+-]+', '-', part) for part in text.split('/')]
+    return '/'.join(part for part in parts if part not in ('', '.', '..')) or '-'
+
+
+def file_names(texts: Iterable[str]) -> list[str]:
+    """``file_name`` of each, numbered where two are alike: capitals tell no files apart, as on some file systems."""
+    names: dict[str, str] = {}
+    for text in texts:
+        name = file_name(text)
+        numbered = (name if number == 1 else f'{name}-{number}' for number in itertools.count(1))
+        free = next(each for each in numbered if each.lower() not in names)
+        names[free.lower()] = free
+    return list(names.values())
