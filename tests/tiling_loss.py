@@ -3,7 +3,7 @@
 HAT's tiles see ``tile_pad`` pixels beyond what they are responsible for and abut there, without blending; whatever a
 network takes from its whole input (statistics, channel attention) it takes from the tile.
 
-    python tests/tiling_loss.py CHECKPOINT FOLDER --sigma 25 50 --tile 128 --pad 32 [--wne]
+    python tests/tiling_loss.py CHECKPOINT[@SIGMA][+wne] FOLDER --sigma 25 50 --tile 128 --pad 32
 """
 
 import argparse
@@ -14,7 +14,7 @@ import cv2
 import torch
 from torch import Tensor
 
-import ne_basicsr
+from ne_basicsr.mismatch.networks import open_denoiser, parse_spec
 from ne_basicsr.quality import psnr
 from ne_basicsr.tiling import Tiled
 
@@ -37,14 +37,13 @@ def abutting(network: Network, y: Tensor, tile: int, pad: int) -> Tensor:
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('checkpoint')
+    parser.add_argument('network', help='as for basicsr mismatch: net.pth, or net.pth@25+wne for zero-shot')
     parser.add_argument('folder', type=Path)
     parser.add_argument('--sigma', type=float, nargs='+', default=[25.0], help='noise levels in 8-bit units')
     parser.add_argument('--tile', type=int, default=128, help='what a tile is responsible for, in pixels')
     parser.add_argument('--pad', type=int, default=32, help='what it sees beyond on each side')
-    parser.add_argument('--wne', action='store_true', help='wrap a plain checkpoint, zero-shot')
     arguments = parser.parse_args()
-    network = ne_basicsr.load(arguments.checkpoint, 'wne' if arguments.wne else None)
+    network = open_denoiser(parse_spec(arguments.network), 'network').network
     tiled = Tiled(network, arguments.tile + 2 * arguments.pad, arguments.pad)
     print('ours:', tiled.plan(1))
     print('sigma  whole image   loss of ours   loss of tiles as HAT cuts them   (dB, mean and worst)')
