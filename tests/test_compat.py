@@ -133,7 +133,7 @@ print('it went on', flush=True)
 @pytest.mark.parametrize('context', ['fork', 'forkserver'])  # under forkserver the trainer is not the one who forked
 def test_workers_outlive_signals_from_elsewhere_and_end_with_the_trainer(context):
     # the loader is never shut down, as after an error: the interpreter ends its worker by SIGTERM, and waits for it
-    process = python(ABANDONED_LOADER.format(context=context), timeout=60)
+    process = python(ABANDONED_LOADER.format(context=context), timeout=180)
     assert process.returncode == 0, process.stderr
     assert process.stdout == 'it went on\n'
 
