@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.denoising.run import MEMORY, Outcome, denoise_files, earlier_results, share
     from ne_basicsr.distribution import UNTIL_THE_LAST, gathered, launcher_here, ranks
     from ne_basicsr.mismatch.networks import open_denoiser
-    from ne_basicsr.shipped_models import FOR_CHANNELS
+    from ne_basicsr.network_inputs import GRAY_OR_COLOUR
     from ne_basicsr.tiling import Tiled
 
     device = chosen_device(arguments)
@@ -84,18 +84,14 @@ def run(arguments: argparse.Namespace) -> int:
     network, inputs = _split(arguments.paths)
     results = earlier_results(arguments.output)
     jobs = find_jobs(inputs, arguments.output, arguments.suffix, arguments.format, arguments.strip, results)
-    specs = _specs(network, arguments)
-    denoisers = {channels: open_denoiser(spec, spec.source) for channels, spec in specs.items()}
-    if network is not None:
-        denoisers = dict.fromkeys(FOR_CHANNELS, denoisers[1])
+    spec = _spec(network, arguments)
+    denoiser = open_denoiser(spec, spec.source)
     noise = None if arguments.noise255 is None else arguments.noise255 / 255
-    restorers = {}
-    for channels, denoiser in denoisers.items():
-        tiled = Tiled(denoiser.network, arguments.tile, arguments.overlap)
-        restorers[channels] = Restorer(tiled, denoiser.channels or 1, denoiser.needs_sigma, noise)
-        restorers[channels].check()
+    tiled = Tiled(denoiser.network, arguments.tile, arguments.overlap)
+    restorer = Restorer(tiled, denoiser.channels or 1, denoiser.needs_sigma, noise)
+    restorer.check()
     settings = {
-        'network': [denoiser.digest for denoiser in denoisers.values()],
+        'network': denoiser.digest,
         'noise': noise,
         'tile': arguments.tile,
         'overlap': arguments.overlap,
@@ -106,8 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f'{arguments.output}: cannot be made ({error.strerror}); choose another -o') from None
     with ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size):
-        for restorer in restorers.values():
-            restorer.tiled.to(torch.device(device))
+        restorer.tiled.to(torch.device(device))
+        restorers = dict.fromkeys(GRAY_OR_COLOUR, restorer)
         mine = share(jobs, rank, world_size)
         outcomes = gathered(denoise_files(mine, restorers, arguments.output, settings, rank, shown=rank == 0))
     total = Outcome(
@@ -134,22 +130,22 @@ def _split(paths: list[str]) -> tuple[str | None, list[str]]:
     return paths[0], paths[1:]
 
 
-def _specs(network: str | None, arguments: argparse.Namespace) -> dict[int, Any]:
-    """The ``Spec`` of the network, or of the shipped ones by their channels."""
+def _spec(network: str | None, arguments: argparse.Namespace) -> Any:
+    """The ``Spec`` of the network, or of the shipped one."""
     from ne_basicsr.mismatch.networks import parse_spec
-    from ne_basicsr.shipped_models import FOR_CHANNELS
+    from ne_basicsr.shipped_models import DEFAULT
 
     if network is None:
         if arguments.wne or arguments.sigma255 is not None:
             raise InputError('denoise: --wne and --sigma255 are for a network that is named before the images')
-        return {channels: parse_spec(name) for channels, name in FOR_CHANNELS.items()}
+        return parse_spec(DEFAULT)
     spec = parse_spec(network)
     if arguments.sigma255 is not None and spec.sigma255 not in (None, arguments.sigma255):
         raise InputError(f'denoise: {network} and --sigma255 {arguments.sigma255:g} say different levels')
     spec = spec._replace(wrap=spec.wrap or arguments.wne, sigma255=arguments.sigma255 or spec.sigma255)
     if spec.sigma255 is not None and not spec.wrap:
         raise InputError('denoise: --sigma255 is the training noise of a network that --wne wraps; add --wne')
-    return {1: spec}
+    return spec
 
 
 def _check(arguments: argparse.Namespace) -> None:

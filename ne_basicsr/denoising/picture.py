@@ -19,7 +19,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from ne_basicsr.errors import InputError
+from ne_basicsr.errors import InputError, first_line
 
 FORMATS = {
     '.png': 'png', '.jpg': 'jpeg', '.jpeg': 'jpeg', '.tif': 'tiff', '.tiff': 'tiff', '.webp': 'webp', '.bmp': 'bmp',
@@ -93,8 +93,10 @@ def read(path: Path) -> Picture:
         picture = decode(data)
     except InputError as error:
         raise InputError(f'{path}: {error}') from error
+    except UnidentifiedImageError as error:
+        raise InputError(f'{path}: not a readable image (of no known format)') from error
     except Exception as error:  # decoders meet broken files with whatever breaks first
-        raise InputError(f'{path}: not a readable image ({_reason(error)})') from error
+        raise InputError(f'{path}: not a readable image ({first_line(error)})') from error
     if picture.pixels.size == 0:
         raise InputError(f'{path}: an image without pixels')
     if picture.pixels.dtype.kind == 'f' and not all(np.isfinite(rows).all() for rows in picture.pixels):
@@ -380,7 +382,3 @@ def _tags(exif: bytes) -> dict[int, Any]:
         content.load(exif)
         tags.update(content)
     return tags
-
-
-def _reason(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -11,12 +11,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
+from ne_basicsr.equivariance import ne_defect
 from ne_basicsr.errors import InputError
 from ne_basicsr.network_inputs import GRAY_OR_COLOUR, channels_of, is_non_blind
 from ne_basicsr.noise import noise_level
 from ne_basicsr.tiling import TILE, Tiled
 
 Pixels = NDArray[Any]
+
+ROWS = 256  # of an image that change colour space at once
+EQUIVARIANT = 1e-3  # a relative defect: rounding is far below, in bfloat16 too, and plain networks above
+
+# Orthonormal: brightness, red against blue, green against both. White noise stays white and as strong, while nearly all
+# of an image goes into the brightness, where a gray network sees it above the noise of all three channels.
+OPPONENT = torch.tensor(
+    [[1 / 3**0.5] * 3, [1 / 2**0.5, 0, -1 / 2**0.5], [1 / 6**0.5, -2 / 6**0.5, 1 / 6**0.5]], dtype=torch.float64
+)
 
 TYPES = ('uint8', 'uint16', 'float16', 'float32', 'float64')
 
@@ -34,6 +44,13 @@ class Restorer(NamedTuple):
     channels: int
     needs_sigma: bool
     noise: float | None = None
+
+    @torch.no_grad()
+    def takes_any_range(self) -> bool:
+        """Whether the network is normalization-equivariant, so that differences of colours are images to it as well."""
+        parameter = next(self.tiled.parameters(), torch.empty(0))
+        y = torch.rand(1, self.channels, 64, 64, generator=torch.Generator().manual_seed(0)).to(parameter)
+        return not self.needs_sigma and bool(ne_defect(self.tiled.network, y, samples=2).max() < EQUIVARIANT)
 
     def check(self) -> None:
         """Raise where a noise level is none, or given to a network that takes none."""
@@ -54,7 +71,8 @@ def denoise(
 ) -> Pixels:
     """Denoise an array: the same shape and type come back.
 
-    Gray networks take each channel of a colour image by itself; colour networks take a gray image three times, and the
+    Gray networks take a colour image as brightness and two differences of colours if they are normalization-equivariant
+    (and blind), else each channel by itself; colour networks take a gray image three times, and the
     mean of the results is returned. Integers are scaled to [0, 1] on the way in, rounded and clipped on the way out;
     floating point keeps its range, nominally [0, 1], and is not clipped. Networks see it in the precision of their
     parameters: float64 images as float32, unless the network is ``.double()``.
@@ -109,6 +127,10 @@ def restore(
     exact = parameter.dtype == torch.float64
     y = _on_unit_range(batch, np.float64 if exact else np.float32).to(parameter).permute(0, 3, 1, 2)  # (N, C, H, W)
     split = channels > restorer.channels  # each channel by itself
+    axes = OPPONENT.to(y) if split and restorer.takes_any_range() else None
+    if axes is not None:
+        for rows in y.permute(0, 2, 3, 1).split(ROWS, dim=1):  # in place: large images leave no room for another
+            rows.copy_(rows @ axes.T)
     y = y.reshape(-1, 1, height, width) if split else y
     sigma = None
     if restorer.noise is not None:
@@ -127,6 +149,7 @@ def restore(
             )
         part = part.mean(dim=1, keepdim=True) if replicated else part
         part = part.reshape(n, channels, *part.shape[2:]) if split else part
+        part = torch.einsum('ij,nihw->njhw', axes, part) if axes is not None else part
         if not part.isfinite().all():
             raise InputError('the network returned values that are not finite')
         part = part if part.dtype == torch.float64 else part.float()

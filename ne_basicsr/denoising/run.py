@@ -158,7 +158,8 @@ class _Run:
         channels = picture.pixels.shape[2]
         restorer = self._restorer(picture)
         if channels > restorer.channels:
-            self._say(f'{job.source}: a gray network takes each channel of a colour image by itself')
+            how = 'brightness and colour differences' if restorer.takes_any_range() else 'each channel by itself'
+            self._say(f'{job.source}: a gray network takes a colour image as {how}')
         elif channels < restorer.channels:
             self._say(f'{job.source}: a colour network takes a gray image three times, and the mean is kept')
         if max(picture.pixels.shape[:2]) > restorer.tiled.tile:

@@ -6,7 +6,7 @@ Wherever a checkpoint is taken, their names are, too. How they were trained and 
 from pathlib import Path
 
 MODELS = {path.stem: path for path in sorted(Path(__file__).parent.glob('*.pth'))}
-FOR_CHANNELS = {1: 'gray', 3: 'colour' if 'colour' in MODELS else 'gray'}
+DEFAULT = 'gray'  # of basicsr denoise; colour images go through it as brightness and colour differences
 
 
 def resolve(path: Path | str) -> Path:
