@@ -172,6 +172,7 @@ def _outlive_signals() -> None:
     # Terminals and schedulers send SIGINT and SIGTERM to all processes. The trainer saves and stops then, and the
     # iteration that it is in needs its data, so workers live on. SIGTERM from the trainer itself, which ends its
     # workers so when it exits, ends them; only sigwaitinfo (Linux) tells the sender. Drop when torch's workers do so.
+    # It needs workers that are forked, as torch's are: one that starts anew has threads of libraries that take SIGTERM.
     import multiprocessing
     import os
     import signal
