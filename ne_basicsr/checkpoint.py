@@ -56,7 +56,7 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
     """The content of a checkpoint on the CPU, tensors and plain containers only (``weights_only``).
 
     Args:
-        path: the file, ``.safetensors`` or one of torch, or the name of a shipped model, ``gray`` or ``colour``.
+        path: the file, ``.safetensors`` or one of torch, or the name of a shipped model, ``gray``.
         allow: further classes that the file may hold, such as ``argparse.Namespace``.
 
     Raises:

@@ -76,7 +76,6 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.denoising.run import MEMORY, Outcome, denoise_files, earlier_results, share
     from ne_basicsr.distribution import UNTIL_THE_LAST, gathered, launcher_here, ranks
     from ne_basicsr.mismatch.networks import open_denoiser
-    from ne_basicsr.network_inputs import GRAY_OR_COLOUR
     from ne_basicsr.tiling import Tiled
 
     device = chosen_device(arguments)
@@ -103,9 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f'{arguments.output}: cannot be made ({error.strerror}); choose another -o') from None
     with ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size):
         restorer.tiled.to(torch.device(device))
-        restorers = dict.fromkeys(GRAY_OR_COLOUR, restorer)
         mine = share(jobs, rank, world_size)
-        outcomes = gathered(denoise_files(mine, restorers, arguments.output, settings, rank, shown=rank == 0))
+        outcomes = gathered(denoise_files(mine, restorer, arguments.output, settings, rank, shown=rank == 0))
     total = Outcome(
         sum(outcome.done for outcome in outcomes),
         sum(outcome.skipped for outcome in outcomes),

@@ -5,7 +5,7 @@ and all settings that can change pixels are what they were; the folder ``.denois
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,7 +51,7 @@ def share(jobs: Sequence[Job], rank: int, world_size: int) -> list[Job]:
 
 def denoise_files(
     jobs: Sequence[Job],
-    restorers: Mapping[int, Restorer],
+    restorer: Restorer,
     output: Path,
     settings: dict[str, Any],
     rank: int = 0,
@@ -60,7 +60,6 @@ def denoise_files(
     """Denoise files.
 
     Args:
-        restorers: by the channels of the image, 1 and 3.
         output: the folder that the results lie below.
         settings: whatever changes results, the network's digest included; JSON.
         rank: tells processes that do this at the same time, with other files, apart.
@@ -70,7 +69,7 @@ def denoise_files(
     store = CellStore(output / MEMORY, rank)
     keys = {job: key for job in jobs if (key := _key(job, output, settings)) is not None}
     todo = [job for job in jobs if job not in keys or not _is_finished(store, keys[job], output)]
-    run = _Run(restorers, output, store, keys)
+    run = _Run(restorer, output, store, keys)
     total = sum(np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000
     with progress(int(total), 'Denoising', 'kilopixel', shown and bool(todo)) as bar:
         run.on_pixels = _counted(bar.update)
@@ -83,8 +82,8 @@ def denoise_files(
 class _Run:
     """Reads files, gathers those of equal sizes, denoises and writes them."""
 
-    def __init__(self, restorers: Mapping[int, Restorer], output: Path, store: CellStore, keys: dict[Job, str]) -> None:
-        self.restorers, self.output, self.store, self.keys = restorers, output, store, keys
+    def __init__(self, restorer: Restorer, output: Path, store: CellStore, keys: dict[Job, str]) -> None:
+        self.restorer, self.output, self.store, self.keys = restorer, output, store, keys
         self.on_pixels: Callable[[int], None] = lambda pixels: None
         self.failures: list[str] = []
         self.done = 0
@@ -104,7 +103,7 @@ class _Run:
         kind = (pixels.shape, pixels.dtype.str, files.target_dtype(pixels.dtype, job.file_format).str)
         group = self._waiting.setdefault(kind, [])
         group.append((job, picture))
-        if (len(group) + 1) * pixels.shape[0] * pixels.shape[1] > self._restorer(picture).tiled.tile ** 2:
+        if (len(group) + 1) * pixels.shape[0] * pixels.shape[1] > self.restorer.tiled.tile**2:
             self._denoise(self._waiting.pop(kind))
         elif sum(p.pixels.size for group in self._waiting.values() for _, p in group) > WAITING:
             self.flush()
@@ -120,7 +119,7 @@ class _Run:
         try:
             batch = first.pixels[None] if len(group) == 1 else np.stack([picture.pixels for _, picture in group])
             counted = len(group)
-            restored = restore(self._restorer(first), batch, dtype, lambda pixels: self.on_pixels(pixels * counted))
+            restored = restore(self.restorer, batch, dtype, lambda pixels: self.on_pixels(pixels * counted))
         except (RuntimeError, ValueError, IndexError, MemoryError, InputError) as error:
             if len(group) == 1:
                 self._fail(job, error)
@@ -151,12 +150,9 @@ class _Run:
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         self.failures.append(line if line.startswith(str(job.source)) else f'{job.source}: {line}')
 
-    def _restorer(self, picture: Picture) -> Restorer:
-        return self.restorers[picture.pixels.shape[2]]
-
     def _say_channels(self, job: Job, picture: Picture) -> None:
         channels = picture.pixels.shape[2]
-        restorer = self._restorer(picture)
+        restorer = self.restorer
         if channels > restorer.channels:
             how = 'brightness and colour differences' if restorer.takes_any_range() else 'each channel by itself'
             self._say(f'{job.source}: a gray network takes a colour image as {how}')
