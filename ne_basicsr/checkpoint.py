@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import ne_basicsr
 from ne_basicsr import fitting, shipped_models, whole_files
-from ne_basicsr.errors import InputError
+from ne_basicsr.errors import InputError, first_line
 from ne_basicsr.layouts import Layout
 
 StateDict = dict[str, Tensor]
@@ -82,7 +82,7 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
     except (
         Exception
     ) as error:  # a damaged file can fail anywhere in the reader: IndexError, EOFError, RuntimeError, ...
-        reason = 'TorchScript holds code' if 'TorchScript' in str(error) else _first_line(error)
+        reason = 'TorchScript holds code' if 'TorchScript' in str(error) else first_line(error)
         raise InputError(f'{path}: not a complete checkpoint file ({reason})') from error
 
 
@@ -93,7 +93,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
         metadata = json.loads(header.get(METADATA, 'null'))
     except (safetensors.SafetensorError, ValueError) as error:
-        raise InputError(f'{path}: not a complete safetensors file ({_first_line(error)})') from error
+        raise InputError(f'{path}: not a complete safetensors file ({first_line(error)})') from error
     return {'params': weights} | ({METADATA: metadata} if isinstance(metadata, dict) else {})
 
 
@@ -238,7 +238,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
-
-
-def _first_line(text: object) -> str:
-    return next(iter(str(text).strip().splitlines()), type(text).__name__)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ne_basicsr import checkpoint
 from ne_basicsr.archs.padding import pad
-from ne_basicsr.errors import InputError
+from ne_basicsr.errors import InputError, first_line
 from ne_basicsr.neighbours import require
 
 PREFIX = 'model.'
@@ -95,8 +95,7 @@ def recognise(weights: Path | str | Mapping[str, Tensor]) -> Any:
             f'{name}: spandrel {spandrel.__version__} knows no network with these weights (keys {keys}, ...)'
         ) from error
     except Exception as error:  # it reads shapes as they come, and can fail anywhere: KeyError, ZeroDivisionError, ...
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f'{name}: spandrel cannot build the network of these weights ({reason})') from error
+        raise InputError(f'{name}: spandrel cannot build the network of these weights ({first_line(error)})') from error
     if not isinstance(descriptor, spandrel.ImageModelDescriptor):
         raise InputError(
             f'{name}: a network from images to images is needed; {descriptor.architecture.name} takes a mask'

@@ -6,7 +6,7 @@ One module per library, named like it; each needs the extra of that name, and no
 import importlib
 from typing import Any
 
-from ne_basicsr.errors import InputError
+from ne_basicsr.errors import InputError, first_line
 
 
 def require(name: str) -> Any:
@@ -19,7 +19,6 @@ def require(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{library} is needed and cannot be imported ({reason}): pip install 'ne-basicsr[{library}]'"
+            f"{library} is needed and cannot be imported ({first_line(error)}): pip install 'ne-basicsr[{library}]'"
         ) from error
