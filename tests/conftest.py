@@ -13,6 +13,7 @@ import torch
 import ne_basicsr  # noqa: F401 - first, so that basicsr imports
 
 REPOSITORY = Path(__file__).parents[1]
+GOLDENS = REPOSITORY / 'tests' / 'goldens'
 
 torch.set_num_threads(2)
 
@@ -36,12 +37,12 @@ def shared() -> Path:
     return path
 
 
-@pytest.fixture
-def golden(shared: Path) -> Callable[[str], Golden]:
-    """Read ``../shared/golden/<name>.npz``."""
+@pytest.fixture(scope='session')
+def golden() -> Callable[[str], Golden]:
+    """Read ``tests/goldens/<name>.npz``."""
 
     def read(name: str) -> Golden:
-        file = np.load(shared / 'golden' / f'{name}.npz')
+        file = np.load(GOLDENS / f'{name}.npz')
         tensors = {key: torch.from_numpy(file[key]) for key in file.files if key != 'meta'}
         weights = {k.removeprefix('weight/'): _double(v) for k, v in tensors.items() if k.startswith('weight/')}
         args = {k.removeprefix('arg/'): v.item() for k, v in tensors.items() if k.startswith('arg/')}

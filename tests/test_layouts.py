@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from basicsr.archs import build_network
+from conftest import GOLDENS
 from torch import nn
 
 from ne_basicsr import layouts
@@ -368,9 +369,9 @@ FULL_SIZE = {
 }
 
 
-def test_every_public_checkpoint_is_recognised_and_fits(shared, monkeypatch):
+def test_every_public_checkpoint_is_recognised_and_fits(monkeypatch):
     monkeypatch.setattr('basicsr.archs.swinir_arch.trunc_normal_', lambda *_, **__: None)  # 6 s of random weights
-    manifests = json.loads((shared / 'golden' / 'state_dict_manifests.json').read_text())
+    manifests = json.loads((GOLDENS / 'state_dict_manifests.json').read_text())
     assert len(manifests) == len(FULL_SIZE)
     for name, shapes in manifests.items():
         layout = layouts.recognise({key: torch.empty(shape, device='meta') for key, shape in shapes.items()})

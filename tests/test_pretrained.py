@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.archs import build_network
+from conftest import GOLDENS
 
 import ne_basicsr
 from ne_basicsr import checkpoint
@@ -165,7 +166,7 @@ def test_the_package_imports_no_torch_and_load_is_there_at_once():
 )
 def test_public_weights_give_the_stored_images(shared, name, layers):
     """A corner of 96x96 of the 256x256 image: what is more than ``layers`` pixels from its cut sides is the same."""
-    stored = np.load(shared / 'golden' / 'pretrained_set12_05_sigma25.npz')
+    stored = np.load(GOLDENS / 'pretrained_set12_05_sigma25.npz')
     allow = [argparse.Namespace] if name.startswith('bf_dncnn') else []
     net = ne_basicsr.load(shared / 'weights' / name, allow=allow)
     with torch.no_grad():

@@ -3,12 +3,12 @@
 import inspect
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from basicsr.archs import build_network
+from conftest import GOLDENS
 from torch import Tensor
 
 from ne_basicsr.archs.drunet_arch import DRUNet
@@ -82,8 +82,8 @@ def test_drunet_reproduces_the_reference(golden: Callable[[str], Any], mode: str
 
 
 @pytest.mark.parametrize('mode', ['ordinary', 'norm-equiv'])
-def test_the_public_checkpoints_fit(shared: Path, mode: str) -> None:
-    manifests = json.loads((shared / 'golden' / 'state_dict_manifests.json').read_text())
+def test_the_public_checkpoints_fit(mode: str) -> None:
+    manifests = json.loads((GOLDENS / 'state_dict_manifests.json').read_text())
     with torch.device('meta'):
         state_dict = DRUNet(mode=mode).state_dict()
     assert [(key, list(value.shape)) for key, value in state_dict.items()] == list(

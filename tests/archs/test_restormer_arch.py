@@ -3,12 +3,12 @@
 import inspect
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from basicsr.archs import build_network
+from conftest import GOLDENS
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -49,8 +49,8 @@ def test_restormer_reproduces_the_reference(golden: Callable[[str], Any], norm: 
         ("restormer (the paper's own code, defaults)", {'inp_channels': 1, 'out_channels': 1}),
     ],
 )
-def test_the_public_checkpoints_fit(shared: Path, name: str, options: dict[str, Any]) -> None:
-    manifests = json.loads((shared / 'golden' / 'state_dict_manifests.json').read_text())
+def test_the_public_checkpoints_fit(name: str, options: dict[str, Any]) -> None:
+    manifests = json.loads((GOLDENS / 'state_dict_manifests.json').read_text())
     with torch.device('meta'):
         state_dict = Restormer(**options).state_dict()
     assert [(key, list(value.shape)) for key, value in state_dict.items()] == list(manifests[name].items())
