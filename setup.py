@@ -50,6 +50,7 @@ setup(
         'deepinv': deepinv,
         'test': [
             'pytest>=8',
+            'pytest-xdist>=3.5',  # one process a core: the suite in half the time; MIT
             'jsonschema>=4.18',  # the schema for editors is tested with it; MIT
             *onnx,
             *spandrel,

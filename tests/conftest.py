@@ -1,6 +1,8 @@
 """Fixtures: the reference material where it is at hand, small images, and a project to run in."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +17,12 @@ import ne_basicsr  # noqa: F401 - first, so that basicsr imports
 REPOSITORY = Path(__file__).parents[1]
 GOLDENS = REPOSITORY / 'tests' / 'goldens'
 
-torch.set_num_threads(2)
+# one process a core (pytest-xdist): more threads, here or in the processes that tests start, only wait for each other
+THREADS = 1 if 'PYTEST_XDIST_WORKER' in os.environ else 2
+torch.set_num_threads(THREADS)
+os.environ.setdefault('OMP_NUM_THREADS', str(THREADS))
+# shells start what runs in the background with Ctrl-C ignored, and the runs that tests interrupt would inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Golden(NamedTuple):
