@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ne_basicsr import layouts
 from ne_basicsr.errors import InputError
 from ne_basicsr.layouts import Layout, some
+from ne_basicsr.layouts.stacks import OWN_EPS, change_eps
 
 StateDict = dict[str, Tensor]
 # buffers that a network computes from its options: its own are as good, and fit
@@ -32,6 +33,13 @@ def fit(network: nn.Module, weights: StateDict) -> StateDict:
     computed = {key: value for key, value in network.state_dict().items() if key.endswith(COMPUTED)}
     kept = {key: value for key, value in weights.items() if key in computed or not key.endswith(COMPUTED)}
     return kept | computed
+
+
+def match_eps(network: nn.Module, layout: Layout, weights: StateDict) -> StateDict:
+    """``weights`` that do with the network's ``bn_eps`` what they did with that of their ``layout``."""
+    held = layout.options.get('backbone', layout.options).get('bn_eps', OWN_EPS)
+    own: Any = getattr(getattr(network, 'backbone', network), 'bn_eps', held)
+    return weights if own == held else change_eps(weights, held, own)
 
 
 def is_bare_backbone(network: nn.Module, weights: StateDict) -> bool:
