@@ -25,8 +25,8 @@ class DnCNN(nn.Module):
     the defaults of BatchNorm as in KAIR's model zoo. Convolutions start as He et al. (2015) say, biases at 0.
 
     Raises:
-        ValueError: for an unknown ``act_mode`` or ``init``, different channel counts, fewer than 2 layers, or ``bn_eps``
-            of 0 or less.
+        ValueError: for an unknown ``act_mode`` or ``init``, different channel counts, fewer than 2 layers, or a
+            ``bn_eps`` of 0 or less.
 
     Reference: Zhang et al., Beyond a Gaussian Denoiser, IEEE TIP 2017.
     """
