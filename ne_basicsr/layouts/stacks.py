@@ -2,7 +2,7 @@
 
 Conversions are exact, up to one rounding where a factor is folded. Normalization, at evaluation:
 
-    DnCNN, KAIR's and this package's                   (x - mean) / sqrt(var + 1e-4) * w + b
+    DnCNN, KAIR's and by default this package's        (x - mean) / sqrt(var + 1e-4) * w + b
     DnCNN-PyTorch, the WNE paper's code                (x - mean) / sqrt(var + 1e-5) * w + b
     Mohan et al., without biases                       x / (sqrt(var) + 1e-5) * w
     Kadkhodaie and Simoncelli                          x / sd * gamma
