@@ -1,6 +1,7 @@
 """How weights fit a network, and why they do not."""
 
 import contextlib
+import copy
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from ne_basicsr.layouts.stacks import OWN_EPS, change_eps
 StateDict = dict[str, Tensor]
 # buffers that a network computes from its options: its own are as good, and fit
 COMPUTED = ('attn_mask', 'relative_position_index')
+DNCNNS = ('DnCNN', 'DnCNNWNE')
 WRAPPERS = ('WNE', 'WSE', 'InputNorm', 'ZeroShot')  # these have no keys of their own
 
 
@@ -36,10 +38,20 @@ def fit(network: nn.Module, weights: StateDict) -> StateDict:
 
 
 def match_eps(network: nn.Module, layout: Layout, weights: StateDict) -> StateDict:
-    """``weights`` that do with the network's ``bn_eps`` what they did with that of their ``layout``."""
-    held = layout.options.get('backbone', layout.options).get('bn_eps', OWN_EPS)
+    """DnCNN's ``weights`` that do with the network's ``bn_eps`` what they did with that of their ``layout``."""
+    options = layout.options.get('backbone', layout.options)
+    held = options.get('bn_eps', OWN_EPS)
     own: Any = getattr(getattr(network, 'backbone', network), 'bn_eps', held)
-    return weights if own == held else change_eps(weights, held, own)
+    return weights if own == held or options['type'] not in DNCNNS else change_eps(weights, held, own)
+
+
+def with_default_eps(layout: Layout) -> Layout:
+    """DnCNN as programs that read keys alone take it: with KAIR's BatchNorm eps, which no key tells."""
+    options = copy.deepcopy(layout.options)
+    inner = options.get('backbone', options)
+    if inner['type'] not in DNCNNS or 'bn_eps' not in inner:
+        return layout
+    return layout._replace(options=options, weights=change_eps(layout.weights, inner.pop('bn_eps'), OWN_EPS))
 
 
 def is_bare_backbone(network: nn.Module, weights: StateDict) -> bool:
