@@ -38,7 +38,9 @@ class Weights(NamedTuple):
 
 
 def read(path: Path | str) -> Weights:
-    """The weights of any checkpoint that ``ne_basicsr.load`` reads, in the layout of this package, DnCNN's for KAIR's eps.
+    """The weights of any checkpoint that ``ne_basicsr.load`` reads, in the layout of this package.
+
+    Those of a DnCNN are for the default ``bn_eps``, so that programs that know keys alone read them, too.
 
     Raises:
         InputError: as ``ne_basicsr.load``.
