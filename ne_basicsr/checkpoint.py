@@ -146,6 +146,8 @@ def load_network(
         logger.info(f'Recognised {layout}.')
         weights = layout.weights
         fitted = fitting.fit(network, weights)
+    if layout:
+        fitted = fitting.match_eps(network, layout, fitted)
     if misfit := fitting.explain_misfit(network, fitted) or fitting.explain_values(fitted):
         if strict:
             raise InputError(f'{path}: {misfit}')

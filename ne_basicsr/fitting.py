@@ -1,6 +1,7 @@
 """How weights fit a network, and why they do not."""
 
 import contextlib
+import copy
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 from ne_basicsr import layouts
 from ne_basicsr.errors import InputError
 from ne_basicsr.layouts import Layout, some
+from ne_basicsr.layouts.stacks import OWN_EPS, change_eps
 
 StateDict = dict[str, Tensor]
 # buffers that a network computes from its options: its own are as good, and fit
 COMPUTED = ('attn_mask', 'relative_position_index')
+DNCNNS = ('DnCNN', 'DnCNNWNE')
 WRAPPERS = ('WNE', 'WSE', 'InputNorm', 'ZeroShot')  # these have no keys of their own
 
 
@@ -32,6 +35,23 @@ def fit(network: nn.Module, weights: StateDict) -> StateDict:
     computed = {key: value for key, value in network.state_dict().items() if key.endswith(COMPUTED)}
     kept = {key: value for key, value in weights.items() if key in computed or not key.endswith(COMPUTED)}
     return kept | computed
+
+
+def match_eps(network: nn.Module, layout: Layout, weights: StateDict) -> StateDict:
+    """DnCNN's ``weights`` that do with the network's ``bn_eps`` what they did with that of their ``layout``."""
+    options = layout.options.get('backbone', layout.options)
+    held = options.get('bn_eps', OWN_EPS)
+    own: Any = getattr(getattr(network, 'backbone', network), 'bn_eps', held)
+    return weights if own == held or options['type'] not in DNCNNS else change_eps(weights, held, own)
+
+
+def with_default_eps(layout: Layout) -> Layout:
+    """DnCNN as programs that read keys alone take it: with KAIR's BatchNorm eps, which no key tells."""
+    options = copy.deepcopy(layout.options)
+    inner = options.get('backbone', options)
+    if inner['type'] not in DNCNNS or 'bn_eps' not in inner:
+        return layout
+    return layout._replace(options=options, weights=change_eps(layout.weights, inner.pop('bn_eps'), OWN_EPS))
 
 
 def is_bare_backbone(network: nn.Module, weights: StateDict) -> bool:

@@ -52,28 +52,37 @@ table9 colour           | restormer_colour           | name=restormer_colour_sig
 table9 colour           | restormer_wne_colour       | name=restormer_wne_colour_sigma10 datasets:train:noise:sigma255=10
 table9 colour           | restormer_wne_colour       | name=restormer_wne_colour_sigma25 datasets:train:noise:sigma255=25
 table9 colour           | restormer_wne_colour       | name=restormer_wne_colour_sigma50 datasets:train:noise:sigma255=50
-colour                  | swinir_colour              | name=swinir_colour
-colour                  | swinir_wne_colour          | name=swinir_wne_colour
+beyond colour           | swinir_colour              | name=swinir_colour
+beyond colour           | swinir_wne_colour          | name=swinir_wne_colour
 table10 sidd            | sidd_swinir                | name=sidd_swinir
 table10 sidd            | sidd_swinir_wne            | name=sidd_swinir_wne
 table11 table12 targets | swinir_noise2noise         | name=swinir_noise2noise
 table11 table12 targets | swinir_wne_noise2noise     | name=swinir_wne_noise2noise
-targets                 | dncnn_soft_ne              | name=dncnn_soft_ne
-targets                 | dncnn_multi_noise          | name=dncnn_multi_noise
-targets                 | dncnn_wne_multi_noise      | name=dncnn_wne_multi_noise
+targets                 | swinir_soft_ne             | name=swinir_soft_ne
+targets                 | swinir_multi_noise         | name=swinir_multi_noise
+targets                 | swinir_wne_multi_noise     | name=swinir_wne_multi_noise
 input_only              | dncnn_input_only           | name=dncnn_input_only
 noises uniform jpeg     | dncnn_uniform              | name=dncnn_uniform
 noises uniform jpeg     | dncnn_wne_uniform          | name=dncnn_wne_uniform
 noises uniform jpeg     | fdncnn_scale_equiv_uniform | name=fdncnn_scale_equiv_uniform
 noises uniform jpeg     | fdncnn_norm_equiv_uniform  | name=fdncnn_norm_equiv_uniform
+noises uniform fig21    | swinir_uniform             | name=swinir_uniform
+noises uniform fig21    | swinir_wne_uniform         | name=swinir_wne_uniform
 noises laplace          | dncnn_laplace              | name=dncnn_laplace
 noises laplace          | dncnn_wne_laplace          | name=dncnn_wne_laplace
 noises laplace          | fdncnn_scale_equiv_laplace | name=fdncnn_scale_equiv_laplace
 noises laplace          | fdncnn_norm_equiv_laplace  | name=fdncnn_norm_equiv_laplace
+noises laplace fig21    | swinir_laplace             | name=swinir_laplace
+noises laplace fig21    | swinir_wne_laplace         | name=swinir_wne_laplace
 noises rayleigh         | dncnn_rayleigh             | name=dncnn_rayleigh
 noises rayleigh         | dncnn_wne_rayleigh         | name=dncnn_wne_rayleigh
 noises rayleigh         | fdncnn_scale_equiv_rayleigh | name=fdncnn_scale_equiv_rayleigh
 noises rayleigh         | fdncnn_norm_equiv_rayleigh | name=fdncnn_norm_equiv_rayleigh
+noises rayleigh fig21   | swinir_rayleigh            | name=swinir_rayleigh
+noises rayleigh fig21   | swinir_wne_rayleigh        | name=swinir_wne_rayleigh
+beyond                  | dncnn_soft_ne              | name=dncnn_soft_ne
+beyond                  | dncnn_multi_noise          | name=dncnn_multi_noise
+beyond                  | dncnn_wne_multi_noise      | name=dncnn_wne_multi_noise
 beyond                  | dncnn_wne_jpeg             | name=dncnn_wne_jpeg
 beyond                  | restormer_progressive      | name=restormer_progressive
 END

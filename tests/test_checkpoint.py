@@ -274,6 +274,20 @@ def test_options_without_keys_are_compared(tmp_path, caplog, held, asked, differ
     assert (difference in caplog.text) if difference else not caplog.records
 
 
+@pytest.mark.parametrize('held', [{}, {'bn_eps': 1e-5}])
+@pytest.mark.parametrize('asked', [{}, {'bn_eps': 1e-5}])
+@pytest.mark.parametrize('name', ['DnCNN', 'DnCNNWNE'])
+def test_weights_of_another_batchnorm_eps_load_exactly(tmp_path, caplog, held, asked, name):
+    net, other = dncnn(**held).eval(), dncnn(name, **asked).eval()
+    net.model[3].running_var.uniform_(1e-4, 1e-2)  # where the eps counts
+    checkpoint.save_network(tmp_path / 'net.pth', {'params': net}, {'network_g': {'type': 'DnCNN'} | held})
+    checkpoint.load_network(other, tmp_path / 'net.pth')
+    y = torch.rand(2, 1, 9, 9)
+    # float32: two roundings of a variance
+    torch.testing.assert_close(getattr(other, 'backbone', other)(y), net(y), rtol=0, atol=2e-6)
+    assert ('bn_eps=' in caplog.text) == (held != asked)
+
+
 def test_weights_that_are_not_finite_are_named(tmp_path):
     net = dncnn()
     with torch.no_grad():

@@ -24,6 +24,7 @@ TINY = {
     'DnCNN': {'num_layers': 2, 'num_feat': 4},
     'FDnCNN': {'num_layers': 2, 'num_feat': 4},
     'SwinIR': {'depths': [1], 'num_heads': [2], 'embed_dim': 8, 'img_size': 16},
+    'SwinIRNoMean': {'depths': [1], 'num_heads': [2], 'embed_dim': 8, 'img_size': 16},
     'Restormer': {'dim': 4, 'num_blocks': [1, 1, 1, 1], 'heads': [1, 1, 1, 1], 'num_refinement_blocks': 1},
 }
 
@@ -113,7 +114,7 @@ WRONG = [
     ('restormer_progressive', 'train:gt_sizes', '[8, 24]', 'at most gt_size: 16 is possible; got [8, 24]'),
     ('restormer_progressive', 'train:iters', 'none', 'missing: Progressive patch sizes: iterations of each phase'),
     ('sidd_swinir', 'train:dataroot_lq', 'datasets/SIDD/lp', "did you mean 'datasets/SIDD/lq'?"),
-    ('sidd_swinir', 'train:gt_size', '12', "12 is not a multiple of SwinIR's window_size: 8; use 8"),
+    ('sidd_swinir', 'train:gt_size', '12', "12 is not a multiple of SwinIRNoMean's window_size: 8; use 8"),
     ('sidd_swinir', 'train:in_ch', '1', '1, but network_g has in_chans: 3'),
     ('sidd_swinir', 'val:sigma_test', '5', 'unknown option'),
     ('sidd_swinir', 'val:dataroot_gt', 'datasets/SIDD', 'a file is needed'),
@@ -139,7 +140,8 @@ def test_a_wrong_experiment_gives_one_line(name: str, key: str, value: str, prob
 )
 def test_pairs_need_their_model_and_its_metrics(change: str, problem: str, datasets: Path) -> None:
     path = REPOSITORY / 'options' / 'experiments' / 'sidd_swinir_wne.yml'
-    train = ['train:optim_g:type=Adam'] if 'SRModel' in change else []  # all that BasicSR's own model makes
+    # all that BasicSR's own model makes
+    train = ['train:optim_g:type=Adam', 'train:amp=none'] if 'SRModel' in change else []
     with pytest.raises(InputError, match=problem):
         load_options(path, [*shrunk(path), *train, change], is_train=True)
 

@@ -1,5 +1,7 @@
 """DnCNN: a plain convolutional stack that predicts the noise."""
 
+import math
+
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
@@ -15,12 +17,16 @@ class DnCNN(nn.Module):
         num_layers: number of convolutions, 17 to 20 in the literature.
         act_mode: what follows a hidden convolution: ``BR``, batch normalization and ReLU, or ``R``, ReLU alone.
         bias: whether convolutions have biases.
+        bn_eps: what BatchNorm adds to the variance: 1e-4 in KAIR, 1e-5 in the WNE paper's code and in DnCNN-PyTorch.
+        init: how training starts: ``near_identity``, a last convolution of a tenth of its size, or ``paper``, BatchNorm
+            weights of N(0, 2 / (9 64)) clamped to +-0.025, as in the WNE paper's code and in DnCNN-PyTorch.
 
     Input and output: (N, C, H, W), nominally in [0, 1], not clipped, any height and width. Keys (``model.<i>``) and
-    BatchNorm constants as in KAIR's model zoo.
+    the defaults of BatchNorm as in KAIR's model zoo. Convolutions start as He et al. (2015) say, biases at 0.
 
     Raises:
-        ValueError: for an unknown ``act_mode``, different channel counts, or fewer than 2 layers.
+        ValueError: for an unknown ``act_mode`` or ``init``, different channel counts, fewer than 2 layers, or a
+            ``bn_eps`` of 0 or less.
 
     Reference: Zhang et al., Beyond a Gaussian Denoiser, IEEE TIP 2017.
     """
@@ -33,6 +39,8 @@ class DnCNN(nn.Module):
         num_layers: int = 20,
         act_mode: str = 'BR',
         bias: bool = True,
+        bn_eps: float = 1e-4,
+        init: str = 'near_identity',
     ) -> None:
         super().__init__()
         if act_mode not in ('BR', 'R'):
@@ -44,6 +52,10 @@ class DnCNN(nn.Module):
             )
         if num_layers < 2:
             raise ValueError(f'DnCNN needs num_layers of at least 2, a first and a last; got {num_layers}.')
+        if init not in ('near_identity', 'paper'):
+            raise ValueError(f"init must be 'near_identity' or 'paper'; got {init!r}.")
+        if not bn_eps > 0:
+            raise ValueError(f'bn_eps must be positive, as BatchNorm divides by it; got {bn_eps!r}.')
 
         def conv(in_ch: int, out_ch: int) -> nn.Conv2d:
             return nn.Conv2d(in_ch, out_ch, 3, padding=1, bias=bias)
@@ -52,19 +64,27 @@ class DnCNN(nn.Module):
         for _ in range(num_layers - 2):
             layers.append(conv(num_feat, num_feat))
             if act_mode == 'BR':
-                layers.append(nn.BatchNorm2d(num_feat, eps=1e-4, momentum=0.1))
+                layers.append(nn.BatchNorm2d(num_feat, eps=bn_eps, momentum=0.1))
             layers.append(nn.ReLU(inplace=True))
         layers.append(conv(num_feat, num_out_ch))
         self.model = nn.Sequential(*layers)
 
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # He et al. 2015: keeps the signal's size through the ReLUs
-                nn.init.kaiming_normal_(module.weight, nonlinearity='relu')
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        with torch.no_grad():  # training starts near the identity, not at an image with noise of its own
-            layers[-1].get_parameter('weight').mul_(0.1)
+        self.bn_eps = bn_eps  # has no key: here it is compared with what a checkpoint says
+        _start(self.model, init)
 
     def forward(self, y: Tensor) -> Tensor:
         """Denoise y (N, C, H, W)."""
         return y - self.model(y)
+
+
+@torch.no_grad()
+def _start(layers: nn.Sequential, init: str) -> None:
+    for module in layers:
+        if isinstance(module, nn.Conv2d):  # He et al. 2015: keeps the signal's size through the ReLUs
+            nn.init.kaiming_normal_(module.weight, nonlinearity='relu')
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d) and init == 'paper':
+            nn.init.normal_(module.weight, std=math.sqrt(2 / 9 / 64)).clamp_(-0.025, 0.025)
+    if init == 'near_identity':  # not at an image with noise of its own
+        layers[-1].get_parameter('weight').mul_(0.1)

@@ -17,6 +17,7 @@ from ne_basicsr import checkpoint
 from ne_basicsr.archs.backbone import BackboneHolder
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.errors import InputError
+from ne_basicsr.fitting import with_default_eps
 from ne_basicsr.pretrained import layout_of
 
 PREFIX = 'backbone.'
@@ -39,11 +40,13 @@ class Weights(NamedTuple):
 def read(path: Path | str) -> Weights:
     """The weights of any checkpoint that ``ne_basicsr.load`` reads, in the layout of this package.
 
+    Those of a DnCNN are for the default ``bn_eps``, so that programs that know keys alone read them, too.
+
     Raises:
         InputError: as ``ne_basicsr.load``.
     """
     content = checkpoint.read(path)
-    layout = layout_of(path, content)
+    layout = with_default_eps(layout_of(path, content))
     held = content.get(checkpoint.METADATA) if isinstance(content, Mapping) else None
     metadata = dict(held) if isinstance(held, Mapping) else {}
     return Weights(dict(layout.weights), metadata | {'network_g': layout.options})

@@ -2,7 +2,7 @@
 
 Conversions are exact, up to one rounding where a factor is folded. Normalization, at evaluation:
 
-    DnCNN, KAIR's and this package's                   (x - mean) / sqrt(var + 1e-4) * w + b
+    DnCNN, KAIR's and by default this package's        (x - mean) / sqrt(var + 1e-4) * w + b
     DnCNN-PyTorch, the WNE paper's code                (x - mean) / sqrt(var + 1e-5) * w + b
     Mohan et al., without biases                       x / (sqrt(var) + 1e-5) * w
     Kadkhodaie and Simoncelli                          x / sd * gamma
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ne_basicsr.layouts.layout import Layout, StateDict, length
 
-OWN_EPS = 1e-4  # of DnCNN's BatchNorm
+OWN_EPS = 1e-4  # of DnCNN's BatchNorm, by default
 
 
 def kair_dncnn(weights: StateDict) -> Layout:
@@ -51,7 +51,7 @@ def dncnn_pytorch(weights: StateDict) -> Layout:
     """DnCNN-PyTorch: convolutions without biases, BatchNorm of eps 1e-5; its network returns the noise."""
     options = _stack_options(weights, 'dncnn')
     weights = {key.replace('dncnn.', 'model.', 1): value for key, value in weights.items()}
-    return Layout('DnCNN-PyTorch', {'type': 'DnCNN', **options}, _counted(_own_eps(weights, 1e-5)))
+    return Layout('DnCNN-PyTorch', {'type': 'DnCNN', **options}, _counted(change_eps(weights, 1e-5, OWN_EPS)))
 
 
 def dncnn_lists(weights: StateDict) -> Layout:
@@ -73,7 +73,7 @@ def dncnn_lists(weights: StateDict) -> Layout:
             return f'model.{2 + 3 * int(match[2]) + (match[1] == "bn")}.{match[3]}'
         return key.replace('first_layer', 'model.0').replace('last_layer', f'model.{2 + 3 * hidden}')
 
-    weights = _own_eps({position(key): value for key, value in weights.items()}, 1e-5)
+    weights = change_eps({position(key): value for key, value in weights.items()}, 1e-5, OWN_EPS)
     return Layout(
         "the WNE paper's or Mohan et al.'s DnCNN", {'type': 'DnCNN', **options, 'act_mode': 'BR'}, _counted(weights)
     )
@@ -107,6 +107,14 @@ def fdncnn(weights: StateDict) -> Layout:
     )
 
 
+def change_eps(weights: StateDict, eps: float, new: float) -> StateDict:
+    """BatchNorm of ``eps`` as one of ``new``: only var + eps matters, so var takes the difference."""
+    return {
+        key: (value.double() + (eps - new)).to(value.dtype) if key.endswith('.running_var') else value
+        for key, value in weights.items()
+    }
+
+
 def _stack_options(weights: StateDict, prefix: str) -> dict[str, Any]:
     last = length(weights, prefix) - 1
     normalized = f'{prefix}.3.running_var' in weights or f'{prefix}.3.weight' in weights
@@ -130,14 +138,6 @@ def _fold(first: Tensor, convs: list[Tensor], factors: list[Tensor], last: Tenso
         (conv.double() * factor.view(-1, 1, 1, 1)).to(conv.dtype) for conv, factor in zip(convs, factors, strict=True)
     ]
     return {f'model.{2 * i}.weight': weight for i, weight in enumerate([first, *hidden, last])}
-
-
-def _own_eps(weights: StateDict, eps: float) -> StateDict:
-    """BatchNorm of another eps as one of ``OWN_EPS``: only var + eps matters, so var takes the difference."""
-    return {
-        key: (value.double() + (eps - OWN_EPS)).to(value.dtype) if key.endswith('.running_var') else value
-        for key, value in weights.items()
-    }
 
 
 def _counted(weights: StateDict) -> StateDict:

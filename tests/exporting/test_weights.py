@@ -64,6 +64,31 @@ def test_unwrapped_is_the_backbone_and_rewrapped_the_whole(wrapped, suffix, tmp_
     assert all(torch.equal(before['params'][key], after['params'][key]) for key in before['params'])
 
 
+@pytest.mark.parametrize('form', ['plain', 'flat', 'nested'])
+@torch.no_grad()
+def test_programs_that_read_keys_alone_get_the_network_of_another_batchnorm_eps(form, tmp_path, capsys):
+    inner = BACKBONE | {'act_mode': 'BR', 'bn_eps': 1e-5}
+    options = {
+        'plain': {'type': 'DnCNN', **inner},
+        'flat': {'type': 'DnCNNWNE', **inner},
+        'nested': {'type': 'WNE', 'backbone': {'type': 'DnCNN', **inner}},
+    }[form]
+    network = build_arch(options).eval()
+    randomize(network)
+    bare = getattr(network, 'backbone', network)
+    bare.model[3].running_var.uniform_(1e-4, 1e-2)  # where the eps counts
+    checkpoint.save_network(tmp_path / 'net.pth', {'params': network}, {'network_g': options})
+    unwrap = ['--unwrap'] if form != 'plain' else []
+    assert main(['export', str(tmp_path / 'net.pth'), *unwrap, '-o', str(tmp_path / 'out.pth')]) == 0
+    other = build_arch({'type': 'DnCNN', **inner, 'bn_eps': 1e-4}).eval()  # as KAIR and spandrel build it
+    y = torch.rand(1, 1, 9, 11)
+    other.load_state_dict(checkpoint.read(tmp_path / 'out.pth')['params'])
+    torch.testing.assert_close(other(y), bare(y), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ne_basicsr.load(tmp_path / 'out.pth')(y), bare(y), rtol=1e-5, atol=1e-5)
+    other.load_state_dict(bare.state_dict())  # the weights as they are do something else
+    assert (other(y) - bare(y)).abs().max() > 1e-3
+
+
 def test_half_the_file_is_nearly_the_network(wrapped, tmp_path, capsys):
     network, path = wrapped
     assert main(['export', path, '--half', '-o', str(tmp_path / 'half.pth')]) == 0
