@@ -1,6 +1,7 @@
 """The command line: ``basicsr COMMAND``, one module of ``commands`` each, and what becomes of its errors."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Training that was asked to stop, and has saved, returns 128 + the number of the signal.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be text; so does stderr
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     try:

@@ -340,7 +340,7 @@ def _with_keys(found: list[Named]) -> list[Source]:
     used: set[str] = set()
     sources = []
     for name, files in found:
-        plain = key = ''.join(c if c.isascii() and c.isprintable() and c != '.' else '_' for c in name)
+        plain = key = ''.join(c if c.isascii() and c.isprintable() and c not in '.\\' else '_' for c in name)
         number = 2
         while key in used:
             key, number = f'{plain}_{number}', number + 1

@@ -115,8 +115,5 @@ class Checked:
         if entry is None or entry.checksum is None or self._done[number]:
             return
         if checksum_of(name, entry.shape, value) != entry.checksum:
-            raise InputError(
-                f'{self.root}/{name}: not what was written, by its checksum; make the store anew'
-                ' (basicsr prepare --verify finds all such images)'
-            )
+            raise InputError(f'{self.root}/{name}: damaged since it was written (checksum); make the store anew')
         self._done[number] = 1

@@ -165,7 +165,7 @@ class Journal:
         try:
             header, *lines = [json.loads(line) for line in complete.splitlines()] or [None]
             for line in lines:
-                stores = [[Entry(name, (h, w, c), at, crc) for name, (h, w, c), at, crc in own] for own in line['stores']]
+                stores = [[Entry(name, tuple(shape), *rest) for name, shape, *rest in own] for own in line['stores']]
                 self.sources[line['source']] = Finished(line['files'], stores)
         except (ValueError, TypeError, KeyError):
             self._file.close()
