@@ -132,7 +132,7 @@ class LmdbStore(EncodedStore):
         path = self.root.resolve()
         if path not in self._environments:
             try:
-                environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False)
+                environment = lmdb.open(os.fsencode(path), readonly=True, lock=False, readahead=False, meminit=False)
             except lmdb.Error as error:
                 raise InputError(f'{self.root}: not an LMDB that can be read ({error})') from error
             needed = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
@@ -254,26 +254,25 @@ def decode_pixels(data: bytes, channels: int | None, name: str) -> Image:
     """
     if (pages := _pages(data)) > 1:
         raise InputError(f'{name}: holds {pages} pages or frames; save the one that is meant on its own')
-    flag = cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_ANYCOLOR
     buffer = np.frombuffer(data, np.uint8)
     try:
-        image = cv2.imdecode(buffer, flag | cv2.IMREAD_ANYDEPTH) if buffer.size else None
+        image = cv2.imdecode(buffer, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if buffer.size else None
     except cv2.error as error:  # more pixels than OpenCV allows
         raise InputError(f'{name}: not a readable image ({len(data)} bytes; {error.err})') from error
     if image is None:
         raise InputError(f'{name}: not a readable image ({len(data)} bytes)')
+    image = image.astype(np.float32) if image.dtype == np.float64 else image
     if image.ndim == 2:
-        return image[..., None]
-    image = image if channels == 3 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if channels == 3 else image[..., None]
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return as_gray(image) if channels == 1 else image
 
 
 def as_gray(image: Image) -> Image:
     """RGB (H, W, 3) to its luma (H, W, 1), 0.299 R + 0.587 G + 0.114 B; integers rounded to the nearest.
 
-    OpenCV's conversion, as which MATLAB's ``rgb2gray`` rounds too; OpenCV's PNG decoder, asked for gray, cuts instead.
+    As OpenCV's ``cvtColor`` and MATLAB's ``rgb2gray``. OpenCV's PNG decoder, asked for gray, cuts the fraction off.
     """
-    image = image if image.dtype != np.float64 else image.astype(np.float32)  # which OpenCV does not convert
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
 
 

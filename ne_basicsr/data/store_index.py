@@ -13,7 +13,7 @@ then the value, so that a line stands for itself.
 import mmap
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,9 +63,12 @@ def read_index(folder: Path, kind: str) -> list[Entry]:
             they are taken for names.
     """
     path = folder / INDEX
-    lines = read_lines(path)
+    text = _read(path)
+    lines = _lines_of(text)
     if not lines:
         raise InputError(f'{folder}: its {INDEX} lists no images')
+    if not text.endswith('\n'):
+        raise InputError(f'{path}: cut in its last line, {lines[-1][:80]!r}; {REMEDY}')
     found = [_LINE.fullmatch(line) for line in lines]
     if kind == 'png' and not any(found):
         return [Entry(line.rsplit(' (', 1)[0].removesuffix('.png'), (0, 0, 0)) for line in lines]
@@ -78,8 +81,9 @@ def read_index(folder: Path, kind: str) -> list[Entry]:
         height, width, channels = map(int, match['shape'].split(','))
         checksum = int(match['checksum'], 16) if count else None
         entries.append(Entry(match['name'], (height, width, channels), int(match['offset'] or 0), checksum))
-    if count and int(count) != len(lines):
-        raise InputError(f'{path}: lists {len(lines)} of {count} images; {REMEDY}')
+    different = len({entry.name for entry in entries})
+    if count and int(count) != different:
+        raise InputError(f'{path}: lists {different} of {count} images; {REMEDY}')
     return entries
 
 
@@ -89,13 +93,20 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         InputError: where it cannot be read.
     """
+    return _lines_of(_read(path))
+
+
+def _lines_of(text: str) -> list[str]:
+    return [line.rstrip() for line in text.split('\n') if line.strip()]
+
+
+def _read(path: Path) -> str:
     try:
-        lines = path.read_bytes().decode().split('\n')
+        return path.read_bytes().decode()
     except OSError as error:
         raise InputError(f'{path}: {error.strerror}') from error
     except UnicodeDecodeError as error:
         raise InputError(f'{path}: no UTF-8 text: byte {error.start} is {error.object[error.start]:#x}') from error
-    return [line.rstrip() for line in lines if line.strip()]
 
 
 class Checked:
@@ -104,10 +115,10 @@ class Checked:
     A shared memory map holds a byte an image, so that workers that were forked see what the others checked.
     """
 
-    def __init__(self, root: Path, entries: Iterable[Entry]) -> None:
+    def __init__(self, root: Path, entries: Sequence[Entry]) -> None:
         self.root = root
         self._entries = {entry.name: (i, entry) for i, entry in enumerate(entries)}
-        self._done = mmap.mmap(-1, max(1, len(self._entries)))
+        self._done = mmap.mmap(-1, max(1, len(entries)))
 
     def check(self, name: str, value: bytes | memoryview) -> None:
         """Raise InputError where ``value`` is not what was written under ``name``."""

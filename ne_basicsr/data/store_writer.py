@@ -58,7 +58,7 @@ class LmdbWriter:
 
     def __init__(self, path: Path, entries: Iterable[Entry] = ()) -> None:
         # the map is a limit, not a size: the file grows with what is written
-        self._environment = lmdb.open(str(path), map_size=2**40)
+        self._environment = lmdb.open(os.fsencode(path), map_size=2**40)
         self._transaction = self._environment.begin(write=True)
 
     def put(self, value: Value) -> Entry:
