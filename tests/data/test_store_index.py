@@ -70,6 +70,9 @@ def test_an_index_that_was_cut_anywhere_is_refused(folder, kind):
         (store / 'meta_info.txt').write_bytes(index[:length])
         with pytest.raises(InputError, match=r'meta_info.txt: (cut|lists \d+ of 12)|lists no images'):
             contents(store)
+    (store / 'meta_info.txt').write_bytes(b''.join(index.splitlines(keepends=True)[::-1]))
+    with pytest.raises(InputError, match=r'meta_info.txt: cut or changed at line 1,'):
+        contents(store)
 
 
 @pytest.mark.parametrize('kind', FORMATS)
