@@ -129,6 +129,14 @@ def test_raw_places_of_an_earlier_index_that_cannot_be_are_refused(folder):
             RawStore(index.parent)
 
 
+@pytest.mark.parametrize('shape', ['5,6,2', '0,6,1'])
+def test_raw_images_are_gray_or_rgb_and_have_pixels(tmp_path, shape):
+    (tmp_path / 'images.raw').write_bytes(bytes(90 if shape == '5,6,2' else 30))
+    (tmp_path / 'meta_info.txt').write_text(f'a.raw (5,6,1) uint8 0\nb.raw ({shape}) uint8 30\n')
+    with pytest.raises(InputError, match="the place or shape of 'b' cannot be"):
+        RawStore(tmp_path)
+
+
 @pytest.mark.parametrize('kind', FORMATS)
 def test_each_damaged_image_is_noticed_and_no_other(folder, kind, capsys):
     store = made(folder, kind)
