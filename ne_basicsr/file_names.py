@@ -5,6 +5,11 @@ import re
 from collections.abc import Iterable
 
 
+def printable(name: str) -> str:
+    """A path as text that can be written: bytes that are not UTF-8, which Python keeps as surrogates, as ``\\xff``."""
+    return name.encode(errors='surrogateescape').decode(errors='backslashreplace')
+
+
 def file_name(text: str) -> str:
     """Without what file systems do not take; folders in a text stay folders."""
     parts = [re.sub(r'[^\w.@+-]+', '-', part) for part in text.split('/')]

@@ -9,6 +9,7 @@ from pathlib import Path
 from ne_basicsr.commands import Commands, add_command
 from ne_basicsr.commands.device import add_device, chosen_device
 from ne_basicsr.errors import InputError
+from ne_basicsr.file_names import printable
 
 _NETWORKS = """\
 networks:
@@ -116,4 +117,4 @@ def _command(arguments: argparse.Namespace) -> str:
         texts += ['--strips', *arguments.strips]
     if arguments.channels_last:
         texts.append('--channels-last')
-    return shlex.join(map(str, texts))
+    return printable(shlex.join(map(str, texts)))

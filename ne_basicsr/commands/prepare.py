@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
     what = 'folders of images to an LMDB or a raw store, whole or in sub-images'
     parser = add_command(commands, 'prepare', what, run)
     parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='folder, read with those below it')
-    parser.add_argument('-o', '--output', type=Path, required=True, metavar='X.lmdb', help='folder to write')
+    parser.add_argument('-o', '--output', type=Path, metavar='X.lmdb', help='folder to write')
     parser.add_argument(
         '--format',
         choices=['png', 'raw'],
@@ -30,7 +30,14 @@ def add(commands: Commands) -> None:
     parser.add_argument('--step', type=int, help='from one sub-image to the next (default: SIZE; DIV2K: 240)')
     parser.add_argument('--in_ch', type=int, choices=[1, 3], help='gray or RGB (default: as each file is, less alpha)')
     parser.add_argument('--workers', type=int, metavar='N', help='threads (default: one per core)')
-    parser.add_argument('--resume', action='store_true', help='go on with what an interrupted run wrote')
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on with what an earlier run wrote: sources that are new, changed or gone',
+    )
+    parser.add_argument(
+        '--verify', action='store_true', help='write nothing: compare stores (INPUT) with their checksums'
+    )
     parser.add_argument(
         '--sidd',
         action='store_true',
@@ -42,6 +49,10 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.data.prepare import Recipe, prepare
 
+    if arguments.verify:
+        return _verify(arguments.inputs)
+    if arguments.output is None:
+        raise InputError('prepare: the folder to write is needed: -o X.lmdb or -o X.raw')
     if arguments.workers is not None and arguments.workers < 1:
         raise InputError(f'--workers is 1 or more; got {arguments.workers}')
     crop, step = arguments.crop, arguments.step
@@ -64,6 +75,12 @@ def run(arguments: argparse.Namespace) -> int:
     print(f'{arguments.output}: {summary.finished} {what}{before}{parts}')
     if summary.rounded:
         print(f'{summary.rounded} {what} had 16 bits a channel: rounded to 8 (--format png keeps 16)')
+    for count, what_happened in (
+        (summary.changed, 'changed since, and written again'),
+        (summary.gone, 'no longer in the inputs, and taken out'),
+    ):
+        if count:
+            print(f'{count} {what} {what_happened}')
     if not summary.failures:
         return 0
     print(f'{len(summary.failures)} could not be used, everything else is there:', file=sys.stderr)
@@ -71,6 +88,22 @@ def run(arguments: argparse.Namespace) -> int:
         print(f'  {failure}', file=sys.stderr)
     print('mend them and add them by --resume, or leave them out', file=sys.stderr)
     return 1
+
+
+def _verify(paths: Sequence[Path]) -> int:
+    from ne_basicsr.data.verify import stores_in, verify
+
+    code = 0
+    for store in [store for path in paths for store in stores_in(path)]:
+        images, damaged, has_checksums = verify(store)
+        if damaged:
+            code = 1
+            print(f'{store}: {len(damaged)} of {images} images are damaged')
+            print(*damaged, sep='\n', file=sys.stderr)
+        else:
+            how = 'as they were written' if has_checksums else 'which can be read; it was written without checksums'
+            print(f'{store}: {images} images, {how}')
+    return code
 
 
 @contextmanager

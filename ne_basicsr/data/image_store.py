@@ -1,21 +1,27 @@
 """Where images come from: a folder, an LMDB in BasicSR's layout, or a raw store; names in, arrays out."""
 
+import io
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import cv2
 import lmdb
 import numpy as np
+import PIL.Image
+import tifffile
 from numpy.typing import NDArray
 
+from ne_basicsr.data.store_index import INDEX, REMEDY, Checked, Entry, read_index, read_lines
 from ne_basicsr.errors import InputError
+from ne_basicsr.file_names import printable
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
-RAW_FILE = 'images.raw'
+RAW_FILE, LMDB_FILE = 'images.raw', 'data.mdb'
 
 Image: TypeAlias = NDArray[Any]
 """(H, W, C) of uint8, uint16 or float32, RGB where C is 3."""
@@ -51,18 +57,19 @@ class EncodedStore(ABC):
 
 
 class FolderStore(EncodedStore):
-    """Image files below a folder; a name is the path from there, without its suffix unless two differ in that alone."""
+    """Image files below a folder; a name is the path from there, ``printable``, less a suffix that tells none apart."""
 
     def __init__(self, root: Path, meta_info_file: str | None = None) -> None:
         self.root = root
         if meta_info_file is None:
             files = image_files(root)
         else:
-            files = [Path(line.rsplit(' (', 1)[0]) for line in _lines(Path(meta_info_file))]
+            files = [Path(line.rsplit(' (', 1)[0]) for line in read_lines(Path(meta_info_file))]
         if not files:
             raise InputError(f'{root}: no images found (looked for {", ".join(SUFFIXES)})')
         stems = Counter(p.with_suffix('') for p in files)
-        self._files = {(p if stems[p.with_suffix('')] > 1 else p.with_suffix('')).as_posix(): p for p in files}
+        named = {(p if stems[p.with_suffix('')] > 1 else p.with_suffix('')).as_posix(): p for p in files}
+        self._files = {printable(name): path for name, path in named.items()}
         self.names = list(self._files)
 
     def path(self, name: str) -> Path:
@@ -74,22 +81,35 @@ class FolderStore(EncodedStore):
 
 
 class LmdbStore(EncodedStore):
-    """An LMDB folder in BasicSR's layout: ``meta_info.txt`` has lines of ``name.png (h,w,c) level``, keys lack .png."""
+    """An LMDB folder in BasicSR's layout: PNGs by their names; the index is that of ``store_index``, or BasicSR's.
+
+    An index of BasicSR does not say how many images there are: where the LMDB holds more, a warning says so.
+    """
 
     _environments: ClassVar[dict[Path, lmdb.Environment]] = {}
 
     def __init__(self, root: Path, meta_info_file: str | None = None) -> None:
-        self.root = root
-        lines = _lines(Path(meta_info_file) if meta_info_file else root / 'meta_info.txt')
-        self.names = [line.rsplit(' (', 1)[0].removesuffix('.png') for line in lines]
+        self.root, self._meta_info_file = root, meta_info_file
+        entries = [] if meta_info_file and not (root / INDEX).is_file() else read_index(root, 'png')
+        self._checked = Checked(root, entries)
+        self.names = [entry.name for entry in entries]
+        if meta_info_file:
+            lines = read_lines(Path(meta_info_file))
+            self.names = [line.rsplit(' (', 1)[0].removesuffix('.png') for line in lines]
         if not self.names:
-            raise InputError(f'{root}: its meta_info.txt lists no images')
+            raise InputError(f'{meta_info_file}: lists no images')
+        if not meta_info_file and entries[0].checksum is None and (root / LMDB_FILE).is_file():
+            self._say_what_is_not_listed(len(entries))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.root, self._meta_info_file)
 
     def read(self, name: str) -> bytes:
         with self._environment().begin() as transaction:
             value = transaction.get(name.encode())
         if value is None:
-            raise InputError(f'{self.root}: no entry {name!r}, which its meta_info.txt lists; make the LMDB anew')
+            raise InputError(f'{self.root}: no entry {name!r}, which its {INDEX} lists; make the LMDB anew')
+        self._checked.check(name, value)
         return value
 
     def close(self) -> None:
@@ -97,19 +117,29 @@ class LmdbStore(EncodedStore):
         if environment := self._environments.pop(self.root.resolve(), None):
             environment.close()
 
+    def _say_what_is_not_listed(self, listed: int) -> None:
+        was_open = self.root.resolve() in self._environments
+        held = self._environment().stat()['entries']
+        if not was_open:  # workers that are forked from here open it themselves
+            self.close()
+        if held > listed:
+            logging.getLogger('basicsr').warning(
+                f'{self.root}: holds {held} images, of which its {INDEX} lists {listed}: the others are not used'
+            )
+
     def _environment(self) -> lmdb.Environment:
         # A process may open an LMDB once only; opened at first use, hence after the workers were started.
         path = self.root.resolve()
         if path not in self._environments:
             try:
-                environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False)
+                environment = lmdb.open(os.fsencode(path), readonly=True, lock=False, readahead=False, meminit=False)
             except lmdb.Error as error:
                 raise InputError(f'{self.root}: not an LMDB that can be read ({error})') from error
             needed = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
-            size = (path / 'data.mdb').stat().st_size
+            size = (path / LMDB_FILE).stat().st_size
             if size < needed:  # reading beyond the end of a mapped file would kill the process
                 environment.close()
-                raise InputError(f'{self.root}: data.mdb was cut: {size:,} bytes of {needed:,} are left; make it anew')
+                raise InputError(f'{self.root}: {LMDB_FILE} was cut to {size:,} bytes of {needed:,}; make it anew')
             self._environments[path] = environment
         return self._environments[path]
 
@@ -117,38 +147,26 @@ class LmdbStore(EncodedStore):
 class RawStore:
     """Pixels of 8 bits as they are: ``images.raw``, one memory map for all images, rows from the top, RGB interleaved.
 
-    ``meta_info.txt`` has lines of ``name.raw (h,w,c) uint8 offset``, the offset in bytes. Reading an image takes no
-    decoding and no copy; what a crop leaves out is not even read from the disk.
+    The index, see ``store_index``, has the offset of each in bytes. Reading an image takes no decoding and no copy;
+    after the first use, which compares the checksum, what a crop leaves out is not even read from the disk.
     """
 
     def __init__(self, root: Path, meta_info_file: str | None = None) -> None:
         self.root = root
-        places = {}
-        for line in _lines(root / 'meta_info.txt'):
-            name, _, rest = line.rpartition('.raw (')
-            shape, _, place = rest.partition(') uint8 ')
-            try:
-                height, width, channels = map(int, shape.split(','))
-                places[name] = ((height, width, channels), int(place))
-            except ValueError:
-                raise InputError(f'{root}/meta_info.txt: not a line of a raw store: {line[:80]!r}') from None
-        chosen = _lines(Path(meta_info_file)) if meta_info_file else None
-        self.names = [Path(line.rsplit(' (', 1)[0]).with_suffix('').as_posix() for line in chosen or []] or [*places]
-        if not self.names:
-            raise InputError(f'{root}: its meta_info.txt lists no images')
-        if missing := [name for name in self.names if name not in places]:
+        entries = read_index(root, 'raw')
+        self._places = {entry.name: (entry.shape, entry.offset) for entry in entries}
+        chosen = read_lines(Path(meta_info_file)) if meta_info_file else None
+        self.names = [Path(line.rsplit(' (', 1)[0]).with_suffix('').as_posix() for line in chosen or []]
+        self.names = self.names or [*self._places]
+        if missing := [name for name in self.names if name not in self._places]:
             raise InputError(f'{meta_info_file}: {missing[0]!r} is not in {root}')
-        self._places = places
         self._meta_info_file = meta_info_file
+        self._checked = Checked(root, entries)
         try:
             self._map = np.memmap(root / RAW_FILE, np.uint8, 'r').view(np.ndarray)  # slices of a memmap are slow
         except (OSError, ValueError) as error:
             raise InputError(f'{root}/{RAW_FILE}: {getattr(error, "strerror", None) or error}') from error
-        needed = max(offset + h * w * c for (h, w, c), offset in places.values())
-        if self._map.size < needed:
-            raise InputError(
-                f'{root}/{RAW_FILE}: {self._map.size} bytes, but meta_info.txt lists {needed}; make it anew'
-            )
+        self._check_places(entries)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.root, self._meta_info_file)  # a worker that does not fork maps the file itself
@@ -156,11 +174,21 @@ class RawStore:
     def pixels(self, name: str, channels: int) -> Image:
         shape, offset = self._places[name]
         image: Image = np.ndarray(shape, np.uint8, self._map, offset)
+        self._checked.check(name, image.data)
         if shape[2] == channels:
             return image
-        if channels == 3:
-            return np.broadcast_to(image, (*shape[:2], 3))
-        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+        return np.broadcast_to(image, (*shape[:2], 3)) if channels == 3 else as_gray(image)
+
+    def _check_places(self, entries: Sequence[Entry]) -> None:
+        """Raise where images do not lie in the file or, without checksums, do not fill it one after the other."""
+        size = self._map.size
+        end = 0
+        for name, (height, width, channels), offset, checksum in sorted(entries, key=lambda entry: entry.offset):
+            if min(height, width) < 1 or channels not in (1, 3) or (checksum is None and offset != end):
+                raise InputError(f'{self.root}/{INDEX}: the place or shape of {name!r} cannot be; {REMEDY}')
+            end = max(end, offset + height * width * channels)
+        if size < end or (entries[0].checksum is None and size > end):
+            raise InputError(f'{self.root}/{RAW_FILE}: {size} bytes, but {INDEX} lists {end}; {REMEDY}')
 
 
 def open_store(options: Mapping[str, Any]) -> ImageStore:
@@ -222,19 +250,44 @@ def decode_pixels(data: bytes, channels: int | None, name: str) -> Image:
     """An encoded image with the depth that it has; gray or RGB, as it is where ``channels`` is None.
 
     Raises:
-        InputError: for data that is not a complete image.
+        InputError: for data that is not a complete image, or of which there are several pages.
     """
-    flag = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR_RGB, None: cv2.IMREAD_ANYCOLOR}[channels]
+    if (pages := _pages(data)) > 1:
+        raise InputError(f'{name}: holds {pages} pages or frames; save the one that is meant on its own')
     buffer = np.frombuffer(data, np.uint8)
     try:
-        image = cv2.imdecode(buffer, flag | cv2.IMREAD_ANYDEPTH) if buffer.size else None
+        image = cv2.imdecode(buffer, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if buffer.size else None
     except cv2.error as error:  # more pixels than OpenCV allows
         raise InputError(f'{name}: not a readable image ({len(data)} bytes; {error.err})') from error
     if image is None:
         raise InputError(f'{name}: not a readable image ({len(data)} bytes)')
+    image = image.astype(np.float32) if image.dtype == np.float64 else image
     if image.ndim == 2:
-        return image[..., None]
-    return image if channels == 3 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if channels == 3 else image[..., None]
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return as_gray(image) if channels == 1 else image
+
+
+def as_gray(image: Image) -> Image:
+    """RGB (H, W, 3) to its luma (H, W, 1), 0.299 R + 0.587 G + 0.114 B; integers rounded to the nearest.
+
+    As OpenCV's ``cvtColor`` and MATLAB's ``rgb2gray``. OpenCV's PNG decoder, asked for gray, cuts the fraction off.
+    """
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+
+
+def _pages(data: bytes) -> int:
+    """The pages of a TIFF, or the frames of an animated WebP or PNG; 1 for all else, and for broken files."""
+    try:
+        if data[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
+            with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+                return len(tiff.pages)
+        if data[:4] == b'RIFF' or b'acTL' in data[:4096]:
+            with PIL.Image.open(io.BytesIO(data)) as image:
+                return getattr(image, 'n_frames', 1)
+    except Exception:  # the decoder says what is wrong with it
+        pass
+    return 1
 
 
 def on_unit_range(image: Image) -> NDArray[np.float32]:
@@ -242,10 +295,3 @@ def on_unit_range(image: Image) -> NDArray[np.float32]:
     if np.issubdtype(image.dtype, np.integer):
         return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
     return image.astype(np.float32)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
-    except OSError as error:
-        raise InputError(f'{path}: {error.strerror}') from error

@@ -3,12 +3,11 @@
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from ne_basicsr.data.image_store import Image
+from ne_basicsr.data.image_store import Image, as_gray
 from ne_basicsr.errors import InputError
 
 
@@ -39,7 +38,7 @@ class MatStore:
 
     def pixels(self, name: str, channels: int) -> Image:
         image = np.ascontiguousarray(self._blocks[self._places[name]])
-        return image if channels == 3 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+        return image if channels == 3 else as_gray(image)
 
     @cached_property
     def _blocks(self) -> NDArray[np.uint8]:

@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ne_basicsr.data.image_store import FolderStore, Image, decode_pixels, image_files, read_file
+from ne_basicsr.data.store_index import Entry, write_index
 from ne_basicsr.data.store_writer import (
     JOURNAL,
     LONGEST_KEY,
     WRITERS,
+    Finished,
     Journal,
     LmdbWriter,
     Value,
-    write_meta_info,
+    value_of,
 )
 from ne_basicsr.errors import InputError
 
@@ -58,18 +60,30 @@ class Source(NamedTuple):
     files: tuple[Path, ...]
 
 
-Result: TypeAlias = tuple[list[list[Value]], bool] | InputError
-"""The values of a source for each store and whether they lost bits, or what is wrong with it."""
+Result: TypeAlias = tuple[list[list[Value]], bool, list[list[int]]] | InputError
+"""The values of a source for each store, whether they lost bits, its files' states; or what is wrong with it."""
 
 
 class Summary(NamedTuple):
-    """What a run did: sources finished in all and by now, values, what failed and why, sources rounded to 8 bits."""
+    """What a run did.
+
+    Args:
+        finished: sources in the store.
+        now: of these, written by this run.
+        values: images in the store.
+        failures: what could not be used and why.
+        rounded: sources rounded to 8 bits by this run.
+        changed: sources that had changed since they were written, and were written again.
+        gone: sources that were in the store and are no longer in the inputs; they were taken out.
+    """
 
     finished: int
     now: int
     values: int
     failures: list[str]
     rounded: int
+    changed: int = 0
+    gone: int = 0
 
 
 def prepare(
@@ -88,7 +102,8 @@ def prepare(
     cuts names at the first dot and reads ASCII alone: other characters become ``_``.
 
     Args:
-        resume: go on with what an interrupted or incomplete run wrote; sources that it finished are not read again.
+        resume: go on with what an interrupted or incomplete run wrote, until the store holds what a new one would;
+            sources that it finished are not read again while size and time of change of their files are the same.
         workers: threads that read and encode; None: one per core.
         on_progress: called with the number of sources done, and of all.
 
@@ -172,12 +187,12 @@ def write_lmdb(path: Path, images: Iterable[tuple[str, NDArray[np.uint8]]]) -> N
         raise InputError(f'{path}: exists already; remove it or choose another name')
     path.mkdir(parents=True)
     with closing(LmdbWriter(path)) as writer:
-        entries = []
-        for name, array in images:
-            image = array if array.ndim == 3 else array[..., None]
-            entries.append(writer.put(Value(name, _shape(image), writer.encode(image))))
+        entries = [
+            writer.put(value_of(name, array if array.ndim == 3 else array[..., None], writer.encode))
+            for name, array in images
+        ]
         writer.sync()
-    write_meta_info(path, map(LmdbWriter.line, entries))
+    write_index(path, 'png', entries)
 
 
 # -- the work ----------------------------------------------------------------------------------------------------------
@@ -194,9 +209,14 @@ def _run(
     on_progress: Callable[[int, int], object],
 ) -> Summary:
     kind = WRITERS[recipe.format]
-    rounded = now = 0
+    rounded = now = changed = 0
     with ExitStack() as stack:
         journal = stack.enter_context(closing(Journal(journal_path, settings)))
+        present = {_id(source) for source in sources}
+        gone = [source for source in journal.sources if source not in present]
+        for name in gone:
+            journal.drop(name)
+        journal.sync()
         writers = [stack.enter_context(closing(kind(folder, journal.entries(i)))) for i, folder in enumerate(folders)]
 
         def sync() -> None:
@@ -210,38 +230,67 @@ def _run(
             except InputError as error:
                 return error
 
-        todo = [source for source in sources if _id(source) not in journal.sources]
+        earlier = {_id(source): journal.sources.get(_id(source)) for source in sources}
+        todo = [source for source in sources if not _is_as_it_was(source, earlier[_id(source)])]
         finished = len(sources) - len(todo)
         synced = time.monotonic()
         on_progress(finished, len(sources))
         results = stack.enter_context(closing(_in_order(work, todo, workers or os.cpu_count() or 1)))
         try:
             for done, (source, result) in enumerate(zip(todo, results, strict=True), finished + 1):
+                before = earlier[_id(source)]
                 if isinstance(result, InputError):
                     failures.append(str(result))
+                    if before:
+                        journal.drop(_id(source))
                 else:
-                    values, is_rounded = result
-                    entries = [
-                        [writer.put(value) for value in own] for writer, own in zip(writers, values, strict=True)
-                    ]
-                    journal.add(_id(source), entries)
-                    now += 1
-                    rounded += is_rounded
+                    values, is_rounded, files = result
+                    if before and _held(before.stores) == _held(values):  # only touched, or moved
+                        entries = before.stores
+                    else:
+                        entries = [
+                            [writer.put(value) for value in own] for writer, own in zip(writers, values, strict=True)
+                        ]
+                        now += 1
+                        changed += before is not None
+                        rounded += is_rounded
+                    journal.add(_id(source), Finished(files, entries))
                 on_progress(done, len(sources))
                 if time.monotonic() - synced > SYNC_SECONDS:
                     sync()
                     synced = time.monotonic()
         finally:
             sync()
-        order = {_id(source): place for place, source in enumerate(sources)}
-        listed = sorted(journal.sources, key=lambda source: order.get(source, len(order)))
-        for i, folder in enumerate(folders):
-            write_meta_info(folder, (kind.line(entry) for source in listed for entry in journal.sources[source][i]))
-        return Summary(len(listed), now, len(journal.entries(0)), failures, rounded)
+        listed = [journal.sources[_id(source)] for source in sources if _id(source) in journal.sources]
+        for i, (folder, writer) in enumerate(zip(folders, writers, strict=True)):
+            entries_of_store = [entry for each in listed for entry in each.stores[i]]
+            write_index(folder, recipe.format, entries_of_store)
+            writer.keep(entries_of_store)
+        return Summary(len(listed), now, len(journal.entries(0)), failures, rounded, changed, len(gone))
 
 
-def _values(source: Source, recipe: Recipe, encode: Callable[[Image], bytes]) -> tuple[list[list[Value]], bool]:
-    """The values of a source for each store, and whether they lost bits."""
+def _held(stores: Sequence[Sequence[Entry | Value]]) -> list[list[tuple[str, int | None]]]:
+    """What tells whether values are the same; the checksum goes over the shape, too."""
+    return [[(each.name, each.checksum) for each in own] for own in stores]
+
+
+def _states(source: Source) -> list[list[int]]:
+    """Size and time of change of the files of a source."""
+    try:
+        return [[status.st_size, status.st_mtime_ns] for status in map(os.stat, source.files)]
+    except OSError:
+        return []  # reading them says why
+
+
+def _is_as_it_was(source: Source, finished: Finished | None) -> bool:
+    return finished is not None and finished.files == _states(source)
+
+
+def _values(
+    source: Source, recipe: Recipe, encode: Callable[[Image], bytes]
+) -> tuple[list[list[Value]], bool, list[list[int]]]:
+    """The values of a source for each store, whether they lost bits, and the state of its files before."""
+    files = _states(source)
     images = [_read(file, recipe.channels) for file in source.files]
     height, width = images[0].shape[:2]
     if any(image.shape[:2] != (height, width) for image in images):
@@ -254,8 +303,8 @@ def _values(source: Source, recipe: Recipe, encode: Callable[[Image], bytes]) ->
     else:
         places = sub_images(height, width, recipe.crop, recipe.step or recipe.crop)
         parts = {f'{source.key}_s{number:03d}': place for number, place in enumerate(places, 1)}
-    values = [[Value(key, _shape(image[at]), encode(image[at])) for key, at in parts.items()] for image in images]
-    return values, recipe.format == 'raw' and any(image.dtype != np.uint8 for image in images)
+    values = [[value_of(key, image[at], encode) for key, at in parts.items()] for image in images]
+    return values, recipe.format == 'raw' and any(image.dtype != np.uint8 for image in images), files
 
 
 def _read(path: Path, channels: int | None) -> Image:
@@ -291,7 +340,7 @@ def _with_keys(found: list[Named]) -> list[Source]:
     used: set[str] = set()
     sources = []
     for name, files in found:
-        plain = key = ''.join(c if c.isascii() and c.isprintable() and c != '.' else '_' for c in name)
+        plain = key = ''.join(c if c.isascii() and c.isprintable() and c not in '.\\' else '_' for c in name)
         number = 2
         while key in used:
             key, number = f'{plain}_{number}', number + 1
@@ -310,11 +359,6 @@ def _starts(length: int, crop: int, step: int) -> list[int]:
         return [0]
     starts = list(range(0, length - crop + 1, step))
     return starts if starts[-1] + crop == length else [*starts, length - crop]
-
-
-def _shape(image: Image) -> tuple[int, int, int]:
-    height, width, channels = image.shape
-    return height, width, channels
 
 
 def _check(inputs: Sequence[Path], output: Path, recipe: Recipe, sidd: bool) -> None:

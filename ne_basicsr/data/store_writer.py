@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -12,27 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ne_basicsr.data.image_store import RAW_FILE, Image
+from ne_basicsr.data.store_index import COMPRESS_LEVEL, Entry, checksum_of
 from ne_basicsr.errors import InputError
 
-COMPRESS_LEVEL = 1  # of PNG: BasicSR's
 LONGEST_KEY = 511  # bytes, LMDB's limit
 JOURNAL = 'prepare.jsonl'
 
 
-class Entry(NamedTuple):
-    """One value of a store: its key, shape (h, w, c), and its offset in a raw file (0 in an LMDB)."""
-
-    name: str
-    shape: tuple[int, int, int]
-    offset: int = 0
-
-
 class Value(NamedTuple):
-    """A value to be written."""
+    """A value to be written, with what its index will say."""
 
     name: str
     shape: tuple[int, int, int]
     data: bytes
+    checksum: int
+
+
+def value_of(name: str, image: Image, encode: Callable[[Image], bytes]) -> Value:
+    height, width, channels = image.shape
+    shape, data = (height, width, channels), encode(image)
+    return Value(name, shape, data, checksum_of(name, shape, data))
 
 
 class Writer(Protocol):
@@ -42,6 +41,9 @@ class Writer(Protocol):
 
     def sync(self) -> None:
         """Whatever was put is on the disk when this returns."""
+
+    def keep(self, entries: Iterable[Entry]) -> None:
+        """Remove the values of sources that are gone or have changed."""
 
     def close(self) -> None: ...
 
@@ -56,16 +58,23 @@ class LmdbWriter:
 
     def __init__(self, path: Path, entries: Iterable[Entry] = ()) -> None:
         # the map is a limit, not a size: the file grows with what is written
-        self._environment = lmdb.open(str(path), map_size=2**40)
+        self._environment = lmdb.open(os.fsencode(path), map_size=2**40)
         self._transaction = self._environment.begin(write=True)
 
     def put(self, value: Value) -> Entry:
         self._transaction.put(value.name.encode(), value.data)
-        return Entry(value.name, value.shape)
+        return Entry(value.name, value.shape, checksum=value.checksum)
 
     def sync(self) -> None:
         self._transaction.commit()
         self._transaction = self._environment.begin(write=True)
+
+    def keep(self, entries: Iterable[Entry]) -> None:
+        kept = {entry.name.encode() for entry in entries}
+        with self._transaction.cursor() as cursor:
+            for key in [key for key in cursor.iternext(values=False) if key not in kept]:
+                self._transaction.delete(key)
+        self.sync()
 
     def close(self) -> None:
         self._transaction.abort()
@@ -75,10 +84,6 @@ class LmdbWriter:
     def encode(image: Image) -> bytes:
         ordered = image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         return cv2.imencode('.png', ordered, [cv2.IMWRITE_PNG_COMPRESSION, COMPRESS_LEVEL])[1].tobytes()
-
-    @staticmethod
-    def line(entry: Entry) -> str:
-        return f'{entry.name}.png ({",".join(map(str, entry.shape))}) {COMPRESS_LEVEL}\n'
 
 
 class RawWriter:
@@ -98,7 +103,7 @@ class RawWriter:
 
     def put(self, value: Value) -> Entry:
         self._file.write(value.data)
-        entry = Entry(value.name, value.shape, self._end)
+        entry = Entry(value.name, value.shape, self._end, value.checksum)
         self._end += len(value.data)
         return entry
 
@@ -106,16 +111,15 @@ class RawWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
 
+    def keep(self, entries: Iterable[Entry]) -> None:
+        pass  # they stay as bytes that the index does not list
+
     def close(self) -> None:
         self._file.close()
 
     @staticmethod
     def encode(image: Image) -> bytes:
         return as_8_bits(image).tobytes()
-
-    @staticmethod
-    def line(entry: Entry) -> str:
-        return f'{entry.name}.raw ({",".join(map(str, entry.shape))}) uint8 {entry.offset}\n'
 
 
 WriterClass: TypeAlias = type[LmdbWriter] | type[RawWriter]
@@ -127,23 +131,30 @@ def as_8_bits(image: Image) -> NDArray[np.uint8]:
     return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
+class Finished(NamedTuple):
+    """A source in the journal: size and time of change (ns) of its files when they were read; entries in each store."""
+
+    files: list[list[int]]
+    stores: list[list[Entry]]
+
+
 class Journal:
     """What was finished: a line per source image with its entries in each store, after a line of settings.
 
     A line counts once it is complete, and is written after the values that it lists. A source is in it with all its
-    values or not at all.
+    values or not at all; of several lines on a source the last counts.
 
     Args:
         path: the file; made if it is not there.
         settings: what the values depend on besides the sources.
 
     Raises:
-        InputError: where the journal was begun with other settings, or another process writes to it.
+        InputError: where the journal was begun with other settings or cannot be read, or another process writes to it.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path = path
-        self.sources: dict[str, list[list[Entry]]] = {}
+        self.sources: dict[str, Finished] = {}
         self._pending: list[str] = []
         self._file = path.open('a+b')
         _lock(self._file.fileno(), path)
@@ -151,7 +162,16 @@ class Journal:
         content = self._file.read()
         complete = content[: content.rfind(b'\n') + 1]  # the last line may have been cut by a kill
         self._file.truncate(len(complete))
-        header, *lines = [json.loads(line) for line in complete.splitlines()] or [None]
+        try:
+            header, *lines = [json.loads(line) for line in complete.splitlines()] or [None]
+            for line in lines:
+                stores = [[Entry(name, tuple(shape), *rest) for name, shape, *rest in own] for own in line['stores']]
+                self.sources[line['source']] = Finished(line['files'], stores)
+        except (ValueError, TypeError, KeyError):
+            self._file.close()
+            raise InputError(
+                f'{path}: damaged, or of an earlier version without checksums; remove {path.parent} and begin anew'
+            ) from None
         if header is None:
             self._pending.append(_json(settings))
             self.sync()
@@ -162,39 +182,32 @@ class Journal:
                 f'{path.parent}: was begun with {key} {_json(header.get(key))}, not {_json(settings.get(key))};'
                 ' go on as it was begun, or remove it'
             )
-        for line in lines:
-            stores = [[Entry(name, (h, w, c), at) for name, h, w, c, at in entries] for entries in line['stores']]
-            self.sources[line['source']] = stores
+        self.sources = {source: finished for source, finished in self.sources.items() if finished.stores}
 
-    def add(self, source: str, stores: list[list[Entry]]) -> None:
+    def add(self, source: str, finished: Finished) -> None:
         """A finished source; it counts after ``sync``."""
-        self.sources[source] = stores
-        rows = [[[entry.name, *entry.shape, entry.offset] for entry in entries] for entries in stores]
-        self._pending.append(_json({'source': source, 'stores': rows}))
+        self.sources[source] = finished
+        self._pending.append(_json({'source': source, **finished._asdict()}))
+
+    def drop(self, source: str) -> None:
+        """A source that is gone, or can no longer be read."""
+        del self.sources[source]
+        self._pending.append(_json({'source': source, **Finished([], [])._asdict()}))
 
     def entries(self, store: int) -> list[Entry]:
         """What is finished in one of the stores."""
-        return [entry for stores in self.sources.values() for entry in stores[store]]
+        return [entry for finished in self.sources.values() for entry in finished.stores[store]]
 
     def sync(self) -> None:
         """Write what was added, after the stores were synchronised."""
-        self._file.write(''.join(f'{line}\n' for line in self._pending).encode())
+        text = ''.join(f'{line}\n' for line in self._pending)
+        self._file.write(text.encode(errors='backslashreplace'))  # JSON's own way to write bytes that are not UTF-8
         self._file.flush()
         os.fsync(self._file.fileno())
         self._pending.clear()
 
     def close(self) -> None:
         self._file.close()
-
-
-def write_meta_info(folder: Path, lines: Iterable[str]) -> None:
-    """``meta_info.txt``, complete or as it was before."""
-    part = folder / 'meta_info.txt.part'
-    with part.open('w', encoding='utf-8') as file:
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(folder / 'meta_info.txt')
 
 
 def _json(value: Any) -> str:

@@ -43,18 +43,20 @@ class CellStore:
         """Keep values, all of them or, where the process is killed meanwhile, none.
 
         Raises:
-            OSError: where the disk is full or not writable.
+            InputError: where the disk is full or not writable.
         """
         self.values |= values
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            with open(self._file, 'ab') as file:
+                if file.tell() and not _ends_with_newline(self._file):
+                    file.write(b'\n')  # after a line that a kill, or a full disk, has cut
+                file.write(json.dumps(values).encode() + b'\n')
         except OSError as error:
-            raise InputError(f'{self.folder}: cannot be made ({error.strerror}); give another folder') from None
-        with open(self._file, 'ab') as file:
-            if file.tell() and not _ends_with_newline(self._file):
-                file.write(b'\n')  # after a line that a kill has cut
-            file.write(json.dumps(values).encode() + b'\n')
-            file.flush()
+            raise InputError(
+                f'{error.filename or self._file}: cannot be written ({error.strerror}); the same command goes on from'
+                ' what is there, once there is space, or give another folder'
+            ) from None
 
     def _read(self, path: Path) -> None:
         for line in path.read_bytes().split(b'\n'):

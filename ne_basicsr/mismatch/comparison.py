@@ -10,6 +10,7 @@ from ne_basicsr.data.image_store import ImageStore
 from ne_basicsr.degradations import KINDS, parse_degradation
 from ne_basicsr.distribution import gathered
 from ne_basicsr.errors import InputError
+from ne_basicsr.file_names import printable
 from ne_basicsr.mismatch.cell_store import CellStore
 from ne_basicsr.mismatch.networks import Denoiser, common_channels, identity, open_denoisers
 from ne_basicsr.mismatch.result import Comparison, Crop, Panel
@@ -55,7 +56,8 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
 
     finished = _Finished(plan, store, units)
     panels = [finished.panel(axis, denoisers, failures) for axis in axes]
-    comparison = Comparison([each.entry for each in denoisers], panels, _settings(finished), list(failures))
+    lines = [printable(line) for line in failures]
+    comparison = Comparison([each.entry for each in denoisers], panels, _settings(finished), lines)
     return comparison, worker.timing()
 
 
@@ -106,7 +108,7 @@ class _Finished:
 
 
 def _names_of(stores: Sequence[ImageStore]) -> list[str]:
-    names = [store.root.resolve().name.removesuffix('.lmdb') for store in stores]
+    names = [printable(store.root.resolve().name).removesuffix('.lmdb') for store in stores]
     return [name if names.count(name) == 1 else f'{name} #{names[: i + 1].count(name)}' for i, name in enumerate(names)]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ne_basicsr import checkpoint
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.errors import InputError
+from ne_basicsr.file_names import printable
 from ne_basicsr.mismatch.result import IDENTITY, Entry
 from ne_basicsr.network_inputs import GRAY_OR_COLOUR, channels_of, is_non_blind
 from ne_basicsr.noise import TrainingNoise
@@ -89,7 +90,7 @@ def labels_of(specs: Sequence[Spec], given: Sequence[str] = ()) -> list[str]:
         is_alone = stems[path.stem, spec.wrap] == 1
         folder = path.parent.parent if path.parent.name == 'models' else path.parent  # experiments/RUN/models/net.pth
         labels.append((path.stem if is_alone else f'{folder.name}/{path.stem}') + ('+wne' if spec.wrap else ''))
-    labels = [*given, *labels]
+    labels = [printable(label) for label in (*given, *labels)]
     if twice := [label for label, count in Counter([*labels, IDENTITY]).items() if count > 1]:
         raise InputError(f'two networks would both be called {twice[0]!r}; name them with --label')
     return labels
@@ -113,7 +114,7 @@ def open_denoiser(spec: Spec, label: str, only: Sequence[int] = GRAY_OR_COLOUR) 
     levels = (spec.sigma255,) if spec.sigma255 is not None else _levels255(loaded.noise)
     description = loaded.description + (', wrapped without training' if spec.wrap else '')
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    entry = Entry(label, spec.source, description, parameters, levels)
+    entry = Entry(label, printable(spec.source), printable(description), parameters, levels)
     needs_sigma = is_non_blind(network)
     channels = channels_of(network, needs_sigma, spec.file, only)
     return Denoiser(entry, network, _call(network, needs_sigma), channels, needs_sigma, _digest(network))

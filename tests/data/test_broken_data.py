@@ -11,6 +11,7 @@ import lmdb
 import numpy as np
 import pytest
 import scipy.io
+import tifffile
 import yaml
 
 from ne_basicsr.cli import main
@@ -67,6 +68,26 @@ def raw_with(change: Callable[[Path], object]) -> Callable[[Path], Path]:
     return make
 
 
+def without_last_line(path: Path) -> None:
+    lines = (path / 'meta_info.txt').read_text().splitlines(keepends=True)
+    (path / 'meta_info.txt').write_text(''.join(lines[:-1]))
+
+
+def index_with(old: bytes, new: bytes) -> Callable[[Path], object]:
+    def change(path: Path) -> None:
+        content = (path / 'meta_info.txt').read_bytes()
+        assert old in content
+        (path / 'meta_info.txt').write_bytes(content.replace(old, new, 1))
+
+    return change
+
+
+def other_pixels(path: Path) -> None:
+    pixels = np.fromfile(path / 'images.raw', np.uint8)
+    pixels[::500] ^= 1  # the last bit of few pixels in every image
+    pixels.tofile(path / 'images.raw')
+
+
 CORPUS = {
     'zero bytes': (broken_file('b.png', cut(0)), r'photos/b: not a readable image \(0 bytes\)'),
     'cut after the header': (broken_file('b.png', cut(0.02)), r'photos/b: not a readable image \(\d+ bytes\)'),
@@ -80,6 +101,10 @@ CORPUS = {
     'a file that is gone': (
         broken_file('b.png', lambda path: (path.unlink(), path.symlink_to('nowhere.png'))),
         r'photos/b.png: No such file',
+    ),
+    'a file of two pages': (
+        broken_file('b.tif', lambda path: tifffile.imwrite(path, np.stack([IMAGE, IMAGE]), photometric='minisblack')),
+        r'photos/b.tif: holds 2 pages or frames; save the one that is meant',
     ),
     'a dangling folder': (broken_file('b.png', lambda path: shutil.rmtree(path.parent)), 'photos'),
     'a folder without images': (
@@ -98,8 +123,19 @@ CORPUS = {
     ),
     'a raw store with a torn list': (
         raw_with(lambda path: cut(0.9)(path / 'meta_info.txt')),
-        'photos.raw',
+        r'photos.raw/meta_info.txt: cut',
     ),
+    'a raw store whose list lacks a line': (raw_with(without_last_line), r'meta_info.txt: lists 2 of 3 images'),
+    'an LMDB whose list lacks a line': (lmdb_with(without_last_line), r'meta_info.txt: lists 2 of 3 images'),
+    'an LMDB with a torn list': (lmdb_with(lambda path: cut(0.9)(path / 'meta_info.txt')), r'meta_info.txt: cut'),
+    'a negative offset': (
+        raw_with(index_with(b'uint8 0 ', b'uint8 -400000 ')),
+        r"meta_info.txt: cut or changed at line 1, 'a.raw \(48,56,1\) uint8 -400000",
+    ),
+    'another shape': (raw_with(index_with(b'(48,56,1)', b'(56,48,1)')), r'photos.raw/a: damaged since it was written'),
+    'a list that is no text': (raw_with(index_with(b'b.raw', b'\xff.raw')), r'meta_info.txt: no UTF-8 text: byte \d+'),
+    'an LMDB whose list is no text': (lmdb_with(index_with(b'b.png', b'\xff.png')), r'meta_info.txt: no UTF-8 text'),
+    'other pixels': (raw_with(other_pixels), r'photos.raw/[abc]: damaged since it was written \(checksum\)'),
 }
 
 

@@ -1,11 +1,17 @@
+import io
+import re
+
 import cv2
 import numpy as np
 import pytest
+import scipy.io
 from basicsr.data.data_util import paths_from_lmdb
 from basicsr.utils import FileClient, imfrombytes
+from PIL import Image
 
-from ne_basicsr.data.image_store import FolderStore, LmdbStore, decode, open_store
-from ne_basicsr.data.prepare import write_lmdb
+from ne_basicsr.data.image_store import FolderStore, LmdbStore, RawStore, decode, decode_pixels, open_store
+from ne_basicsr.data.mat_store import MatStore
+from ne_basicsr.data.prepare import Recipe, prepare, write_lmdb
 from ne_basicsr.errors import InputError
 
 
@@ -27,7 +33,7 @@ def test_basicsr_reads_what_was_written(tmp_path):
     client = FileClient('lmdb', db_paths=[str(path)], client_keys=['gt'])
     assert paths_from_lmdb(str(path)) == ['a']
     assert np.array_equal(imfrombytes(client.get('a', 'gt')), image[..., ::-1])  # BGR
-    assert (path / 'meta_info.txt').read_text() == 'a.png (4,4,3) 1\n'
+    assert re.fullmatch(r'a\.png \(4,4,3\) 1 crc32 [0-9a-f]{8} 1/1\n', (path / 'meta_info.txt').read_text())
 
 
 def test_folders_are_read_recursively_without_hidden_or_other_files(tmp_path):
@@ -68,6 +74,60 @@ def test_images_are_scaled_by_their_depth(dtype, peak, channels):
     assert decoded.dtype == np.float32
     expected = [0, peak // 2 / peak, 1] if channels == 3 else [peak // 2 / peak]
     np.testing.assert_allclose(decoded[2, 2], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'dtype'),
+    [(suffix, np.uint8) for suffix in ('.png', '.tiff', '.bmp', '.ppm', '.raw', '.mat')]
+    + [('.png', np.uint16), *(('.tiff', dtype) for dtype in (np.uint16, np.float32, np.float64))],
+)
+def test_gray_from_colour_is_the_nearest_level_and_floats_are_not_rounded(tmp_path, suffix, dtype):
+    whole = np.issubdtype(dtype, np.integer)
+    rng = np.random.default_rng(0)
+    shape = (100, 120, 3)
+    image = rng.integers(0, 256, shape).astype(dtype) * (257 if dtype == np.uint16 else 1)
+    image = image if whole else (rng.random(shape) * 3 - 1).astype(dtype)
+    if suffix == '.mat':
+        scipy.io.savemat(tmp_path / 'x.mat', {'blocks': image[None, None]})
+        gray = MatStore(tmp_path / 'x.mat').pixels('0001_01', 1)
+    elif suffix == '.raw':
+        (tmp_path / 'in').mkdir()
+        cv2.imwrite(str(tmp_path / 'in' / 'x.png'), image[..., ::-1])
+        prepare([tmp_path / 'in'], tmp_path / 'x.raw', Recipe('raw'))
+        gray = RawStore(tmp_path / 'x.raw').pixels('x', 1)
+    else:
+        gray = decode_pixels(cv2.imencode(suffix, image[..., ::-1])[1].tobytes(), 1, 'x')
+    error = gray[..., 0] - image @ np.array([0.299, 0.587, 0.114])
+    assert gray.shape == (100, 120, 1)
+    if whole:
+        assert gray.dtype == dtype
+        # cutting the fraction off makes the mean -0.5; that of 12,000 rounding errors has a standard deviation of 0.003
+        assert abs(error.mean()) < 0.05
+        # OpenCV's weights have 14 bits: 255 * 2**-14 from the nearest; of 16 bits by 4 levels in 65535
+        assert abs(error).max() < (0.52 if dtype == np.uint8 else 4.5)
+    else:
+        assert gray.dtype == np.float32
+        assert abs(error).max() < 1e-6  # a few roundings of numbers up to 2 in float32
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_gray_as_colour_is_three_times_the_gray(dtype):
+    image = np.random.default_rng(0).integers(0, 255, (5, 6)).astype(dtype)
+    colour = decode_pixels(cv2.imencode('.tiff', image)[1].tobytes(), 3, 'x')
+    assert np.array_equal(colour, np.repeat(image[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize('kind', ['tiff', 'webp', 'png'])
+def test_a_file_of_several_pages_or_frames_is_refused(kind):
+    pages = [Image.fromarray(np.full((20, 20, 3), level, np.uint8)) for level in (10, 200, 30)]
+    for count in (1, 3):
+        file = io.BytesIO()
+        pages[0].save(file, kind, save_all=True, append_images=pages[1:count])
+        if count == 1:
+            assert decode_pixels(file.getvalue(), 3, 'x').shape == (20, 20, 3)
+            continue
+        with pytest.raises(InputError, match='x: holds 3 pages or frames; save the one that is meant on its own'):
+            decode_pixels(file.getvalue(), 3, 'x')
 
 
 def test_float_images_keep_their_range():

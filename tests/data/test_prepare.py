@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
@@ -77,7 +78,7 @@ def test_basicsr_reads_pairs_of_stores(tmp_path):
     client = FileClient('lmdb', db_paths=folders, client_keys=['lq', 'gt'])
     for kind, name in images:
         assert np.array_equal(imfrombytes(client.get(name, kind)), images[kind, name])
-    assert (tmp_path / 'gt.lmdb' / 'meta_info.txt').read_text().splitlines()[0] == 'v1_0.png (24,30,3) 1'
+    assert (tmp_path / 'gt.lmdb' / 'meta_info.txt').read_text().startswith('v1_0.png (24,30,3) 1 crc32 ')
 
 
 def test_basicsr_s_own_data_set_trains_on_a_store(tmp_path):
@@ -344,7 +345,15 @@ def test_the_journal_says_where_each_value_is_from(photographs, tmp_path):
     prepare([photographs], tmp_path / 'x.raw', Recipe('raw'))
     header, first, *_ = map(json.loads, (tmp_path / 'x.raw' / 'prepare.jsonl').read_text().splitlines())
     assert header['format'] == 'raw'
-    assert first == {'source': '0 0.png', 'stores': [[['0', 30, 40, 1, 0]]]}
+    status = (photographs / '0.png').stat()
+    checksum = zlib.crc32(cv2.imread(str(photographs / '0.png'), 0).tobytes(), zlib.crc32(b'0 30,40,1'))
+    assert first == {
+        'source': '0 0.png',
+        'files': [[status.st_size, status.st_mtime_ns]],
+        'stores': [[['0', [30, 40, 1], 0, checksum]]],
+    }
+    line = (tmp_path / 'x.raw' / 'meta_info.txt').read_text().splitlines()[0]
+    assert line == f'0.raw (30,40,1) uint8 0 crc32 {checksum:08x} 1/4'
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,9 @@
+from pathlib import Path
+
+import pytest
+
+from ne_basicsr.errors import InputError
+from ne_basicsr.mismatch import cell_store
 from ne_basicsr.mismatch.cell_store import CellStore, key_of
 
 
@@ -31,3 +37,19 @@ def test_keys_differ_where_any_part_does():
     keys = {key_of(level=25.0, draw=0), key_of(level=25.0, draw=1), key_of(level=26.0, draw=0), key_of(level=25.0)}
     assert len(keys) == 4
     assert key_of(draw=0, level=25.0) == key_of(level=25.0, draw=0)
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='a device of Linux')
+def test_a_full_disk_is_one_line_and_what_was_kept_stays(tmp_path, monkeypatch):
+    store = CellStore(tmp_path / 'cells')
+    store.add({'a': 1})
+
+    def full(*_):
+        return open('/dev/full', 'ab')
+
+    monkeypatch.setattr(cell_store, 'open', full, raising=False)
+    with pytest.raises(InputError, match=r'cells/cells_0\.jsonl: cannot be written \(No space left on device\)'):
+        store.add({'b': 2})
+    monkeypatch.undo()
+    store.add({'c': 3})
+    assert CellStore(tmp_path / 'cells').values == {'a': 1, 'c': 3}

@@ -238,6 +238,40 @@ def test_a_request_that_cannot_be_met_ends_in_one_line(case, nets, image_folder,
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.skipif(os.name != 'posix', reason='names of files are text there')
+def test_names_that_are_no_utf_8_are_compared_and_shown_as_they_can_be(tmp_path, capsys):
+    folder, out = tmp_path / os.fsdecode(b'caf\xe9'), tmp_path / os.fsdecode(b'out\xe9')
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip('this file system takes UTF-8 alone')
+    for name, content in (
+        (b'\xff.png', cv2.imencode('.png', np.arange(144, dtype=np.uint8).reshape(12, 12))[1].tobytes()),
+        (b'\xfe.png', b'no image'),
+    ):
+        (folder / os.fsdecode(name)).write_bytes(content)
+    net, damaged = save(tmp_path / os.fsdecode(b'\xe8.pth'), network()), tmp_path / os.fsdecode(b'\xe7.pth')
+    damaged.write_bytes(b'no network')
+    command = [
+        'mismatch',
+        str(net),
+        str(damaged),
+        '--data',
+        str(folder),
+        '-o',
+        str(out),
+        '--degradation',
+        'gaussian=25',
+    ]
+    assert main([*command, '--device', 'cpu']) == 1
+    assert {row['data'] + row['image'] + row['network'] for row in csv.DictReader((out / 'rows.csv').open())} == {
+        rf'caf\xe9\xff{label}' for label in ('identity', r'\xe8')
+    }
+    failures = json.loads((out / 'summary.json').read_text())['failures']
+    assert [line.partition(': ')[0] for line in failures] == [rf'{tmp_path}/\xe7.pth', rf'{tmp_path}/caf\xe9/\xfe']
+    assert r'caf\xe9' in (out / 'report.html').read_text()
+
+
 def test_short_memory_halves_the_batch(nets, image_folder, tmp_path, monkeypatch):
     from ne_basicsr.mismatch import work
 

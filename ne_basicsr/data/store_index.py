@@ -1,0 +1,130 @@
+"""``meta_info.txt``, the index of a store: what lies in it, where, how many, and with which checksum.
+
+A line an image, in an LMDB and in a raw store::
+
+    name.png (h,w,c) 1 crc32 1a2b3c4d 3/20
+    name.raw (h,w,c) uint8 90000 crc32 1a2b3c4d 3/20
+
+The level of compression or the offset in bytes, the checksum, the line's number of how many. BasicSR reads the name
+alone. Its own indexes, and those of earlier versions, end before ``crc32``. The checksum goes over the name and shape,
+then the value, so that a line stands for itself.
+"""
+
+import mmap
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ne_basicsr import whole_files
+from ne_basicsr.errors import InputError
+
+INDEX = 'meta_info.txt'
+REMEDY = 'write it anew by basicsr prepare --resume, or make the store anew'
+COMPRESS_LEVEL = 1  # of PNG: BasicSR's
+
+_LINE = re.compile(
+    r'(?P<name>.*)\.(?P<kind>png|raw) \((?P<shape>\d{1,9},\d{1,9},\d{1,2})\) (?:uint8 (?P<offset>\d{1,18})|\d{1,2})'
+    r'(?P<rest> crc32 (?P<checksum>[0-9a-f]{8}) (?P<number>\d{1,9})/(?P<count>\d{1,9}))?'
+)
+
+
+class Entry(NamedTuple):
+    """One value of a store: key, shape (h, w, c), offset in a raw file (0 in an LMDB), checksum where it has one."""
+
+    name: str
+    shape: tuple[int, int, int]
+    offset: int = 0
+    checksum: int | None = None
+
+
+def checksum_of(name: str, shape: Sequence[int], value: bytes | memoryview) -> int:
+    """CRC-32 of a name and shape with the bytes that are stored under it."""
+    return zlib.crc32(value, zlib.crc32(f'{name} {",".join(map(str, shape))}'.encode()))
+
+
+def write_index(folder: Path, kind: str, entries: Sequence[Entry]) -> None:
+    """``meta_info.txt`` of an LMDB (``kind`` png) or a raw store (raw), complete or as it was before."""
+    lines = []
+    for number, (name, shape, offset, checksum) in enumerate(entries, 1):
+        place = f'uint8 {offset}' if kind == 'raw' else COMPRESS_LEVEL
+        lines.append(
+            f'{name}.{kind} ({",".join(map(str, shape))}) {place} crc32 {checksum:08x} {number}/{len(entries)}\n'
+        )
+    whole_files.write(folder / INDEX, lambda file: file.write(''.join(lines).encode()))
+
+
+def read_index(folder: Path, kind: str) -> list[Entry]:
+    """What the index of an LMDB (``kind`` png) or a raw store (raw) lists.
+
+    Raises:
+        InputError: where it is missing, empty or cut. An LMDB's may have lines of another form, as long as all have:
+            they are taken for names.
+    """
+    path = folder / INDEX
+    text = _read(path)
+    lines = _lines_of(text)
+    if not lines:
+        raise InputError(f'{folder}: its {INDEX} lists no images')
+    if not text.endswith('\n'):
+        raise InputError(f'{path}: cut in its last line, {lines[-1][:80]!r}; {REMEDY}')
+    found = [_LINE.fullmatch(line) for line in lines]
+    if kind == 'png' and not any(found):
+        return [Entry(line.rsplit(' (', 1)[0].removesuffix('.png'), (0, 0, 0)) for line in lines]
+    count = next((match['count'] for match in found if match and match['rest']), None)  # None: an earlier version's
+    entries = []
+    for number, (line, match) in enumerate(zip(lines, found, strict=True), 1):
+        expected = (kind, kind == 'raw', count, count and str(number))
+        if not match or (match['kind'], match['offset'] is not None, match['count'], match['number']) != expected:
+            raise InputError(f'{path}: cut or changed at line {number}, {line[:80]!r}; {REMEDY}')
+        height, width, channels = map(int, match['shape'].split(','))
+        checksum = int(match['checksum'], 16) if count else None
+        entries.append(Entry(match['name'], (height, width, channels), int(match['offset'] or 0), checksum))
+    different = len({entry.name for entry in entries})
+    if count and int(count) != different:
+        raise InputError(f'{path}: lists {different} of {count} images; {REMEDY}')
+    return entries
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not empty; blanks before a name belong to it.
+
+    Raises:
+        InputError: where it cannot be read.
+    """
+    return _lines_of(_read(path))
+
+
+def _lines_of(text: str) -> list[str]:
+    return [line.rstrip() for line in text.split('\n') if line.strip()]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise InputError(f'{path}: {error.strerror}') from error
+    except UnicodeDecodeError as error:
+        raise InputError(f'{path}: no UTF-8 text: byte {error.start} is {error.object[error.start]:#x}') from error
+
+
+class Checked:
+    """Which images of a store agreed with their checksums: each is compared once, on first use.
+
+    A shared memory map holds a byte an image, so that workers that were forked see what the others checked.
+    """
+
+    def __init__(self, root: Path, entries: Sequence[Entry]) -> None:
+        self.root = root
+        self._entries = {entry.name: (i, entry) for i, entry in enumerate(entries)}
+        self._done = mmap.mmap(-1, max(1, len(entries)))
+
+    def check(self, name: str, value: bytes | memoryview) -> None:
+        """Raise InputError where ``value`` is not what was written under ``name``."""
+        number, entry = self._entries.get(name, (0, None))
+        if entry is None or entry.checksum is None or self._done[number]:
+            return
+        if checksum_of(name, entry.shape, value) != entry.checksum:
+            raise InputError(f'{self.root}/{name}: damaged since it was written (checksum); make the store anew')
+        self._done[number] = 1
