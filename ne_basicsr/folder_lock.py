@@ -1,11 +1,11 @@
 """One run at a time writes to a folder, on this machine or over a network file system.
 
-What is guaranteed: the system's lock (``flock``) on a small file ends with the process that holds it, however that ends,
-so a killed run can be gone on with at once. Linux carries it over NFS, and over Lustre, CephFS and the like where they
-are mounted so. Where it ends at the machine (``local_lock``, ``localflock``), or there is none, the file tells: it names
-host, process and time, and its holder touches it every ``PERIOD`` seconds. A file that another machine left is watched,
-and taken after ``PATIENCE`` seconds without a touch. Without a lock that both see, nothing parts two machines that begin
-in the same moment, nor brings back a holder that slept for longer than that.
+What is guaranteed: the system's lock (``flock``) on a small file ends with the process that holds it, however that
+ends, so a killed run can be gone on with at once. Linux carries it over NFS, and over Lustre, CephFS and the like where
+they are mounted so. Where it ends at the machine (``local_lock``, ``localflock``), or there is none, the file tells: it
+names host, process and time, and its holder touches it every ``PERIOD`` seconds. A file that another machine left is
+watched, and taken after ``PATIENCE`` seconds without a touch. Without a lock that both see, nothing parts two machines
+that begin in the same moment, nor brings back a holder that slept for longer than that.
 """
 
 import json

@@ -313,7 +313,7 @@ def _warn_of_another_batch(opt: Options, state: Mapping[str, Any]) -> None:
     before, now = state.get('batch', {}), batch_of(opt)
     if changes := [f'{key} {now[key]} instead of {before[key]}' for key in before if before[key] != now.get(key)]:
         get_root_logger().warning(
-            f'The state was saved with another batch: {", ".join(changes)}. The learning rate is not scaled with it, and'
+            f'The state was saved with another batch: {", ".join(changes)}. The learning rate is not scaled with it;'
             ' the run goes on at the sample that it would have reached with the batch of now.'
         )
 

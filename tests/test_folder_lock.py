@@ -144,9 +144,8 @@ def test_a_file_that_says_nothing_is_nobody_s(tmp_path, content):
 
 
 def test_one_of_several_ranks_holds_the_folder(tmp_path):
-    with hold(tmp_path, ''), holding(1, tmp_path, ''):
-        with pytest.raises(InputError), holding(0, tmp_path, ''):
-            pass
+    with hold(tmp_path, ''), holding(1, tmp_path, ''), pytest.raises(InputError), holding(0, tmp_path, ''):
+        pass
 
 
 COMMANDS = {

@@ -85,10 +85,10 @@ def samples_per_iteration(opt: Mapping[str, Any]) -> int:
 
 
 def batch_of(opt: Mapping[str, Any]) -> dict[str, int]:
-    """What a step of the optimizer takes: the factors of ``samples_per_iteration``."""
+    """What a step of the optimizer takes, the factors of ``samples_per_iteration``; ``processes``: ranks, else GPUs."""
     return {
         'batch_size_per_gpu': opt['datasets']['train']['batch_size_per_gpu'],
-        'GPUs or processes': opt['world_size'] if opt['dist'] else max(1, opt['num_gpu']),
+        'processes': opt['world_size'] if opt['dist'] else max(1, opt['num_gpu']),
         'accumulate': opt['train'].get('accumulate') or 1,
     }
 
