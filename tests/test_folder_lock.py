@@ -73,8 +73,8 @@ def test_a_killed_run_is_free_at_once_also_where_its_workers_live_on(tmp_path):
     script = (
         'import os, sys, time\nfrom pathlib import Path\nfrom ne_basicsr.folder_lock import hold\n'
         'with hold(Path(sys.argv[1]), ""):\n'
-        '    worker = os.fork()\n'  # as a loader of torch makes its workers
-        '    print(worker, flush=True) if worker else None\n'
+        '    if not os.fork():\n'  # as a loader of torch makes its workers
+        '        print(os.getpid(), flush=True)\n'
         '    time.sleep(100)\n'
     )
     process = subprocess.Popen([sys.executable, '-c', script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
