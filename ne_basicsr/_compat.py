@@ -312,6 +312,7 @@ def _save_network(self: Any, net: Any, net_label: str, current_iter: int | str, 
 
 def _save_training_state(self: Any, epoch: int, current_iter: int) -> None:
     from ne_basicsr import checkpoint
+    from ne_basicsr.training.progression import batch_of
 
     if self.opt.get('rank', 0) != 0 or current_iter == -1:
         return
@@ -323,6 +324,7 @@ def _save_training_state(self: Any, epoch: int, current_iter: int) -> None:
         'best_metric_results': _plain_numbers(getattr(self, 'best_metric_results', {})),
         'validated': getattr(self, 'validated_iter', 0),
         'manual_seed': self.opt.get('manual_seed'),
+        'batch': batch_of(self.opt),
     }
     state['logged'] = _plain_numbers(getattr(self, 'logged', {}))
     if hasattr(self, 'further_state'):

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -20,7 +21,7 @@ from ne_basicsr.commands import (
     sample,
     train,
 )
-from ne_basicsr.errors import exit_code, last_line
+from ne_basicsr.errors import InputError, exit_code, last_line
 
 COMMANDS = (train, quickstart, options, prepare, mismatch, denoise, sample, analyze, check, export, bench, doctor)
 
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     try:
+        _check_current_folder()
         return options.run(options)
     except BaseException as error:
         code = exit_code(error)
@@ -43,6 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f'basicsr: {last_line(error)}', file=sys.stderr)
         return code
+
+
+def _check_current_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:  # some libraries of torch end the process where there is none
+        raise InputError(f'the current folder is gone ({error.strerror}); go to one that is there') from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,13 +5,15 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed
 
+from ne_basicsr import folder_lock
 from ne_basicsr.errors import InputError, Stopped, exit_code, last_line
 from ne_basicsr.lifeline import Failure, Lifeline
 
@@ -192,3 +194,11 @@ def gathered(value: Any) -> list[Any]:
     values: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(values, value)
     return values
+
+
+@contextmanager
+def holding(rank: int, folder: Path, way_out: str, beside: bool = False) -> Iterator[None]:
+    """``folder_lock.hold`` by rank 0; the others wait until it does."""
+    with folder_lock.hold(folder, way_out, beside) if rank == 0 else nullcontext():
+        gathered(None)
+        yield

@@ -3,8 +3,9 @@
 import errno
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,12 @@ from torch.utils.data import DataLoader
 from ne_basicsr import checkpoint
 from ne_basicsr.data.batch import as_float
 from ne_basicsr.data.sample_stream import SampleStream
+from ne_basicsr.distribution import holding
 from ne_basicsr.errors import InputError
 from ne_basicsr.training.interruption import Interruption
 from ne_basicsr.training.log import write_curves
 from ne_basicsr.training.loop import TrainingLoop
-from ne_basicsr.training.progression import samples_per_iteration
+from ne_basicsr.training.progression import batch_of, samples_per_iteration
 
 Options = dict[str, Any]
 
@@ -55,6 +57,11 @@ def train(opt: Options, option_text: str | None = None) -> Any:
         InputError: for what the user can mend, a full disk among it; the last complete checkpoint is kept.
         Stopped: after SIGINT or SIGTERM, on all ranks after the same iteration, which is saved.
     """
+    with _holding_run_folder(opt):
+        return _train(opt, option_text)
+
+
+def _train(opt: Options, option_text: str | None) -> Any:
     torch.backends.cudnn.benchmark = True
     resume_state = _load_resume_state(opt)
     set_random_seed(opt['manual_seed'])  # the initial weights
@@ -73,6 +80,7 @@ def train(opt: Options, option_text: str | None = None) -> Any:
             iteration = resume_state['iter']
             model.validated_iter = resume_state.get('validated', iteration)
             logger.info(f'Resuming training from epoch: {resume_state["epoch"]}, iter: {iteration}.')
+            _warn_of_another_batch(opt, resume_state)
         _barrier()
         open_log()
         if option_text is not None and opt['rank'] == 0:
@@ -85,7 +93,7 @@ def train(opt: Options, option_text: str | None = None) -> Any:
 
 def test(opt: Options) -> Any:
     """Validate on every data set of ``opt`` but the training set; returns the model."""
-    with _log_file(opt, 'test') as (logger, open_log):
+    with _holding_run_folder(opt), _log_file(opt, 'test') as (logger, open_log):
         logger.info(get_env_info())
         logger.info(dict2str(opt))
         loaders = _validation_loaders(opt)
@@ -99,6 +107,11 @@ def test(opt: Options) -> Any:
                 loader, current_iter=opt['name'], tb_logger=None, save_img=opt['val'].get('save_img', False)
             )
     return model
+
+
+def _holding_run_folder(opt: Options) -> AbstractContextManager[None]:
+    # beside the folder, which an older run of that name gives up to a new one
+    return holding(opt['rank'], Path(opt['path']['log']), 'give another name, --force_yml name=...', beside=True)
 
 
 def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
@@ -206,7 +219,15 @@ def _tensorboard_folder(opt: Options) -> Path:
 
 
 class _LogFile(logging.FileHandler):
-    """A log file whose errors, such as a full disk, end the run instead of filling the terminal."""
+    """A log file whose errors, such as a full disk, end the run instead of filling the terminal.
+
+    So does its absence: who removes or renames a run folder is not given an incomplete one by the next checkpoint.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not os.path.exists(self.baseFilename):
+            raise InputError(f'{Path(self.baseFilename).parent}: was removed or renamed while a run wrote to it')
+        super().emit(record)
 
     # logging calls it while it handles the error
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
@@ -286,6 +307,15 @@ def _load_resume_state(opt: Options) -> dict[str, Any] | None:
         for torn in Path(folder).glob('.*.part'):  # of a kill while saving
             torn.unlink(missing_ok=True)
     return state
+
+
+def _warn_of_another_batch(opt: Options, state: Mapping[str, Any]) -> None:
+    before, now = state.get('batch', {}), batch_of(opt)
+    if changes := [f'{key} {now[key]} instead of {before[key]}' for key in before if before[key] != now.get(key)]:
+        get_root_logger().warning(
+            f'The state was saved with another batch: {", ".join(changes)}. The learning rate is not scaled with it;'
+            ' the run goes on at the sample that it would have reached with the batch of now.'
+        )
 
 
 def _barrier() -> None:

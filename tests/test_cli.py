@@ -137,3 +137,15 @@ def test_the_program_has_three_names(tmp_path):
             command = [str(REPOSITORY.__class__(sys.executable).parent / command[0])]
         result = subprocess.run([*command, '--version'], capture_output=True, text=True, cwd=tmp_path)
         assert result.stdout.startswith('ne_basicsr 0.'), (command, result.stderr)
+
+
+@pytest.mark.parametrize(
+    'command',
+    ['train -opt x.yml', 'test -opt x.yml', 'quickstart', 'options', 'prepare x -o y', 'mismatch x --data y',
+     'denoise x.png', 'sample x y', 'analyze --data x', 'check x', 'export x -o y', 'bench x', 'doctor'],
+)  # fmt: skip
+def test_without_a_current_folder_every_command_ends_in_one_line(command, workplace, capsys):
+    workplace.rmdir()
+    assert main(command.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('basicsr: the current folder is gone')

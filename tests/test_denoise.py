@@ -411,6 +411,18 @@ def test_what_is_finished_is_so_for_its_own_input(tmp_path, gray, capsys):
     assert '1 finished before' in capsys.readouterr().out
 
 
+def test_a_name_that_is_too_long_fails_alone_in_every_run(tmp_path, gray, capsys):
+    photos = tmp_path / 'photos'
+    write(photos / 'short.png', 1)
+    write(photos / f'{"n" * 250}.png', 1)  # with the suffix it has more than the 255 bytes of a name
+    command = ['denoise', gray, str(photos), '-o', str(tmp_path / 'out'), '--suffix', '_denoised']
+    for summary in ('1 denoised, 1 failed', '0 denoised, 1 finished before, 1 failed'):
+        assert main(command) == 1
+        printed = capsys.readouterr()
+        assert printed.out.startswith(summary)
+        assert printed.err.splitlines()[-1].endswith(f'{"n" * 250}_denoised.png: File name too long')
+
+
 def test_formats_suffixes_and_strips(tmp_path, gray):
     photos, out = tmp_path / 'photos', tmp_path / 'out'
     write(photos / 'a.tif', 1, 'float32')

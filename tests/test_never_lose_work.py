@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from test_pipeline import option_file, weights
 from ne_basicsr import checkpoint
 from ne_basicsr.cli import main
 from ne_basicsr.models.denoising_model import DenoisingModel
+from ne_basicsr.training.progression import batch_of, samples_per_iteration
 
 EVERYTHING = {
     'train:accumulate': 2,
@@ -234,6 +236,42 @@ def test_a_log_file_that_cannot_be_written_ends_the_run(options, capsys, monkeyp
     monkeypatch.setattr(pipeline._LogFile, 'emit', full)
     assert train(options) == 2
     assert 'No space left on device' in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_run_folder_that_vanishes_ends_the_run_with_one_line(options, workplace, monkeypatch, capsys):
+    run = workplace / 'experiments' / 'run'
+
+    def vanish(self, iteration, *rest, original=DenoisingModel.optimize_parameters):
+        original(self, iteration, *rest)
+        if iteration == 3:
+            shutil.rmtree(run)
+
+    monkeypatch.setattr(DenoisingModel, 'optimize_parameters', vanish)
+    assert train(options, 'val=~', 'train:total_iter=4') == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f'{run}: was removed or renamed while a run wrote to it')
+    assert not run.exists()
+
+
+def test_a_resume_with_another_batch_says_so_once(options, capsys):
+    def warnings(*overrides):
+        capsys.readouterr()
+        assert train(options, 'val=~', *overrides) == 0
+        return [line for line in capsys.readouterr().err.splitlines() if 'another batch' in line]
+
+    assert not warnings('train:total_iter=4')
+    assert not warnings('train:total_iter=5')
+    (line,) = warnings('train:total_iter=6', 'datasets:train:batch_size_per_gpu=4', 'train:accumulate=1')
+    assert 'batch_size_per_gpu 4 instead of 2, accumulate 1 instead of 2. ' in line
+
+
+@pytest.mark.parametrize(
+    ('changes', 'expected'),
+    [({'dist': True, 'world_size': 3}, 3), ({'dist': False, 'num_gpu': 2}, 2), ({'dist': False, 'num_gpu': 0}, 1)],
+)
+def test_ranks_and_gpus_are_part_of_the_batch(changes, expected):
+    opt = {'num_gpu': 1, 'world_size': 1, 'datasets': {'train': {'batch_size_per_gpu': 2}}, 'train': {'accumulate': 5}}
+    assert batch_of(opt | changes)['processes'] == expected
+    assert samples_per_iteration(opt | changes) == 10 * expected
 
 
 def test_two_runs_differ_where_nothing_was_resumed(options, workplace):

@@ -80,29 +80,31 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.analysis.intervals import INTERVALS, check_interval
     from ne_basicsr.analysis.outputs import coverage_text, make_writable, write_study
     from ne_basicsr.analysis.study import Request, study
+    from ne_basicsr.folder_lock import hold
 
     for pair in intervals:
         check_interval(*pair)
     device = chosen_device(arguments)
     make_writable(arguments.output)  # rather than after all the work
-    findings = study(
-        Request(
-            networks=arguments.networks,
-            data=arguments.data,
-            labels=arguments.label,
-            sigmas255=levels,
-            patches=arguments.patches,
-            denoised=arguments.denoised,
-            patch_size=arguments.patch_size,
-            pixels=pixels,
-            crop=arguments.crop,
-            filter_sigma255=arguments.crop_sigma255,
-            intervals=intervals or INTERVALS,
-            seed=arguments.seed,
-            device=device,
+    with hold(arguments.output, 'choose another --output'):
+        findings = study(
+            Request(
+                networks=arguments.networks,
+                data=arguments.data,
+                labels=arguments.label,
+                sigmas255=levels,
+                patches=arguments.patches,
+                denoised=arguments.denoised,
+                patch_size=arguments.patch_size,
+                pixels=pixels,
+                crop=arguments.crop,
+                filter_sigma255=arguments.crop_sigma255,
+                intervals=intervals or INTERVALS,
+                seed=arguments.seed,
+                device=device,
+            )
         )
-    )
-    page = write_study(findings, arguments.output, _command(arguments))
+        page = write_study(findings, arguments.output, _command(arguments))
     print(coverage_text(findings.table))
     for row in findings.filter_rows:
         where = 'worst of the crop' if row['row'] is None else f'row {row["row"]}, column {row["column"]}'

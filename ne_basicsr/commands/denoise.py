@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.denoising.inputs import find_jobs
     from ne_basicsr.denoising.pixels import Restorer
     from ne_basicsr.denoising.run import MEMORY, Outcome, denoise_files, earlier_results, share
-    from ne_basicsr.distribution import UNTIL_THE_LAST, gathered, launcher_here, ranks
+    from ne_basicsr.distribution import UNTIL_THE_LAST, gathered, holding, launcher_here, ranks
     from ne_basicsr.mismatch.networks import open_denoiser
     from ne_basicsr.tiling import Tiled
 
@@ -100,7 +100,10 @@ def run(arguments: argparse.Namespace) -> int:
         (arguments.output / MEMORY).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f'{arguments.output}: cannot be made ({error.strerror}); choose another -o') from None
-    with ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size):
+    with (
+        ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size),
+        holding(rank, arguments.output, 'choose another --output'),
+    ):
         restorer.tiled.to(torch.device(device))
         mine = share(jobs, rank, world_size)
         outcomes = gathered(denoise_files(mine, restorer, arguments.output, settings, rank, shown=rank == 0))

@@ -70,7 +70,7 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import torch
 
-    from ne_basicsr.distribution import UNTIL_THE_LAST, launcher_here, ranks
+    from ne_basicsr.distribution import UNTIL_THE_LAST, holding, launcher_here, ranks
     from ne_basicsr.mismatch.comparison import compare
     from ne_basicsr.mismatch.outputs import write_outputs
     from ne_basicsr.mismatch.units import Precision, Request
@@ -96,7 +96,10 @@ def run(arguments: argparse.Namespace) -> int:
         precision=Precision(arguments.dtype, arguments.channels_last),
         batch=arguments.batch,
     )
-    with ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size):
+    with (
+        ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size),
+        holding(rank, arguments.output, 'choose another --output'),
+    ):
         result, timing = compare(request, arguments.output, rank, world_size)
         if rank == 0:
             page = write_outputs(result, arguments.output, _command(arguments))

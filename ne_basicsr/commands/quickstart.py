@@ -14,7 +14,9 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from ne_basicsr.folder_lock import hold
     from ne_basicsr.quickstart import quickstart
 
-    quickstart(arguments.output, arguments.total_iter)
+    with hold(arguments.output, 'choose another --output'):
+        quickstart(arguments.output, arguments.total_iter)
     return 0

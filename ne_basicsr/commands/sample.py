@@ -84,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     schedule = task.schedule()._replace(**given).check()
     device = chosen_device(arguments)
 
+    from ne_basicsr.folder_lock import hold
     from ne_basicsr.sampling.outputs import Collector
     from ne_basicsr.sampling.session import Request, open_session
     from ne_basicsr.sampling.trajectories import aggregate
@@ -103,10 +104,11 @@ def run(arguments: argparse.Namespace) -> int:
             with_frames=bool(arguments.film),
         )
     )
-    collector = Collector(session, arguments.output, arguments.film)
     try:
-        session.run(collector.add)
-        page = collector.finish(_command(arguments))
+        with hold(arguments.output, 'choose another --output'):
+            collector = Collector(session, arguments.output, arguments.film)
+            session.run(collector.add)
+            page = collector.finish(_command(arguments))
     except OSError as error:
         where = error.filename or arguments.output
         raise InputError(f'{where}: the results cannot be written ({error.strerror}); give another folder') from error

@@ -14,6 +14,7 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
+from ne_basicsr import folder_lock
 from ne_basicsr.data.image_store import FolderStore, Image, decode_pixels, image_files, read_file
 from ne_basicsr.data.store_index import Entry, write_index
 from ne_basicsr.data.store_writer import (
@@ -211,6 +212,7 @@ def _run(
     kind = WRITERS[recipe.format]
     rounded = now = changed = 0
     with ExitStack() as stack:
+        stack.enter_context(folder_lock.hold(journal_path.parent, 'choose another --output'))
         journal = stack.enter_context(closing(Journal(journal_path, settings)))
         present = {_id(source) for source in sources}
         gone = [source for source in journal.sources if source not in present]

@@ -149,7 +149,7 @@ class Journal:
         settings: what the values depend on besides the sources.
 
     Raises:
-        InputError: where the journal was begun with other settings or cannot be read, or another process writes to it.
+        InputError: where the journal was begun with other settings or cannot be read.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -157,7 +157,6 @@ class Journal:
         self.sources: dict[str, Finished] = {}
         self._pending: list[str] = []
         self._file = path.open('a+b')
-        _lock(self._file.fileno(), path)
         self._file.seek(0)
         content = self._file.read()
         complete = content[: content.rfind(b'\n') + 1]  # the last line may have been cut by a kill
@@ -212,16 +211,3 @@ class Journal:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    if os.name != 'posix':
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f'{path.parent}: another process writes to it; wait for its end') from None
-    except OSError:  # file systems without locks
-        return

@@ -2,6 +2,7 @@
 
 import glob
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,7 +105,7 @@ def _check_places(jobs: Sequence[Job]) -> None:
 def _identities(path: Path) -> set[Path | tuple[int, int]]:
     """What tells whether two paths lead to one file: where they end and, of files that are there, the file itself."""
     found: set[Path | tuple[int, int]] = {path.resolve(), _place(path)}
-    if path.exists():
+    with suppress(OSError):  # not there, or a name that is too long, which fails alone when its file is written
         status = path.stat()
         found.add((status.st_dev, status.st_ino))
     return found

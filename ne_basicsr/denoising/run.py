@@ -18,7 +18,7 @@ from ne_basicsr.denoising import picture as files
 from ne_basicsr.denoising.inputs import Job
 from ne_basicsr.denoising.picture import Picture
 from ne_basicsr.denoising.pixels import Restorer, restore, to_type
-from ne_basicsr.errors import InputError, first_line
+from ne_basicsr.errors import InputError, first_line, last_line
 from ne_basicsr.mismatch.cell_store import CellStore, key_of
 from ne_basicsr.progress import progress
 
@@ -147,7 +147,7 @@ class _Run:
         self.done += 1
 
     def _fail(self, job: Job, error: BaseException) -> None:
-        line = first_line(error)
+        line = last_line(error) if isinstance(error, OSError) else first_line(error)
         self.failures.append(line if line.startswith(str(job.source)) else f'{job.source}: {line}')
 
     def _say_channels(self, job: Job, picture: Picture) -> None:

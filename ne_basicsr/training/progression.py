@@ -11,6 +11,7 @@ Reference: Zamir et al., Restormer: efficient transformer for high-resolution im
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -80,8 +81,16 @@ def training_batch(data: Mapping[str, Any], opt: Mapping[str, Any], device: torc
 
 def samples_per_iteration(opt: Mapping[str, Any]) -> int:
     """Samples, over all ranks, that the loader delivers for one step of the optimizer."""
-    processes = opt['world_size'] if opt['dist'] else max(1, opt['num_gpu'])
-    return opt['datasets']['train']['batch_size_per_gpu'] * processes * (opt['train'].get('accumulate') or 1)
+    return prod(batch_of(opt).values())
+
+
+def batch_of(opt: Mapping[str, Any]) -> dict[str, int]:
+    """What a step of the optimizer takes, the factors of ``samples_per_iteration``; ``processes``: ranks, else GPUs."""
+    return {
+        'batch_size_per_gpu': opt['datasets']['train']['batch_size_per_gpu'],
+        'processes': opt['world_size'] if opt['dist'] else max(1, opt['num_gpu']),
+        'accumulate': opt['train'].get('accumulate') or 1,
+    }
 
 
 def windows(images: Tensor, places: Sequence[tuple[int, int]], size: int) -> Tensor:

@@ -15,6 +15,7 @@ from basicsr.data import build_dataset
 from basicsr.data.data_util import paired_paths_from_lmdb, paths_from_lmdb
 from basicsr.utils import FileClient, imfrombytes
 
+from ne_basicsr import folder_lock
 from ne_basicsr.data.image_store import FolderStore, LmdbStore, RawStore, open_store
 from ne_basicsr.data.prepare import Recipe, find_images, prepare, sub_images
 from ne_basicsr.errors import InputError
@@ -311,22 +312,16 @@ def test_nothing_is_written_over(photographs, tmp_path):
 
 
 def test_two_processes_do_not_write_to_one_store(photographs, tmp_path):
-    from ne_basicsr.data.store_writer import Journal
-
-    settings = {
-        'format': 'png',
-        'crop': None,
-        'step': None,
-        'channels': None,
-        'pairs': False,
-        'inputs': ['photographs'],
-    }
-    (tmp_path / 'x.lmdb').mkdir()
-    other = Journal(tmp_path / 'x.lmdb' / 'prepare.jsonl', settings)
-    with pytest.raises(InputError, match='another process writes to it'):
-        prepare([photographs], tmp_path / 'x.lmdb', resume=True)
-    other.close()
-    assert prepare([photographs], tmp_path / 'x.lmdb', resume=True).now == 4
+    output = tmp_path / 'x.lmdb'
+    prepare([photographs], output)
+    before = contents(output)
+    with (
+        folder_lock.hold(output, ''),
+        pytest.raises(InputError, match=r'process \d+ on .+ writes to it since .+, or choose another --output'),
+    ):
+        prepare([photographs], output, resume=True)
+    assert contents(output) == before
+    assert prepare([photographs], output, resume=True).now == 0
 
 
 def test_raw_pixels_that_were_lost_are_noticed(photographs, tmp_path):
