@@ -188,8 +188,8 @@ def test_the_level_of_known_noise_is_found_on_photographs(name, level):
     assert noise_level(noisy).item() * 255 == pytest.approx(level, rel=0.08)
 
 
-@pytest.mark.parametrize('name', ['camera.png', 'astronaut.png', 'chelsea.png', 'coffee.png'])
-@pytest.mark.parametrize('level', [10, 25, 50])
+@pytest.mark.parametrize('name', ['camera.png', 'astronaut.png', 'coffee.png'])
+@pytest.mark.parametrize('level', [25, 50])
 def test_the_level_is_found_on_photographs_that_are_clipped_and_rounded_to_8_bits(name, level):
     noisy = add_noise(photograph(name), level / 255, seed=seed_of(name, level))
     in_8_bits = (255 * noisy).round().clamp(0, 255) / 255
