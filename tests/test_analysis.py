@@ -153,6 +153,12 @@ def test_difficulties_depend_on_the_seed_and_the_level(image_folder):
 # -- residual quality --------------------------------------------------------------------------------------------------
 
 
+def test_noise_is_independent_in_every_chunk_of_patches(monkeypatch):
+    patch = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)).expand(6, -1, -1, -1)
+    monkeypatch.setitem(analysis.difficulties.__globals__, 'CHUNK', 2)  # its module has the name of a function
+    assert len(set(analysis.difficulties(patch, [0.1])[0.1].tolist())) == 6
+
+
 def test_quality_of_the_identity_is_the_difficulty_in_decibels(images):
     clean = images + 0.3 * torch.randn_like(images)
     expected = -20 * torch.log10(analysis.difficulty(images, clean))
@@ -218,6 +224,20 @@ def test_filters_of_a_convolution_are_its_kernel(image):
     torch.testing.assert_close(found.sums[0, 0, 7, 4], kernel.sum())  # J 1 is the sums of all rows
     expected = 5.0 * math.sqrt(image.numel()) / convolution(image).norm()  # what the filters leave out is the bias
     torch.testing.assert_close(found.rho[0], expected)
+
+
+def test_a_filter_is_that_of_its_channel():
+    y = torch.rand(1, 3, 6, 7, dtype=torch.float64)
+    gains = torch.tensor([2.0, 3.0, 5.0], dtype=torch.float64).view(1, 3, 1, 1)
+    for channel, gain in enumerate(gains.flatten()):
+        expected = torch.zeros_like(y[0])
+        expected[channel, 4, 2] = gain
+        assert torch.equal(analysis.adaptive_filter(lambda y: gains * y, y, 4, 2, channel), expected)
+    for outside in (-1, 3):
+        with pytest.raises(
+            analysis.filters.InputError, match=f'channels 0 to 2; got row 4, column 2, channel {outside}'
+        ):
+            analysis.adaptive_filter(lambda y: gains * y, y, 4, 2, outside)
 
 
 @pytest.mark.parametrize('name', list(EQUIVARIANT))

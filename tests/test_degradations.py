@@ -61,6 +61,22 @@ def test_random_numbers_depend_on_seed_name_kind_level_and_draw():
     assert (correlations - torch.eye(len(others) + 1)).abs().max() < 0.1
 
 
+@pytest.mark.parametrize(
+    ('text', 'level', 'given255'),
+    [
+        ('gaussian', 25, 25), ('laplace', 10, 10), ('gain@10', 3, 30), ('gain', 0.5, 12.5), ('offset@10', 3, 10),
+        ('offset', -2, 25), ('offset@0', 1, 0), ('jpeg', 40, None), ('poisson', 100, None),
+    ],
+)  # fmt: skip
+def test_networks_are_told_the_noise_that_is_in_the_image(text, level, given255):
+    degradation = parse_degradation(text)
+    given = degradation.noise_given(level)
+    assert given == (None if given255 is None else pytest.approx(given255 / 255))
+    if given is not None:
+        noise = degradation.apply(CLEAN, 'image', level)
+        assert (noise - noise.mean()).std().item() == pytest.approx(given, rel=0.05, abs=1e-6)
+
+
 def test_levels_are_listed_or_spaced():
     assert parse_degradation('gaussian=50,5,25').levels == (5, 25, 50)
     spaced = parse_degradation('gaussian', [25]).levels

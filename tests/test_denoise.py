@@ -568,6 +568,19 @@ def test_clipping_happens_at_writing_integers_only():
     assert result.min() == 0 and result.max() == 255
 
 
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16'])
+def test_integers_are_rounded_to_the_nearest(dtype):
+    network = nn.Conv2d(1, 1, 1)
+    nn.init.constant_(network.weight, 0.5)
+    nn.init.zeros_(network.bias)
+    image = np.arange(1, 256, 2, dtype=dtype)[None].repeat(8, 0)  # halves are a half level away from both neighbours
+    with torch.no_grad():
+        network.bias += 0.25 / np.iinfo(dtype).max  # up
+        assert np.array_equal(ne_basicsr.denoise(network, image), image // 2 + 1)
+        network.bias -= 0.5 / np.iinfo(dtype).max  # down
+        assert np.array_equal(ne_basicsr.denoise(network, image), image // 2)
+
+
 def test_colour_networks_take_gray_three_times_and_return_the_mean():
     network = nn.Conv2d(3, 3, 1, bias=False)
     with torch.no_grad():
@@ -600,8 +613,38 @@ def test_float64_is_kept_by_networks_of_float64():
     network = nn.Conv2d(1, 1, 1, bias=False)
     nn.init.constant_(network.weight, 1.0)
     assert np.abs(ne_basicsr.denoise(network.double(), image) - image).max() < 1e-9
-    assert np.abs(ne_basicsr.denoise(network.float(), image) - image).max() > 1e-4  # and says so
+    assert np.abs(ne_basicsr.denoise(network.float(), image) - image).max() < 1e-9
+    assert next(network.parameters()).dtype == torch.float32
+    in_float32 = pixels(1, 'float64')  # which that type holds well enough
+    assert 0 < np.abs(ne_basicsr.denoise(network, in_float32) - in_float32).max() < 1e-7
     assert np.array_equal(ne_basicsr.denoise(network.double(), pixels(1, 'uint16')), pixels(1, 'uint16'))
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'unit'),
+    [('float32', 1e-26), ('float32', 1e-36), ('float32', 3e38), ('float64', 1e-60), ('float64', 1e200)],
+)
+def test_images_are_denoised_in_whatever_unit_they_are(dtype, unit, tmp_path):
+    network = WNE(DnCNN(num_feat=4, num_layers=2)).eval()
+    image = pixels(3, dtype)
+    image[0, 0] = 1.0  # so that colour differences and their sums come near the largest number
+    tifffile.imwrite(tmp_path / 'image.tif', image * image.dtype.type(unit), photometric='rgb')
+    expected = ne_basicsr.denoise(network, image)
+    assert files_through(network, tmp_path, tmp_path / 'out').failures == []
+    result = tifffile.imread(tmp_path / 'out' / 'image.tif')
+    np.testing.assert_allclose(result / result.dtype.type(unit), expected, rtol=0, atol=1e-5)
+    assert np.abs(expected - image).max() > 1e-3  # the network does something
+
+
+def test_images_that_need_float64_do_not_change_those_beside_them(tmp_path):
+    network = WNE(DnCNN(num_feat=4, num_layers=2)).eval()
+    image = pixels(1, 'float64')[..., 0]
+    for name, unit in (('a', 1.0), ('b', 1e-60)):
+        tifffile.imwrite(tmp_path / f'{name}.tif', unit * image)
+    files_through(network, tmp_path, tmp_path / 'out')
+    results = [tifffile.imread(tmp_path / 'out' / f'{name}.tif') for name in 'ab']
+    assert np.array_equal(results[0], ne_basicsr.denoise(network, image))
+    assert np.array_equal(results[1], ne_basicsr.denoise(network.double(), 1e-60 * image))
 
 
 @pytest.mark.parametrize('noise', [-1, 0, float('nan'), float('inf'), 25])

@@ -1,8 +1,17 @@
 import pytest
 import torch
 
-from ne_basicsr import equivariance
-from ne_basicsr.equivariance import denormalize, mean_std, min_max, ne_defect, normalize, root_mean_square
+from ne_basicsr.equivariance import (
+    denormalize,
+    mean_noise,
+    mean_std,
+    min_max,
+    ne_defect,
+    normalize,
+    root_mean_square,
+)
+from ne_basicsr.magnitude import nonzero
+from ne_basicsr.noise import noise_level
 
 AFFINE = [(3.0, 0.0), (1e-3, 5.0), (250.0, -7.0)]
 
@@ -46,6 +55,18 @@ def test_a_constant_image_has_its_value_as_shift_and_scale_zero_exactly(dtype, v
         shift, scale = statistics(y)
         assert torch.equal(shift, y[:, :1, :1, :1].to(shift.dtype))
         assert torch.equal(scale, torch.zeros_like(scale))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_where_there_is_no_noise_the_deviation_is_the_scale(dtype):
+    step = torch.zeros(1, 1, 32, 32, dtype=dtype)
+    step[..., 16:] = 1.0
+    noisy = torch.rand(1, 1, 32, 32, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    for unit in (1.0, 1e-30):
+        shift, scale = mean_noise(unit * torch.cat([step, noisy]))
+        assert shift[0].item() == pytest.approx(0.5 * unit)
+        assert scale[0].item() == pytest.approx(0.5 * unit)  # the level of noise is 0
+        assert torch.equal(scale[1:], noise_level(unit * noisy))
 
 
 def test_a_single_pixel_is_a_constant_image_with_either_correction():
@@ -93,5 +114,5 @@ def test_defect_is_zero_for_an_equivariant_map_and_known_for_a_shifted_one():
 
 def test_nonzero_keeps_nan():
     scale = torch.tensor([0.0, 2.0, float('nan')])
-    assert equivariance.nonzero(scale)[:2].tolist() == [1.0, 2.0]
-    assert equivariance.nonzero(scale)[2].isnan()
+    assert nonzero(scale)[:2].tolist() == [1.0, 2.0]
+    assert nonzero(scale)[2].isnan()

@@ -39,6 +39,10 @@ def test_border_is_left_out():
     image[0] = 1
     assert calculate_psnr_float(image, clean, crop_border=1) == math.inf
     assert calculate_psnr_float(image, clean) < 20
+    for edge in (image[::-1], image.T, image.T[:, ::-1]):  # bottom, left and right
+        assert calculate_psnr_float(edge, clean, crop_border=1) == math.inf
+    assert calculate_psnr_float(np.roll(image, 1, 0), clean, crop_border=1) < 20
+    assert calculate_psnr_float(np.roll(image, 1, 0).T, clean, crop_border=1) < 20
 
 
 def test_ssim_clips_but_does_not_round():

@@ -188,6 +188,14 @@ def test_the_level_of_known_noise_is_found_on_photographs(name, level):
     assert noise_level(noisy).item() * 255 == pytest.approx(level, rel=0.08)
 
 
+@pytest.mark.parametrize('name', ['camera.png', 'astronaut.png', 'coffee.png'])
+@pytest.mark.parametrize('level', [25, 50])
+def test_the_level_is_found_on_photographs_that_are_clipped_and_rounded_to_8_bits(name, level):
+    noisy = add_noise(photograph(name), level / 255, seed=seed_of(name, level))
+    in_8_bits = (255 * noisy).round().clamp(0, 255) / 255
+    assert noise_level(in_8_bits).item() * 255 == pytest.approx(level, rel=0.08)
+
+
 def test_texture_does_not_pass_for_noise_as_it_does_for_the_median_deviation():
     noisy = add_noise(photograph('brick.png'), 5 / 255, seed=1)
     diagonal = (noisy[..., ::2, ::2] - noisy[..., 1::2, ::2] - noisy[..., ::2, 1::2] + noisy[..., 1::2, 1::2]) / 2

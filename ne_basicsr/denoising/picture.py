@@ -356,7 +356,7 @@ def encode_strip(before: Picture, after: Picture) -> bytes:
         if part.dtype.kind == 'f':
             if not sides:  # floating point has no black and white of its own: the same ends for both
                 low, high = min(0.0, float(part.min())), max(1.0, float(part.max()))
-            shown = (part.astype(np.float32) - low) / (high - low)
+            shown = (part.astype(np.float64) - low) / (high - low)  # float32 does not hold all of float64
         else:
             shown = part.astype(np.float32) / np.iinfo(part.dtype).max
         image = (shown.clip(0, 1) * 255 + 0.5).astype(np.uint8)

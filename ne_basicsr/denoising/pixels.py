@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import basicsr  # noqa: F401 - first, so that archs are not what imports it: they need each other
@@ -75,7 +76,8 @@ def denoise(
     (and blind), else each channel by itself; colour networks take a gray image three times, and the
     mean of the results is returned. Integers are scaled to [0, 1] on the way in, rounded and clipped on the way out;
     floating point keeps its range, nominally [0, 1], and is not clipped. Networks see it in the precision of their
-    parameters: float64 images as float32, unless the network is ``.double()``.
+    parameters: float64 images as float32, unless the network is ``.double()`` or float32 cannot hold the image
+    (``fits_float32``): that one is denoised in float64.
 
     Args:
         network: as ``ne_basicsr.load`` returns it.
@@ -123,7 +125,11 @@ def restore(
         InputError: where the network changes the size, or returns values that are not finite.
     """
     n, height, width, channels = batch.shape
-    parameter = next(restorer.tiled.parameters(), torch.empty(0))
+    tiled = restorer.tiled
+    parameter = next(tiled.parameters(), torch.empty(0))
+    if parameter.dtype != torch.float64 and not fits_float32(batch):
+        restorer = restorer._replace(tiled=Tiled(deepcopy(tiled.network).double(), tiled.tile, tiled.overlap))
+        parameter = parameter.double()
     exact = parameter.dtype == torch.float64
     y = _on_unit_range(batch, np.float64 if exact else np.float32).to(parameter).permute(0, 3, 1, 2)  # (N, C, H, W)
     split = channels > restorer.channels  # each channel by itself
@@ -157,6 +163,22 @@ def restore(
 
     restorer.tiled.run(y, write, sigma, on_tile)
     return result
+
+
+def fits_float32(pixels: Pixels) -> bool:
+    """Whether each of the images (N, H, W, C) keeps its contrast in float32, far from the smallest and largest numbers.
+
+    Rounding to float32 then moves values by 2^-13 of the image's range at most, a 30th of an 8-bit step.
+    """
+    if pixels.dtype.kind == 'u':
+        return True
+    low, high = (end.astype(np.float64) for end in (pixels.min((1, 2, 3)), pixels.max((1, 2, 3))))
+    largest, half_range = np.maximum(-low, high), high / 2 - low / 2  # the whole one may be no number
+    size = np.where(half_range > 0, half_range, largest)
+    fits = (largest == 0) | ((size >= 2.0**-100) & (largest <= 2.0**100))
+    if pixels.dtype == np.float64:
+        fits &= (half_range == 0) | (half_range >= largest * 2.0**-12)
+    return bool(fits.all())
 
 
 def to_type(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:

@@ -17,7 +17,7 @@ from ne_basicsr import whole_files
 from ne_basicsr.denoising import picture as files
 from ne_basicsr.denoising.inputs import Job
 from ne_basicsr.denoising.picture import Picture
-from ne_basicsr.denoising.pixels import Restorer, restore, to_type
+from ne_basicsr.denoising.pixels import Restorer, fits_float32, restore, to_type
 from ne_basicsr.errors import InputError, first_line, last_line
 from ne_basicsr.mismatch.cell_store import CellStore, key_of
 from ne_basicsr.progress import progress
@@ -100,7 +100,8 @@ class _Run:
             return
         self._say_channels(job, picture)
         pixels = picture.pixels
-        kind = (pixels.shape, pixels.dtype.str, files.target_dtype(pixels.dtype, job.file_format).str)
+        target = files.target_dtype(pixels.dtype, job.file_format).str
+        kind = (pixels.shape, pixels.dtype.str, target, fits_float32(pixels[None]))
         group = self._waiting.setdefault(kind, [])
         group.append((job, picture))
         if (len(group) + 1) * pixels.shape[0] * pixels.shape[1] > self.restorer.tiled.tile**2:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from test_pipeline import option_file, weights
 from ne_basicsr import checkpoint
 from ne_basicsr.cli import main
 from ne_basicsr.models.denoising_model import DenoisingModel
+from ne_basicsr.noise import TrainingNoise
 
 LITTLE = {
     'train:total_iter': 6,
@@ -148,3 +150,21 @@ def test_options_are_left_as_they_are(workplace, image_folder):
     model = DenoisingModel(opt)
     assert {key: opt['train'][key] for key in before} == before
     assert build_network(opt['network_g']).state_dict().keys() == model.net_g.state_dict().keys()
+
+
+def test_training_noise_depends_on_the_seed_of_the_run_and_the_number_of_the_sample():
+    options = {'type': 'DenoisingDataset', 'noise': {'type': 'gaussian', 'sigma255': 25}}
+    opt = {'datasets': {'train': options}}
+    clean = torch.zeros(2, 1, 8, 8)
+
+    def noise(seed, *numbers):
+        model = SimpleNamespace(noise=TrainingNoise.from_options(options), opt=opt, device='cpu', seed=seed)
+        DenoisingModel.feed_data(model, {'gt': clean, 'number': torch.tensor(numbers)})
+        assert torch.equal(model.gt, clean)
+        return model.lq
+
+    first = noise(0, 7, 8)
+    assert torch.equal(first, noise(0, 7, 8))
+    assert torch.equal(first.flip(0), noise(0, 8, 7))
+    for other in (noise(1, 7, 8), noise(0, 9, 10)):
+        assert (first != other).all(dim=3).all()
