@@ -7,14 +7,15 @@ from pydantic_core import PydanticCustomError
 
 from ne_basicsr.options.schema import Strict
 from ne_basicsr.options.values import (
-    Count,
     Flag,
     FolderName,
+    Int,
     Levels,
     Positive,
     Qualities,
     Section,
     Text,
+    Workers,
     integer,
     wrong,
 )
@@ -76,7 +77,7 @@ class DenoisingSet(Strict):
 class Loading(BaseModel):
     """What BasicSR's data loader and prefetcher read, in a training set."""
 
-    num_worker_per_gpu: Count = Field(2, description='Loader processes per GPU (per process on a CPU); 0: none.')
+    num_worker_per_gpu: Workers = Field(2, description='Loader processes per GPU (per process on a CPU); 0: none.')
     dataset_enlarge_ratio: Positive = Field(1, description='How often an epoch goes through the set.')
     prefetch_mode: Literal['cpu', 'cuda'] | None = Field(None, description='Prefetching: null, cpu or cuda.')
     num_prefetch_queue: Positive = Field(1, description='Batches that prefetch_mode cpu keeps ready.')
@@ -95,7 +96,11 @@ class Loading(BaseModel):
 class Crops(Strict):
     """The crops of a training set. With Restormer's progressive patch sizes those of the section are the largest."""
 
-    gt_size: Positive = Field(description='Side of the square crops, in pixels.')
+    gt_size: Int = Field(
+        ge=2,
+        description='Side of the square crops, in pixels; one pixel has no contrast.',
+        json_schema_extra={'minimum': 2},
+    )
     batch_size_per_gpu: Positive = Field(description='Crops per GPU and step.')
     geometric_augs: Flag = Field(True, description='Draw one of the 8 flips and rotations.')
     iters: list[Positive] | None = Field(None, description='Progressive patch sizes: iterations of each phase.')

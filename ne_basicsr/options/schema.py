@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ne_basicsr.options.values import Count, Flag, FolderName, Gpus, Int, Names, Number, Positive, Section, Text, wrong
+from ne_basicsr.options.values import Flag, FolderName, Gpus, Int, Names, Number, Positive, Section, Seed, Text, wrong
 
 
 class Strict(BaseModel):
@@ -79,7 +79,12 @@ class CommonTrainOptions(Strict):
     """``train`` of all models."""
 
     total_iter: Positive = Field(description='Training iterations.')
-    warmup_iter: Int = Field(-1, description='Iterations of linear learning-rate warm-up; -1: none.')
+    warmup_iter: Int = Field(
+        -1,
+        ge=-1,
+        description='Iterations of linear learning-rate warm-up; -1: none.',
+        json_schema_extra={'minimum': -1},
+    )
     ema_decay: Number = Field(0, ge=0, lt=1, description='Decay of the moving average of the weights; 0: none.')
     optim_g: Section = Field(description='Optimizer: type (any of torch.optim), lr and its other arguments.')
     scheduler: Section | None = Field(
@@ -129,7 +134,7 @@ class Options(Strict):
     model_type: Text = Field(description='Registered model.')
     scale: Positive = Field(1, description='Size of the output over that of the input.')
     num_gpu: Gpus = Field('auto', description='GPUs to use; 0: CPU; auto: all that are there.')
-    manual_seed: Count | None = Field(None, description='Seed of all random draws; null: a new one each run.')
+    manual_seed: Seed | None = Field(None, description='Seed of all random draws; null: a new one each run.')
     datasets: dict[str, Section] = Field(description='Data sets: train, val, val_1, test_1 ...')
     network_g: Section = Field(description='Network: type and arguments of a registered architecture.')
     path: PathOptions = Field(default_factory=PathOptions, description='Weights and states to start from.')
