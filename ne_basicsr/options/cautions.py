@@ -31,8 +31,8 @@ def _of_data(opt: Mapping[str, Any]) -> Iterator[str]:
                 yield f'{place} is in 8-bit units, where white is {WHITE}; is {small[0] * WHITE:g} meant?'
             if max(levels) > WHITE:
                 yield f'{place} is in 8-bit units; {max(levels):g} is more than white, {WHITE}'
-            if max(levels) == 0 or (key == 'sigma_test' and 0 in levels):
-                yield f'{place} adds no noise at 0'
+            if max(levels) == 0:
+                yield f'{place} adds no noise'
             if key == 'sigma_test' and len(set(levels)) < len(levels):
                 yield f'{place} has a level twice; it counts twice in every mean'
 

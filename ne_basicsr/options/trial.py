@@ -22,7 +22,6 @@ from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.errors import InputError, first_line
 from ne_basicsr.network_inputs import REFUSALS, is_non_blind
 from ne_basicsr.options.sections import OptionError, Path
-from ne_basicsr.options.values import shown
 
 PATH: Path = ('network_g',)
 MAX_NUMBERS = 2**32  # in a new network: 16 GiB of weights
@@ -196,7 +195,9 @@ def _refusal(section: Mapping[str, Any], path: Path, what: str) -> OptionError:
         if type(value) is int and value < 1 and any(word in key[-1] for word in ('num_', 'dim', 'chan', 'size'))
     ]
     if len(low) == 1:
-        return OptionError(low[0][0], f'{section["type"]} {what.removesuffix(".")}; got {shown(low[0][1])}')
+        return OptionError(
+            low[0][0], f'at least 1 is needed; got {low[0][1]} ({section["type"]} {what.removesuffix(".")})'
+        )
     return OptionError(path, f'{section["type"]} {what.removesuffix(".")}')
 
 
