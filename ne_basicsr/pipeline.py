@@ -110,7 +110,7 @@ def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
     """The endless loader, at the sample that iteration + 1 starts with, and the iterations of an epoch."""
     options = opt['datasets']['train'] | {'seed': opt['manual_seed']}
     dataset = build_dataset(options)
-    _check_image_size(dataset, options)
+    _check_image_size(dataset, options['gt_size'], options)
     per_step = samples_per_iteration(opt)
     ratio = options.get('dataset_enlarge_ratio') or 1
     stream = SampleStream(
@@ -141,13 +141,16 @@ def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
     return loader, epoch_iterations
 
 
-def _check_image_size(dataset: Any, options: Options) -> None:
-    """The first image against the crops; all would take long, and one by one their crops are looked at anyway."""
+def _check_image_size(dataset: Any, least: int, options: Options) -> None:
+    """The first image, which stands for all, can be read, and has the pixels that crops or metrics need."""
     if (store := getattr(dataset, 'store', None)) is None:
         return
     height, width = store.pixels(store.names[0], options['in_ch']).shape[:2]
-    if min(height, width) < options['gt_size']:
-        problem = f'datasets:train:gt_size: {options["gt_size"]}, but {store.root}/{store.names[0]} is {height}x{width}'
+    if min(height, width) < least and options['phase'] != 'train':
+        problem = f'{store.root}/{store.names[0]} is {height}x{width}, and nothing is left of it'
+        raise InputError(f'val:metrics: crop_border: {least // 2}: {problem}; lower crop_border')
+    if min(height, width) < least:
+        problem = f'datasets:train:gt_size: {least}, but {store.root}/{store.names[0]} is {height}x{width}'
         if options['small_images'] == 'refuse':
             raise InputError(f'{problem}; lower gt_size, or set small_images: reflect')
         get_root_logger().warning(f'{problem}; its borders are reflected')
@@ -161,6 +164,8 @@ def _validation_loaders(opt: Options) -> list[DataLoader[Any]]:
         if phase == 'train':
             continue
         dataset = build_dataset(options)
+        borders = [metric.get('crop_border') or 0 for metric in (opt['val'].get('metrics') or {}).values()]
+        _check_image_size(dataset, 2 * max(borders, default=0) + 1, options)
         get_root_logger().info(f'Number of {phase} images/folders in {options["name"]}: {len(dataset)}')
         loaders.append(
             build_dataloader(

@@ -380,6 +380,7 @@ def test_a_debug_run_is_asked_for_or_named_so_from_the_start(
 
 def test_gpus_are_counted_where_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 3)
+    monkeypatch.setattr(trial, 'memory', lambda _: float('inf'))
     for asked, there in (('auto', 3), ('2', 2), ('0', 0)):
         assert load_options(CORPUS / 'denoising.yml', [f'num_gpu={asked}'], is_train=True)['num_gpu'] == there
     assert refusal(good(), ('num_gpu=8',)).endswith('8 asked for, 3 available; set num_gpu: 0 (CPU) or auto')

@@ -48,6 +48,8 @@ def _of_training(opt: Mapping[str, Any]) -> Iterator[str]:
             yield f'train:scheduler:{key}: {shown(iterations)} does not rise; each has its effect when it is reached'
     if schedule['type'] in ('CosineAnnealingLR', 'TrueCosineAnnealingLR') and schedule['T_max'] < total:
         yield f'train:scheduler:T_max: {schedule["T_max"]} is before total_iter: {total}; then the rate rises again'
+    if not 0 < schedule.get('gamma', 1) <= 1:
+        yield f'train:scheduler:gamma: {schedule["gamma"]} is not between 0 and 1, so the rate does not fall'
     if train['warmup_iter'] >= total:
         yield f'train:warmup_iter: {train["warmup_iter"]} is not before total_iter: {total}; lr is never reached'
     if not 0 < rate <= 1:

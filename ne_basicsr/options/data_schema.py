@@ -78,9 +78,13 @@ class Loading(BaseModel):
     """What BasicSR's data loader and prefetcher read, in a training set."""
 
     num_worker_per_gpu: Workers = Field(2, description='Loader processes per GPU (per process on a CPU); 0: none.')
-    dataset_enlarge_ratio: Positive = Field(1, description='How often an epoch goes through the set.')
+    dataset_enlarge_ratio: Positive = Field(
+        1, le=10**6, description='How often an epoch goes through the set.', json_schema_extra={'maximum': 10**6}
+    )
     prefetch_mode: Literal['cpu', 'cuda'] | None = Field(None, description='Prefetching: null, cpu or cuda.')
-    num_prefetch_queue: Positive = Field(1, description='Batches that prefetch_mode cpu keeps ready.')
+    num_prefetch_queue: Positive = Field(
+        1, le=1000, description='Batches that prefetch_mode cpu keeps ready.', json_schema_extra={'maximum': 1000}
+    )
     pin_memory: Flag = Field(False, description='Page-locked memory for faster copies to the GPU.')
     persistent_workers: Flag = Field(False, description='Keep loader processes between epochs.')
 
@@ -163,7 +167,9 @@ class DenoisingTestSet(DenoisingSet):
 
     noise: TestNoise = Field(default_factory=TestNoise, description='Kind of noise.')
     sigma_test: Levels = Field(description='Noise level or levels, in 8-bit units.')
-    draws: Positive = Field(1, description='Noise draws per image and level.')
+    draws: Positive = Field(
+        1, le=10_000, description='Noise draws per image and level.', json_schema_extra={'maximum': 10_000}
+    )
 
 
 def check_levels(sigma_type: str, levels: float | list[int | float], key: str) -> None:

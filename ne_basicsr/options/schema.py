@@ -67,7 +67,7 @@ class ValOptions(Strict):
 
     val_freq: Positive = Field(5000, description='Iterations between two validations.')
     save_img: Flag = Field(False, description='Write the restored images to disk.')
-    suffix: Text | None = Field(None, description='Ending of the written file names; null: the name of the run.')
+    suffix: FolderName | None = Field(None, description='Ending of the written file names; null: the name of the run.')
     pbar: Flag = Field(False, description='Show a progress bar.')
     metrics: dict[str, MetricOptions] | None = Field(None, description='Metrics by label.')
     save_best: Text | None = Field(
@@ -78,7 +78,7 @@ class ValOptions(Strict):
 class CommonTrainOptions(Strict):
     """``train`` of all models."""
 
-    total_iter: Positive = Field(description='Training iterations.')
+    total_iter: Positive = Field(le=10**9, description='Training iterations.', json_schema_extra={'maximum': 10**9})
     warmup_iter: Int = Field(
         -1,
         ge=-1,
@@ -103,7 +103,10 @@ class TrainOptions(CommonTrainOptions):
     """``train``."""
 
     accumulate: Positive = Field(
-        1, description='Batches whose gradients are added up before each step: the batch is this many times as large.'
+        1,
+        le=1000,
+        description='Batches whose gradients are added up before each step: the batch is this many times as large.',
+        json_schema_extra={'maximum': 1000},
     )
     clip_grad_norm: Number | None = Field(
         None,

@@ -31,6 +31,9 @@ WORDS = {
     'gan_type': ('vanilla', 'lsgan', 'wgan', 'wgan_softplus', 'hinge'),
     'criterion': ('l1', 'l2', 'fro'),
     'input_order': ('HWC', 'CHW'),
+    'summary': ('mean_psnr', 'worst_loss'),
+    'upsampler': ('', 'pixelshuffle', 'pixelshuffledirect', 'nearest+conv'),
+    'resi_connection': ('1conv', '3conv'),
 }
 
 
@@ -107,7 +110,13 @@ def _check_sizes(given: Mapping[str, Any], path: Path) -> None:
         for number in value if isinstance(value, list) else [value]:
             if type(number) is int and abs(number) > MAX_SIZE:
                 raise OptionError((*path, key), f'at most {MAX_SIZE} is a size or a number of layers; got {number}')
+            if key.endswith('_rate') and isinstance(number, int | float) and not 0 <= number <= 1:
+                raise OptionError((*path, key), f'a share from 0 to 1 is needed; got {number}')
     depths, heads, width = (given.get(key) for key in ('depths', 'num_heads', 'embed_dim'))
+    if isinstance(depths, list) and (not depths or any(type(each) is not int or each < 1 for each in depths)):
+        raise OptionError(
+            (*path, 'depths'), f'numbers of blocks, 1 or more in each group, are needed; got {shown(depths)}'
+        )
     if not isinstance(heads, list):
         return
     if isinstance(depths, list) and len(depths) != len(heads):
@@ -141,6 +150,9 @@ def check_metric(section: Any, path: Path, registry: Any, optional: Collection[s
     name, function = find(registry, section, path, 'metric')
     given = {key: value for key, value in section.items() if key not in ('type', 'better')}
     check_arguments(function, given, path, name, METRIC_DATA, optional)
+    for key, least in (('crop_border', 0), ('samples', 1)):
+        if isinstance(given.get(key), int) and given[key] < least:
+            raise OptionError((*path, key), f'at least {least} is needed; got {shown(given[key])}')
 
 
 def check_optimizer(section: Any, path: Path, model: type) -> torch.optim.Optimizer:

@@ -13,15 +13,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from basicsr.losses import build_loss
+from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ne_basicsr import checkpoint
-from ne_basicsr.archs.backbone import build_arch
+from ne_basicsr.archs.backbone import BackboneHolder, build_arch
 from ne_basicsr.errors import InputError, first_line
-from ne_basicsr.network_inputs import REFUSALS, is_non_blind
-from ne_basicsr.options.sections import OptionError, Path
+from ne_basicsr.network_inputs import is_non_blind
+from ne_basicsr.options.sections import OptionError, Path, registered
+from ne_basicsr.options.values import shown
 
 PATH: Path = ('network_g',)
 MAX_NUMBERS = 2**32  # in a new network: 16 GiB of weights
@@ -42,6 +45,11 @@ def check(opt: Mapping[str, Any], is_train: bool, here: bool) -> None:
         OptionError: for a network that cannot be built, does not run on the batch, does not return images of the same
             size, has to be told the noise level, does not fit into memory, or is not that of the weights.
     """
+    name = opt['network_g']['type']
+    cls = registered(ARCH_REGISTRY)[name]
+    if not (issubclass(cls, BackboneHolder) or f'{name}WNE' in ARCH_REGISTRY):  # what is not wrapped maps no images
+        problem = f'{opt["model_type"]} needs an image-to-image network, such as DnCNN; got {shown(name)}'
+        raise OptionError((*PATH, 'type'), problem)
     network = build(opt['network_g'])
     if is_non_blind(network):
         path = next(path for path, value in _leaves(opt['network_g'], PATH) if path[-1] == 'blind' and value is False)
@@ -65,7 +73,7 @@ def build(section: Mapping[str, Any], path: Path = PATH) -> nn.Module:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), _Draft():
             warnings.simplefilter('ignore')  # of torch, on tensors without elements
             return build_arch(section)
-    except (*REFUSALS, OSError, MemoryError) as error:
+    except Exception as error:  # whatever a registered class may raise
         raise _refusal(section, path, f'refuses its options: {first_line(error)}') from None
 
 
@@ -112,8 +120,6 @@ def _batch(opt: Mapping[str, Any], is_train: bool) -> tuple[int, int, int]:
 
 def _step(network: nn.Module, opt: Mapping[str, Any], batch: tuple[int, int, int]) -> int:
     """Bytes that autograd keeps of the forward pass, on the meta device."""
-    from basicsr.losses import build_loss  # not above: BasicSR imports models, which import options' neighbours
-
     section, (count, channels, size) = opt['network_g'], batch
     kept: dict[int, Tensor] = {}
 
@@ -127,7 +133,7 @@ def _step(network: nn.Module, opt: Mapping[str, Any], batch: tuple[int, int, int
     try:
         with saved_tensors_hooks(keep, lambda tensor: tensor), _quiet():
             output = network(images)
-    except REFUSALS as error:
+    except Exception as error:  # whatever a registered class may raise
         if 'meta' in str(error) or isinstance(error, NotImplementedError) or 'unsupported scalarType' in str(error):
             return 0  # it looks at values, which are not there: its own training is the test
         what = f'does not run on {_described(batch)}: {first_line(error)}'
@@ -138,10 +144,12 @@ def _step(network: nn.Module, opt: Mapping[str, Any], batch: tuple[int, int, int
         key = next((path for path, _ in _leaves(section, PATH) if path[-1] in ('upscale', 'scale')), PATH)
         raise OptionError(key, problem)
     if loss := (opt['train'] or {}).get('pixel_opt'):
+        if loss['type'] == 'PerceptualLoss':  # it would fetch weights first
+            raise OptionError(('train', 'pixel_opt', 'type'), 'PerceptualLoss belongs into perceptual_opt; got it here')
         try:
             with _quiet():
                 build_loss(loss)(output, images)
-        except REFUSALS as error:
+        except Exception as error:
             problem = f'{loss["type"]} does not compare images as a pixel loss does: {first_line(error)}'
             raise OptionError(('train', 'pixel_opt'), problem) from None
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

@@ -30,6 +30,7 @@ OWN_SETS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {  # for training
 }
 OF_DENOISING = ('calculate_psnr_float', 'calculate_ssim_float', 'calculate_ne_defect', 'calculate_mismatch')
 CONSTANT_RATE = {'type': 'MultiStepLR', 'milestones': []}
+COLUMNS = ('image', 'degradation', 'level', 'unit', 'draw', 'psnr_in', 'psnr_out')  # of results, beside metrics
 INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR and Restormer call them
 
 
@@ -273,6 +274,9 @@ def _check_train(train: dict[str, Any], model: type) -> None:
 def _check_val(val: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]], optional: Collection[str]) -> None:
     metrics = val['metrics'] or {}
     for label, section in metrics.items():
+        if label in COLUMNS or '/' in label:
+            problem = f"a name without '/' that is none of {', '.join(COLUMNS)} is needed; got {shown(label)}"
+            raise OptionError(('val', 'metrics', label), problem)
         checks.check_metric(section, ('val', 'metrics', label), METRIC_REGISTRY, optional)
     if val['save_best'] is None:
         return
@@ -332,7 +336,7 @@ def _check_crops(opt: Mapping[str, Any]) -> None:
     parameter = checks.named_parameters(cls).get('window_size')
     if parameter is None or issubclass(cls, BackboneHolder) or train.get('type') not in OWN_SETS:
         return
-    window = network.get('window_size', parameter.default)
+    window = max(1, network.get('window_size', parameter.default))  # less is refused with the network
     for key, sizes in (('gt_size', [train['gt_size']]), ('gt_sizes', train.get('gt_sizes') or [])):
         for size in sizes:
             if size % window:

@@ -20,11 +20,11 @@ def shown(value: Any) -> str:
 
 def integer(value: Any) -> int:
     """An int, or a float that is one (``5e3``, which YAML 1.2 reads as a float)."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
         raise wrong('an integer is needed', value)
-    return value
+    if abs(value) >= 2**63:
+        raise wrong('an integer of at most 18 digits is needed', value)
+    return int(value)
 
 
 def number(value: Any) -> int | float:
@@ -69,7 +69,7 @@ def _flag(value: Any) -> bool:
 
 def _folder_name(value: str) -> str:
     plain = value.strip() == value and value.isprintable() and not set('/\\') & set(value)
-    if not plain or value in ('', '.', '..') or len(value) > 200:
+    if not plain or value in ('', '.', '..') or len(value.encode(errors='replace')) > 200:
         raise wrong("a plain folder name is needed, without '/' and '..'", value)
     return value
 
