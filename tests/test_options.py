@@ -12,11 +12,11 @@ import yaml
 from basicsr.models.base_model import BaseModel as BasicModel
 from pydantic import BaseModel
 
+from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.errors import InputError
-from ne_basicsr.options import apply_overrides, data_schema, load_options, read_yaml
+from ne_basicsr.options import apply_overrides, data_schema, load_options, read_yaml, trial
 from ne_basicsr.options import paths as option_paths
 from ne_basicsr.options import schema as option_schema
-from ne_basicsr.options import trial
 from ne_basicsr.options.cautions import cautions
 from ne_basicsr.options.reader import parse_literal
 from ne_basicsr.options.sections import OptionError, check_arguments, check_optimizer
@@ -35,8 +35,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / folder).mkdir(parents=True)
     for file in ('weights/net_g.pth', 'data/notes.txt'):
         (tmp_path / file).touch()
+    torch.save(
+        {'params': build_arch({'type': 'DnCNNWNE', 'num_feat': 4, 'num_layers': 4}).state_dict()},
+        tmp_path / 'weights/other.pth',
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
+    monkeypatch.setattr(trial, 'memory', lambda _: 2**37)
     return tmp_path
 
 

@@ -42,7 +42,7 @@ def _of_training(opt: Mapping[str, Any]) -> Iterator[str]:
     schedule, rate = train['scheduler'], train['optim_g']['lr']
     for key in ('milestones', 'restarts'):
         iterations = schedule.get(key) or []
-        if late := [each for each in iterations if each >= total]:
+        if late := [each for each in iterations if each > total]:  # at the end is how files say never
             yield f'train:scheduler:{key}: {shown(iterations)}: {late[0]} has no effect before total_iter: {total}'
         if iterations != sorted(set(iterations)):
             yield f'train:scheduler:{key}: {shown(iterations)} does not rise; each has its effect when it is reached'

@@ -102,10 +102,13 @@ class Crops(Strict):
 
     gt_size: Int = Field(
         ge=2,
+        le=10_000,
         description='Side of the square crops, in pixels; one pixel has no contrast.',
-        json_schema_extra={'minimum': 2},
+        json_schema_extra={'minimum': 2, 'maximum': 10_000},
     )
-    batch_size_per_gpu: Positive = Field(description='Crops per GPU and step.')
+    batch_size_per_gpu: Positive = Field(
+        le=10**6, description='Crops per GPU and step.', json_schema_extra={'maximum': 10**6}
+    )
     geometric_augs: Flag = Field(True, description='Draw one of the 8 flips and rotations.')
     iters: list[Positive] | None = Field(None, description='Progressive patch sizes: iterations of each phase.')
     gt_sizes: list[Positive] | None = Field(None, description='Progressive patch sizes: side of the crops by phase.')

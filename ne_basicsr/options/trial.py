@@ -58,6 +58,9 @@ def check(opt: Mapping[str, Any], is_train: bool, here: bool) -> None:
     if here and (file := opt['path']['pretrain_network_g']) is not None:
         _check_weights(network, file, opt['path'])
     batch = _batch(opt, is_train)
+    count, channels, size = batch
+    if here and is_train:  # the images themselves first: even shapes take long where there are too many
+        _check_memory(2 * 4 * count * channels * size**2, network, opt, batch)
     needed = _step(network, opt, batch)
     if here and is_train:
         _check_memory(needed, network, opt, batch)
@@ -101,7 +104,9 @@ class _Draft(TorchDispatchMode):
             self.numbers += func(*args, **{**kwargs, 'device': torch.device('meta')}).numel()
         broadcast = math.prod(map(max, zip(*(t.shape for t in tensors), strict=False))) if len(tensors) > 1 else 0
         if self.operations > MAX_OPERATIONS or max(self.numbers, broadcast) > MAX_NUMBERS:
-            raise ValueError(f'it has more than {MAX_NUMBERS / 1e9:.1f} billion weights or thousands of layers')
+            raise ValueError(
+                f'it has more than {MAX_NUMBERS / 1e9:.1f} billion weights or thousands of layers; use fewer'
+            )
         return func(*args, **kwargs)
 
 
