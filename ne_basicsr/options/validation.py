@@ -131,7 +131,7 @@ def _as_option_error(problem: Any, cls: type[BaseModel], path: Path) -> OptionEr
     }
     if kind in bounds:
         relation, bound = bounds[kind]
-        return OptionError(key, f'{relation} {context[bound]:g} is needed; got {shown(value)}')
+        return OptionError(key, f'{relation} {context[bound]:.10g} is needed; got {shown(value)}')
     if kind in ('dict_type', 'model_type', 'model_attributes_type'):
         return OptionError(key, f'a section (lines of key: value) is needed; got {shown(value)}')
     return OptionError((*key, context['key']) if context.get('key') else key, problem['msg'])
