@@ -125,6 +125,7 @@ def test_shipped_option_files_validate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SCHEDULE = good()[good().index('    type: CosineAnnealingRestartLR') : good().index('  pixel_opt:')]
+UNSAVED = good().replace('  save_best: held_out/psnr\n', '')
 VALIDATION = good()[good().index('  val:\n    name: held_out') : good().index('network_g:')]
 
 
@@ -149,17 +150,16 @@ VALIDATION = good()[good().index('  val:\n    name: held_out') : good().index('n
         ('sigma_test: [5, 25, 50]', 'sigma_test: [0]', 'sigma_test: [0] adds no noise'),
         ('num_worker_per_gpu: 0', 'num_worker_per_gpu: 1000', 'num_worker_per_gpu: 1000 processes'),
         (VALIDATION, '', 'no data set such as datasets:val, so nothing is validated'),
-        (good()[good().index('val:\n  val_freq') : good().index('logger:')], '', 'no val section'),
+        (UNSAVED[UNSAVED.index('val:\n  val_freq') : UNSAVED.index('logger:')], '', 'no val section'),
     ],
 )
 def test_a_legal_choice_that_is_hardly_meant_is_named_once(
     replace: str, by: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('os.cpu_count', lambda: 8)
-    text = good().replace('  save_best: held_out/psnr\n', '')
-    assert replace in text
-    assert cautions(load_options(write(text), is_train=True)) == []
-    (line,) = cautions(load_options(write(text.replace(replace, by, 1)), is_train=True))
+    assert replace in UNSAVED
+    assert cautions(load_options(write(UNSAVED), is_train=True)) == []
+    (line,) = cautions(load_options(write(UNSAVED.replace(replace, by, 1)), is_train=True))
     assert said in line
 
 

@@ -108,11 +108,18 @@ def test_a_run_that_cannot_start_ends_in_one_line_and_leaves_no_folder(
     assert not (workplace / 'experiments').exists()
 
 
-def test_a_run_says_on_the_terminal_what_its_log_says(workplace, image_folder, capfd):
+def test_a_run_says_on_the_terminal_what_its_log_says(workplace, image_folder):
     changes = {'datasets:train:gt_size': 64, 'datasets:val:sigma_test': [25, 25]}
-    assert main(['train', '-opt', str(option_file(workplace, image_folder, **changes))]) == 0
+    command = [
+        sys.executable,
+        '-m',
+        'ne_basicsr',
+        'train',
+        '-opt',
+        str(option_file(workplace, image_folder, **changes)),
+    ]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()
     (log,) = (workplace / 'experiments' / 'run').glob('train_run_*.log')
-    shown = capfd.readouterr().err.splitlines()
     written = log.read_text().splitlines()
     assert sorted(line for line in shown if ' INFO: ' in line) == sorted(line for line in written if ' INFO: ' in line)
     for warning in ('its borders are reflected', 'has a level twice'):

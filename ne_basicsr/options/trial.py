@@ -28,7 +28,7 @@ from ne_basicsr.options.values import shown
 
 PATH: Path = ('network_g',)
 MAX_NUMBERS = 2**32  # in a new network: 16 GiB of weights
-MAX_OPERATIONS = 100_000  # to build it; Restormer, the largest network here, takes some thousands
+MAX_OPERATIONS = 20_000  # to build it; Restormer, the largest network here, takes 768
 TEST_SIZE = 64  # pixels, for a test; a multiple of all size_multiples here
 _DRAWS = ('uniform_', 'normal_', 'random_', 'bernoulli_', 'exponential_')
 

@@ -53,7 +53,7 @@ def test_the_text_holds_the_schema_with_an_option_on_a_line() -> None:
     text = editor_schema_text()
     assert json.loads(text) == editor_schema()
     assert (
-        '\n       "total_iter": {"description": "Training iterations.", "minimum": 1, "type": ["integer", "null"]},\n'
+        '\n       "total_iter": {"description": "Training iterations.", "maximum": 1000000000, "minimum": 1, "type": ["integer", "null"]},\n'
         in text
     )
 
