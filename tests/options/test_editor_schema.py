@@ -88,10 +88,14 @@ UNKNOWABLE = ('asked for', 'exist', 'is the name of', 'is a file', 'is needed; \
               'no metric is called', 'wandb needs', 'no data to test', 'a file is needed', 'ESRGANModel',
               'SwinIRModel', 'milestones: iterations', 'does not go with', 'needs model_type',
               # what networks, optimizers and images make of values
-              'must divide', 'in depths', 'numbers of blocks', 'the same size', 'a share', 'told the noise', 'image-to-image',
-              'is not a multiple', 'does not run', 'number of layers', 'GiB', 'finite', 'a list of 2', 'gamma: a number',
-              'milestones: a list', 'iterations are integers', 'belongs into', 'as a pixel loss does', 'crop_border: at',
-              "a name without '/'", 'samples: at', 'plain folder name', 'checkpoint file', 'keeps the size')  # fmt: skip
+              'must divide', 'in depths', 'numbers of blocks', 'the same size', 'a share', 'told the noise',
+              'image-to-image',
+              'is not a multiple', 'does not run', 'number of layers', 'GiB', 'finite', 'a list of 2',
+              'gamma: a number',
+              'milestones: a list', 'iterations are integers', 'belongs into', 'as a pixel loss does',
+              'crop_border: at',
+              "a name without '/'", 'samples: at', 'plain folder name', 'checkpoint file',
+              'keeps the size')  # fmt: skip
 
 
 def test_broken_files_do_not_fit(validator: Draft7Validator, tmp_path: Path) -> None:
