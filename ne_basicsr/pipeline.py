@@ -33,6 +33,7 @@ from ne_basicsr.data.batch import as_float
 from ne_basicsr.data.sample_stream import SampleStream
 from ne_basicsr.distribution import holding
 from ne_basicsr.errors import InputError
+from ne_basicsr.options.cautions import cautions
 from ne_basicsr.training.interruption import Interruption
 from ne_basicsr.training.log import write_curves
 from ne_basicsr.training.loop import TrainingLoop
@@ -68,6 +69,8 @@ def _train(opt: Options, option_text: str | None) -> Any:
     with _explained_disk_full(opt), _log_file(opt, 'train') as (logger, open_log):
         logger.info(get_env_info())
         logger.info(dict2str(opt))
+        for line in cautions(opt):
+            logger.warning(line)
         # whatever can be wrong with weights and data is found before there is a run folder
         train_loader, epoch_iterations = _train_loader(opt, resume_state['iter'] if resume_state else 0)
         val_loaders = _validation_loaders(opt)
@@ -96,6 +99,8 @@ def test(opt: Options) -> Any:
     with _holding_run_folder(opt), _log_file(opt, 'test') as (logger, open_log):
         logger.info(get_env_info())
         logger.info(dict2str(opt))
+        for line in cautions(opt):
+            logger.warning(line)
         loaders = _validation_loaders(opt)
         model = build_model(opt)
         make_exp_dirs(opt)
@@ -118,6 +123,7 @@ def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
     """The endless loader, at the sample that iteration + 1 starts with, and the iterations of an epoch."""
     options = opt['datasets']['train'] | {'seed': opt['manual_seed']}
     dataset = build_dataset(options)
+    _check_image_size(dataset, options['gt_size'], options)
     per_step = samples_per_iteration(opt)
     ratio = options.get('dataset_enlarge_ratio') or 1
     stream = SampleStream(
@@ -148,6 +154,21 @@ def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
     return loader, epoch_iterations
 
 
+def _check_image_size(dataset: Any, least: int, options: Options) -> None:
+    """The first image, which stands for all, can be read, and has the pixels that crops or metrics need."""
+    if (store := getattr(dataset, 'store', None)) is None:
+        return
+    height, width = store.pixels(store.names[0], options['in_ch']).shape[:2]
+    if min(height, width) < least and options['phase'] != 'train':
+        problem = f'{store.root}/{store.names[0]} is {height}x{width}, and nothing is left of it'
+        raise InputError(f'val:metrics: crop_border: {least // 2}: {problem}; lower crop_border')
+    if min(height, width) < least:
+        problem = f'datasets:train:gt_size: {least}, but {store.root}/{store.names[0]} is {height}x{width}'
+        if options['small_images'] == 'refuse':
+            raise InputError(f'{problem}; lower gt_size, or set small_images: reflect')
+        get_root_logger().warning(f'{problem}; its borders are reflected')
+
+
 def _validation_loaders(opt: Options) -> list[DataLoader[Any]]:
     if opt.get('val') is None:
         return []
@@ -156,6 +177,8 @@ def _validation_loaders(opt: Options) -> list[DataLoader[Any]]:
         if phase == 'train':
             continue
         dataset = build_dataset(options)
+        borders = [metric.get('crop_border') or 0 for metric in (opt['val'].get('metrics') or {}).values()]
+        _check_image_size(dataset, 2 * max(borders, default=0) + 1, options)
         get_root_logger().info(f'Number of {phase} images/folders in {options["name"]}: {len(dataset)}')
         loaders.append(
             build_dataloader(
@@ -250,7 +273,10 @@ def _explained_disk_full(opt: Options) -> Iterator[None]:
 
 @contextmanager
 def _log_file(opt: Options, what: str) -> Iterator[tuple[logging.Logger, Callable[[], None]]]:
-    """BasicSR's logger while a run lasts, and what to call once the run folder is there: earlier lines are kept."""
+    """BasicSR's logger while a run lasts, and what to call once the run folder is there.
+
+    Earlier lines are kept until then, but for warnings: a run that cannot start ends in one line.
+    """
     logger = get_root_logger()
     if opt['rank'] != 0:
         logger.setLevel(logging.ERROR)
@@ -259,12 +285,25 @@ def _log_file(opt: Options, what: str) -> Iterator[tuple[logging.Logger, Callabl
     level = logger.level
     logger.setLevel(logging.INFO)
     buffer = MemoryHandler(capacity=1_000_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+    terminal = [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
+    levels = [handler.level for handler in terminal]
+    for handler in terminal:
+        handler.setLevel(logging.WARNING)
     logger.addHandler(buffer)
+
+    def show_all() -> None:
+        for handler, usual in zip(terminal, levels, strict=True):
+            handler.setLevel(usual)
 
     def open_log() -> None:
         path = Path(opt['path']['log']) / f'{what}_{opt["name"]}_{get_time_str()}.log'
         file = _LogFile(path, 'w', encoding='utf-8')
         file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s: %(message)s'))
+        show_all()
+        for handler in terminal:
+            for record in buffer.buffer:
+                if record.levelno < logging.WARNING:
+                    handler.handle(record)
         buffer.setTarget(file)
         buffer.flush()
         buffer.capacity = 1  # from now on, line by line
@@ -272,6 +311,7 @@ def _log_file(opt: Options, what: str) -> Iterator[tuple[logging.Logger, Callabl
     try:
         yield logger, open_log
     finally:
+        show_all()
         logger.setLevel(level)
         logger.removeHandler(buffer)
         if buffer.target is not None:

@@ -1,6 +1,7 @@
 """Option files: read safely, refused with one line when wrong, completed as BasicSR's builders expect."""
 
 import copy
+import os
 import random
 import re
 from pathlib import Path
@@ -12,11 +13,12 @@ import yaml
 from basicsr.models.base_model import BaseModel as BasicModel
 from pydantic import BaseModel
 
+from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.errors import InputError
-from ne_basicsr.options import apply_overrides, data_schema, load_options, read_yaml
+from ne_basicsr.options import apply_overrides, data_schema, load_options, read_yaml, trial
 from ne_basicsr.options import paths as option_paths
 from ne_basicsr.options import schema as option_schema
-from ne_basicsr.options import sections as option_sections
+from ne_basicsr.options.cautions import cautions
 from ne_basicsr.options.reader import parse_literal
 from ne_basicsr.options.sections import OptionError, check_arguments, check_optimizer
 from ne_basicsr.options.source import option_reads
@@ -34,8 +36,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / folder).mkdir(parents=True)
     for file in ('weights/net_g.pth', 'data/notes.txt'):
         (tmp_path / file).touch()
+    torch.save(
+        {'params': build_arch({'type': 'DnCNNWNE', 'num_feat': 4, 'num_layers': 4}).state_dict()},
+        tmp_path / 'weights/other.pth',
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
+    monkeypatch.setattr(trial, 'memory', lambda _: 2**37)
     return tmp_path
 
 
@@ -79,7 +86,7 @@ def test_a_broken_file_gives_exactly_its_line(case: dict[str, Any], project: Pat
 
 
 def test_the_corpus_is_large_enough() -> None:
-    assert len(BROKEN) >= 40
+    assert len(BROKEN) >= 190
 
 
 @pytest.mark.parametrize('is_train', [True, False])
@@ -102,17 +109,71 @@ def assert_contains(complete: Any, given: Any, key: str = '') -> None:
 def test_shipped_option_files_validate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(option_paths, '_check_exists', lambda *_, **__: None)
     monkeypatch.setattr(option_paths, '_check_lmdb', lambda *_: None)
+    monkeypatch.setattr(trial, 'memory', lambda _: float('inf'))
     # most files share their network, and building one takes a while
-    built: set[str] = set()
-    build = option_sections.check_buildable
+    tried: set[str] = set()
+    check = trial.check
     monkeypatch.setattr(
-        option_sections,
-        'check_buildable',
-        lambda section, path: repr(section) in built or built.add(repr(section)) or build(section, path),
+        trial,
+        'check',
+        lambda opt, *rest: repr(opt['network_g']) in tried or tried.add(repr(opt['network_g'])) or check(opt, *rest),
     )
     files = sorted((HERE.parent / 'options').rglob('*.yml'))
     for path in files:
-        load_options(path, ['num_gpu=auto'], is_train='train' in read_yaml(path))
+        opt = load_options(path, ['num_gpu=auto'], is_train='train' in read_yaml(path))
+        assert cautions(opt) == [], path
+
+
+SCHEDULE = good()[good().index('    type: CosineAnnealingRestartLR') : good().index('  pixel_opt:')]
+UNSAVED = good().replace('  save_best: held_out/psnr\n', '')
+VALIDATION = good()[good().index('  val:\n    name: held_out') : good().index('network_g:')]
+
+
+@pytest.mark.parametrize(
+    ('replace', 'by', 'said'),
+    [
+        (
+            SCHEDULE,
+            '    type: MultiStepLR\n    milestones: [500, 2000]\n',
+            'milestones: [500, 2000]: 2000 has no effect',
+        ),
+        (SCHEDULE, '    type: MultiStepLR\n    milestones: [500, 100]\n', 'milestones: [500, 100] does not rise'),
+        (SCHEDULE, '    type: MultiStepLR\n    milestones: [500]\n    gamma: 2\n', 'gamma: 2 is not between 0 and 1'),
+        (SCHEDULE, '    type: CosineAnnealingLR\n    T_max: 10\n', 'T_max: 10 is before total_iter: 1000'),
+        ('warmup_iter: -1', 'warmup_iter: 1000', 'warmup_iter: 1000 is not before total_iter: 1000'),
+        ('lr: 1e-4', 'lr: 1e4', 'lr: 10000.0 is large'),
+        ('lr: 1e-4', 'lr: 0', 'lr: 0 trains nothing'),
+        ('sigma255: 25', 'sigma255: 0.1', 'sigma255: 0.1 is in 8-bit units, where white is 255; is 25.5 meant?'),
+        ('sigma255: 25', 'sigma255: 300', 'sigma255: 300 is in 8-bit units; 300 is more than white'),
+        ('sigma255: 25', 'sigma255: 0', 'sigma255: 0 adds no noise'),
+        ('sigma_test: [5, 25, 50]', 'sigma_test: [25, 25]', 'sigma_test: [25, 25] has a level twice'),
+        ('sigma_test: [5, 25, 50]', 'sigma_test: [0]', 'sigma_test: [0] adds no noise'),
+        ('num_worker_per_gpu: 0', 'num_worker_per_gpu: 1000', 'num_worker_per_gpu: 1000 processes'),
+        (VALIDATION, '', 'no data set such as datasets:val, so nothing is validated'),
+        (UNSAVED[UNSAVED.index('val:\n  val_freq') : UNSAVED.index('logger:')], '', 'no val section'),
+    ],
+)
+def test_a_legal_choice_that_is_hardly_meant_is_named_once(
+    replace: str, by: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('os.cpu_count', lambda: 8)
+    assert replace in UNSAVED
+    assert cautions(load_options(write(UNSAVED), is_train=True)) == []
+    (line,) = cautions(load_options(write(UNSAVED.replace(replace, by, 1)), is_train=True))
+    assert said in line
+
+
+def test_a_step_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_options(write(good()), is_train=True)
+    monkeypatch.setattr(trial, 'memory', lambda _: 2**20)
+    assert re.search(r'batch_size_per_gpu: 4 crops of 40x40 .* use \d+ or fewer', refusal(good()))
+
+
+def test_trying_a_network_draws_no_weights_and_uses_no_random_numbers() -> None:
+    before = torch.get_rng_state()
+    network = trial.build({'type': 'DnCNN', 'num_feat': 512, 'num_layers': 100})
+    assert sum(parameter.numel() for parameter in network.parameters()) > 2e8
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -187,6 +248,16 @@ def test_files_that_are_no_option_files_are_refused_in_one_line(content: bytes, 
         read_yaml('x.yml')
     assert str(error.value).startswith(f'x.yml: {problem}')
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_an_option_file_is_a_regular_file_of_at_most_one_megabyte() -> None:
+    text = good()
+    filled = f'{text}#{"x" * (1_000_000 - len(text.encode()) - 2)}\n'
+    load_options(write(filled), is_train=True)
+    assert refusal(filled + '\n') == 'options.yml: more than 1 MB; is it an option file?'
+    os.mkfifo('pipe.yml')
+    with pytest.raises(InputError, match=r'^pipe\.yml: not a regular file; an option file is needed$'):
+        read_yaml('pipe.yml')
 
 
 def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
@@ -377,6 +448,7 @@ def test_a_debug_run_is_asked_for_or_named_so_from_the_start(
 
 def test_gpus_are_counted_where_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 3)
+    monkeypatch.setattr(trial, 'memory', lambda _: float('inf'))
     for asked, there in (('auto', 3), ('2', 2), ('0', 0)):
         assert load_options(CORPUS / 'denoising.yml', [f'num_gpu={asked}'], is_train=True)['num_gpu'] == there
     assert refusal(good(), ('num_gpu=8',)).endswith('8 asked for, 3 available; set num_gpu: 0 (CPU) or auto')

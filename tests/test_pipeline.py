@@ -92,6 +92,40 @@ def test_a_run_leaves_everything_it_promises(workplace, image_folder):
     assert_equal_weights(weights(run, best.step), weights(run, 'best'))
 
 
+@pytest.mark.parametrize(
+    ('changes', 'problem'),
+    [
+        ({'datasets:train:small_images': 'refuse', 'datasets:train:gt_size': 64}, 'is 48x56; lower gt_size'),
+        ({'val:metrics': {'psnr': {'type': 'calculate_psnr_float', 'crop_border': 24}}}, 'lower crop_border'),
+    ],
+)
+def test_a_run_that_cannot_start_ends_in_one_line_and_leaves_no_folder(
+    workplace, image_folder, capfd, changes, problem
+):
+    assert main(['train', '-opt', str(option_file(workplace, image_folder, **changes))]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert problem in line
+    assert not (workplace / 'experiments').exists()
+
+
+def test_a_run_says_on_the_terminal_what_its_log_says(workplace, image_folder):
+    changes = {'datasets:train:gt_size': 64, 'datasets:val:sigma_test': [25, 25]}
+    command = [
+        sys.executable,
+        '-m',
+        'ne_basicsr',
+        'train',
+        '-opt',
+        str(option_file(workplace, image_folder, **changes)),
+    ]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()
+    (log,) = (workplace / 'experiments' / 'run').glob('train_run_*.log')
+    written = log.read_text().splitlines()
+    assert sorted(line for line in shown if ' INFO: ' in line) == sorted(line for line in written if ' INFO: ' in line)
+    for warning in ('its borders are reflected', 'has a level twice'):
+        assert [sum(warning in line for line in lines) for lines in (shown, written)] == [1, 1]
+
+
 def test_training_learns(workplace, image_folder):
     path = option_file(
         workplace, image_folder, **{'train:total_iter': 150, 'val:val_freq': 150, 'train:scheduler:milestones': [100]}

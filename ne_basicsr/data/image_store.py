@@ -65,6 +65,8 @@ class FolderStore(EncodedStore):
             files = image_files(root)
         else:
             files = [Path(line.rsplit(' (', 1)[0]) for line in read_lines(Path(meta_info_file))]
+            if missing := [file for file in files if not (root / file).is_file()]:
+                raise InputError(f'{meta_info_file}: {str(missing[0])!r} is not in {root}')
         if not files:
             raise InputError(f'{root}: no images found (looked for {", ".join(SUFFIXES)})')
         stems = Counter(p.with_suffix('') for p in files)

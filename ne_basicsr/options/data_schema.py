@@ -7,14 +7,15 @@ from pydantic_core import PydanticCustomError
 
 from ne_basicsr.options.schema import Strict
 from ne_basicsr.options.values import (
-    Count,
     Flag,
     FolderName,
+    Int,
     Levels,
     Positive,
     Qualities,
     Section,
     Text,
+    Workers,
     integer,
     wrong,
 )
@@ -76,10 +77,14 @@ class DenoisingSet(Strict):
 class Loading(BaseModel):
     """What BasicSR's data loader and prefetcher read, in a training set."""
 
-    num_worker_per_gpu: Count = Field(2, description='Loader processes per GPU (per process on a CPU); 0: none.')
-    dataset_enlarge_ratio: Positive = Field(1, description='How often an epoch goes through the set.')
+    num_worker_per_gpu: Workers = Field(2, description='Loader processes per GPU (per process on a CPU); 0: none.')
+    dataset_enlarge_ratio: Positive = Field(
+        1, le=10**6, description='How often an epoch goes through the set.', json_schema_extra={'maximum': 10**6}
+    )
     prefetch_mode: Literal['cpu', 'cuda'] | None = Field(None, description='Prefetching: null, cpu or cuda.')
-    num_prefetch_queue: Positive = Field(1, description='Batches that prefetch_mode cpu keeps ready.')
+    num_prefetch_queue: Positive = Field(
+        1, le=1000, description='Batches that prefetch_mode cpu keeps ready.', json_schema_extra={'maximum': 1000}
+    )
     pin_memory: Flag = Field(False, description='Page-locked memory for faster copies to the GPU.')
     persistent_workers: Flag = Field(False, description='Keep loader processes between epochs.')
 
@@ -95,8 +100,15 @@ class Loading(BaseModel):
 class Crops(Strict):
     """The crops of a training set. With Restormer's progressive patch sizes those of the section are the largest."""
 
-    gt_size: Positive = Field(description='Side of the square crops, in pixels.')
-    batch_size_per_gpu: Positive = Field(description='Crops per GPU and step.')
+    gt_size: Int = Field(
+        ge=2,
+        le=10_000,
+        description='Side of the square crops, in pixels; one pixel has no contrast.',
+        json_schema_extra={'minimum': 2, 'maximum': 10_000},
+    )
+    batch_size_per_gpu: Positive = Field(
+        le=10**6, description='Crops per GPU and step.', json_schema_extra={'maximum': 10**6}
+    )
     geometric_augs: Flag = Field(True, description='Draw one of the 8 flips and rotations.')
     iters: list[Positive] | None = Field(None, description='Progressive patch sizes: iterations of each phase.')
     gt_sizes: list[Positive] | None = Field(None, description='Progressive patch sizes: side of the crops by phase.')
@@ -158,7 +170,9 @@ class DenoisingTestSet(DenoisingSet):
 
     noise: TestNoise = Field(default_factory=TestNoise, description='Kind of noise.')
     sigma_test: Levels = Field(description='Noise level or levels, in 8-bit units.')
-    draws: Positive = Field(1, description='Noise draws per image and level.')
+    draws: Positive = Field(
+        1, le=10_000, description='Noise draws per image and level.', json_schema_extra={'maximum': 10_000}
+    )
 
 
 def check_levels(sigma_type: str, levels: float | list[int | float], key: str) -> None:

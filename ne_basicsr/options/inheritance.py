@@ -9,6 +9,7 @@ The base is found relative to the file that names it, and may have a base of its
 This is JSON Merge Patch (RFC 7396), but for nulls that remove nothing: they stay, so that misspelt ones are found.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,9 +66,9 @@ def read_source(path: str | Path, above: tuple[Path, ...] = ()) -> Source:
     if base is None:
         return Source(options, (path,), places)
     where = f'{path}: line {lines["base",]}: base'
-    if not isinstance(base, str) or not base.strip():
+    if not isinstance(base, str) or not base.strip() or not base.isprintable():
         raise InputError(f'{where}: the name of an option file is needed; got {shown(base)}')
-    target = path.parent / Path(base).expanduser()
+    target = path.parent / os.path.expanduser(base)
     chain = (*above, path)
     for index, file in enumerate(chain):
         if target.resolve() == file.resolve():

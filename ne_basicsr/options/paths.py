@@ -45,20 +45,24 @@ def _check_lmdb(value: str, path: tuple[str, ...]) -> None:
         raise OptionError(path, f'io_backend lmdb needs a folder whose name ends in .lmdb; got {value!r}')
     _check_exists(value, path, folder=True)
     # `basicsr prepare --format raw` may have written it
-    content = 'images.raw' if (Path(value).expanduser() / 'images.raw').is_file() else 'data.mdb'
+    content = 'images.raw' if (_expanded(value) / 'images.raw').is_file() else 'data.mdb'
     for name in (content, 'meta_info.txt'):
-        if not (Path(value).expanduser() / name).is_file():
+        if not (_expanded(value) / name).is_file():
             raise OptionError(path, f'{value!r} holds no {name}, so it is no LMDB of images; create it again')
 
 
 def _check_exists(value: str, path: tuple[str, ...], folder: bool) -> None:
     kind = 'folder' if folder else 'file'
-    target = Path(value).expanduser()
+    target = _expanded(value)
     if target.is_dir() if folder else target.is_file():
         return
     if target.exists():
         raise OptionError(path, f'a {kind} is needed; {value!r} is a {"file" if folder else "folder"}')
     raise OptionError(path, f'the {kind} {value!r} does not exist{_nearest(target)}')
+
+
+def _expanded(value: str) -> Path:
+    return Path(os.path.expanduser(value))  # pathlib's raises for users that are not there
 
 
 def _nearest(target: Path) -> str:

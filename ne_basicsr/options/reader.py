@@ -15,12 +15,15 @@ from typing import Any
 import yaml
 
 from ne_basicsr.errors import InputError
+from ne_basicsr.options.values import shown
 
 Key = tuple[str, ...]  # ('train', 'optim_g') for optim_g in the section train
 
 TAG = 'tag:yaml.org,2002:'
 MAX_VALUES = 100_000  # an option file holds hundreds; aliases of aliases can ask for billions
 MAX_DEPTH = 50
+MAX_BYTES = 1_000_000
+MAX_DIGITS = 100  # Python takes no more than 4300, and is slow with many
 
 _INT = re.compile(r'^(?:[-+]?[0-9]+(?:_[0-9]+)*|0o[0-7]+|0x[0-9a-fA-F]+)$')
 _FLOAT = re.compile(
@@ -52,7 +55,13 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
         InputError: no such file, not UTF-8, not YAML, not one mapping, a duplicate key, a tag that is not plain data.
     """
     try:
-        text = path.read_bytes().decode('utf-8-sig')
+        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe would be waited for
+            raise InputError(f'{path}: not a regular file; an option file is needed')
+        with path.open('rb') as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise InputError(f'{path}: more than {MAX_BYTES // 10**6} MB; is it an option file?')
+        text = content.decode('utf-8-sig')
     except FileNotFoundError:
         raise InputError(f'{path}: no such option file{_similar_file(path)}') from None
     except UnicodeDecodeError as error:
@@ -100,6 +109,8 @@ class OptionLoader(yaml.SafeLoader):
         text = self.construct_scalar(node)
         if not _INT.match(text):
             raise _bad_scalar(node, 'an integer')
+        if len(text) > MAX_DIGITS:
+            raise _bad_scalar(node, f'at most {MAX_DIGITS} digits')
         return int(text, 0) if text[:2] in ('0o', '0x') else int(text)
 
     def construct_yaml_float(self, node: Any) -> float:
@@ -187,7 +198,9 @@ def _tag_problem(error: Any) -> str:
 
 def _bad_scalar(node: Any, wanted: str) -> yaml.constructor.ConstructorError:
     tag = node.tag.replace(TAG, '!!')
-    return yaml.constructor.ConstructorError(None, None, f'{tag} needs {wanted}; got {node.value!r}', node.start_mark)
+    return yaml.constructor.ConstructorError(
+        None, None, f'{tag} needs {wanted}; got {shown(node.value)}', node.start_mark
+    )
 
 
 def _check_nodes(node: Any, parents: tuple[Any, ...], seen: list[int]) -> None:

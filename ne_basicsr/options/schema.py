@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ne_basicsr.options.values import Count, Flag, FolderName, Gpus, Int, Names, Number, Positive, Section, Text, wrong
+from ne_basicsr.options.values import Flag, FolderName, Gpus, Int, Names, Number, Positive, Section, Seed, Text, wrong
 
 
 class Strict(BaseModel):
@@ -67,7 +67,7 @@ class ValOptions(Strict):
 
     val_freq: Positive = Field(5000, description='Iterations between two validations.')
     save_img: Flag = Field(False, description='Write the restored images to disk.')
-    suffix: Text | None = Field(None, description='Ending of the written file names; null: the name of the run.')
+    suffix: FolderName | None = Field(None, description='Ending of the written file names; null: the name of the run.')
     pbar: Flag = Field(False, description='Show a progress bar.')
     metrics: dict[str, MetricOptions] | None = Field(None, description='Metrics by label.')
     save_best: Text | None = Field(
@@ -78,8 +78,13 @@ class ValOptions(Strict):
 class CommonTrainOptions(Strict):
     """``train`` of all models."""
 
-    total_iter: Positive = Field(description='Training iterations.')
-    warmup_iter: Int = Field(-1, description='Iterations of linear learning-rate warm-up; -1: none.')
+    total_iter: Positive = Field(le=10**9, description='Training iterations.', json_schema_extra={'maximum': 10**9})
+    warmup_iter: Int = Field(
+        -1,
+        ge=-1,
+        description='Iterations of linear learning-rate warm-up; -1: none.',
+        json_schema_extra={'minimum': -1},
+    )
     ema_decay: Number = Field(0, ge=0, lt=1, description='Decay of the moving average of the weights; 0: none.')
     optim_g: Section = Field(description='Optimizer: type (any of torch.optim), lr and its other arguments.')
     scheduler: Section | None = Field(
@@ -98,7 +103,10 @@ class TrainOptions(CommonTrainOptions):
     """``train``."""
 
     accumulate: Positive = Field(
-        1, description='Batches whose gradients are added up before each step: the batch is this many times as large.'
+        1,
+        le=1000,
+        description='Batches whose gradients are added up before each step: the batch is this many times as large.',
+        json_schema_extra={'maximum': 1000},
     )
     clip_grad_norm: Number | None = Field(
         None,
@@ -129,7 +137,7 @@ class Options(Strict):
     model_type: Text = Field(description='Registered model.')
     scale: Positive = Field(1, description='Size of the output over that of the input.')
     num_gpu: Gpus = Field('auto', description='GPUs to use; 0: CPU; auto: all that are there.')
-    manual_seed: Count | None = Field(None, description='Seed of all random draws; null: a new one each run.')
+    manual_seed: Seed | None = Field(None, description='Seed of all random draws; null: a new one each run.')
     datasets: dict[str, Section] = Field(description='Data sets: train, val, val_1, test_1 ...')
     network_g: Section = Field(description='Network: type and arguments of a registered architecture.')
     path: PathOptions = Field(default_factory=PathOptions, description='Weights and states to start from.')

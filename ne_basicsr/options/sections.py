@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.wne_arch import Wrapper
+from ne_basicsr.network_inputs import REFUSALS
 from ne_basicsr.options.values import reads_as_number, shown
 from ne_basicsr.training.optimization import ITERATION_KEYS, OPTIMIZERS, schedules
 
@@ -24,12 +24,16 @@ Path = tuple[str, ...]
 # what a metric is handed by the model, not by the option file
 METRIC_DATA = frozenset({'img', 'img2', 'lq', 'net', 'rows'})
 SCHEDULERS = schedules()
+MAX_SIZE = 1_000_000  # channels, pixels and layers of a network
 # arguments that BasicSR's losses, networks and metrics read as one of a few words
 WORDS = {
     'reduction': ('none', 'mean', 'sum'),
     'gan_type': ('vanilla', 'lsgan', 'wgan', 'wgan_softplus', 'hinge'),
     'criterion': ('l1', 'l2', 'fro'),
     'input_order': ('HWC', 'CHW'),
+    'summary': ('mean_psnr', 'worst_loss'),
+    'upsampler': ('', 'pixelshuffle', 'pixelshuffledirect', 'nearest+conv'),
+    'resi_connection': ('1conv', '3conv'),
 }
 
 
@@ -92,6 +96,7 @@ def check_network(section: Any, path: Path, registry: Any) -> None:
     name, cls = find(registry, section, path, 'network')
     given = {key: value for key, value in section.items() if key != 'type'}
     check_arguments(cls, given, path, name)
+    _check_sizes(given, path)
     wraps = inspect.isclass(cls) and issubclass(cls, Wrapper)
     if wraps:
         _check_wrapper(given, path, name, next(base for base in cls.__mro__ if base in Wrapper.__subclasses__()))
@@ -99,13 +104,29 @@ def check_network(section: Any, path: Path, registry: Any) -> None:
         check_network(given['backbone'], (*path, 'backbone'), registry)
 
 
-def check_buildable(section: Mapping[str, Any], path: Path) -> None:
-    """Build a network once, to hear what its constructor refuses; the random numbers of the run are left alone."""
-    try:
-        with torch.random.fork_rng(devices=[]):
-            build_arch(section)
-    except (ValueError, TypeError, AssertionError, RuntimeError, OSError) as error:
-        raise OptionError(path, f'{section["type"]} refuses its options: {_first_line(error)}') from None
+def _check_sizes(given: Mapping[str, Any], path: Path) -> None:
+    """Sizes that would take forever; depths and heads that do not go together, in whatever transformer."""
+    for key, value in given.items():
+        for number in value if isinstance(value, list) else [value]:
+            if type(number) is int and abs(number) > MAX_SIZE:
+                raise OptionError((*path, key), f'at most {MAX_SIZE} is a size or a number of layers; got {number}')
+            if key.endswith('_rate') and isinstance(number, int | float) and not 0 <= number <= 1:
+                raise OptionError((*path, key), f'a share from 0 to 1 is needed; got {number}')
+    depths, heads, width = (given.get(key) for key in ('depths', 'num_heads', 'embed_dim'))
+    if isinstance(depths, list) and (not depths or any(type(each) is not int or each < 1 for each in depths)):
+        raise OptionError(
+            (*path, 'depths'), f'numbers of blocks, 1 or more in each group, are needed; got {shown(depths)}'
+        )
+    if not isinstance(heads, list):
+        return
+    if isinstance(depths, list) and len(depths) != len(heads):
+        problem = f'one number per group of blocks is needed, {len(depths)} as in depths: {depths}; got {shown(heads)}'
+        raise OptionError((*path, 'num_heads'), problem)
+    if isinstance(width, int) and (
+        odd := [each for each in heads if type(each) is not int or each < 1 or width % each]
+    ):
+        problem = f'each must divide embed_dim: {width}, which heads share; got {shown(odd[0])} in it'
+        raise OptionError((*path, 'num_heads'), problem)
 
 
 def _check_wrapper(given: Mapping[str, Any], path: Path, name: str, wrapper: type[Wrapper]) -> None:
@@ -129,6 +150,9 @@ def check_metric(section: Any, path: Path, registry: Any, optional: Collection[s
     name, function = find(registry, section, path, 'metric')
     given = {key: value for key, value in section.items() if key not in ('type', 'better')}
     check_arguments(function, given, path, name, METRIC_DATA, optional)
+    for key, least in (('crop_border', 0), ('samples', 1)):
+        if isinstance(given.get(key), int) and given[key] < least:
+            raise OptionError((*path, key), f'at least {least} is needed; got {shown(given[key])}')
 
 
 def check_optimizer(section: Any, path: Path, model: type) -> torch.optim.Optimizer:
@@ -142,9 +166,13 @@ def check_optimizer(section: Any, path: Path, model: type) -> torch.optim.Optimi
         raise OptionError((*path, 'lr'), 'missing: the learning rate, e.g. lr: 1e-4')
     if not given['lr'] >= 0:
         raise OptionError((*path, 'lr'), f'at least 0 is needed; got {shown(given["lr"])}')
+    weights = torch.nn.Parameter(torch.zeros(1, 1))
     try:
-        return cls([torch.nn.Parameter(torch.zeros(1, 1))], **given)
-    except (ValueError, TypeError, RuntimeError) as error:
+        optimizer = cls([weights], **given)
+        weights.grad = torch.ones(1, 1)
+        optimizer.step()  # some look at their arguments here only
+        return optimizer
+    except REFUSALS as error:
         raise OptionError(path, f'{section["type"]} refuses its arguments: {_first_line(error)}') from None
 
 
@@ -164,6 +192,9 @@ def check_scheduler(section: Any, path: Path, optimizer: torch.optim.Optimizer, 
     for key, least in (('milestones', 0), ('restarts', 0), ('periods', 1)):
         if key in given:
             given[key] = [_iteration(value, least, (*path, key)) for value in _listed(given[key], (*path, key))]
+    for key, value in given.items():
+        if isinstance(value, list) and key not in ('milestones', 'restarts', 'periods', 'restart_weights', 'eta_mins'):
+            raise OptionError((*path, key), f'a number is needed; got {shown(value)}')
     for key in ('restart_weights', 'eta_mins'):
         for value in _listed(given.get(key, []), (*path, key)):
             if isinstance(value, bool) or not isinstance(value, int | float):
@@ -177,8 +208,11 @@ def check_scheduler(section: Any, path: Path, optimizer: torch.optim.Optimizer, 
         problem = f'the periods must cover total_iter: {total_iter}; their sum is {sum(given["periods"])}'
         raise OptionError((*path, 'periods'), problem)
     try:
-        cls(optimizer, **given)
-    except (ValueError, TypeError, AssertionError) as error:
+        schedule = cls(optimizer, **given)
+        for _ in range(2):
+            optimizer.step()
+            schedule.step()
+    except REFUSALS as error:
         raise OptionError(path, f'{section["type"]} refuses its arguments: {_first_line(error)}') from None
     return {'type': section['type'], **given}
 
@@ -347,7 +381,11 @@ def _kinds_of_default(parameter: inspect.Parameter) -> set[Any] | None:
 
 
 def _element_problem(value: Any, parameter: inspect.Parameter) -> str | None:
-    """A text in a list whose default holds numbers."""
+    """A text in a list whose default holds numbers, or a list that is longer or shorter than it can be."""
+    if isinstance(value, list) and typing.get_origin(parameter.annotation) is tuple:
+        parts = typing.get_args(parameter.annotation)
+        if Ellipsis not in parts and len(parts) != len(value):
+            return f'a list of {len(parts)} is needed; got {shown(value)}'
     if isinstance(value, list) and takes_numbers(parameter):
         wrong = [item for item in value if isinstance(item, str)]
         if wrong:

@@ -1,6 +1,7 @@
 """A whole option file against its schema, the registries, the sources of the classes it names, and the disk."""
 
 import inspect
+import math
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar, get_args
@@ -10,7 +11,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTR
 from pydantic import BaseModel, ValidationError
 
 from ne_basicsr.archs.backbone import BackboneHolder
-from ne_basicsr.options import data_schema, paths, schema
+from ne_basicsr.options import data_schema, paths, schema, trial
 from ne_basicsr.options import sections as checks
 from ne_basicsr.options.sections import OptionError, Path, hint, nearest, one_of
 from ne_basicsr.options.source import Reads, option_reads
@@ -29,6 +30,7 @@ OWN_SETS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {  # for training
 }
 OF_DENOISING = ('calculate_psnr_float', 'calculate_ssim_float', 'calculate_ne_defect', 'calculate_mismatch')
 CONSTANT_RATE = {'type': 'MultiStepLR', 'milestones': []}
+COLUMNS = ('image', 'degradation', 'level', 'unit', 'draw', 'psnr_in', 'psnr_out')  # of results, beside metrics
 INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR and Restormer call them
 
 
@@ -41,6 +43,7 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool = True) -> dic
     Raises:
         OptionError: the first wrong option.
     """
+    _check_numbers(given, ())
     strict = given.get('model_type') in OWN_MODELS
     sections = _parsed(schema.Options if strict else schema.ForeignOptions, given, ())
     model = checks.lookup(checks.registered(MODEL_REGISTRY), sections.model_type, ('model_type',), 'model')
@@ -50,6 +53,8 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool = True) -> dic
         for key in ('path', 'train', 'val'):
             _check_extras(getattr(sections, key), (key,), reads, closed=key != 'train')
     opt = sections.model_dump()
+    if strict and opt['scale'] != 1:
+        raise OptionError(('scale',), f'1 is needed: {model.__name__} keeps the size of images; got {opt["scale"]}')
     if here:
         opt['num_gpu'] = _gpus(opt['num_gpu'])
     _check_set_names(opt['datasets'])
@@ -71,12 +76,26 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool = True) -> dic
         _check_val(opt['val'], opt['datasets'], optional=('crop_border',) if strict else ())
     _check_channels(opt)
     _check_crops(opt)
-    if strict:
-        checks.check_buildable(opt['network_g'], ('network_g',))
     _check_reads(opt, model, (), is_train)
     if here:
         paths.check_start(opt['path'], is_train)
+    if strict:
+        trial.check(opt, is_train, here)
     return {key: section for key, section in opt.items() if section is not None or key == 'manual_seed'}
+
+
+def _check_numbers(value: Any, path: Path) -> None:
+    """No option is infinite, or needs more than 64 bits."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_numbers(item, (*path, str(key)))
+    elif isinstance(value, list):
+        for item in value:
+            _check_numbers(item, path)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise OptionError(path, f'a finite number is needed (1e308 is the largest); got {value}')
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise OptionError(path, f'a number of at most 18 digits is needed; got {shown(value)}')
 
 
 def _parsed(cls: type[Model], section: Any, path: Path) -> Model:
@@ -112,7 +131,7 @@ def _as_option_error(problem: Any, cls: type[BaseModel], path: Path) -> OptionEr
     }
     if kind in bounds:
         relation, bound = bounds[kind]
-        return OptionError(key, f'{relation} {context[bound]:g} is needed; got {shown(value)}')
+        return OptionError(key, f'{relation} {context[bound]:.10g} is needed; got {shown(value)}')
     if kind in ('dict_type', 'model_type', 'model_attributes_type'):
         return OptionError(key, f'a section (lines of key: value) is needed; got {shown(value)}')
     return OptionError((*key, context['key']) if context.get('key') else key, problem['msg'])
@@ -255,10 +274,16 @@ def _check_train(train: dict[str, Any], model: type) -> None:
 def _check_val(val: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]], optional: Collection[str]) -> None:
     metrics = val['metrics'] or {}
     for label, section in metrics.items():
+        if label in COLUMNS or '/' in label:
+            problem = f"a name without '/' that is none of {', '.join(COLUMNS)} is needed; got {shown(label)}"
+            raise OptionError(('val', 'metrics', label), problem)
         checks.check_metric(section, ('val', 'metrics', label), METRIC_REGISTRY, optional)
     if val['save_best'] is None:
         return
     names = [section['name'] for key, section in sets.items() if key != 'train']
+    if not names:
+        problem = f'needs data to validate on, e.g. datasets:val; got {shown(val["save_best"])} and none'
+        raise OptionError(('val', 'save_best'), problem)
     known = {*metrics, *(f'{name}/{label}' for name in names for label in metrics)}
     if val['save_best'] not in known:
         problem = f'no metric is called {shown(val["save_best"])}; {hint(val["save_best"], known)}'
@@ -311,7 +336,7 @@ def _check_crops(opt: Mapping[str, Any]) -> None:
     parameter = checks.named_parameters(cls).get('window_size')
     if parameter is None or issubclass(cls, BackboneHolder) or train.get('type') not in OWN_SETS:
         return
-    window = network.get('window_size', parameter.default)
+    window = max(1, network.get('window_size', parameter.default))  # less is refused with the network
     for key, sizes in (('gt_size', [train['gt_size']]), ('gt_sizes', train.get('gt_sizes') or [])):
         for size in sizes:
             if size % window:

@@ -6,6 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+MAX_SEED = 2**31 - 1  # NumPy takes 32 bits, and loaders add the numbers of their workers
+MAX_WORKERS = 1000
+MAX_LEVEL = 100_000  # in float32, noise of more swallows the gray levels of the image
+
 
 def shown(value: Any) -> str:
     """A value as a message shows it: on one line, at most 60 characters, as YAML would spell it."""
@@ -16,11 +20,11 @@ def shown(value: Any) -> str:
 
 def integer(value: Any) -> int:
     """An int, or a float that is one (``5e3``, which YAML 1.2 reads as a float)."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
         raise wrong('an integer is needed', value)
-    return value
+    if abs(value) >= 2**63:
+        raise wrong('an integer of at most 18 digits is needed', value)
+    return int(value)
 
 
 def number(value: Any) -> int | float:
@@ -65,8 +69,14 @@ def _flag(value: Any) -> bool:
 
 def _folder_name(value: str) -> str:
     plain = value.strip() == value and value.isprintable() and not set('/\\') & set(value)
-    if not plain or value in ('', '.', '..') or len(value) > 200:
+    if not plain or value in ('', '.', '..') or len(value.encode(errors='replace')) > 200:
         raise wrong("a plain folder name is needed, without '/' and '..'", value)
+    return value
+
+
+def _at_most(high: int, value: int) -> int:
+    if value > high:
+        raise wrong(f'at most {high} is needed', value)
     return value
 
 
@@ -97,8 +107,8 @@ def _levels(value: Any) -> Any:
     levels = value if isinstance(value, list) else [value]
     if not levels or any(isinstance(v, bool) or not isinstance(v, int | float) for v in levels):
         raise wrong('a number or a list of numbers is needed', value)
-    if any(not math.isfinite(v) or v < 0 for v in levels):
-        raise wrong('noise levels are at least 0', value)
+    if any(not 0 <= v <= MAX_LEVEL for v in levels):
+        raise wrong(f'noise levels are from 0 to {MAX_LEVEL}, in units of 8-bit images', value)
     return value
 
 
@@ -122,6 +132,16 @@ Positive = Annotated[
     AfterValidator(lambda value: _at_least(1, value)),
     WithJsonSchema({'type': 'integer', 'minimum': 1}),
 ]
+Seed = Annotated[
+    Count,
+    AfterValidator(lambda value: _at_most(MAX_SEED, value)),
+    WithJsonSchema({'type': 'integer', 'minimum': 0, 'maximum': MAX_SEED}),
+]
+Workers = Annotated[
+    Count,
+    AfterValidator(lambda value: _at_most(MAX_WORKERS, value)),
+    WithJsonSchema({'type': 'integer', 'minimum': 0, 'maximum': MAX_WORKERS}),
+]
 Qualities = Annotated[int | list[int], BeforeValidator(_qualities)]
 Number = Annotated[float, BeforeValidator(number)]
 Text = Annotated[str, BeforeValidator(_text)]
@@ -143,8 +163,8 @@ Levels = Annotated[
     WithJsonSchema(
         {
             'anyOf': [
-                {'type': 'number', 'minimum': 0},
-                {'type': 'array', 'items': {'type': 'number', 'minimum': 0}, 'minItems': 1},
+                {'type': 'number', 'minimum': 0, 'maximum': MAX_LEVEL},
+                {'type': 'array', 'items': {'type': 'number', 'minimum': 0, 'maximum': MAX_LEVEL}, 'minItems': 1},
             ]
         }
     ),

@@ -33,7 +33,7 @@ def test_every_key_of_every_section_is_listed(found: list[listing.Entry]) -> Non
 
 def test_types_defaults_and_descriptions_are_told(found: list[listing.Entry]) -> None:
     text = listing.as_text(listing.chosen(found, ['train', 'DnCNN']))
-    assert '    total_iter: integer >= 1, required\n        Training iterations.' in text
+    assert '    total_iter: integer >= 1 <= 1e+09, required\n        Training iterations.' in text
     assert '    num_feat: integer, default 64\n        channels of the hidden layers.' in text
     assert '    ema_decay: number >= 0 < 1, default 0\n' in text
     assert 'SwinIR' not in text

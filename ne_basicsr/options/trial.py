@@ -1,0 +1,231 @@
+"""The network of an option file, tried before a run starts and without its cost: sizes that do not go together, memory.
+
+Its constructor runs with weights that nobody draws; one training step runs on torch's meta device, which computes
+shapes and nothing else.
+"""
+
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from basicsr.losses import build_loss
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ne_basicsr import checkpoint
+from ne_basicsr.archs.backbone import BackboneHolder, build_arch
+from ne_basicsr.errors import InputError, first_line
+from ne_basicsr.network_inputs import is_non_blind
+from ne_basicsr.options.sections import OptionError, Path, registered
+from ne_basicsr.options.values import shown
+
+PATH: Path = ('network_g',)
+MAX_NUMBERS = 2**32  # in a new network: 16 GiB of weights
+MAX_OPERATIONS = 20_000  # to build it; Restormer, the largest network here, takes 768
+TEST_SIZE = 64  # pixels, for a test; a multiple of all size_multiples here
+_DRAWS = ('uniform_', 'normal_', 'random_', 'bernoulli_', 'exponential_')
+
+
+def check(opt: Mapping[str, Any], is_train: bool, here: bool) -> None:
+    """Build ``network_g``, pass a batch of crops through it and its loss, and load the weights that it starts from.
+
+    Args:
+        opt: complete options of a ``DenoisingModel``.
+        is_train: whether the batch is that of the training, or an image for a test.
+        here: whether it is to run on this machine: in its memory, from files that are there.
+
+    Raises:
+        OptionError: for a network that cannot be built, does not run on the batch, does not return images of the same
+            size, has to be told the noise level, does not fit into memory, or is not that of the weights.
+    """
+    name = opt['network_g']['type']
+    cls = registered(ARCH_REGISTRY)[name]
+    if not (issubclass(cls, BackboneHolder) or f'{name}WNE' in ARCH_REGISTRY):  # what is not wrapped maps no images
+        problem = f'{opt["model_type"]} needs an image-to-image network, such as DnCNN; got {shown(name)}'
+        raise OptionError((*PATH, 'type'), problem)
+    network = build(opt['network_g'])
+    if is_non_blind(network):
+        path = next(path for path, value in _leaves(opt['network_g'], PATH) if path[-1] == 'blind' and value is False)
+        problem = 'models are not told the noise level while they train or validate: true is needed; got false'
+        raise OptionError(path, problem)
+    if here and (file := opt['path']['pretrain_network_g']) is not None:
+        _check_weights(network, file, opt['path'])
+    batch = _batch(opt, is_train)
+    count, channels, size = batch
+    if here and is_train:  # the images themselves first: even shapes take long where there are too many
+        _check_memory(2 * 4 * count * channels * size**2, network, opt, batch)
+    needed = _step(network, opt, batch)
+    if here and is_train:
+        _check_memory(needed, network, opt, batch)
+
+
+def build(section: Mapping[str, Any], path: Path = PATH) -> nn.Module:
+    """The network that a section describes, its weights not drawn. The random numbers of the run are left alone.
+
+    Raises:
+        OptionError: with what its constructor refuses, or where it is too large to be meant.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), _Draft():
+            warnings.simplefilter('ignore')  # of torch, on tensors without elements
+            return build_arch(section)
+    except Exception as error:  # whatever a registered class may raise
+        raise _refusal(section, path, f'refuses its options: {first_line(error)}') from None
+
+
+def memory(num_gpu: int) -> int:
+    """Bytes of the first GPU, or of this machine."""
+    if num_gpu:
+        return torch.cuda.get_device_properties(0).total_memory
+    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+
+
+class _Draft(TorchDispatchMode):
+    """Random values are not drawn, and what would take too much memory or time stops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = self.operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        self.operations += 1
+        if func.overloadpacket.__name__ in _DRAWS:
+            return args[0]
+        tensors = [value for value in args if isinstance(value, Tensor)]
+        if not tensors and 'device' in kwargs:
+            self.numbers += func(*args, **{**kwargs, 'device': torch.device('meta')}).numel()
+        broadcast = math.prod(map(max, zip(*(t.shape for t in tensors), strict=False))) if len(tensors) > 1 else 0
+        if self.operations > MAX_OPERATIONS or max(self.numbers, broadcast) > MAX_NUMBERS:
+            raise ValueError(
+                f'it has more than {MAX_NUMBERS / 1e9:.1f} billion weights or thousands of layers; use fewer'
+            )
+        return func(*args, **kwargs)
+
+
+def _batch(opt: Mapping[str, Any], is_train: bool) -> tuple[int, int, int]:
+    """Crops, their channels and their side: of the phase with most pixels, or one image for a test."""
+    if not is_train:
+        section = next(section for key, section in opt['datasets'].items() if key != 'train')
+        return 1, section['in_ch'], TEST_SIZE
+    train = opt['datasets']['train']
+    sizes, counts = train.get('gt_sizes') or [train['gt_size']], train.get('mini_batch_sizes')
+    count, size = max(
+        zip(counts or [train['batch_size_per_gpu']], sizes, strict=True), key=lambda pair: pair[0] * pair[1] ** 2
+    )
+    return count, train['in_ch'], size
+
+
+def _step(network: nn.Module, opt: Mapping[str, Any], batch: tuple[int, int, int]) -> int:
+    """Bytes that autograd keeps of the forward pass, on the meta device."""
+    section, (count, channels, size) = opt['network_g'], batch
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if not (tensor.is_leaf and tensor.requires_grad):  # weights are there anyway
+            kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    network = network.to('meta')
+    images = torch.empty(count, channels, size, size, device='meta')
+    try:
+        with saved_tensors_hooks(keep, lambda tensor: tensor), _quiet():
+            output = network(images)
+    except Exception as error:  # whatever a registered class may raise
+        if 'meta' in str(error) or isinstance(error, NotImplementedError) or 'unsupported scalarType' in str(error):
+            return 0  # it looks at values, which are not there: its own training is the test
+        what = f'does not run on {_described(batch)}: {first_line(error)}'
+        raise _refusal(section, PATH, what) from None
+    if not isinstance(output, Tensor) or output.shape != images.shape:
+        got = f'{output.shape[1]} channels, {output.shape[2]}x{output.shape[3]}' if _is_image(output) else 'no images'
+        problem = f'{section["type"]} makes {got} of {_described(batch)}; {opt["model_type"]} needs the same size'
+        key = next((path for path, _ in _leaves(section, PATH) if path[-1] in ('upscale', 'scale')), PATH)
+        raise OptionError(key, problem)
+    if loss := (opt['train'] or {}).get('pixel_opt'):
+        if loss['type'] == 'PerceptualLoss':  # it would fetch weights first
+            raise OptionError(('train', 'pixel_opt', 'type'), 'PerceptualLoss belongs into perceptual_opt; got it here')
+        try:
+            with _quiet():
+                build_loss(loss)(output, images)
+        except Exception as error:
+            problem = f'{loss["type"]} does not compare images as a pixel loss does: {first_line(error)}'
+            raise OptionError(('train', 'pixel_opt'), problem) from None
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def _check_memory(activations: int, network: nn.Module, opt: Mapping[str, Any], batch: tuple[int, int, int]) -> None:
+    """Weights with their gradients and two moments, and activations, against the memory of the device."""
+    train = opt['train']
+    # half precision halves activations at most, a compiler may compute most of them twice instead
+    least = activations / (2 if train['amp'] else 1) / (4 if train['compile'] else 1)
+    least += sum(parameter.numel() for parameter in network.parameters()) * 4 * 4
+    there = memory(opt['num_gpu'])
+    if least > there:
+        count = batch[0] * there / least
+        way_out = f'use {int(count)} or fewer' if count >= 1 else 'use smaller crops or a smaller network'
+        problem = (
+            f'{_described(batch)} need {least / 2**30:,.0f} GiB at least in each step, and'
+            f' {"the GPU" if opt["num_gpu"] else "this machine"} has {there / 2**30:,.0f}; {way_out}'
+        )
+        raise OptionError(('datasets', 'train', 'batch_size_per_gpu'), problem)
+
+
+def _check_weights(network: nn.Module, file: str, path: Mapping[str, Any]) -> None:
+    with _quiet():
+        try:
+            checkpoint.load_network(
+                network, os.path.expanduser(file), strict=path['strict_load_g'], param_key=path['param_key_g']
+            )
+        except InputError as error:
+            raise OptionError(('path', 'pretrain_network_g'), str(error)) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the run itself will say is not said twice."""
+    logger = logging.getLogger('basicsr')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        logger.disabled, before = True, logger.disabled
+        try:
+            yield
+        finally:
+            logger.disabled = before
+
+
+def _refusal(section: Mapping[str, Any], path: Path, what: str) -> OptionError:
+    """The key is that of the one number of channels, layers or pixels below 1, where there is one."""
+    low = [
+        (key, value)
+        for key, value in _leaves(section, path)
+        if type(value) is int and value < 1 and any(word in key[-1] for word in ('num_', 'dim', 'chan', 'size'))
+    ]
+    if len(low) == 1:
+        return OptionError(
+            low[0][0], f'at least 1 is needed; got {low[0][1]} ({section["type"]} {what.removesuffix(".")})'
+        )
+    return OptionError(path, f'{section["type"]} {what.removesuffix(".")}')
+
+
+def _leaves(section: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, Any]]:
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def _described(batch: tuple[int, int, int]) -> str:
+    count, channels, size = batch
+    return f'{count} {"crop" if count == 1 else "crops"} of {size}x{size} with {channels} channel(s)'
+
+
+def _is_image(output: Any) -> bool:
+    return isinstance(output, Tensor) and output.dim() == 4
