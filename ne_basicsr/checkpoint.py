@@ -4,11 +4,13 @@ A file holds BasicSR's ``params`` (and ``params_ema``), and under ``ne_basicsr``
 network's options, the training noise and the version.
 """
 
+import hashlib
 import json
 import logging
 import pickle
 import re
 import shlex
+import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +28,7 @@ from ne_basicsr.layouts import Layout
 
 StateDict = dict[str, Tensor]
 METADATA = 'ne_basicsr'
+DIGEST = 'ne_basicsr_digest'  # in the header of a safetensors file, whose format has no checksums
 # where toolboxes keep weights, the first that is there
 CONTAINERS = ('params', 'params_ema', 'state_dict', 'model_state', 'model_state_dict', 'model', 'net')
 # classes that hold values and do nothing: what the message about a refused file offers to allow
@@ -42,25 +45,41 @@ def write(path: Path, content: Any) -> None:
 
 
 def write_safetensors(path: Path, weights: StateDict, metadata: Mapping[str, Any]) -> None:
-    """Save weights to a safetensors file, complete or not at all; ``metadata`` as JSON in its header.
+    """Save weights to a safetensors file, complete or not at all; ``metadata`` as JSON and a digest in its header.
 
     Raises:
         OSError: as ``write``.
     """
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}  # shares no memory
-    data = safetensors.torch.save(tensors, {'format': 'pt', METADATA: json.dumps(metadata)})
+    about = json.dumps(metadata)
+    header = {'format': 'pt', METADATA: about, DIGEST: digest(tensors, about)}
+    data = safetensors.torch.save(tensors, header)
     whole_files.write(path, lambda file: file.write(data))
+
+
+def digest(weights: Mapping[str, Tensor], about: str) -> str:
+    """Equal for equal names, types, shapes and values, and equal ``about``, and only for them."""
+    state = hashlib.blake2b(about.encode(), digest_size=16)
+    for key, value in sorted(weights.items()):  # safetensors has an order of its own
+        array: Any = value.detach().cpu().contiguous()
+        state.update(f'{key}{tuple(array.shape)}{array.dtype}'.encode())
+        state.update(array.flatten().view(torch.uint8).numpy().data)
+    return state.hexdigest()
 
 
 def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
     """The content of a checkpoint on the CPU, tensors and plain containers only (``weights_only``).
+
+    Every record of a torch file is compared with its CRC-32, and the content of a safetensors file of this package with
+    its digest. Torch's files from before 1.6 and safetensors files of other programs have no checksums: a flipped bit
+    in their numbers cannot be noticed.
 
     Args:
         path: the file, ``.safetensors`` or one of torch, or the name of a shipped model, ``gray``.
         allow: further classes that the file may hold, such as ``argparse.Namespace``.
 
     Raises:
-        InputError: for a file that is missing, not a checkpoint, cut short, or that needs code to be read.
+        InputError: for a file that is missing, not a checkpoint, damaged, or that needs code to be read.
     """
     if functions := [each for each in allow if not isinstance(each, type)]:
         raise ValueError(f'allow takes classes, such as argparse.Namespace; got {functions[0]!r}.')
@@ -73,6 +92,8 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
         head = file.read(2)
     if head and head != b'PK' and head[:1] != b'\x80':  # zip, and the pickle of older torch
         raise InputError(f'{path}: not a checkpoint file: neither torch.save nor safetensors wrote it')
+    if head == b'PK':
+        _compare_checksums(path)
     try:
         # Counter holds the milestones of BasicSR's MultiStepRestartLR
         with torch.serialization.safe_globals([Counter, *allow]):
@@ -86,14 +107,31 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
         raise InputError(f'{path}: not a complete checkpoint file ({reason})') from error
 
 
+def _compare_checksums(path: Path) -> None:
+    """Raise unless every record of the zip archive has the CRC-32 that its directory says: torch.load asks for none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except Exception as error:  # of a damaged header: BadZipFile, NotImplementedError, struct.error, OSError, ...
+        raise InputError(f'{path}: not a complete checkpoint file ({first_line(error)})') from error
+    if wrong is not None:
+        raise InputError(f'{path}: a damaged file: the record {wrong!r} differs from its checksum; take another copy')
+
+
 def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, 'pt') as file:
             header = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
-        metadata = json.loads(header.get(METADATA, 'null'))
-    except (safetensors.SafetensorError, ValueError) as error:
+        about = header.get(METADATA, 'null')
+        metadata = json.loads(about)
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
         raise InputError(f'{path}: not a complete safetensors file ({first_line(error)})') from error
+    if DIGEST in header and header[DIGEST] != digest(weights, about):
+        raise InputError(
+            f'{path}: its tensors or options differ from the digest that was written with them: the file is damaged, or'
+            ' another program edited it; export it again'
+        )
     return {'params': weights} | ({METADATA: metadata} if isinstance(metadata, dict) else {})
 
 

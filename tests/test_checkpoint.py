@@ -2,6 +2,7 @@ import argparse
 import logging
 import os
 import pickle
+import re
 import shlex
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from basicsr.archs import build_network
+from damage import outcomes, write_files
 from torch import nn
 
 from ne_basicsr import checkpoint
@@ -157,6 +159,30 @@ def test_truncation_anywhere_is_noticed(tmp_path):
         path.write_bytes(whole[: int(share * len(whole))])
         with pytest.raises(InputError, match='not a complete checkpoint'):
             checkpoint.read(path)
+
+
+def test_no_random_damage_goes_unnoticed_that_changes_a_number(tmp_path):
+    for path in write_files(tmp_path):
+        found = outcomes(path, 40, seed=0)
+        assert found['refused'] > 0.7 * 40, path.name
+        assert found['unnoticed'] == 0, path.name
+
+
+def test_a_weight_with_a_flipped_bit_is_named_and_resuming_skips_it(tmp_path, caplog):
+    states, models = tmp_path / 'training_states', tmp_path / 'models'
+    for iteration in (8, 16, 24):
+        checkpoint.write(states / f'{iteration}.state', {'iter': iteration, 'momentum': torch.full((99,), 0.3)})
+        checkpoint.write(models / f'net_g_{iteration}.pth', {'params': {'w': torch.full((99,), 0.7)}})
+    for path, value in ((states / '24.state', 0.3), (models / 'net_g_16.pth', 0.7)):
+        numbers, whole = torch.full((99,), value).numpy().tobytes(), path.read_bytes()
+        start = whole.index(numbers)
+        path.write_bytes(whole[: start + 9] + bytes([whole[start + 9] ^ 4]) + whole[start + 10 :])
+        torch.load(path, weights_only=True)  # the control: torch reads other numbers without a word
+        with pytest.raises(InputError, match=rf"{path.name}: a damaged file: the record 'archive/data/0' differs"):
+            checkpoint.read(path)
+    assert checkpoint.last_complete_state(states, models, ['net_g']).name == '8.state'
+    skipped = re.findall(r'Skipping an unusable checkpoint: \S*/(\S+): a damaged', caplog.text)
+    assert skipped == ['24.state', 'net_g_16.pth']
 
 
 def test_a_failed_write_leaves_the_older_file_and_nothing_else(tmp_path):

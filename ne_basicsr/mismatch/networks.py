@@ -1,14 +1,12 @@
 """The networks of a comparison, from what a command line says: checkpoints, option files, the identity."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import basicsr  # noqa: F401 - first, so that archs are not what imports it: they need each other
-import torch
 from torch import Tensor, nn
 
 from ne_basicsr import checkpoint
@@ -199,12 +197,8 @@ def _call(network: nn.Module, needs_sigma: bool) -> Callable[[Tensor, Tensor | N
 
 def _digest(network: nn.Module) -> str:
     """Of weights, buffers, architecture and settings: what ``repr`` shows and every plain attribute of every module."""
-    state = hashlib.blake2b(repr(network).encode(), digest_size=16)
+    settings = [repr(network)]
     for name, module in network.named_modules():
         plain = {k: v for k, v in vars(module).items() if isinstance(v, (int, float, str, bool, tuple))}
-        state.update(repr((name, sorted(plain.items()))).encode())
-    for key, value in network.state_dict().items():
-        array: Any = value.detach().cpu().contiguous()
-        state.update(f'{key}{tuple(array.shape)}{array.dtype}'.encode())
-        state.update(array.flatten().view(torch.uint8).numpy().tobytes())
-    return state.hexdigest()
+        settings.append(repr((name, sorted(plain.items()))))
+    return checkpoint.digest(network.state_dict(), ''.join(settings))
