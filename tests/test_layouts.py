@@ -305,12 +305,12 @@ def test_what_is_unknown_is_explained():
     odd = weights | {'head.scale': torch.ones(1)}
     assert layouts.recognise(odd) is None
     assert (
-        'nearest is KAIR DnCNN and FDnCNN, which does not have 1 of its keys (head.scale)'
+        'nearest is KAIR DnCNN, FDnCNN and FFDNet, which does not have 1 of its keys (head.scale)'
         in layouts.explain_unknown(odd)
     )
     other = nn.Sequential(nn.Linear(2, 2)).state_dict()
     assert layouts.recognise(other) is None
-    assert 'known are KAIR DnCNN and FDnCNN, DnCNN-PyTorch, ' in layouts.explain_unknown(other)
+    assert 'known are KAIR DnCNN, FDnCNN and FFDNet, DnCNN-PyTorch, ' in layouts.explain_unknown(other)
     assert layouts.recognise({}) is None
 
 

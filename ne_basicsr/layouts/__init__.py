@@ -25,7 +25,7 @@ _SWIN_BLOCK = (
 )
 # name -> (what every key looks like, the function)
 LAYOUTS: dict[str, tuple[str, Callable[[StateDict], Layout]]] = {
-    'KAIR DnCNN and FDnCNN': (rf'model\.\d+\.{_BATCH_NORM}', stacks.kair_dncnn),
+    'KAIR DnCNN, FDnCNN and FFDNet': (rf'model\.\d+\.{_BATCH_NORM}', stacks.kair_dncnn),
     'DnCNN-PyTorch': (rf'dncnn\.\d+\.{_BATCH_NORM}', stacks.dncnn_pytorch),
     "the WNE paper's DnCNN and Mohan et al.'s BF-DnCNN": (
         rf'(first_layer|hidden_layer_list\.\d+|bn_layer_list\.\d+|last_layer)\.{_BATCH_NORM}',
