@@ -4,6 +4,7 @@ A file holds BasicSR's ``params`` (and ``params_ema``), and under ``ne_basicsr``
 network's options, the training noise and the version.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -24,7 +25,8 @@ from torch import Tensor, nn
 import ne_basicsr
 from ne_basicsr import fitting, shipped_models, whole_files
 from ne_basicsr.errors import InputError, first_line
-from ne_basicsr.layouts import Layout
+from ne_basicsr.layouts import Layout, as_trained
+from ne_basicsr.layouts.paper_run import find_run
 
 StateDict = dict[str, Tensor]
 METADATA = 'ne_basicsr'
@@ -179,6 +181,14 @@ def load_network(
     weights, key = select_weights(content, param_key)
     logger.info(f'Loading {type(network).__name__} from {path}, {f"key {key}" if key else "a bare state dict"}.')
     layout = described(content, weights) or fitting.recognise(weights, key)
+    if layout and layout.wrapper_is_unknown:  # the network says it
+        asked = fitting.wrapper_of(type(network))
+        layout = as_trained(layout, None if asked == 'ZeroShot' else asked)
+        with contextlib.suppress(InputError):
+            run = find_run(path)
+            if run is not None and run.wrapper != asked:
+                says = 'no wrapper' if run.wrapper is None else run.wrapper
+                logger.warning(f'{path}: its config.json says {says}, here it is {asked or "no wrapper"}')
     fitted = fitting.fit(network, weights)
     if layout and fitting.explain_misfit(network, fitted):
         logger.info(f'Recognised {layout}.')
@@ -204,7 +214,7 @@ def select_weights(content: Any, param_key: str | None = 'params') -> tuple[Stat
     """The state dict in a checkpoint's content, without ``module.`` prefixes, and the key that it was under.
 
     Raises:
-        InputError: where there is none.
+        InputError: where there is none, and for names that are no text and tensors that hold no plain numbers.
     """
     if not isinstance(content, Mapping):
         raise InputError(f'a checkpoint must hold a mapping of weights; this one holds a {type(content).__name__}')
@@ -213,9 +223,9 @@ def select_weights(content: Any, param_key: str | None = 'params') -> tuple[Stat
         if isinstance(held, list) and len(held) == 1:  # Mohan et al. keep a list of networks
             held = held[0]
         if isinstance(held, Mapping) and all(isinstance(value, Tensor) for value in held.values()):
-            return _strip_module(held), key
+            return _plain_weights(held), key
     if content and all(isinstance(value, Tensor) for value in content.values()):
-        return _strip_module(content), None
+        return _plain_weights(content), None
     raise InputError(f'no weights found among the keys {", ".join(map(str, list(content)[:8]))}')
 
 
@@ -223,7 +233,7 @@ def described(content: Any, weights: StateDict) -> Layout | None:
     """What a checkpoint of this package says about its network; None where it says nothing."""
     metadata = content.get(METADATA) if isinstance(content, Mapping) else None
     network_g = metadata.get('network_g') if isinstance(metadata, Mapping) else None
-    if not isinstance(network_g, Mapping) or 'type' not in network_g:
+    if not isinstance(network_g, Mapping) or not isinstance(network_g.get('type'), str):
         return None
     return Layout('a checkpoint of ne_basicsr', dict(network_g), weights, is_complete=True)
 
@@ -267,8 +277,26 @@ def _state_on_cpu(network: nn.Module) -> StateDict:
     return {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
 
 
-def _strip_module(weights: Mapping[str, Tensor]) -> StateDict:
+def _plain_weights(weights: Mapping[Any, Tensor]) -> StateDict:
+    for key, value in weights.items():
+        if not isinstance(key, str):
+            raise InputError(f'weights have names; one of these is under the {type(key).__name__} {key!r}')
+        if kind := _unusual(value):
+            raise InputError(f'weights are dense tensors of real numbers; {key} is {kind}')
     return {key.removeprefix('_orig_mod.').removeprefix('module.'): value for key, value in weights.items()}
+
+
+def _unusual(value: Tensor) -> str | None:
+    """What is unusual about a tensor that no network here can hold."""
+    if value.is_meta:
+        return 'a meta tensor, which has no values'
+    if value.layout is not torch.strided or value.is_nested:
+        return f'sparse or nested ({str(value.layout).removeprefix("torch.")})'
+    if value.is_quantized or value.is_complex() or 'float8' in str(value.dtype):
+        return f'of type {str(value.dtype).removeprefix("torch.")}'
+    if value.numel() > max(2**20, value.untyped_storage().nbytes() // value.element_size()):
+        return f'expanded to {value.numel():,} values, of which it holds fewer'
+    return None
 
 
 def _plain(value: Any) -> Any:

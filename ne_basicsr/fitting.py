@@ -2,10 +2,13 @@
 
 import contextlib
 import inspect
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ne_basicsr import layouts
 from ne_basicsr.errors import InputError
@@ -15,6 +18,8 @@ StateDict = dict[str, Tensor]
 # buffers that a network computes from its options: its own are as good, and fit
 COMPUTED = ('attn_mask', 'relative_position_index')
 WRAPPERS = ('WNE', 'WSE', 'InputNorm', 'ZeroShot')  # these have no keys of their own
+# what a file's own description may ask for beyond its weights: sizes without weights, as img_size, and values
+LARGEST_SIZE, SPARE_VALUES, DEEPEST = 512, 2**14, 4
 
 
 def recognise(weights: StateDict, container: str | None = None) -> Layout | None:
@@ -82,22 +87,85 @@ def explain_behaviour(network: nn.Module, layout: Layout) -> str | None:
     parts = []
     if layout.is_complete and options['type'] in ARCH_REGISTRY:
         arch = ARCH_REGISTRY.get(options['type'])
-        asked, held = _wrapper_of(type(network)), _wrapper_of(arch)
+        asked, held = wrapper_of(type(network)), wrapper_of(arch)
         if held is not None and held != asked:
             parts.append(f'{held} in the file, {asked or "no wrapper"} here')
         parameters = inspect.signature(arch).parameters.values()
         options = {p.name: p.default for p in parameters if p.default is not p.empty} | options
         if {'statistics', 'target'} <= options.keys() and held is not None:
             wrapper = ARCH_REGISTRY.get(held)
-            with contextlib.suppress(ValueError):  # of another version
+            with contextlib.suppress(ValueError, TypeError):  # of another version
                 values = wrapper(nn.Identity(), statistics=options['statistics'], target=options['target'])
                 options |= {'statistics': values.statistics, 'target': values.target}
     for module, arguments in _with_options(network, options):
         for name, value in arguments.items():
             own: Any = getattr(module, name, None)
-            if own != value and all(isinstance(each, (str, bool, int, float, tuple)) for each in (own, value)):
+            if all(isinstance(each, (str, bool, int, float, tuple)) for each in (own, value)) and own != value:
                 parts.append(f'{name}={value} in the file, {own} here')
     return '; '.join(parts) or None
+
+
+def check_description(options: Mapping[str, Any], weights: StateDict) -> None:
+    """Raise for a network that a file's own description may not ask for.
+
+    It may be any network from images to images: no other reads or fetches files while it is built. Its whole numbers
+    are at most a third of the square root of the weights' values, as of any 3x3 convolution, or ``LARGEST_SIZE``.
+
+    Raises:
+        InputError: for another network, a wrapper in a wrapper in ..., and for numbers that are too large.
+    """
+    from ne_basicsr.archs.wne_arch import is_image_to_image  # it registers itself while BasicSR is imported
+
+    values = sum(value.numel() for value in weights.values())
+    limit = max(LARGEST_SIZE, math.isqrt(values) // 3)
+    for _ in range(DEEPEST):
+        name = str(options.get('type'))
+        try:
+            is_allowed = is_image_to_image(name)
+        except KeyError as error:
+            raise InputError(f'no network {name}: {error.args[0]}') from error
+        if not is_allowed:
+            raise InputError(f'the file says that it holds {name}, which is no network from images to images')
+        for key, value in options.items():
+            for number in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(number, int) and number > limit and key != 'img_range':
+                    raise InputError(f'the file says {key}: {number}, too much for its {values:,} values')
+        if not isinstance(options.get('backbone'), Mapping):
+            return
+        options = options['backbone']
+    raise InputError(f'the file says that it holds more than {DEEPEST} networks, each inside another')
+
+
+@contextlib.contextmanager
+def no_larger_than(weights: StateDict) -> Iterator[None]:
+    """Where a network is built from a file's description: stop before it has more parameters than the file.
+
+    A parameter is compared when it is registered, before anything writes to its memory.
+
+    Raises:
+        InputError: inside, for parameters of shapes that ``weights`` do not have, beyond ``SPARE_VALUES`` values.
+    """
+    # three of each: a module may be built, taken apart and built again, as weight normalization does
+    left = Counter({shape: 3 * count for shape, count in Counter(value.shape for value in weights.values()).items()})
+    spare = SPARE_VALUES
+
+    def compare(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal spare
+        if parameter is None:
+            return
+        left[parameter.shape] -= 1
+        spare -= parameter.numel() if left[parameter.shape] < 0 else 0
+        if spare < 0:
+            raise InputError(
+                f'the network described is larger than the weights of the file: it has a {name} of shape'
+                f' {tuple(parameter.shape)} in {type(module).__name__} that they do not have'
+            )
+
+    handle = register_module_parameter_registration_hook(compare)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _explain_options(network: nn.Module, weights: StateDict) -> str | None:
@@ -125,5 +193,6 @@ def _with_options(network: nn.Module, options: Mapping[str, Any]) -> Iterator[tu
         yield backbone, options.get('backbone', options)
 
 
-def _wrapper_of(arch: type) -> str | None:
+def wrapper_of(arch: type) -> str | None:
+    """The wrapper that a network's class is, by name; None for plain networks."""
     return next((base.__name__ for base in arch.__mro__ if base.__name__ in WRAPPERS), None)

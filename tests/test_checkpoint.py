@@ -251,18 +251,20 @@ def test_other_layouts_are_converted_for_plain_and_wrapped_networks(tmp_path, ca
     torch.testing.assert_close(list(other.parameters()), list(net.parameters()))
 
 
-def test_the_papers_wrapped_checkpoint_goes_to_wrapped_networks_only(tmp_path, caplog):
+def test_the_papers_checkpoint_goes_to_the_network_that_is_asked_for(tmp_path, caplog):
     net = dncnn(act_mode='R', bias=False)
-    wrapped = {f'model.{key}': value for key, value in paper_weights(net).items()}
-    torch.save({'model_state': wrapped, 'step': 1}, tmp_path / 'paper.pt')
-    other = dncnn('DnCNNWNE', act_mode='R', bias=False, correction=1)
-    checkpoint.load_network(other, tmp_path / 'paper.pt')
-    torch.testing.assert_close(list(other.parameters()), list(net.parameters()))
+    held = {f'model.{key}': value for key, value in paper_weights(net).items()}
+    torch.save({'model_state': held, 'step': 1}, tmp_path / 'paper.pt')
+    for name, options in (('DnCNN', {}), ('DnCNNWNE', {'correction': 1})):
+        other = dncnn(name, act_mode='R', bias=False, **options)
+        checkpoint.load_network(other, tmp_path / 'paper.pt')
+        torch.testing.assert_close(list(other.parameters()), list(net.parameters()))
     assert not caplog.records
     checkpoint.load_network(dncnn('DnCNNWNE', act_mode='R', bias=False), tmp_path / 'paper.pt')
     assert 'correction=1 in the file, 0 here' in caplog.text
-    with pytest.raises(InputError, match='belong to a wrapped network'):
-        checkpoint.load_network(dncnn(act_mode='R', bias=False), tmp_path / 'paper.pt')
+    (tmp_path / 'config.json').write_text('{"model_wrapper_mode": "norm-equiv"}')
+    checkpoint.load_network(dncnn(act_mode='R', bias=False), tmp_path / 'paper.pt')
+    assert 'its config.json says WNE, here it is no wrapper' in caplog.text
 
 
 def test_a_misfit_says_what_the_file_holds_and_what_was_asked_for(tmp_path):
