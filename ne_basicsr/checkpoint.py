@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import ne_basicsr
 from ne_basicsr import fitting, shipped_models, whole_files
-from ne_basicsr.errors import InputError, first_line
+from ne_basicsr.errors import InputError, first_line, one_line
 from ne_basicsr.layouts import Layout, as_trained
 from ne_basicsr.layouts.paper_run import find_run
 
@@ -33,6 +33,7 @@ METADATA = 'ne_basicsr'
 DIGEST = 'ne_basicsr_digest'  # in the header of a safetensors file, whose format has no checksums
 # where toolboxes keep weights, the first that is there
 CONTAINERS = ('params', 'params_ema', 'state_dict', 'model_state', 'model_state_dict', 'model', 'net')
+DEEPEST = 20  # containers inside one another in the metadata
 # classes that hold values and do nothing: what the message about a refused file offers to allow
 HARMLESS = ('argparse.Namespace', 'types.SimpleNamespace')
 
@@ -88,6 +89,13 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
     path = shipped_models.resolve(path)
     if not path.is_file():
         raise InputError(f'{path}: no such checkpoint file')
+    content = _read(path, allow)
+    if isinstance(content, Mapping) and _is_deep(content.get(METADATA)):
+        raise InputError(f'{path}: what it says about its network is nested more than {DEEPEST} deep')
+    return content
+
+
+def _read(path: Path, allow: Sequence[type]) -> Any:
     if path.suffix == '.safetensors':
         return _read_safetensors(path)
     with open(path, 'rb') as file:
@@ -107,6 +115,16 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
     ) as error:  # a damaged file can fail anywhere in the reader: IndexError, EOFError, RuntimeError, ...
         reason = 'TorchScript holds code' if 'TorchScript' in str(error) else first_line(error)
         raise InputError(f'{path}: not a complete checkpoint file ({reason})') from error
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether more than ``DEEPEST`` containers are inside one another: code that follows them would not come back."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        containers = [each for each in level if isinstance(each, (Mapping, list, tuple))]
+        children = (child for each in containers for child in (each.values() if isinstance(each, Mapping) else each))
+        level = list({id(child): child for child in children}.values())  # one that is in many places counts once
+    return bool(level)
 
 
 def _compare_checksums(path: Path) -> None:
@@ -178,7 +196,10 @@ def load_network(
     """
     logger = logging.getLogger('basicsr')
     content = read(path, allow)
-    weights, key = select_weights(content, param_key)
+    try:
+        weights, key = select_weights(content, param_key)
+    except InputError as error:
+        raise InputError(f'{path}: {one_line(error)}') from error
     logger.info(f'Loading {type(network).__name__} from {path}, {f"key {key}" if key else "a bare state dict"}.')
     layout = described(content, weights) or fitting.recognise(weights, key)
     if layout and layout.wrapper_is_unknown:  # the network says it
@@ -196,12 +217,12 @@ def load_network(
         fitted = fitting.fit(network, weights)
     if misfit := fitting.explain_misfit(network, fitted) or fitting.explain_values(fitted):
         if strict:
-            raise InputError(f'{path}: {misfit}')
-        logger.warning(f'{path}: {misfit}; loading what agrees')
+            raise InputError(f'{path}: {one_line(misfit)}')
+        logger.warning(f'{path}: {one_line(misfit)}; loading what agrees')
         own = network.state_dict()
         fitted = {k: v for k, v in fitted.items() if k in own and own[k].shape == v.shape}
     elif layout and (difference := fitting.explain_behaviour(network, layout)):
-        logger.warning(f'{path}: the weights fit, but they were trained otherwise: {difference}')
+        logger.warning(f'{path}: the weights fit, but they were trained otherwise: {one_line(difference)}')
     if fitting.is_bare_backbone(network, weights) and hasattr(network, 'target'):  # ZeroShot is made for them
         logger.info(
             'These are weights of the bare backbone, trained without the wrapper; they go to backbone.*. It'
@@ -234,6 +255,8 @@ def described(content: Any, weights: StateDict) -> Layout | None:
     metadata = content.get(METADATA) if isinstance(content, Mapping) else None
     network_g = metadata.get('network_g') if isinstance(metadata, Mapping) else None
     if not isinstance(network_g, Mapping) or not isinstance(network_g.get('type'), str):
+        return None
+    if not all(isinstance(key, str) for key in network_g):
         return None
     return Layout('a checkpoint of ne_basicsr', dict(network_g), weights, is_complete=True)
 

@@ -50,6 +50,12 @@ def explain_misfit(network: nn.Module, weights: StateDict) -> str | None:
     own = network.state_dict()
     missing, unexpected = ([k for k in a if k not in b] for a, b in ((own, weights), (weights, own)))
     resized = [k for k in own if k in weights and own[k].shape != weights[k].shape]
+    integers = [k for k in own if k in weights and own[k].is_floating_point() and not weights[k].is_floating_point()]
+    if integers and not (missing or unexpected or resized):
+        kind = str(weights[integers[0]].dtype).removeprefix('torch.')
+        return (
+            f'{len(integers)} of the weights are no real numbers ({integers[0]} is {kind}): quantized without a scale?'
+        )
     if not (missing or unexpected or resized):
         return None
     parts = [f'the weights do not fit {type(network).__name__}']
@@ -119,7 +125,7 @@ def check_description(options: Mapping[str, Any], weights: StateDict) -> None:
     values = sum(value.numel() for value in weights.values())
     limit = max(LARGEST_SIZE, math.isqrt(values) // 3)
     for _ in range(DEEPEST):
-        name = str(options.get('type'))
+        name = str(options.get('type'))[:100]
         try:
             is_allowed = is_image_to_image(name)
         except KeyError as error:
@@ -127,12 +133,15 @@ def check_description(options: Mapping[str, Any], weights: StateDict) -> None:
         if not is_allowed:
             raise InputError(f'the file says that it holds {name}, which is no network from images to images')
         for key, value in options.items():
-            for number in value if isinstance(value, (list, tuple)) else (value,):
-                if isinstance(number, int) and number > limit and key != 'img_range':
-                    raise InputError(f'the file says {key}: {number}, too much for its {values:,} values')
-        if not isinstance(options.get('backbone'), Mapping):
+            listed = value if isinstance(value, (list, tuple)) else (value,)
+            numbers = [number for number in listed if isinstance(number, int)]
+            if key != 'img_range' and (max(numbers, default=0) > limit or sum(numbers) > 2 * limit):
+                raise InputError(f'the file says {key}: {value}, too much for its {values:,} values')
+        if 'backbone' not in options:
             return
         options = options['backbone']
+        if not isinstance(options, Mapping):
+            raise InputError(f'the file gives a backbone by {options!r}; it takes options with a type')
     raise InputError(f'the file says that it holds more than {DEEPEST} networks, each inside another')
 
 
@@ -190,7 +199,8 @@ def _explain_options(network: nn.Module, weights: StateDict) -> str | None:
 def _with_options(network: nn.Module, options: Mapping[str, Any]) -> Iterator[tuple[nn.Module, Mapping[str, Any]]]:
     yield network, options
     if isinstance(backbone := getattr(network, 'backbone', None), nn.Module):
-        yield backbone, options.get('backbone', options)
+        inner = options.get('backbone', options)
+        yield backbone, inner if isinstance(inner, Mapping) else {}
 
 
 def wrapper_of(arch: type) -> str | None:

@@ -18,7 +18,7 @@ from ne_basicsr.archs.spandrel_arch import with_weights
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.denoising.arrays import take_arrays
-from ne_basicsr.errors import InputError, first_line
+from ne_basicsr.errors import InputError, first_line, one_line
 from ne_basicsr.layouts import Layout
 from ne_basicsr.layouts.paper_run import find_run
 from ne_basicsr.network_inputs import REFUSALS, is_non_blind
@@ -100,7 +100,7 @@ def load_described(
         network = restore(layout, chosen)
         noise = training_noise(content)
     except InputError as error:
-        raise InputError(f'{path}: {" ".join(str(error).split())[:1000]}') from error
+        raise InputError(f'{path}: {one_line(error)}') from error
     logging.getLogger('basicsr').info(f'{path}: recognised {layout}.')
     if wrap is not None:
         known = noise.sigmas[0] if noise and noise.sigma_type == 'constant' and not is_non_blind(network) else None
@@ -129,7 +129,7 @@ def layout_of(path: Path | str, content: Any, param_key: str | None = None, kind
             return retyped(layout, kind)
         return _from_its_run(path, layout) if layout.wrapper_is_unknown else layout
     except InputError as error:
-        raise InputError(f'{path}: {" ".join(str(error).split())[:1000]}') from error
+        raise InputError(f'{path}: {one_line(error)}') from error
 
 
 def retyped(layout: Layout, kind: str) -> Layout:

@@ -35,7 +35,7 @@ class Layout(NamedTuple):
 def describe(options: Mapping[str, Any]) -> str:
     """``{type: DnCNN, num_layers: 17}`` as ``DnCNN(num_layers=17)``."""
     arguments = (
-        describe(value) if key == 'backbone' else f'{key}={_compact(value)}'
+        describe(value) if isinstance(value, Mapping) and 'type' in value else f'{key}={_compact(value)}'
         for key, value in options.items()
         if key != 'type'
     )
