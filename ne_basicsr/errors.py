@@ -33,6 +33,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def one_line(text: object) -> str:
+    """``text`` without line breaks, cut after 1,000 characters: what comes from a file may be anything."""
+    return ' '.join(str(text).split())[:1000]
+
+
 def last_line(error: BaseException) -> str:
     """The message in one line; an error from a loader's worker carries the worker's traceback in its text."""
     if isinstance(error, KeyboardInterrupt):

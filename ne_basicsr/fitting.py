@@ -3,10 +3,13 @@
 import contextlib
 import copy
 import inspect
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ne_basicsr import layouts
 from ne_basicsr.errors import InputError
@@ -18,6 +21,8 @@ StateDict = dict[str, Tensor]
 COMPUTED = ('attn_mask', 'relative_position_index')
 DNCNNS = ('DnCNN', 'DnCNNWNE')
 WRAPPERS = ('WNE', 'WSE', 'InputNorm', 'ZeroShot')  # these have no keys of their own
+# what a file's own description may ask for beyond its weights: sizes without weights, as img_size, and values
+LARGEST_SIZE, SPARE_VALUES, DEEPEST = 512, 2**14, 4
 
 
 def recognise(weights: StateDict, container: str | None = None) -> Layout | None:
@@ -65,6 +70,12 @@ def explain_misfit(network: nn.Module, weights: StateDict) -> str | None:
     own = network.state_dict()
     missing, unexpected = ([k for k in a if k not in b] for a, b in ((own, weights), (weights, own)))
     resized = [k for k in own if k in weights and own[k].shape != weights[k].shape]
+    integers = [k for k in own if k in weights and own[k].is_floating_point() and not weights[k].is_floating_point()]
+    if integers and not (missing or unexpected or resized):
+        kind = str(weights[integers[0]].dtype).removeprefix('torch.')
+        return (
+            f'{len(integers)} of the weights are no real numbers ({integers[0]} is {kind}): quantized without a scale?'
+        )
     if not (missing or unexpected or resized):
         return None
     parts = [f'the weights do not fit {type(network).__name__}']
@@ -102,22 +113,88 @@ def explain_behaviour(network: nn.Module, layout: Layout) -> str | None:
     parts = []
     if layout.is_complete and options['type'] in ARCH_REGISTRY:
         arch = ARCH_REGISTRY.get(options['type'])
-        asked, held = _wrapper_of(type(network)), _wrapper_of(arch)
+        asked, held = wrapper_of(type(network)), wrapper_of(arch)
         if held is not None and held != asked:
             parts.append(f'{held} in the file, {asked or "no wrapper"} here')
         parameters = inspect.signature(arch).parameters.values()
         options = {p.name: p.default for p in parameters if p.default is not p.empty} | options
         if {'statistics', 'target'} <= options.keys() and held is not None:
             wrapper = ARCH_REGISTRY.get(held)
-            with contextlib.suppress(ValueError):  # of another version
+            with contextlib.suppress(ValueError, TypeError):  # of another version
                 values = wrapper(nn.Identity(), statistics=options['statistics'], target=options['target'])
                 options |= {'statistics': values.statistics, 'target': values.target}
     for module, arguments in _with_options(network, options):
         for name, value in arguments.items():
             own: Any = getattr(module, name, None)
-            if own != value and all(isinstance(each, (str, bool, int, float, tuple)) for each in (own, value)):
+            if all(isinstance(each, (str, bool, int, float, tuple)) for each in (own, value)) and own != value:
                 parts.append(f'{name}={value} in the file, {own} here')
     return '; '.join(parts) or None
+
+
+def check_description(options: Mapping[str, Any], weights: StateDict) -> None:
+    """Raise for a network that a file's own description may not ask for.
+
+    It may be any network from images to images: no other reads or fetches files while it is built. Its whole numbers
+    are at most a third of the square root of the weights' values, as of any 3x3 convolution, or ``LARGEST_SIZE``.
+
+    Raises:
+        InputError: for another network, a wrapper in a wrapper in ..., and for numbers that are too large.
+    """
+    from ne_basicsr.archs.wne_arch import is_image_to_image  # it registers itself while BasicSR is imported
+
+    values = sum(value.numel() for value in weights.values())
+    limit = max(LARGEST_SIZE, math.isqrt(values) // 3)
+    for _ in range(DEEPEST):
+        name = str(options.get('type'))[:100]
+        try:
+            is_allowed = is_image_to_image(name)
+        except KeyError as error:
+            raise InputError(f'no network {name}: {error.args[0]}') from error
+        if not is_allowed:
+            raise InputError(f'the file says that it holds {name}, which is no network from images to images')
+        for key, value in options.items():
+            listed = value if isinstance(value, (list, tuple)) else (value,)
+            numbers = [number for number in listed if isinstance(number, int)]
+            if key != 'img_range' and (max(numbers, default=0) > limit or sum(numbers) > 2 * limit):
+                raise InputError(f'the file says {key}: {value}, too much for its {values:,} values')
+        if 'backbone' not in options:
+            return
+        options = options['backbone']
+        if not isinstance(options, Mapping):
+            raise InputError(f'the file gives a backbone by {options!r}; it takes options with a type')
+    raise InputError(f'the file says that it holds more than {DEEPEST} networks, each inside another')
+
+
+@contextlib.contextmanager
+def no_larger_than(weights: StateDict) -> Iterator[None]:
+    """Where a network is built from a file's description: stop before it has more parameters than the file.
+
+    A parameter is compared when it is registered, before anything writes to its memory.
+
+    Raises:
+        InputError: inside, for parameters of shapes that ``weights`` do not have, beyond ``SPARE_VALUES`` values.
+    """
+    # three of each: a module may be built, taken apart and built again, as weight normalization does
+    left = Counter({shape: 3 * count for shape, count in Counter(value.shape for value in weights.values()).items()})
+    spare = SPARE_VALUES
+
+    def compare(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal spare
+        if parameter is None:
+            return
+        left[parameter.shape] -= 1
+        spare -= parameter.numel() if left[parameter.shape] < 0 else 0
+        if spare < 0:
+            raise InputError(
+                f'the network described is larger than the weights of the file: it has a {name} of shape'
+                f' {tuple(parameter.shape)} in {type(module).__name__} that they do not have'
+            )
+
+    handle = register_module_parameter_registration_hook(compare)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _explain_options(network: nn.Module, weights: StateDict) -> str | None:
@@ -142,8 +219,10 @@ def _explain_options(network: nn.Module, weights: StateDict) -> str | None:
 def _with_options(network: nn.Module, options: Mapping[str, Any]) -> Iterator[tuple[nn.Module, Mapping[str, Any]]]:
     yield network, options
     if isinstance(backbone := getattr(network, 'backbone', None), nn.Module):
-        yield backbone, options.get('backbone', options)
+        inner = options.get('backbone', options)
+        yield backbone, inner if isinstance(inner, Mapping) else {}
 
 
-def _wrapper_of(arch: type) -> str | None:
+def wrapper_of(arch: type) -> str | None:
+    """The wrapper that a network's class is, by name; None for plain networks."""
     return next((base.__name__ for base in arch.__mro__ if base.__name__ in WRAPPERS), None)

@@ -1,5 +1,6 @@
 """Networks that are ready to use, from any file whose layout is known."""
 
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 
 import basicsr  # noqa: F401 - first, so that archs are not what imports it: they need each other
 import torch
+from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from ne_basicsr import checkpoint, fitting, layouts
@@ -16,8 +18,10 @@ from ne_basicsr.archs.spandrel_arch import with_weights
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.denoising.arrays import take_arrays
-from ne_basicsr.errors import InputError
+from ne_basicsr.errors import InputError, first_line, one_line
 from ne_basicsr.layouts import Layout
+from ne_basicsr.layouts.paper_run import find_run
+from ne_basicsr.network_inputs import REFUSALS, is_non_blind
 from ne_basicsr.noise import TrainingNoise
 
 WRAPS = (None, 'wne')
@@ -61,13 +65,17 @@ def load(
             the checkpoint's own note of it.
         allow: classes that the file may hold beside weights, such as ``argparse.Namespace``.
         param_key: which weights of a BasicSR checkpoint; where not given ``params_ema``, and ``params`` without it.
-        options: arguments of the network that the file does not tell, such as FDnCNN's ``mode``.
+        options: arguments of the network that the file does not tell, such as FDnCNN's ``mode``, and its ``type``.
+            Files of the WNE paper's code do not say what their network was trained in: ``{'type': 'DnCNN'}`` says that
+            it was plain, ``{'type': 'WNE'}`` or ``{'type': 'InputNorm'}`` name the wrapper. The run's ``config.json``
+            beside the file, or in the folder above, says it, too.
 
     Non-blind networks are called with ``sigma``, the noise level on the scale of the images. Called with a numpy array,
     (H, W) or (H, W, C), the network returns one, as ``ne_basicsr.denoise`` does and with its arguments.
 
     Raises:
-        InputError: for an unreadable file, an unknown layout, or weights that do not fit or are not finite.
+        InputError: for an unreadable file, an unknown layout, a description that its weights do not bear out, a file
+            of the WNE paper's code that nothing tells the wrapper of, or weights that do not fit or are not finite.
     """
     loaded = load_described(path, wrap, sigma=sigma, allow=allow, param_key=param_key, options=options)
     return take_arrays(loaded.network.to(device or 'cpu'))
@@ -86,41 +94,116 @@ def load_described(
     if wrap not in WRAPS:
         raise ValueError(f"wrap must be None or 'wne'; got {wrap!r}.")
     content = checkpoint.read(path, allow)
-    layout = layout_of(path, content, param_key)
+    chosen = dict(options or {})
+    layout = layout_of(path, content, param_key, chosen.pop('type', None))
     try:
-        network = restore(layout, options or {})
+        network = restore(layout, chosen)
+        noise = training_noise(content)
     except InputError as error:
-        raise InputError(f'{path}: {error}') from error
+        raise InputError(f'{path}: {one_line(error)}') from error
     logging.getLogger('basicsr').info(f'{path}: recognised {layout}.')
-    noise = training_noise(content)
     if wrap is not None:
-        known = noise.sigmas[0] if noise and noise.sigma_type == 'constant' else None
+        known = noise.sigmas[0] if noise and noise.sigma_type == 'constant' and not is_non_blind(network) else None
         network = wrap_zero_shot(network, known if sigma is None else sigma)
     return Loaded(any_size(network).eval(), str(layout), noise)
 
 
-def layout_of(path: Path | str, content: Any, param_key: str | None = None) -> Layout:
+def layout_of(path: Path | str, content: Any, param_key: str | None = None, kind: str | None = None) -> Layout:
     """The layout of a checkpoint's ``content``.
 
+    Args:
+        kind: the type of the network, where it is not for the file to tell.
+
     Raises:
-        InputError: where none is known, with ``path``.
+        InputError: where none is known, or where the file does not tell the wrapper and nothing else does, with
+            ``path``.
     """
     try:
         weights, key = checkpoint.select_weights(content, param_key or 'params_ema')
         layout = checkpoint.described(content, weights) or layouts.recognise(weights, key)
         if layout is None:
             raise InputError(layouts.explain_unknown(weights))
+        if layout.is_complete:
+            fitting.check_description(layout.options, weights)
+        if kind is not None:
+            return retyped(layout, kind)
+        return _from_its_run(path, layout) if layout.wrapper_is_unknown else layout
     except InputError as error:
-        raise InputError(f'{path}: {error}') from error
-    return layout
+        raise InputError(f'{path}: {one_line(error)}') from error
+
+
+def retyped(layout: Layout, kind: str) -> Layout:
+    """The same weights as a network of another type: in another wrapper, in none, or of a class with the same keys.
+
+    Raises:
+        InputError: for a type that is not registered.
+    """
+    try:
+        arch = ARCH_REGISTRY.get(kind)
+    except KeyError as error:
+        raise InputError(f'no network {kind}: {error.args[0]}') from error
+    if kind == layout.options['type'] and not layout.wrapper_is_unknown:
+        return layout
+    held = backbone_options(layout.options)
+    weights = layout.weights
+    if held is not None:
+        weights = {key.removeprefix('backbone.'): value for key, value in weights.items()}
+    plain = layout._replace(options=held or layout.options, weights=weights)
+    if not issubclass(arch, BackboneHolder):
+        return plain._replace(options={**plain.options, 'type': kind}, wrapper_is_unknown=False)
+    wrapper = fitting.wrapper_of(arch)
+    wrapped = (
+        layouts.as_trained(plain, wrapper) if layout.wrapper_is_unknown else layouts.in_wrapper(plain, str(wrapper))
+    )
+    if kind == wrapper:
+        return wrapped
+    options = {key: value for key, value in wrapped.options.items() if key != 'backbone'}
+    return wrapped._replace(options={**plain.options, **options, 'type': kind})  # DnCNNWNE
+
+
+def backbone_options(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Options of the backbone of a wrapped network; None for a network without wrapper."""
+    arch = ARCH_REGISTRY.get(options['type'])
+    if not (isinstance(arch, type) and issubclass(arch, BackboneHolder)):
+        return None
+    if 'backbone' in options:  # nested
+        return dict(options['backbone'])
+    own = inspect.signature(WNE).parameters
+    kept = {key: value for key, value in options.items() if key not in own}
+    return kept | {'type': options['type'].removesuffix('WNE')}
+
+
+def _from_its_run(path: Path | str, layout: Layout) -> Layout:
+    """A network of the WNE paper's code as the config.json of its run says."""
+    plain, run = layout.options['type'], find_run(path)
+    if run is None:
+        raise InputError(
+            f'{layout.name}, whose files do not tell a plain network (runs b_*, se_*, ne_*) from WNE (wne_*) and'
+            f" InputNorm (wnei_*): say options={{'type': '{plain}'}}, 'WNE' or 'InputNorm', on the command line"
+            f" FILE={plain}, FILE=WNE or FILE=InputNorm; or put the run's config.json beside the file"
+        )
+    if run.wrapper is None and run.prediction not in (None, 'direct'):
+        raise InputError(f"its config.json says pred_mode {run.prediction!r}, which plain networks don't have here")
+    if plain == 'FDnCNN' and run.mode is not None:
+        layout = layout._replace(options={**layout.options, 'mode': run.mode}, note='')
+    return layouts.as_trained(layout, run.wrapper, run.prediction)
 
 
 def restore(layout: Layout, options: Mapping[str, Any]) -> nn.Module:
-    """The network of a layout, with some of its options replaced."""
+    """The network of a layout, with some of its options replaced.
+
+    Raises:
+        InputError: for a network that cannot be built, is larger than the weights, or does not fit them.
+    """
     chosen = {**layout.options, **options}
+    if layout.is_complete:
+        fitting.check_description(layout.options, layout.weights)
     try:
-        network = build_arch(with_weights(chosen, layout.weights))
-    except (KeyError, TypeError, ValueError) as error:
+        with fitting.no_larger_than(layout.weights):
+            network = build_arch(with_weights(chosen, layout.weights))
+    except InputError:
+        raise
+    except (*REFUSALS, AttributeError, MemoryError) as error:
         raise InputError(f'no network {layouts.describe(chosen)}: {error.args[0] if error.args else error}') from error
     weights = fitting.fit(network, layout.weights)
     if problem := fitting.explain_misfit(network, weights) or fitting.explain_values(weights):
@@ -133,7 +216,10 @@ def training_noise(content: Any) -> TrainingNoise | None:
     """What a checkpoint of this package says about the noise of its training; None where it says nothing."""
     metadata = content.get(checkpoint.METADATA) if isinstance(content, Mapping) else None
     noise = metadata.get('noise') if isinstance(metadata, Mapping) else None
-    return TrainingNoise.from_options(noise) if noise else None
+    try:
+        return TrainingNoise.from_options(noise) if noise else None
+    except (*REFUSALS, AttributeError) as error:
+        raise InputError(f'its note of the training noise cannot be used: {first_line(error)}') from error
 
 
 def any_size(network: nn.Module) -> nn.Module:
@@ -152,6 +238,10 @@ def wrap_zero_shot(network: nn.Module, sigma: float | None = None) -> nn.Module:
     """
     if isinstance(network, BackboneHolder):
         raise InputError(f'the file holds a wrapped network already ({type(network).__name__}): load it without wrap')
+    if sigma is not None and is_non_blind(network):
+        raise InputError(
+            'sigma, the one noise level of the training, is for blind networks; this one is told it: leave it out'
+        )
     if sigma is None:
         logging.getLogger('basicsr').info('The noise level of the training is not known; give sigma if there was one.')
         return WNE(network, target={'mean': 0.45, 'scale': 0.25})

@@ -293,9 +293,12 @@ def test_wrapped_layouts_are_told_from_plain_ones():
     own = layouts.recognise(prefixed(plain.weights, 'backbone.'))
     assert own.options == {'type': 'WNE', 'backbone': plain.options}
     paper = layouts.recognise(prefixed(weights, 'model.'), 'model_state')
-    assert paper.options == {'type': 'WNE', 'correction': 1, 'backbone': plain.options}
-    assert paper.weights.keys() == own.weights.keys()
-    assert 'WNE' in paper.note
+    assert paper.wrapper_is_unknown
+    assert not own.wrapper_is_unknown
+    wrapped = layouts.as_trained(paper, 'WNE')
+    assert wrapped.options == {'type': 'WNE', 'correction': 1, 'backbone': plain.options}
+    assert wrapped.weights.keys() == own.weights.keys()
+    assert layouts.as_trained(paper, None).options == plain.options
     framework = layouts.recognise(prefixed(weights, 'model.'), 'state_dict')
     assert framework.options == plain.options
 
@@ -305,12 +308,12 @@ def test_what_is_unknown_is_explained():
     odd = weights | {'head.scale': torch.ones(1)}
     assert layouts.recognise(odd) is None
     assert (
-        'nearest is KAIR DnCNN and FDnCNN, which does not have 1 of its keys (head.scale)'
+        'nearest is KAIR DnCNN, FDnCNN and FFDNet, which does not have 1 of its keys (head.scale)'
         in layouts.explain_unknown(odd)
     )
     other = nn.Sequential(nn.Linear(2, 2)).state_dict()
     assert layouts.recognise(other) is None
-    assert 'known are KAIR DnCNN and FDnCNN, DnCNN-PyTorch, ' in layouts.explain_unknown(other)
+    assert 'known are KAIR DnCNN, FDnCNN and FFDNet, DnCNN-PyTorch, ' in layouts.explain_unknown(other)
     assert layouts.recognise({}) is None
 
 

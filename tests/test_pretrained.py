@@ -1,5 +1,6 @@
 import argparse
 import copy
+import json
 import logging
 import pickle
 import subprocess
@@ -10,11 +11,15 @@ import pytest
 import torch
 from basicsr.archs import build_network
 from conftest import GOLDENS
+from torch import nn
 
 import ne_basicsr
 from ne_basicsr import checkpoint
 from ne_basicsr.archs.wne_arch import WNE
+from ne_basicsr.certificate import find_subject
+from ne_basicsr.cli import main
 from ne_basicsr.errors import InputError
+from ne_basicsr.mismatch.networks import parse_spec
 
 DNCNN = {'type': 'DnCNN', 'num_feat': 4, 'num_layers': 4, 'act_mode': 'R'}
 SWINIR = {'type': 'SwinIR', 'embed_dim': 8, 'depths': [2], 'num_heads': [2], 'window_size': 4, 'mlp_ratio': 2.0}
@@ -67,10 +72,104 @@ def test_wrapped_files_come_back_wrapped(tmp_path, y):
     torch.save({'params': net.state_dict()}, tmp_path / 'own.pth')
     weights = {key.replace('backbone.', 'model.'): value for key, value in fdncnn.state_dict().items()}
     torch.save({'model_state': weights}, tmp_path / 'paper.pt')
-    assert same(ne_basicsr.load(tmp_path / 'paper.pt'), fdncnn, y)
+    assert same(ne_basicsr.load(tmp_path / 'paper.pt', options={'type': 'WNE'}), fdncnn, y)
     own = ne_basicsr.load(tmp_path / 'own.pth', options={'correction': 1})  # no key says so
     assert same(own, net, y)
     assert not same(ne_basicsr.load(tmp_path / 'own.pth'), net, y)
+
+
+WNE_1 = {'type': 'WNE', 'correction': 1, 'backbone': DNCNN}  # deviations of the paper's code divide by n - 1
+AS_TRAINED = {
+    'idem': DNCNN,
+    'norm-equiv': WNE_1,
+    'norm-equiv-input': WNE_1 | {'type': 'InputNorm'},
+    'scale-equiv': {'type': 'WSE', 'backbone': DNCNN},
+}
+
+
+@pytest.fixture
+def paper_run(tmp_path):
+    """A checkpoint as every run of the paper's code writes it, plain ones too, and the networks that it may hold."""
+    torch.manual_seed(0)
+    plain = build_network(DNCNN)
+    for parameter in plain.parameters():  # biases that are not zero, which would make it scale-equivariant
+        nn.init.normal_(parameter, std=0.2)
+    folder = tmp_path / 'some_run' / 'checkpoints'
+    folder.mkdir(parents=True)
+    weights = {f'model.{key}': value for key, value in plain.state_dict().items()}
+    torch.save({'model_state': weights, 'step': 7}, folder / 'last.pt')
+    networks = {mode: build_network(options).eval() for mode, options in AS_TRAINED.items()}
+    for network in networks.values():
+        network.load_state_dict(plain.state_dict())
+    return folder / 'last.pt', networks
+
+
+def test_a_paper_checkpoint_is_refused_unless_something_says_what_it_was_trained_in(paper_run, y):
+    path, networks = paper_run
+    for wrap in (None, 'wne'):
+        with pytest.raises(InputError, match=r"options=\{'type': 'DnCNN'\}, 'WNE' or 'InputNorm', on .* FILE=DnCNN"):
+            ne_basicsr.load(path, wrap)
+    for mode, options in AS_TRAINED.items():
+        assert same(ne_basicsr.load(path, options={'type': options['type']}), networks[mode], y), mode
+        for other in networks.keys() - {mode}:  # the control: taking one for another is wrong by much
+            with torch.no_grad():
+                assert (networks[mode](y) - networks[other](y)).abs().max() > 1e-3
+    assert same(ne_basicsr.load(path, options={'type': 'DnCNNWNE', 'correction': 1}), networks['norm-equiv'], y)
+    zero_shot = ne_basicsr.load(path, wrap='wne', sigma=0.1, options={'type': 'DnCNN'})
+    assert same(zero_shot.backbone, networks['idem'], y)
+    with pytest.raises(InputError, match='no network DnCN: '):
+        ne_basicsr.load(path, options={'type': 'DnCN'})
+
+
+@pytest.mark.parametrize('place', ['beside', 'above'])
+@pytest.mark.parametrize(
+    'settings',
+    [
+        lambda mode: {'model': 'dncnn', 'model_wrapper_mode': mode, 'model_pred_mode': 'direct'},
+        lambda mode: {'config': {'model': {'wrapper_mode': mode, 'model_mode': 'ordinary'}}},
+        lambda mode: {'model_wrapper_mode': {'value': mode, 'desc': None}},
+        lambda mode: [{'model.wrapper_mode': mode}],
+    ],
+)
+def test_the_config_of_the_run_says_it(paper_run, y, place, settings):
+    path, networks = paper_run
+    config = (path.parent if place == 'beside' else path.parent.parent) / 'config.json'
+    for mode, network in networks.items():
+        config.write_text(json.dumps(settings(mode)))
+        assert same(ne_basicsr.load(path), network, y), mode
+    assert same(ne_basicsr.load(path, options={'type': 'DnCNN'}), networks['idem'], y)  # who says otherwise is believed
+
+
+def test_the_config_of_a_run_tells_fdncnns_mode_and_a_broken_one_is_named(tmp_path, y):
+    net = build_network({'type': 'FDnCNN', 'num_feat': 4, 'num_layers': 3, 'mode': 'scale-equiv'}).eval()
+    torch.save({'model_state': {f'model.{k}': v for k, v in net.state_dict().items()}}, tmp_path / 'last.pt')
+    config = tmp_path / 'config.json'
+    config.write_text('{"model_wrapper_mode": "idem", "model_model_mode": "scale-equiv"}')
+    assert same(ne_basicsr.load(tmp_path / 'last.pt'), net, y)
+    for text, message in (
+        ('[' * 100_000, r'config.json: not readable as the settings of a run \(maximum recursion'),
+        ('{"model_wrapper_mode": "wnei"}', 'model_wrapper_mode must be one of idem, norm-equiv, '),
+        ('{"model_wrapper_mode": "idem", "model_pred_mode": "residual"}', "pred_mode 'residual'"),
+        ('{"epochs": 3}', 'do not tell a plain network'),
+        (' ' * 2**21, 'more than 1048576 bytes'),
+    ):
+        config.write_text(text)
+        with pytest.raises(InputError, match=message) as error:
+            ne_basicsr.load(tmp_path / 'last.pt')
+        assert '\n' not in str(error.value)
+
+
+def test_the_command_line_says_the_type_after_the_file(paper_run, tmp_path, capsys):
+    path, _ = paper_run
+    assert main(['export', str(path), '-o', str(tmp_path / 'a.safetensors')]) == 2
+    assert f'{path}: KAIR DnCNN in the WNE paper' in capsys.readouterr().err
+    for kind in ('DnCNN', 'InputNorm'):
+        assert main(['export', f'{path}={kind}', '-o', str(tmp_path / f'{kind}.safetensors')]) == 0
+        assert type(ne_basicsr.load(tmp_path / f'{kind}.safetensors')).__name__ == kind
+    spec = parse_spec(f'{path}=DnCNN@25+wne')
+    assert (spec.file, spec.type, spec.sigma255, spec.wrap) == (str(path), 'DnCNN', 25, True)
+    assert 'InputNorm' in find_subject(f'{path}=InputNorm').about
+    assert 'ZeroShot' in find_subject(f'{path}=DnCNN@25+wne').about
 
 
 def test_wrapping_makes_it_equivariant_and_refuses_to_wrap_twice(tmp_path, images):
@@ -118,7 +217,7 @@ def test_what_the_file_does_not_tell_can_be_given(tmp_path, y):
         ({'fdncnn.0.weight': torch.ones(4, 1, 3, 3)}, None),
         (
             {'params': {}, 'ne_basicsr': {'network_g': {'type': 'DnCN'}}},
-            "no network DnCN\\(\\): .*did you mean 'DnCNN'",
+            "no network DnCN: .*did you mean 'DnCNN'",
         ),
         ({'params': {}, 'ne_basicsr': {'network_g': {'type': 'DnCNN', 'depth': 3}}}, 'no network DnCNN.*depth'),
         ({'params': {}, 'ne_basicsr': {'network_g': DNCNN}}, 'do not fit DnCNN; 8 missing'),

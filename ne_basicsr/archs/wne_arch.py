@@ -159,6 +159,13 @@ def register_wrapped_archs() -> None:
     ARCH_REGISTRY._do_register = register_both
 
 
+def is_image_to_image(name: str) -> bool:
+    """Whether a registered network takes images to images: those have a wrapped one beside them, or are wrapped."""
+    arch = ARCH_REGISTRY.get(name)
+    is_wrapped = inspect.isclass(arch) and issubclass(arch, BackboneHolder)
+    return is_wrapped or name.removesuffix('_basicsr') + 'WNE' in ARCH_REGISTRY
+
+
 # BasicSR's networks that take one tensor and are no image-to-image networks: they map to scores, or from videos
 _OTHER_TASKS = ('Discriminator', 'FeatureExtractor', 'StyleGAN2', 'EDVR', 'VSR', 'TOFlow', 'DUF')
 

@@ -15,6 +15,7 @@ from ne_basicsr.certificate.images import read_images, synthetic_images
 from ne_basicsr.certificate.law import PRECISIONS
 from ne_basicsr.equivariance import Network
 from ne_basicsr.errors import InputError, first_line
+from ne_basicsr.mismatch.networks import parse_spec
 from ne_basicsr.network_inputs import REFUSALS, channels_of, is_non_blind
 from ne_basicsr.options import read_yaml
 from ne_basicsr.options.sections import one_of
@@ -65,10 +66,10 @@ def find_subject(
     """The network that ``text`` names.
 
     Args:
-        text: a checkpoint that ``ne_basicsr.load`` knows; an exported network (``.onnx``, ``.pt2``); an option file
-            (``.yml``), whose ``network_g`` counts, with ``path: pretrain_network_g`` if there is one; an inline mapping
-            or a name as for ``basicsr bench``. Without weights they are random, biases and running statistics, too:
-            what a constructor sets to zero could make a plain network look equivariant to scale.
+        text: a checkpoint as ``mismatch.networks.parse_spec`` takes it; an exported network (``.onnx``, ``.pt2``); an
+            option file (``.yml``), whose ``network_g`` counts, with ``path: pretrain_network_g`` if there is one; an
+            inline mapping or a name as for ``basicsr bench``. Without weights they are random, biases and running
+            statistics, too: what a constructor sets to zero could make a plain network look equivariant to scale.
         wne: wrap the network as ``ne_basicsr.load`` does.
         sigma: the noise level of its training, with ``wne``; else the one that a non-blind network is told, 25 / 255
             where not given.
@@ -89,7 +90,10 @@ def find_subject(
     if _is_description(text):
         network, about = _built(text, wne, sigma), ''
     else:
-        loaded = pretrained.load_described(path, 'wne' if wne else None, sigma=sigma if wne else None)
+        spec = parse_spec(text)
+        known = sigma if spec.sigma255 is None else spec.sigma255 / 255
+        wrap = 'wne' if wne or spec.wrap else None
+        loaded = pretrained.load_described(spec.file, wrap, sigma=known if wrap else None, options=spec.options)
         network, about = loaded.network, f'{loaded.description}: '
     needs_sigma = is_non_blind(network)
     told = (sigma or SIGMA) if needs_sigma else None

@@ -118,7 +118,7 @@ def _weights(spec: Any, arguments: argparse.Namespace) -> list[str]:
             'export: --wne has no weights of its own, nor have +wne and @LEVEL; give it where the file is used, or'
             ' export a graph'
         )
-    weights: Any = files.read(spec.file)
+    weights: Any = files.read(spec.file, spec.type)
     try:
         if arguments.unwrap or arguments.rewrap:
             weights = files.unwrap(weights) if arguments.unwrap else files.rewrap(weights)

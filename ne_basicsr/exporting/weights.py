@@ -4,21 +4,17 @@
 ``rewrap`` puts the same wrapper back. The tensors stay what they are.
 """
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import basicsr  # noqa: F401 - first, so that archs are not what imports it: they need each other
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor
 
 from ne_basicsr import checkpoint
-from ne_basicsr.archs.backbone import BackboneHolder
-from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.errors import InputError
 from ne_basicsr.fitting import with_default_eps
-from ne_basicsr.pretrained import layout_of
+from ne_basicsr.pretrained import backbone_options, layout_of
 
 PREFIX = 'backbone.'
 WRAPPED = 'wrapped'  # where a file without its wrapper keeps the options of the network that had it
@@ -37,16 +33,19 @@ class Weights(NamedTuple):
     metadata: dict[str, Any]
 
 
-def read(path: Path | str) -> Weights:
+def read(path: Path | str, kind: str | None = None) -> Weights:
     """The weights of any checkpoint that ``ne_basicsr.load`` reads, in the layout of this package.
 
     Those of a DnCNN are for the default ``bn_eps``, so that programs that know keys alone read them, too.
+
+    Args:
+        kind: its type, where the file does not tell.
 
     Raises:
         InputError: as ``ne_basicsr.load``.
     """
     content = checkpoint.read(path)
-    layout = with_default_eps(layout_of(path, content))
+    layout = with_default_eps(layout_of(path, content, kind=kind))
     held = content.get(checkpoint.METADATA) if isinstance(content, Mapping) else None
     metadata = dict(held) if isinstance(held, Mapping) else {}
     return Weights(dict(layout.weights), metadata | {'network_g': layout.options})
@@ -59,7 +58,7 @@ def unwrap(weights: Weights) -> Weights:
         InputError: where there is no wrapper.
     """
     options = weights.metadata['network_g']
-    backbone = _backbone(options)
+    backbone = backbone_options(options)
     if backbone is None:
         raise InputError(f'--unwrap takes networks with a wrapper, such as DnCNNWNE; the file holds {options["type"]}')
     tensors = {key.removeprefix(PREFIX): value for key, value in weights.tensors.items()}
@@ -106,15 +105,3 @@ def write(path: Path, weights: Weights) -> None:
         checkpoint.write_safetensors(path, weights.tensors, weights.metadata)
     else:
         checkpoint.write(path, {'params': weights.tensors, checkpoint.METADATA: weights.metadata})
-
-
-def _backbone(options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Options of the backbone of a wrapped network; None for a network without wrapper."""
-    arch = ARCH_REGISTRY.get(options['type'])
-    if not (isinstance(arch, type) and issubclass(arch, BackboneHolder)):
-        return None
-    if 'backbone' in options:  # nested
-        return dict(options['backbone'])
-    own = inspect.signature(WNE).parameters
-    kept = {key: value for key, value in options.items() if key not in own}
-    return kept | {'type': options['type'].removesuffix('WNE')}

@@ -8,6 +8,7 @@ not tell is in ``note``. To add a layout, write its function in one of the modul
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from ne_basicsr.layouts import stacks, unets
 from ne_basicsr.layouts.layout import Layout, StateDict, describe, some
 from ne_basicsr.layouts.swinir import swinir
 
-__all__ = ['LAYOUTS', 'Layout', 'describe', 'explain_unknown', 'recognise', 'some']
+__all__ = ['LAYOUTS', 'Layout', 'as_trained', 'describe', 'explain_unknown', 'in_wrapper', 'recognise', 'some']
 
 _BATCH_NORM = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
 _SWIN_BLOCK = (
@@ -25,7 +26,7 @@ _SWIN_BLOCK = (
 )
 # name -> (what every key looks like, the function)
 LAYOUTS: dict[str, tuple[str, Callable[[StateDict], Layout]]] = {
-    'KAIR DnCNN and FDnCNN': (rf'model\.\d+\.{_BATCH_NORM}', stacks.kair_dncnn),
+    'KAIR DnCNN, FDnCNN and FFDNet': (rf'model\.\d+\.{_BATCH_NORM}', stacks.kair_dncnn),
     'DnCNN-PyTorch': (rf'dncnn\.\d+\.{_BATCH_NORM}', stacks.dncnn_pytorch),
     "the WNE paper's DnCNN and Mohan et al.'s BF-DnCNN": (
         rf'(first_layer|hidden_layer_list\.\d+|bn_layer_list\.\d+|last_layer)\.{_BATCH_NORM}',
@@ -57,7 +58,8 @@ def recognise(weights: Mapping[str, Tensor], container: str | None = None) -> La
     Args:
         weights: a state dict, without ``module.`` prefixes.
         container: the key of the checkpoint that it was under. Below ``state_dict`` the prefix ``model.`` is that of a
-            training framework; elsewhere it is the wrapper of the WNE paper's code.
+            training framework; elsewhere it is the WNE paper's code, all of whose networks are inside a wrapper, plain
+            ones inside the identity.
 
     Raises:
         InputError: where the keys are those of a layout, but some are missing or of unknown shape.
@@ -65,8 +67,11 @@ def recognise(weights: Mapping[str, Tensor], container: str | None = None) -> La
     for prefix in ('backbone.', 'model.'):
         if weights and all(key.startswith(prefix) for key in weights):
             plain = recognise({key.removeprefix(prefix): value for key, value in weights.items()})
+            if plain is not None and prefix == 'backbone.':
+                return in_wrapper(plain, 'WNE')
             if plain is not None:
-                return plain if (prefix, container) == ('model.', 'state_dict') else _wrapped(plain, prefix)
+                code = f"{plain.name} in the WNE paper's code"
+                return plain if container == 'state_dict' else plain._replace(name=code, wrapper_is_unknown=True)
     for name, (pattern, function) in LAYOUTS.items():
         if weights and all(re.fullmatch(pattern, key) for key in weights):
             try:
@@ -90,10 +95,17 @@ def explain_unknown(weights: Mapping[str, Tensor]) -> str:
     return f'unknown layout with keys {some(list(weights))}; known are {", ".join(LAYOUTS)}'
 
 
-def _wrapped(plain: Layout, prefix: str) -> Layout:
+def in_wrapper(plain: Layout, wrapper: str, **options: Any) -> Layout:
+    """A plain network inside ``wrapper``, a class that takes a ``backbone``, with its ``options``."""
     weights = {f'backbone.{key}': value for key, value in plain.weights.items()}
-    if prefix == 'backbone.':
-        return Layout(f'{plain.name}, wrapped', {'type': 'WNE', 'backbone': plain.options}, weights, plain.note)
-    options = {'type': 'WNE', 'correction': 1, 'backbone': plain.options}
-    note = '; '.join(filter(None, (plain.note, 'the wrapper has no keys: taken as WNE with direct prediction')))
-    return Layout(f"{plain.name} in the WNE paper's wrapper", options, weights, note)
+    options = {'type': wrapper, **options, 'backbone': plain.options}
+    return Layout(f'{plain.name}, wrapped', options, weights, plain.note)
+
+
+def as_trained(plain: Layout, wrapper: str | None, prediction: str | None = None) -> Layout:
+    """A network of the WNE paper's code in the wrapper that it was trained in; there deviations divide by n - 1."""
+    plain = plain._replace(wrapper_is_unknown=False)
+    if wrapper is None:
+        return plain
+    options = {} if prediction in (None, 'direct') else {'prediction': prediction}
+    return in_wrapper(plain, wrapper, **options, **({'correction': 1} if wrapper in ('WNE', 'InputNorm') else {}))

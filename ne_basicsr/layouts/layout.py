@@ -17,6 +17,8 @@ class Layout(NamedTuple):
         weights: the state dict of that network.
         note: what had to be assumed, or how the network differs from the original; may be empty.
         is_complete: whether ``options`` are all there were, so that others had their defaults.
+        wrapper_is_unknown: whether the network may have been trained inside a wrapper, which the file does not tell;
+            ``options`` and ``weights`` are those of the plain network.
     """
 
     name: str
@@ -24,6 +26,7 @@ class Layout(NamedTuple):
     weights: StateDict
     note: str = ''
     is_complete: bool = False
+    wrapper_is_unknown: bool = False
 
     def __str__(self) -> str:
         return f'{self.name}: {describe(self.options)}' + (f' ({self.note})' if self.note else '')
@@ -32,7 +35,7 @@ class Layout(NamedTuple):
 def describe(options: Mapping[str, Any]) -> str:
     """``{type: DnCNN, num_layers: 17}`` as ``DnCNN(num_layers=17)``."""
     arguments = (
-        describe(value) if key == 'backbone' else f'{key}={_compact(value)}'
+        describe(value) if isinstance(value, Mapping) and 'type' in value else f'{key}={_compact(value)}'
         for key, value in options.items()
         if key != 'type'
     )

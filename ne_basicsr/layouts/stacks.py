@@ -25,13 +25,24 @@ OWN_EPS = 1e-4  # of DnCNN's BatchNorm, by default
 
 
 def kair_dncnn(weights: StateDict) -> Layout:
-    """KAIR's DnCNN, which is this package's own, and its FDnCNN, which gets a noise map and returns the image."""
+    """KAIR's DnCNN and FFDNet, which are this package's own, and its FDnCNN; the last two get a noise map.
+
+    FFDNet's has 4 channels for each of the image: 5 to 4 or 13 to 12, where FDnCNN's has 2 to 1 or 4 to 3.
+    """
     options = _stack_options(weights, 'model')
     if options['num_in_ch'] == options['num_out_ch'] + 1 and options['act_mode'] == 'R':
+        if options['num_out_ch'] in (4, 12) and options['bias']:
+            return _ffdnet(weights, options)
         return _kair_fdncnn(weights, options)
     dilated = options['num_layers'] == 7 and options['act_mode'] == 'R'
     note = "KAIR's IRCNN has the same keys, but dilated convolutions: for it the result is wrong" if dilated else ''
     return Layout('KAIR DnCNN', {'type': 'DnCNN', **options}, _counted(weights), note)
+
+
+def _ffdnet(weights: StateDict, stack: Mapping[str, Any]) -> Layout:
+    channels = dict.fromkeys(('num_in_ch', 'num_out_ch'), stack['num_out_ch'] // 4)
+    options = {'type': 'FFDNet', **channels, 'num_feat': stack['num_feat'], 'num_layers': stack['num_layers']}
+    return Layout('KAIR FFDNet', options, weights, 'non-blind: call it with sigma')
 
 
 def _kair_fdncnn(weights: StateDict, stack: Mapping[str, Any]) -> Layout:

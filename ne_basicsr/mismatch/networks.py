@@ -1,14 +1,12 @@
 """The networks of a comparison, from what a command line says: checkpoints, option files, the identity."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import basicsr  # noqa: F401 - first, so that archs are not what imports it: they need each other
-import torch
 from torch import Tensor, nn
 
 from ne_basicsr import checkpoint
@@ -23,12 +21,20 @@ from ne_basicsr.pretrained import Loaded, any_size, load_described, wrap_zero_sh
 
 
 class Spec(NamedTuple):
-    """What one argument asks for: a file, wrapped or not, and the 8-bit noise level of its training where given."""
+    """What one argument asks for: a file, wrapped or not, and where given the 8-bit noise level of its training and its
+    type.
+    """
 
     source: str
     file: str
     sigma255: float | None
     wrap: bool
+    type: str | None = None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """As ``ne_basicsr.load`` takes them."""
+        return {} if self.type is None else {'type': self.type}
 
 
 class Denoiser(NamedTuple):
@@ -53,14 +59,14 @@ class Denoiser(NamedTuple):
 
 
 def parse_spec(text: str) -> Spec:
-    """``FILE[@SIGMA255][+wne]``, or ``identity``.
+    """``FILE[=TYPE][@SIGMA255][+wne]``, or ``identity``.
 
     Raises:
         InputError: for a level that is no positive number.
     """
     if text == IDENTITY or Path(text).exists():
         return Spec(text, text, None, False)
-    match = re.fullmatch(r'(?P<file>.+?)(@(?P<sigma>[^@+/]*))?(?P<wrap>\+wne)?', text)
+    match = re.fullmatch(r'(?P<file>.+?)(=(?P<type>\w+))?(@(?P<sigma>[^@+/]*))?(?P<wrap>\+wne)?', text)
     assert match, 'the pattern takes any text'
     sigma = None
     if match['sigma'] is not None:
@@ -72,7 +78,7 @@ def parse_spec(text: str) -> Spec:
             raise InputError(
                 f'{text}: the noise level of the training follows @, as in net.pth@25; got {match["sigma"]!r}'
             )
-    return Spec(text, match['file'], sigma, match['wrap'] is not None)
+    return Spec(text, match['file'], sigma, match['wrap'] is not None, match['type'])
 
 
 def labels_of(specs: Sequence[Spec], given: Sequence[str] = ()) -> list[str]:
@@ -106,10 +112,12 @@ def open_denoiser(spec: Spec, label: str, only: Sequence[int] = GRAY_OR_COLOUR) 
         InputError: for files that cannot be used, with the reason.
     """
     if Path(spec.file).suffix in ('.yml', '.yaml'):
+        if spec.type is not None:
+            raise InputError(f'{spec.source}: an option file says its type itself; leave ={spec.type} out')
         loaded = _from_option_file(spec)
     else:
         sigma = None if spec.sigma255 is None else spec.sigma255 / 255
-        loaded = load_described(spec.file, 'wne' if spec.wrap else None, sigma=sigma)
+        loaded = load_described(spec.file, 'wne' if spec.wrap else None, sigma=sigma, options=spec.options)
     network = loaded.network.eval()
     levels = (spec.sigma255,) if spec.sigma255 is not None else _levels255(loaded.noise)
     description = loaded.description + (', wrapped without training' if spec.wrap else '')
@@ -200,12 +208,8 @@ def _call(network: nn.Module, needs_sigma: bool) -> Callable[[Tensor, Tensor | N
 
 def _digest(network: nn.Module) -> str:
     """Of weights, buffers, architecture and settings: what ``repr`` shows and every plain attribute of every module."""
-    state = hashlib.blake2b(repr(network).encode(), digest_size=16)
+    settings = [repr(network)]
     for name, module in network.named_modules():
         plain = {k: v for k, v in vars(module).items() if isinstance(v, (int, float, str, bool, tuple))}
-        state.update(repr((name, sorted(plain.items()))).encode())
-    for key, value in network.state_dict().items():
-        array: Any = value.detach().cpu().contiguous()
-        state.update(f'{key}{tuple(array.shape)}{array.dtype}'.encode())
-        state.update(array.flatten().view(torch.uint8).numpy().tobytes())
-    return state.hexdigest()
+        settings.append(repr((name, sorted(plain.items()))))
+    return checkpoint.digest(network.state_dict(), ''.join(settings))

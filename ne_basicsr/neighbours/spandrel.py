@@ -136,12 +136,8 @@ def _layout(state_dict: Mapping[str, Tensor]) -> Layout | None:
     if not all(isinstance(value, Tensor) for value in state_dict.values()):
         return None
     layout = fitting.recognise(dict(state_dict))
-    if (
-        layout is not None
-        and layout.options['type'] == 'WNE'
-        and not all(key.startswith('backbone.') for key in state_dict)
-    ):
-        return None  # keys below model. are the WNE paper's wrapper, or a training framework's: cannot be told here
+    if layout is not None and layout.wrapper_is_unknown:
+        return None  # keys below model. are the WNE paper's code, or a training framework's: cannot be told here
     return layout
 
 
