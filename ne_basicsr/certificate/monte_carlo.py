@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 # operations of ATen, besides views, whose results are numbers they were given, or no rounded ones
 EXACT = frozenset(
@@ -76,16 +75,17 @@ class _Arithmetic(TorchDispatchMode):
         k = math.sqrt(_terms(func, name, args, kwargs))
 
         def moved(value: Any) -> Any:
+            if isinstance(value, (list, tuple)):
+                return type(value)(map(moved, value))
             if not self._rounds(value) or any(value is each for each in written):
                 return value
             return value + value * self._draws(value, k)
 
-        result = func(*tree_map(moved, args), **tree_map(moved, kwargs))
+        result = func(*map(moved, args), **{key: moved(value) for key, value in kwargs.items()})
         for value in written:
             value.add_(value * self._draws(value, k))
-        if any(self._rounds(value) for value in tree_leaves(result)):
-            self.operations += 1
-        return result if written else tree_map(moved, result)
+        self.operations += any(map(self._rounds, result if isinstance(result, (list, tuple)) else [result]))
+        return result if written else moved(result)
 
     def _rounds(self, value: Any) -> bool:
         """Whether it is a tensor of a type that is at least as fine as the one asked about."""
@@ -112,13 +112,16 @@ def _terms(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         weight, transposed = args[1], args[6]
         return weight.numel() / max(1, weight.shape[1 if transposed else 0])
     if torch.Tag.reduction in func.tags:
-        (first, *_) = tree_leaves(func(*args, **kwargs))
+        result = func(*args, **kwargs)
+        first = result[0] if isinstance(result, tuple) else result
         return args[0].numel() / max(1, first.numel())
     return 1
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     """What an operation overwrites."""
+    if not func._schema.is_mutable:
+        return []
     given = dict(zip((each.name for each in func._schema.arguments), args, strict=False)) | kwargs
-    names = [each.name for each in func._schema.arguments if each.alias_info and each.alias_info.is_write]
-    return [leaf for name in names if name in given for leaf in tree_leaves(given[name])]
+    written = [given.get(each.name) for each in func._schema.arguments if each.alias_info and each.alias_info.is_write]
+    return [value for each in written for value in (each if isinstance(each, (list, tuple)) else [each])]
