@@ -191,7 +191,7 @@ def _ranges() -> list[tuple[str, str, list[tuple[float, float]]]]:
 
 
 def _words(symbol: str, ends: tuple[float, float]) -> str:
-    return '{} {:.4g} to {:.4g}'.format(symbol, *ends)
+    return '{} {:g} to {:g}'.format(symbol, *ends)
 
 
 def _laws(runner: Runner, images: Sequence[Tensor], pairs: Sequence[tuple[float, float]]) -> Iterator[Point]:
@@ -270,7 +270,7 @@ def _at_the_ends(runner: Runner, suffix: str, images: Sequence[Tensor]) -> Row:
     info = torch.finfo(runner.precision.dtype)
     small, large = info.smallest_normal * RESERVE, info.max / RESERVE
     pairs = [(a, 0.0) for a in (small, small**0.5, large**0.5, large)]
-    what = f'f(a y), {_words("a", (small, large))}'.replace('e-0', 'e-').replace('e+', 'e')
+    what = f'f(a y), ends of {runner.precision.name}'
     return _row(f'extreme scale{suffix}', what, partial(_laws, runner, images, pairs), must_run=True)
 
 

@@ -17,10 +17,14 @@ digits are lost, too: its smallest normal number stands for a smaller max |x|.
 
 r is measured, not guessed: f~ is f in float64 for the coarser types and, for float64 and where that does not run, f in
 the same type with every operation rounded at random (Monte Carlo arithmetic, see ``monte_carlo``), the largest of
-``DRAWS`` runs. It depends on no processor's order of summation, and what breaks the law, such as a bias, an epsilon, a
-wrong kernel sum, zero padding, clipping or a coarser type inside, moves with both runs and leaves their difference as
-it is. Functions that torch does not see into, such as ONNX files, have f~(y) = f at y with every pixel moved by a few
-u, which sees nothing of what is rounded inside, and so get a margin of their own, ``GUESSED``.
+``DRAWS`` copies of y. It depends on no processor's order of summation, and what breaks the law, such as a bias, an
+epsilon, a wrong kernel sum, zero padding, clipping or a coarser type inside, is in both runs and leaves their
+difference as it is. Functions that torch does not see into, such as ONNX files, have f~(y) = f at y with every pixel
+moved by a few u, which sees nothing of what is rounded inside, and so get a margin of their own, ``GUESSED``.
+
+What is asked, and no more: a from 1e-3 to 1e3 with b / a and with b from -10 to 10; a up to 1e9 with b up to 3e9;
+constants up to 1e9; a near the ends of the range of float64 and float32, ``checks.RESERVE`` short of them, room for
+what an affine-constrained network multiplies by inside; images of 1 to 521 pixels a side, and tiles of 128.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +39,7 @@ from ne_basicsr.equivariance import Network
 from ne_basicsr.network_inputs import REFUSALS
 
 MARGIN = 8  # r is the largest error of a few images and draws, not of all
-DRAWS = 3  # of Monte Carlo arithmetic; one for an image of more than MANY values, which are draws themselves
+DRAWS = 3  # of Monte Carlo arithmetic, as one batch; one where an image has more than MANY values
 MANY = 2**12
 GUESSED = 16
 NUDGE = 64  # of a pixel, in units of roundoff, where torch does not see into the network
@@ -138,22 +142,29 @@ def rounding(runner: Runner, image: Tensor) -> tuple[float, str]:
     """r for ``image`` (1, C, H, W), at least u, and how it was measured."""
     dtype, u = runner.precision.dtype, runner.precision.roundoff
     y = image.to(dtype).double()
-    output = _repeatably(runner.evaluate, y)
+    factor = 1.0
     if runner.exact is not None:
-        others, factor, how = [runner.exact(y, 1.0)], 1.0, 'measured against float64'
+        output, other, how = runner.evaluate(y, 1.0), runner.exact(y, 1.0), 'measured against float64'
     else:
-        copies = 1 if y.numel() > MANY else DRAWS
-        try:  # as one batch, which takes a fraction of the time
-            draws = [rounded_otherwise(lambda: _repeatably(runner.evaluate, torch.cat([y] * copies)), dtype, 0)]
-        except REFUSALS:
-            draws = [rounded_otherwise(lambda: _repeatably(runner.evaluate, y), dtype, seed) for seed in range(copies)]
-        others, factor, how = [draw for draw in draws if draw is not None], 1.0, 'measured by Monte Carlo arithmetic'
-    if not others:
-        signs = torch.randint(0, 2, y.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        others = [_repeatably(runner.evaluate, y * (1 + NUDGE * u * signs))]
-        factor, how = GUESSED / NUDGE, 'guessed from moved pixels'
-    errors = [factor * float((other - output).abs().max()) for other in others]
-    return max(*errors, u * float(y.abs().max()), u * float(output.abs().max())) / float(y.abs().max()), how
+        y, output = _copies(runner.evaluate, y)
+        found = rounded_otherwise(lambda: _repeatably(runner.evaluate, y), dtype)
+        how = 'measured by Monte Carlo arithmetic'
+        if found is None:
+            signs = torch.randint(0, 2, y.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+            found = _repeatably(runner.evaluate, y * (1 + NUDGE * u * signs))
+            factor, how = GUESSED / NUDGE, 'guessed from moved pixels'
+        other = found
+    error = factor * float((other - output).abs().max())
+    return max(error, u * float(y.abs().max()), u * float(output.abs().max())) / float(y.abs().max()), how
+
+
+def _copies(evaluate: Evaluate, y: Tensor) -> tuple[Tensor, Tensor]:
+    """A batch of ``DRAWS`` copies of y, and f of it; y alone if it is large, or the network takes no batches."""
+    copies = torch.cat([y] * (1 if y.numel() > MANY else DRAWS))
+    try:
+        return copies, _repeatably(evaluate, copies)
+    except REFUSALS:
+        return y, _repeatably(evaluate, y)
 
 
 def _repeatably(evaluate: Evaluate, y: Tensor) -> Tensor:

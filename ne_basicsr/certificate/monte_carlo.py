@@ -44,12 +44,12 @@ EXACT = frozenset(
 )
 
 
-def rounded_otherwise(function: Callable[[], Tensor], dtype: torch.dtype, seed: int) -> Tensor | None:
+def rounded_otherwise(function: Callable[[], Tensor], dtype: torch.dtype) -> Tensor | None:
     """What ``function`` returns in Monte Carlo arithmetic of ``dtype``; None where it calls no operation that rounds.
 
-    Other random numbers are left as they are. Functions outside torch (onnxruntime, numpy) are not seen.
+    torch's own random numbers are left as they are. Functions outside torch (onnxruntime, numpy) are not seen.
     """
-    with _Arithmetic(dtype, seed) as arithmetic, torch.no_grad():
+    with _Arithmetic(dtype) as arithmetic, torch.no_grad():
         result = function()
     return result if arithmetic.operations else None
 
@@ -57,10 +57,9 @@ def rounded_otherwise(function: Callable[[], Tensor], dtype: torch.dtype, seed: 
 class _Arithmetic(TorchDispatchMode):
     """The formulas of this file, for every operation that runs under it."""
 
-    def __init__(self, dtype: torch.dtype, seed: int) -> None:
+    def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self.coarsest = torch.finfo(dtype).eps
-        self.seed = seed
         self.operations = 0
         self._generators: dict[torch.device, torch.Generator] = {}
 
@@ -96,7 +95,7 @@ class _Arithmetic(TorchDispatchMode):
         """k e xi for each number of ``value``."""
         generator = self._generators.get(value.device)
         if generator is None:
-            generator = self._generators[value.device] = torch.Generator(value.device).manual_seed(self.seed)
+            generator = self._generators[value.device] = torch.Generator(value.device).manual_seed(0)
         reach = k * torch.finfo(value.dtype).eps
         real = torch.empty(value.shape, dtype=value.dtype.to_real(), device=value.device)
         return real.uniform_(-reach, reach, generator=generator)
