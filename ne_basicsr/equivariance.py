@@ -13,13 +13,17 @@ from torch import Tensor
 
 from ne_basicsr import strips
 from ne_basicsr.archs.padding import widen
+from ne_basicsr.magnitude import nonzero, power_of_two, root, unit_of
 from ne_basicsr.noise import noise_level
 
 Network = Callable[[Tensor], Tensor]
 
 
 class Statistics(NamedTuple):
-    """One (shift, scale) pair per image, each (N, 1, 1, 1), float32 or better. A scale of 0 marks a constant image."""
+    """One (shift, scale) pair per image, each (N, 1, 1, 1), float32 or better. A scale of 0 marks a constant image.
+
+    They are right for images of any magnitude whose range (largest less smallest value) is a number of their type.
+    """
 
     shift: Tensor
     scale: Tensor
@@ -28,13 +32,15 @@ class Statistics(NamedTuple):
 def mean_std(y: Tensor, correction: int = 0) -> Statistics:
     """Mean and standard deviation over C, H, W. ``correction`` 0 divides by d (the paper), 1 by d - 1 (its code)."""
     origin = widen(y[:, :1, :1, :1])
+    unit = unit_of(y, origin)
     # Taken relative to one pixel, a constant image has mean 0 and deviation 0 exactly, and a large b costs no digits.
+    relative = Statistics(origin, unit)
     correction = min(correction, y[0].numel() - 1)  # a single value has deviation 0
     if strips.is_large(y):
-        variance, mean = strips.var_mean(y, origin, correction)
-        return Statistics(origin + mean, variance.sqrt())
-    variance, mean = torch.var_mean(widen(y) - origin, dim=(1, 2, 3), keepdim=True, correction=correction)
-    return Statistics(origin + mean, variance.sqrt())
+        variance, mean = strips.var_mean(y, *relative, correction)
+    else:
+        variance, mean = torch.var_mean(normalize(y, relative), dim=(1, 2, 3), keepdim=True, correction=correction)
+    return Statistics(origin + unit * mean, unit * root(variance))
 
 
 def min_max(y: Tensor) -> Statistics:
@@ -53,14 +59,17 @@ def mean_noise(y: Tensor) -> Statistics:
 
 def root_mean_square(y: Tensor) -> Statistics:
     """Shift 0 and the root mean square over C, H, W: follows y -> a y only."""
-    scale = widen(y).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    unit = unit_of(y)
+    scale = unit * root((widen(y) / unit).square().mean(dim=(1, 2, 3), keepdim=True))
     return Statistics(torch.zeros_like(scale), scale)
 
 
 def normalize(y: Tensor, statistics: Statistics) -> Tensor:
     """z = (y - shift) / scale, and 0 where scale is 0. (N, C, H, W) to (N, C, H, W) in float32 or better."""
-    centred = widen(y) - statistics.shift
-    divisor = nonzero(statistics.scale)
+    shift, scale = statistics
+    unit = power_of_two(scale)  # y - shift may overflow, and 1 / scale^2 in gradients; over the unit they do not
+    centred = torch.addcmul(-shift / unit, widen(y), 1 / unit)
+    divisor = nonzero(scale) / unit
     # one full-size temporary where autograd does not need both
     return centred / divisor if centred.requires_grad else centred.div_(divisor)
 
@@ -68,11 +77,6 @@ def normalize(y: Tensor, statistics: Statistics) -> Tensor:
 def denormalize(z: Tensor, statistics: Statistics) -> Tensor:
     """scale z + shift, the inverse of ``normalize``."""
     return torch.addcmul(statistics.shift, z.to(statistics.scale.dtype), statistics.scale)
-
-
-def nonzero(scale: Tensor) -> Tensor:
-    """``scale`` with 1 for 0, to divide by. NaN stays."""
-    return torch.where(scale == 0, torch.ones_like(scale), scale)
 
 
 def ne_defect(

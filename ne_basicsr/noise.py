@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from ne_basicsr import jpeg, strips
 from ne_basicsr.archs.padding import widen
 from ne_basicsr.dct import BLOCK, dct_kernels
+from ne_basicsr.magnitude import ends, nonzero, root, unit_of
 from ne_basicsr.random_fields import centred_uniforms
 
 Shape = Sequence[int]
@@ -170,17 +171,20 @@ def noise_level(y: Tensor) -> Tensor:
         return y.new_zeros(len(y), 1, 1, 1)
     if strips.is_large(y):
         return strips.noise_level(y, size, block_energies, unspoilt_blocks, quietest)
-    texture, variance = block_energies(y - y.mean(dim=(1, 2, 3), keepdim=True), size)
+    unit = unit_of(y, y[:, :1, :1, :1])
+    scaled = y / unit
+    texture, variance = block_energies(scaled - scaled.mean(dim=(1, 2, 3), keepdim=True), size)
     textured, unsaturated = unspoilt_blocks(y, size, *ends(y))
     # saturation in every block is overlooked
     alive = unsaturated | (textured & ~unsaturated.any(dim=1, keepdim=True))
     count = alive.sum(dim=1, keepdim=True)
-    texture = texture.masked_fill(~alive, math.inf)
     rank = quietest(count) - 1
-    limit = texture.sort(dim=1).values.gather(1, rank.clamp(min=0))
-    weight = (2 - texture / limit).clamp(0, 1)  # 1 up to the limit, falling to 0 at twice the limit
-    level = ((weight * variance).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True)).sqrt()
-    return level.masked_fill((count == 0) | (limit == 0), 0.0)[:, :, None, None]
+    limit = texture.masked_fill(~alive, math.inf).sort(dim=1).values.gather(1, rank.clamp(min=0))
+    silent = (count == 0) | (limit == 0)
+    # 1 up to the limit, falling to 0 at twice the limit; where nothing speaks, divisors are 1 for the gradient's sake
+    weight = (2 - texture / limit.masked_fill(silent, 1.0)).clamp(0, 1).masked_fill(~alive, 0.0)
+    energy = (weight * variance).sum(dim=1, keepdim=True) / nonzero(weight.sum(dim=1, keepdim=True))
+    return unit * root(energy).masked_fill(silent, 0.0)[:, :, None, None]
 
 
 def block_energies(centred: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -208,11 +212,6 @@ def unspoilt_blocks(y: Tensor, size: int, smallest: Tensor, largest: Tensor) -> 
     at_ends = [y == largest, y == smallest]
     most = torch.cat([F.avg_pool2d(end.to(y.dtype), size, stride=1).flatten(2) for end in at_ends], dim=1)
     return textured, textured & (most.amax(dim=1) * size**2 < 1.5)  # one pixel of the block may be the extreme one
-
-
-def ends(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Smallest and largest value of each image, (N, 1, 1, 1)."""
-    return y.amin(dim=(1, 2, 3), keepdim=True), y.amax(dim=(1, 2, 3), keepdim=True)
 
 
 def quietest(count: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ne_basicsr.archs.padding import widen
+from ne_basicsr.magnitude import ends, unit_of
 
 LARGE = 2**22  # values; 16 MiB in float32, and 64 times as much in a DCT of all blocks
 STRIP = 2**19  # values of a strip, about
@@ -31,11 +32,11 @@ def strips_of(y: Tensor, overlap: int = 0) -> Iterator[Tensor]:
         yield widen(y[:, :, top : top + step + overlap])
 
 
-def var_mean(y: Tensor, origin: Tensor, correction: int) -> tuple[Tensor, Tensor]:
-    """``torch.var_mean`` of y - origin over C, H, W; (N, 1, 1, 1) each, in origin's type. The sums are in float64."""
+def var_mean(y: Tensor, origin: Tensor, unit: Tensor, correction: int) -> tuple[Tensor, Tensor]:
+    """``torch.var_mean`` of (y - origin) / unit over C, H, W; (N, 1, 1, 1) each, in origin's type. Sums in float64."""
     total = square = origin.new_zeros((), dtype=torch.float64)
     for strip in strips_of(y):
-        difference = (strip - origin).double()
+        difference = (strip - origin).div_(unit).double()
         total = total + difference.sum(dim=(1, 2, 3), keepdim=True)
         square = square + difference.square_().sum(dim=(1, 2, 3), keepdim=True)
     count = y[0].numel()
@@ -65,15 +66,17 @@ def _noise_level(
     unspoilt_blocks: Callable[[Tensor, int, Tensor, Tensor], tuple[Tensor, Tensor]],
     quietest: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    mean = y.mean(dim=(1, 2, 3), keepdim=True)
-    ends = (y.amin(dim=(1, 2, 3), keepdim=True), y.amax(dim=(1, 2, 3), keepdim=True))
+    limits = ends(y)
+    origin = y[:, :1, :1, :1]
+    unit = unit_of(y, origin)
+    mean = origin + unit * var_mean(y, origin, unit, 0)[1]
 
     blocks = (y.shape[2] - size + 1) * (y.shape[3] - size + 1)
     most = int(quietest(torch.tensor(blocks)))  # no more blocks than these can speak
     pools = [_Smallest(most, y), _Smallest(most, y)]  # of the textured blocks, and of those that are unsaturated, too
     for strip in strips_of(y, size - 1):
-        texture = block_energies(strip - mean, size)[0][0]
-        for pool, alive in zip(pools, unspoilt_blocks(strip, size, *ends), strict=True):
+        texture = block_energies((strip - mean).div_(unit), size)[0][0]
+        for pool, alive in zip(pools, unspoilt_blocks(strip, size, *limits), strict=True):
             pool.add(texture[alive[0]])
     textured, unsaturated = pools
     chosen = unsaturated if unsaturated.count else textured
@@ -85,12 +88,12 @@ def _noise_level(
 
     weights = sums = 0.0
     for strip in strips_of(y, size - 1):
-        texture, variance = (energy[0] for energy in block_energies(strip - mean, size))
-        alive = unspoilt_blocks(strip, size, *ends)[chosen is unsaturated][0]
+        texture, variance = (energy[0] for energy in block_energies((strip - mean).div_(unit), size))
+        alive = unspoilt_blocks(strip, size, *limits)[chosen is unsaturated][0]
         weight = (2 - texture[alive] / limit).clamp(0, 1)
         weights += weight.double().sum().item()
         sums += (weight * variance[alive]).double().sum().item()
-    return y.new_full((1, 1, 1, 1), math.sqrt(sums / weights))
+    return unit * math.sqrt(sums / weights)
 
 
 class _Smallest:

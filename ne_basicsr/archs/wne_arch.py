@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ne_basicsr import equivariance
 from ne_basicsr.archs.backbone import BackboneHolder
 from ne_basicsr.archs.padding import pad_to_multiple
-from ne_basicsr.equivariance import Statistics, denormalize, nonzero, normalize
+from ne_basicsr.equivariance import Statistics, denormalize, normalize
+from ne_basicsr.magnitude import nonzero
 
 
 class Target(NamedTuple):

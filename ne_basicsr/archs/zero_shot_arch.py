@@ -26,6 +26,7 @@ from ne_basicsr.archs.backbone import BackboneHolder
 from ne_basicsr.archs.padding import pad_to_multiple, widen
 from ne_basicsr.dct import dct_shrink
 from ne_basicsr.equivariance import Network, mean_std
+from ne_basicsr.magnitude import power_of_two
 from ne_basicsr.noise import noise_level
 
 MEAN = 0.45  # where natural images lie in [0, 1]
@@ -49,7 +50,17 @@ class Measured(NamedTuple):
     @property
     def noisy(self) -> Tensor:
         """Whether there is something to remove, (N, 1, 1, 1), bool; else f(y) = y."""
-        return self.noise > torch.finfo(self.noise.dtype).eps * self.contrast
+        return (self.noise > torch.finfo(self.noise.dtype).eps * self.contrast) & (self.contrast > 0)
+
+    @property
+    def unit(self) -> Tensor:
+        """A power of two near the contrast, (N, 1, 1, 1): the gain of images over it is an ordinary number."""
+        return power_of_two(self.contrast)
+
+    def over(self, unit: Tensor) -> 'Measured':
+        """What would have been measured of the images over ``unit``."""
+        base_mean = None if self.base_mean is None else self.base_mean / unit
+        return Measured(self.mean / unit, self.contrast / unit, self.noise / unit, base_mean)
 
 
 @ARCH_REGISTRY.register()
@@ -105,16 +116,23 @@ class ZeroShot(BackboneHolder):
         measured = measure(y, sigma)
         if mean_of is None or not bool((share_and_gain(self.sigma, measured)[0] > 0).any()):
             return measured
-        mean = mean_of(lambda part: first_share(self._denoise, self.sigma, part, measured, self.passes))
-        return measured._replace(base_mean=mean)
+        unit, g = measured.unit, self._denoiser(y.dtype)
+        scaled = measured.over(unit)
+        mean = mean_of(lambda part: first_share(g, self.sigma, widen(part) / unit, scaled, self.passes))
+        return measured._replace(base_mean=unit * mean)
 
     def restore(self, y: Tensor, measured: Measured, sigma: float | Tensor | None = None) -> Tensor:
         """As ``forward`` for images, or parts of them, of which the whole was measured; sigma is in ``measured``."""
-        return zero_shot(self._denoise, self.sigma, y, measured, self.passes)
+        return zero_shot(self._denoiser(y.dtype), self.sigma, y, measured, self.passes)
 
-    def _denoise(self, z: Tensor) -> Tensor:
-        padded, (height, width) = pad_to_multiple(z, self.pad_to)
-        return self.backbone(padded)[..., :height, :width]
+    def _denoiser(self, dtype: torch.dtype) -> Network:
+        """The backbone in some type, between images of another."""
+
+        def denoise(z: Tensor) -> Tensor:
+            padded, (height, width) = pad_to_multiple(z.to(dtype), self.pad_to)
+            return self.backbone(padded)[..., :height, :width].to(z.dtype)
+
+        return denoise
 
     def extra_repr(self) -> str:
         return f'sigma255={255 * self.sigma:g}, passes={self.passes}'
@@ -128,15 +146,17 @@ def zero_shot(g: Network, sigma: float, y: Tensor, measured: Measured, passes: i
         y: (N, C, H, W), the images that were measured, or the same part of each.
         passes: see ``ZeroShot``.
     """
+    unit, image = measured.unit, widen(y)
+    z, measured = image / unit, measured.over(unit)
     share, gain = share_and_gain(sigma, measured)
     base_mean: Tensor | float = 0.0
     base = None
     if torch.compiler.is_compiling() or bool((share > 0).any()):  # most images above the training level need no base
-        base = first_share(g, sigma, y, measured, passes)
+        base = first_share(g, sigma, z, measured, passes)
         base_mean = base.mean(dim=(1, 2, 3), keepdim=True) if measured.base_mean is None else measured.base_mean
-    rest = widen(y) if base is None else widen(y) - base
-    restored = _denoise_at(g, rest, gain, measured.mean - base_mean, y.dtype)
-    return torch.where(measured.noisy, restored if base is None else base + restored, widen(y)).to(y.dtype)
+    restored = _denoise_at(g, z if base is None else z - base, gain, measured.mean - base_mean)
+    restored = restored if base is None else base + restored
+    return torch.where(measured.noisy, unit * restored, image).to(y.dtype)
 
 
 def measure(y: Tensor, noise: Tensor | None = None) -> Measured:
@@ -165,10 +185,10 @@ def first_share(g: Network, sigma: float, y: Tensor, measured: Measured, passes:
     first = dct_shrink(y, torch.where(noisy, measured.noise, ones), mean=measured.mean)
     if passes == 2:
         gain = torch.minimum(gain, CONTRAST / torch.where(noisy, measured.contrast, ones))
-        first = (first + _denoise_at(g, widen(y), gain, measured.mean, y.dtype)) / 2
+        first = (first + _denoise_at(g, y, gain, measured.mean)) / 2
     return share * first
 
 
-def _denoise_at(g: Network, z: Tensor, gain: Tensor, mean: Tensor, dtype: torch.dtype) -> Tensor:
+def _denoise_at(g: Network, z: Tensor, gain: Tensor, mean: Tensor) -> Tensor:
     """D_k: ``g`` on ``z`` with its mean moved to 0.45 and its contrast multiplied by ``gain``, and back."""
-    return mean + (g((gain * (z - mean) + MEAN).to(dtype)).to(z.dtype) - MEAN) / gain
+    return mean + (g(gain * (z - mean) + MEAN) - MEAN) / gain
