@@ -29,7 +29,7 @@ Form = Callable[[Network], Network]
 
 SCALES = (1e-3, 1e3)
 SHIFTS = (-10.0, 10.0)
-TILE, LARGE = 128, (96, 160)  # pixels
+TILE, LARGE = 128, (24, 160)  # pixels: two tiles side by side
 DRAWS = 4  # of (a, b) per range, besides its ends
 CONSTANTS = (0.0, 1e-3, 0.1, 1 / 3, -7.3, 1234.567, -1e6, 1e9)
 LARGE_PAIRS = ((1.0, 1e6), (1.0, -1e6), (1e9, 0.0), (1e9, -3e9))

@@ -40,7 +40,7 @@ from ne_basicsr.network_inputs import REFUSALS
 
 MARGIN = 8  # r is the largest error of a few images and draws, not of all
 DRAWS = 3  # of Monte Carlo arithmetic, as one batch; one where an image has more than MANY values
-MANY = 2**12
+MANY = 2**11
 GUESSED = 16
 NUDGE = 64  # of a pixel, in units of roundoff, where torch does not see into the network
 COARSEST = 0.5  # a tolerance that would let everything pass tells nothing: such (a, b) are not asked
