@@ -251,12 +251,12 @@ def main() -> int:
     arguments = parser.parse_args()
     part, parts = map(int, arguments.part.split('/'))
     torch.set_num_threads(1)
-    alarms, misses, kinds, breaks, largest = 0, 0, Counter(), Counter(), 0.0
+    alarms, misses, kinds, breaks, largest = 0, 0, Counter(), Counter(), (0.0, '')
     for seed in range(part, arguments.networks, parts):
         case = equivariant(seed)
         passed, why, excess = case.passes()
         kinds[case.name.split()[0]] += 1
-        largest = max(largest, excess)
+        largest = max(largest, (excess, f'{seed} {why}'))
         if not passed:
             alarms += 1
             print(f'false alarm {seed}: {case.name}: {why}', flush=True)
@@ -273,7 +273,8 @@ def main() -> int:
         if passed:
             misses += 1
             print(f'miss {seed}: {case.name}', flush=True)
-    print(f'{alarms} false alarms in {kinds.total()} networks ({dict(kinds)}); largest defect {largest:.2f} tolerances')
+    print(f'{alarms} false alarms in {kinds.total()} networks ({dict(kinds)})')
+    print(f'largest defect in tolerances: {largest}')
     print(f'{misses} misses in {breaks.total()} breaks ({dict(breaks)}); {redrawn} draws broke nothing')
     return bool(alarms or misses)
 

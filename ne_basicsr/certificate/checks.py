@@ -282,7 +282,7 @@ def _runners(
 ) -> tuple[dict[str, Runner], dict[str, str]]:
     """The network in each type that it runs in, autocast last, and why it does not run in the others."""
     wanted = [*(PRECISIONS[name] for name in dtypes), *_autocasts(device, dtypes)]
-    double = PRECISIONS['float64']
+    double, single = PRECISIONS['float64'], PRECISIONS['float32']
     evaluators, refusals = {}, {}
     for precision in dict.fromkeys([*wanted, double]):  # that one to compare with, whether wanted or not
         try:
@@ -294,7 +294,7 @@ def _runners(
             evaluators[precision] = evaluate
     exact = evaluators.get(double)
     runners = {
-        each.name: Runner(evaluators[each], each, exact=None if each == double else exact).on(images)
+        each.name: Runner(evaluators[each], each, exact=exact if each.roundoff > single.roundoff else None).on(images)
         for each in wanted
         if each in evaluators
     }

@@ -15,12 +15,13 @@ r being what rounding does to this network on an image of this size, where neith
 of contrast in the largest number, which is the factor by which digits are lost. Below the normal numbers of the type
 digits are lost, too: its smallest normal number stands for a smaller max |x|.
 
-r is measured, not guessed: f~ is f in float64 for the coarser types and, for float64 and where that does not run, f in
-the same type with every operation rounded at random (Monte Carlo arithmetic, see ``monte_carlo``), the largest of
-``DRAWS`` copies of y. It depends on no processor's order of summation, and what breaks the law, such as a bias, an
-epsilon, a wrong kernel sum, zero padding, clipping or a coarser type inside, is in both runs and leaves their
-difference as it is. Functions that torch does not see into, such as ONNX files, have f~(y) = f at y with every pixel
-moved by a few u, which sees nothing of what is rounded inside, and so get a margin of their own, ``GUESSED``.
+r is measured, not guessed: f~ is f in the same type with every operation rounded at random (Monte Carlo arithmetic, see
+``monte_carlo``) or, for types coarser than float32, whose sums are held in float32, f in float64 if that runs. r is the
+largest difference of a few runs: random roundings of one y, or multiples of y. It depends on no processor's order of
+summation, and what breaks the law, such as a bias, an epsilon, a wrong kernel sum, zero padding, clipping or a coarser
+type inside, is in both runs and leaves their difference as it is. Functions that torch does not see into, such as ONNX
+files, have f~(y) = f at y with every pixel moved by a few u, which sees nothing of what is rounded inside, and so get a
+margin of their own, ``GUESSED``.
 
 What is asked, and no more: a from 1e-3 to 1e3 with b / a and with b from -10 to 10; a up to 1e9 with b up to 3e9;
 constants up to 1e9; a near the ends of the range of float64 and float32, ``checks.RESERVE`` short of them, room for
@@ -41,6 +42,7 @@ from ne_basicsr.network_inputs import REFUSALS
 MARGIN = 8  # r is the largest error of a few images and draws, not of all
 DRAWS = 3  # of Monte Carlo arithmetic, as one batch; one where an image has more than MANY values
 MANY = 2**11
+MULTIPLES = (1.0, 5 / 6, 2 / 3)  # of y, against float64: each is rounded in its own way
 GUESSED = 16
 NUDGE = 64  # of a pixel, in units of roundoff, where torch does not see into the network
 COARSEST = 0.5  # a tolerance that would let everything pass tells nothing: such (a, b) are not asked
@@ -140,22 +142,25 @@ def evaluator(network: Network, precision: Precision, device: str = 'cpu', sigma
 
 def rounding(runner: Runner, image: Tensor) -> tuple[float, str]:
     """r for ``image`` (1, C, H, W), at least u, and how it was measured."""
-    dtype, u = runner.precision.dtype, runner.precision.roundoff
-    y = image.to(dtype).double()
-    factor = 1.0
+    dtype = runner.precision.dtype
     if runner.exact is not None:
-        output, other, how = runner.evaluate(y, 1.0), runner.exact(y, 1.0), 'measured against float64'
-    else:
-        y, output = _copies(runner.evaluate, y)
-        found = rounded_otherwise(lambda: _repeatably(runner.evaluate, y), dtype)
-        how = 'measured by Monte Carlo arithmetic'
-        if found is None:
-            signs = torch.randint(0, 2, y.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-            found = _repeatably(runner.evaluate, y * (1 + NUDGE * u * signs))
-            factor, how = GUESSED / NUDGE, 'guessed from moved pixels'
-        other = found
-    error = factor * float((other - output).abs().max())
-    return max(error, u * float(y.abs().max()), u * float(output.abs().max())) / float(y.abs().max()), how
+        images = [(factor * image).to(dtype).double() for factor in MULTIPLES]
+        pairs = zip(images, MULTIPLES, strict=True)
+        found = [_r(runner, y, runner.evaluate(y, factor), runner.exact(y, factor)) for y, factor in pairs]
+        return max(found, key=lambda r: float('inf') if r != r else r), 'measured against float64'
+    y, output = _copies(runner.evaluate, image.to(dtype).double())
+    other = rounded_otherwise(lambda: _repeatably(runner.evaluate, y), dtype)
+    if other is not None:
+        return _r(runner, y, output, other), 'measured by Monte Carlo arithmetic'
+    signs = torch.randint(0, 2, y.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    other = _repeatably(runner.evaluate, y * (1 + NUDGE * runner.precision.roundoff * signs))
+    return _r(runner, y, output, output + (other - output) * GUESSED / NUDGE), 'guessed from moved pixels'
+
+
+def _r(runner: Runner, y: Tensor, output: Tensor, other: Tensor) -> float:
+    largest = float(y.abs().max())
+    least = runner.precision.roundoff * max(largest, float(output.abs().max()))
+    return max(float((other - output).abs().max()), least) / largest
 
 
 def _copies(evaluate: Evaluate, y: Tensor) -> tuple[Tensor, Tensor]:
