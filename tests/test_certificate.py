@@ -394,10 +394,11 @@ def test_functions_that_torch_does_not_see_into_are_moved_by_their_pixels_and_it
 
 def test_networks_drawn_at_random_pass_and_fail_with_a_break():
     """A small share; all of them: ``python tests/certify_many.py``."""
-    for seed in range(12):
+    for seed in (*range(8), 901):  # 901 took 0.7 of a tolerance that was one error against float64, or all of it
         case = certify_many.equivariant(seed)
-        passed, why, _ = case.passes()
+        passed, why, excess = case.passes()
         assert passed, f'{seed} {case.name}: {why}'
+        assert excess < 0.5, f'{seed} {case.name}: {why}'  # the rest is for processors that round otherwise
     for seed, kind in itertools.islice(certify_many.plants(), 6):
         case = certify_many.planted(seed, kind)
         assert not case.passes()[0], f'{seed} {case.name}'
