@@ -37,7 +37,7 @@ EXACT = frozenset(
     nextafter nonzero normal one_hot ones ones_like pixel_shuffle pixel_unshuffle rand rand_like randint randn
     randn_like randperm reflection_pad1d reflection_pad2d reflection_pad3d relu repeat repeat_interleave
     replication_pad1d replication_pad2d replication_pad3d resize roll rot90 round scalar_tensor scatter searchsorted
-    set_ sgn sign signbit slice_scatter select_scatter sort split_with_sizes_copy stack take take_along_dim threshold
+    set sgn sign signbit slice_scatter select_scatter sort split_with_sizes_copy stack take take_along_dim threshold
     tile topk tril triu trunc unfold_copy unique_consecutive upsample_nearest1d upsample_nearest2d where zero zeros
     zeros_like
     """.split()  # noqa: SIM905
