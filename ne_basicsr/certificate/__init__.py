@@ -4,10 +4,10 @@ from ne_basicsr.certificate.checks import Certificate, Form, Row, certify
 from ne_basicsr.certificate.images import read_images, synthetic_images
 from ne_basicsr.certificate.law import PRECISIONS, Point
 from ne_basicsr.certificate.request import Subject, find_subject
-from ne_basicsr.certificate.table import HEADER, line, to_json, write_json
+from ne_basicsr.certificate.table import HEADER, footnote, line, to_json, write_json
 from ne_basicsr.certificate.verdict import Verdict, judge
 
 __all__ = [
     'HEADER', 'PRECISIONS', 'Certificate', 'Form', 'Point', 'Row', 'Subject', 'Verdict', 'certify', 'find_subject',
-    'judge', 'line', 'read_images', 'synthetic_images', 'to_json', 'write_json',
+    'footnote',    'judge', 'line', 'read_images', 'synthetic_images', 'to_json', 'write_json',
 ]  # fmt: skip

@@ -18,8 +18,6 @@ from ne_basicsr.certificate.law import (
     constant,
     evaluator,
     law,
-    rounding,
-    rounding_in_float64,
 )
 from ne_basicsr.equivariance import Network
 from ne_basicsr.errors import InputError, first_line
@@ -31,10 +29,12 @@ Form = Callable[[Network], Network]
 
 SCALES = (1e-3, 1e3)
 SHIFTS = (-10.0, 10.0)
-TILE, LARGE = 128, (96, 160)  # pixels
+TILE, LARGE = 128, (24, 160)  # pixels: two tiles side by side
 DRAWS = 4  # of (a, b) per range, besides its ends
-CONSTANTS = (0.0, 1e-3, 0.1, 1 / 3, -7.3, 1234.567)
-SIZES = ((1, 1), (1, 9), (9, 1), (7, 13), (37, 53))
+CONSTANTS = (0.0, 1e-3, 0.1, 1 / 3, -7.3, 1234.567, -1e6, 1e9)
+LARGE_PAIRS = ((1.0, 1e6), (1.0, -1e6), (1e9, 0.0), (1e9, -3e9))
+RESERVE = 1e8  # at the ends of a type's range: for digits and small pixels below, for what networks multiply by above
+SIZES = ((1, 1), (1, 9), (9, 1), (7, 13), (37, 53), (8, 521), (521, 8))
 SIZE_PAIRS = ((0.01, 0.0), (3.0, -2.0), (100.0, 700.0))
 
 
@@ -69,10 +69,16 @@ class Row(NamedTuple):
 
 
 class Certificate(NamedTuple):
-    """All rows, and the number type that those without a type in their name were asked in: float64 where it runs."""
+    """All rows.
+
+    Attributes:
+        precision: the number type that rows without a type in their name were asked in: float64 where it runs.
+        rounding: for each type, how the rounding was measured that its tolerance allows (``law``).
+    """
 
     rows: tuple[Row, ...]
     precision: str
+    rounding: Mapping[str, str]
 
     def row(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)
@@ -113,7 +119,7 @@ def certify(
     for row in _rows(network, images, runners, refusals, device, sigma, forms or {}):
         rows.append(row)
         on_row(row)
-    return Certificate(tuple(rows), next(iter(runners)))
+    return Certificate(tuple(rows), next(iter(runners)), {name: each.how for name, each in runners.items()})
 
 
 def _rows(
@@ -129,12 +135,17 @@ def _rows(
     shape = images[0].shape
     yield _row('repeat', 'f(y) twice', partial(_repeated, first, images[0]), must_run=True)
     for name, what, pairs in _ranges():
-        yield _row(name, what, partial(_laws, first, images, pairs), must_run=True)
+        row = _row(name, what, partial(_laws, first, images, pairs), must_run=True)
+        yield _none_asked(row) if name == 'scale' else row
+    yield _row('large numbers', 'f(a y + b), a, b to 1e9', partial(_laws, first, images, LARGE_PAIRS))
+    for runner in runners.values():
+        if runner.precision.name in ('float64', 'float32'):
+            yield _at_the_ends(runner, '' if runner is first else f' {runner.precision.name}', images)
     yield _row('constants', 'f(c), constant images', partial(_constants, first, shape), must_run=True)
     yield _row('batch', 'f(y) beside other images', partial(_beside_others, first, images))
     for height, width in SIZES:
         small = synthetic_images(shape[1], (height, width), count=1)
-        yield _row(f'size {height}x{width}', f'{height}x{width} pixels', partial(_laws, first, small, SIZE_PAIRS))
+        yield _row(f'size {height}x{width}', f'{height}x{width} pixels', partial(_at_size, first, small))
     for name, form in forms.items():
         yield _row(name, name, partial(_in_form, form, network, first, images, device, sigma))
     if isinstance(network, nn.Module):
@@ -188,6 +199,10 @@ def _laws(runner: Runner, images: Sequence[Tensor], pairs: Sequence[tuple[float,
     return (point for point in asked if point is not None)
 
 
+def _at_size(runner: Runner, images: Sequence[Tensor]) -> Iterator[Point]:
+    yield from _laws(runner.on(images), images, SIZE_PAIRS)
+
+
 def _constants(runner: Runner, shape: Sequence[int]) -> Iterator[Point]:
     return (constant(runner, shape, value) for value in CONSTANTS)
 
@@ -211,8 +226,8 @@ def _in_form(
 ) -> Iterator[Point]:
     """The law for the form, and its agreement with the network itself."""
     evaluate = evaluator(form(network), runner.precision, device, sigma)
-    formed = runner._replace(evaluate=evaluate)
-    yield agreement(runner, images[0], evaluate(images[0], 1.0), runner.evaluate(images[0], 1.0))
+    formed = runner._replace(evaluate=evaluate, exact=None).on(images[:1])
+    yield agreement(formed, images[0], evaluate(images[0], 1.0), runner.evaluate(images[0], 1.0))
     yield from _laws(formed, images, SIZE_PAIRS)
 
 
@@ -223,9 +238,10 @@ def _in_tiles(
     own = next(network.parameters(), torch.empty(0))
     plan = Tiled(deepcopy(network).to(device=device, dtype=own.dtype), TILE).plan(images[0].shape[1], sigma is not None)
     evaluate = evaluator(Tiled(network, TILE), runner.precision, device, sigma)
+    tiled = runner._replace(evaluate=evaluate, exact=None).on(images)
     if plan.exact:
-        yield agreement(runner, images[0], evaluate(images[0], 1.0), runner.evaluate(images[0], 1.0))
-    yield from _laws(runner._replace(evaluate=evaluate), images, SIZE_PAIRS[:2])
+        yield agreement(tiled, images[0], evaluate(images[0], 1.0), runner.evaluate(images[0], 1.0))
+    yield from _laws(tiled, images, SIZE_PAIRS[1:2])
 
 
 def _in_type(runner: Runner, images: Sequence[Tensor]) -> Row:
@@ -240,9 +256,22 @@ def _in_type(runner: Runner, images: Sequence[Tensor]) -> Row:
         yield constant(runner, images[0].shape, 0.1)
 
     row = _row(name, name, points)
-    if not row.problem and all(point.a == 0 for point in row.points):
-        return row._replace(problem='too few digits: the network is as inaccurate as the image has contrast')
-    return row
+    return _none_asked(row) if all(point.a == 0 for point in row.points) else row
+
+
+def _none_asked(row: Row) -> Row:
+    if any(point.a for point in row.points) or row.problem:
+        return row
+    return row._replace(problem='too few digits: the network is as inaccurate as the image has contrast')
+
+
+def _at_the_ends(runner: Runner, suffix: str, images: Sequence[Tensor]) -> Row:
+    """The law for a near the smallest normal and the largest number of the type, and halfway, where squares end."""
+    info = torch.finfo(runner.precision.dtype)
+    small, large = info.smallest_normal * RESERVE, info.max / RESERVE
+    pairs = [(a, 0.0) for a in (small, small**0.5, large**0.5, large)]
+    what = f'f(a y), ends of {runner.precision.name}'
+    return _row(f'extreme scale{suffix}', what, partial(_laws, runner, images, pairs), must_run=True)
 
 
 # -- number types ------------------------------------------------------------------------------------------------------
@@ -255,7 +284,7 @@ def _runners(
     wanted = [*(PRECISIONS[name] for name in dtypes), *_autocasts(device, dtypes)]
     double, single = PRECISIONS['float64'], PRECISIONS['float32']
     evaluators, refusals = {}, {}
-    for precision in dict.fromkeys([*wanted, double, single]):  # these two to compare with, whether wanted or not
+    for precision in dict.fromkeys([*wanted, double]):  # that one to compare with, whether wanted or not
         try:
             evaluate = evaluator(network, precision, device, sigma)
             evaluate(images[0], 1.0)
@@ -264,16 +293,11 @@ def _runners(
         else:
             evaluators[precision] = evaluate
     exact = evaluators.get(double)
-    runners = {}
-    for precision in (each for each in wanted if each in evaluators):
-        evaluate = evaluators[precision]
-        if precision != double:
-            measured = rounding(evaluate, precision, images, exact)
-        elif single in evaluators:
-            measured = rounding_in_float64(rounding(evaluators[single], single, images, exact))
-        else:
-            measured = rounding(evaluate, precision, images, None)
-        runners[precision.name] = Runner(evaluate, precision, measured)
+    runners = {
+        each.name: Runner(evaluators[each], each, exact=exact if each.roundoff > single.roundoff else None).on(images)
+        for each in wanted
+        if each in evaluators
+    }
     return runners, {each.name: refusals[each] for each in wanted if each in refusals}
 
 

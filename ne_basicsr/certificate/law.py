@@ -9,15 +9,23 @@ the paper has it, a large b would hide any failure.
 What is left is rounding inside f. A type of unit roundoff u holds a number v to u |v|, and the numbers that f(x) ends
 in, and an affine-constrained network computes with, are as large as x. Hence
 
-    tolerance = MARGIN r K,      K = max |x| / (a std y'),      r = max |f(y) - f*(y)| / max |y| >= u,
+    tolerance = MARGIN r K,      K = max(|x|, a |y'|) / (a std y'),      r = max |f~(y) - f(y)| / max |y| >= u,
 
-f* being f in float64: r is what the type costs this network, measured where neither a nor b plays a part, and K the
-units of contrast in the largest number, which is the factor by which digits are lost. Below the normal numbers of the
-type digits are lost, too: its smallest normal number stands for a smaller max |x|.
+r being what rounding does to this network on an image of this size, where neither a nor b plays a part, and K the units
+of contrast in the largest number, which is the factor by which digits are lost. Below the normal numbers of the type
+digits are lost, too: its smallest normal number stands for a smaller max |x|.
 
-For float64 itself, and where float64 does not run, r has to be guessed, and gets a margin of its own, ``GUESSED``:
-rounding errors are proportional to u, so the first is float32's r times 2^-29; the second is how far f(y) moves when
-every pixel moves by a few u.
+r is measured, not guessed: f~ is f in the same type with every operation rounded at random (Monte Carlo arithmetic, see
+``monte_carlo``) or, for types coarser than float32, whose sums are held in float32, f in float64 if that runs. r is the
+largest difference of a few runs: random roundings of one y, or multiples of y. It depends on no processor's order of
+summation, and what breaks the law, such as a bias, an epsilon, a wrong kernel sum, zero padding, clipping or a coarser
+type inside, is in both runs and leaves their difference as it is. Functions that torch does not see into, such as ONNX
+files, have f~(y) = f at y with every pixel moved by a few u, which sees nothing of what is rounded inside, and so get a
+margin of their own, ``GUESSED``.
+
+What is asked, and no more: a from 1e-3 to 1e3 with b / a and with b from -10 to 10; a up to 1e9 with b up to 3e9;
+constants up to 1e9; a near the ends of the range of float64 and float32, ``checks.RESERVE`` short of them, room for
+what an affine-constrained network multiplies by inside; images of 1 to 521 pixels a side, and tiles of 128.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,11 +35,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ne_basicsr.certificate.monte_carlo import rounded_otherwise
 from ne_basicsr.equivariance import Network
+from ne_basicsr.network_inputs import REFUSALS
 
-MARGIN = 8  # r is the largest error of a few images, not of all
+MARGIN = 8  # r is the largest error of a few images and draws, not of all
+DRAWS = 3  # of Monte Carlo arithmetic, as one batch; one where an image has more than MANY values
+MANY = 2**11
+MULTIPLES = (1.0, 5 / 6, 2 / 3)  # of y, against float64: each is rounded in its own way
 GUESSED = 16
-NUDGE = 64  # of a pixel, in units of roundoff, where r is measured without float64
+NUDGE = 64  # of a pixel, in units of roundoff, where torch does not see into the network
 COARSEST = 0.5  # a tolerance that would let everything pass tells nothing: such (a, b) are not asked
 
 
@@ -85,11 +98,24 @@ class Point(NamedTuple):
 
 
 class Runner(NamedTuple):
-    """A network in one precision, with r of this file's formulas."""
+    """A network in one precision, with r of this file's formulas.
+
+    Attributes:
+        exact: f in float64, where r is the error against it.
+        how: how r was measured, in words.
+    """
 
     evaluate: Evaluate
     precision: Precision
-    rounding: float
+    rounding: float = 0.0
+    exact: Evaluate | None = None
+    how: str = ''
+
+    def on(self, images: Sequence[Tensor]) -> 'Runner':
+        """With r measured on ``images``, each (1, C, H, W): the largest."""
+        measured = [rounding(self, image) for image in images]
+        finite = [r for r, _ in measured if r < float('inf')]  # neither infinite nor NaN
+        return self._replace(rounding=max([self.precision.roundoff, *finite]), how=measured[-1][1])
 
 
 def evaluator(network: Network, precision: Precision, device: str = 'cpu', sigma: float | None = None) -> Evaluate:
@@ -114,31 +140,43 @@ def evaluator(network: Network, precision: Precision, device: str = 'cpu', sigma
     return evaluate
 
 
-def rounding(evaluate: Evaluate, precision: Precision, images: Sequence[Tensor], exact: Evaluate | None) -> float:
-    """r: the largest error over ``images``, each (1, C, H, W), against ``exact``, f in float64; at least u.
-
-    Without ``exact`` it is guessed: how far f moves when every pixel moves by ``NUDGE`` u up or down, by ``NUDGE``.
-    """
-    errors = []
-    for image in images:
-        y = image.to(precision.dtype).double()
-        output = evaluate(y, 1.0)
-        if exact is not None:
-            error = (output - exact(y, 1.0)).abs().max()
-        else:
-            signs = torch.randint(0, 2, y.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-            moved = evaluate(y * (1 + NUDGE * precision.roundoff * signs), 1.0)
-            error = (moved - output).abs().max() * (GUESSED / NUDGE)
-        least = precision.roundoff * max(float(y.abs().max()), float(output.abs().max()))
-        errors.append(max(float(error), least) / float(y.abs().max()))
-    finite = [error for error in errors if error < float('inf')]  # neither infinite nor NaN
-    return max([precision.roundoff, *finite])
+def rounding(runner: Runner, image: Tensor) -> tuple[float, str]:
+    """r for ``image`` (1, C, H, W), at least u, and how it was measured."""
+    dtype = runner.precision.dtype
+    if runner.exact is not None:
+        images = [(factor * image).to(dtype).double() for factor in MULTIPLES]
+        pairs = zip(images, MULTIPLES, strict=True)
+        found = [_r(runner, y, runner.evaluate(y, factor), runner.exact(y, factor)) for y, factor in pairs]
+        return max(found, key=lambda r: float('inf') if r != r else r), 'measured against float64'
+    y, output = _copies(runner.evaluate, image.to(dtype).double())
+    other = rounded_otherwise(lambda: _repeatably(runner.evaluate, y), dtype)
+    if other is not None:
+        return _r(runner, y, output, other), 'measured by Monte Carlo arithmetic'
+    signs = torch.randint(0, 2, y.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    other = _repeatably(runner.evaluate, y * (1 + NUDGE * runner.precision.roundoff * signs))
+    return _r(runner, y, output, output + (other - output) * GUESSED / NUDGE), 'guessed from moved pixels'
 
 
-def rounding_in_float64(in_float32: float) -> float:
-    """r of float64, guessed from that of float32."""
-    ratio = PRECISIONS['float64'].roundoff / PRECISIONS['float32'].roundoff
-    return GUESSED * in_float32 * ratio
+def _r(runner: Runner, y: Tensor, output: Tensor, other: Tensor) -> float:
+    largest = float(y.abs().max())
+    least = runner.precision.roundoff * max(largest, float(output.abs().max()))
+    return max(float((other - output).abs().max()), least) / largest
+
+
+def _copies(evaluate: Evaluate, y: Tensor) -> tuple[Tensor, Tensor]:
+    """A batch of ``DRAWS`` copies of y, and f of it; y alone if it is large, or the network takes no batches."""
+    copies = torch.cat([y] * (1 if y.numel() > MANY else DRAWS))
+    try:
+        return copies, _repeatably(evaluate, copies)
+    except REFUSALS:
+        return y, _repeatably(evaluate, y)
+
+
+def _repeatably(evaluate: Evaluate, y: Tensor) -> Tensor:
+    """f(y) with the same random numbers every time, such as those of dropout: they are no rounding."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(0)
+        return evaluate(y, 1.0)
 
 
 def law(runner: Runner, y: Tensor, a: float, b: float) -> Point | None:
@@ -147,7 +185,7 @@ def law(runner: Runner, y: Tensor, a: float, b: float) -> Point | None:
     x = (a * y + b).to(dtype).double()
     y = ((x - b) / a).to(dtype).double()
     contrast = _contrast(y)
-    tolerance = _tolerance(runner, x, a * contrast)
+    tolerance = _tolerance(runner, max(float(x.abs().max()), a * float(y.abs().max())), a * contrast)
     if tolerance > COARSEST:
         return None
     moved, output = runner.evaluate(x, a), runner.evaluate(y, 1.0)
@@ -162,22 +200,23 @@ def constant(runner: Runner, shape: Sequence[int], value: float) -> Point:
     c = float(x.flatten()[0])
     unit = abs(c) or 1.0
     defect = float((runner.evaluate(x, 0.0) - c).abs().max()) / unit
-    return Point(0.0, value, _size(x), defect, _tolerance(runner, x if c else x + 1, unit))
+    return Point(0.0, value, _size(x), defect, _tolerance(runner, unit, unit))
 
 
 def agreement(runner: Runner, y: Tensor, first: Tensor, second: Tensor) -> Point:
     """Two results for the image y (1, C, H, W) that have to be the same; NaN agrees with NaN."""
     contrast = _contrast(y)
     if first.shape != second.shape:
-        return Point(1.0, 0.0, _size(y), float('inf'), _tolerance(runner, y, contrast))
+        return Point(1.0, 0.0, _size(y), float('inf'), _tolerance(runner, float(y.abs().max()), contrast))
     difference = (first - second).abs().masked_fill(first.isnan() & second.isnan(), 0.0)
-    return Point(1.0, 0.0, _size(y), float(difference.max()) / contrast, _tolerance(runner, y, contrast))
+    return Point(
+        1.0, 0.0, _size(y), float(difference.max()) / contrast, _tolerance(runner, float(y.abs().max()), contrast)
+    )
 
 
-def _tolerance(runner: Runner, x: Tensor, unit: float) -> float:
-    """``MARGIN`` r K, the contrast of x being ``unit``."""
-    smallest = torch.finfo(runner.precision.dtype).smallest_normal
-    return MARGIN * runner.rounding * max(float(x.abs().max()), smallest) / unit
+def _tolerance(runner: Runner, largest: float, unit: float) -> float:
+    """``MARGIN`` r K, for numbers up to ``largest`` and a contrast of ``unit``."""
+    return MARGIN * runner.rounding * max(largest, torch.finfo(runner.precision.dtype).smallest_normal) / unit
 
 
 def _contrast(y: Tensor) -> float:

@@ -21,6 +21,7 @@ from ne_basicsr.options import read_yaml
 from ne_basicsr.options.sections import one_of
 
 SIZE = (24, 32)  # of the images that are made here
+MOST = 2**22  # values of an image that an exported network takes: some hundred are computed
 SIGMA = 25 / 255  # what non-blind networks are told where nothing is said
 
 
@@ -159,6 +160,11 @@ def _exported(path: Path, device: str, dtypes: tuple[str, ...], trusted: bool, s
     if batch not in (None, 1):
         raise InputError(f'{path}: it takes {batch} images at a time; export it for any number, or for one')
     size = (sides[0] or SIZE[0], sides[1] or SIZE[1])
+    if (channels or 1) * size[0] * size[1] > MOST:
+        raise InputError(
+            f'{path}: at most {MOST:,} values per image are checked; it takes {channels or 1}x{size[0]}x{size[1]}:'
+            ' export it for any size, or for a smaller one'
+        )
     about = f'exported, {network.dtype}, {"x".join("any" if side is None else str(side) for side in network.shape)}'
     if not network.needs_sigma:
         return Subject(network.run, about, None, (network.dtype,), channels or 1, size)

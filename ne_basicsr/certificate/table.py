@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ne_basicsr.certificate.checks import Certificate, Row
-from ne_basicsr.certificate.law import Point
+from ne_basicsr.certificate.law import MARGIN, Point
 from ne_basicsr.certificate.verdict import Verdict
 from ne_basicsr.errors import InputError
 
@@ -19,6 +19,15 @@ def line(row: Row) -> str:
     numbers = f'{_number(worst.defect):>9} {_number(worst.tolerance):>9}' if worst else f'{"":>9} {"":>9}'
     at = '; '.join(filter(None, (_place(worst) if worst else '', row.problem)))
     return f'{row.what:<26} {numbers}  {row.status:<7}  {at}'.rstrip()
+
+
+def footnote(certificate: Certificate) -> str:
+    """Where the tolerances come from."""
+    ways: dict[str, list[str]] = {}
+    for precision, how in certificate.rounding.items():
+        ways.setdefault(how, []).append(precision)
+    parts = (f'{how} in {", ".join(precisions)}' for how, precisions in ways.items())
+    return f'tolerance: {MARGIN} times the rounding of this network, {"; ".join(parts)}'
 
 
 def _number(value: float) -> str:
@@ -39,6 +48,7 @@ def to_json(subject: str, about: str, certificate: Certificate, verdict: Verdict
         'verdict': verdict.sentence,
         'passed': verdict.passed,
         'precision': certificate.precision,
+        'rounding': dict(certificate.rounding),
         'rows': [
             {
                 'name': row.name,

@@ -70,6 +70,9 @@ def _shortcomings(failed: list[Row]) -> list[str]:
             parts.append('NaN for constant images' if _is_nan(row) else f'changes constant images{_where(row)}')
         elif row.name == 'batch':
             parts.append('an image depends on its neighbours in the batch (statistics of the batch, training mode?)')
+        elif row.name.startswith('extreme scale'):
+            ends = row.what.removeprefix('f(a y), ')
+            parts.append(f'its statistics or products under- or overflow at the {ends}{_where(row)}')
         elif flat and constants:
             continue  # said once
         else:

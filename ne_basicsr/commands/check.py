@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         on_row=lambda row: print(certificate.line(row), flush=True),
     )
     verdict = certificate.judge(found)
-    print(f'\n{"PASS" if verdict.passed else "FAIL"}: {verdict.sentence}')
+    print(f'\n{certificate.footnote(found)}\n{"PASS" if verdict.passed else "FAIL"}: {verdict.sentence}')
     if arguments.json:
         certificate.write_json(arguments.json, certificate.to_json(arguments.network, subject.about, found, verdict))
     return 0 if verdict.passed else 1

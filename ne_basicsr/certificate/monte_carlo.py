@@ -1,0 +1,126 @@
+"""Monte Carlo arithmetic: what rounding can do to a computation in torch, measured by running it with other roundings.
+
+Each operation gets its floating-point inputs v as v (1 + k e xi), xi uniform on (-1, 1), one draw per number, and so do
+its results, with e the distance from 1 to the next number of the type and
+
+    k = sqrt(n),      n the number of terms that are summed to one number of the result, 1 where none are.
+
+Reason for k: a computed sum of n products is the exact sum of products that each are off by a few sqrt(n) e / 2, with
+near certainty and in whatever order they are added (Higham and Mary, A New Approach to Probabilistic Rounding Error
+Analysis, SIAM J. Sci. Comput. 2019). So the spread does not depend on a processor's order of summation. Operations that
+copy, compare or choose numbers round nothing and are left alone, and so are number types coarser than the one that is
+asked about: float16 inside a network in float64 is no rounding of float64.
+
+Sources: Parker, Monte Carlo Arithmetic, UCLA CSD-970002, 1997 (random inputs and results); Vignes, Discrete stochastic
+arithmetic, Numerical Algorithms 2004 (two to three runs are enough).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# operations of ATen, besides views, whose results are numbers they were given, or no rounded ones
+EXACT = frozenset(
+    """
+    _assert_async _assert_scalar _assert_tensor_metadata _local_scalar_dense _pad_circular _pad_enum _to_copy
+    _unsafe_index _unsafe_view abs alias all amax amin aminmax any arange argmax argmin argsort bernoulli bitwise_and
+    bitwise_not bitwise_or bucketize cat ceil channel_shuffle clamp clamp_max clamp_min clone col2im constant_pad_nd
+    contiguous copy copysign count_nonzero cummax cummin detach diag_embed embedding empty empty_like empty_permuted
+    empty_strided eq eye fill flip floor fmax fmin full full_like gather ge gt hardtanh im2col index index_copy
+    index_fill index_put index_select isfinite isinf isnan kthvalue le lift_fresh lift_fresh_copy linspace logical_and
+    logical_not logical_or logical_xor lt masked_fill masked_scatter masked_select max max_pool2d_with_indices maximum
+    median min minimum mode msort nan_to_num nanmedian ne neg new_empty new_empty_strided new_full new_ones new_zeros
+    nextafter nonzero normal one_hot ones ones_like pixel_shuffle pixel_unshuffle rand rand_like randint randn
+    randn_like randperm reflection_pad1d reflection_pad2d reflection_pad3d relu repeat repeat_interleave
+    replication_pad1d replication_pad2d replication_pad3d resize roll rot90 round scalar_tensor scatter searchsorted
+    set sgn sign signbit slice_scatter select_scatter sort split_with_sizes_copy stack take take_along_dim threshold
+    tile topk tril triu trunc unfold_copy unique_consecutive upsample_nearest1d upsample_nearest2d where zero zeros
+    zeros_like
+    """.split()  # noqa: SIM905
+)
+
+
+def rounded_otherwise(function: Callable[[], Tensor], dtype: torch.dtype) -> Tensor | None:
+    """What ``function`` returns in Monte Carlo arithmetic of ``dtype``; None where it calls no operation that rounds.
+
+    torch's own random numbers are left as they are. Functions outside torch (onnxruntime, numpy) are not seen.
+    """
+    with _Arithmetic(dtype) as arithmetic, torch.no_grad():
+        result = function()
+    return result if arithmetic.operations else None
+
+
+class _Arithmetic(TorchDispatchMode):
+    """The formulas of this file, for every operation that runs under it."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.coarsest = torch.finfo(dtype).eps
+        self.operations = 0
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = func._schema.name.removeprefix('aten::').rstrip('_')
+        if func.is_view or name in EXACT:
+            return func(*args, **kwargs)
+        written = [value for value in _written(func, args, kwargs) if self._rounds(value)]
+        k = math.sqrt(_terms(func, name, args, kwargs))
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, (list, tuple)):
+                return type(value)(map(moved, value))
+            if not self._rounds(value) or any(value is each for each in written):
+                return value
+            return value + value * self._draws(value, k)
+
+        result = func(*map(moved, args), **{key: moved(value) for key, value in kwargs.items()})
+        for value in written:
+            value.add_(value * self._draws(value, k))
+        self.operations += any(map(self._rounds, result if isinstance(result, (list, tuple)) else [result]))
+        return result if written else moved(result)
+
+    def _rounds(self, value: Any) -> bool:
+        """Whether it is a tensor of a type that is at least as fine as the one asked about."""
+        is_tensor = isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+        return is_tensor and torch.finfo(value.dtype).eps <= self.coarsest
+
+    def _draws(self, value: Tensor, k: float) -> Tensor:
+        """k e xi for each number of ``value``."""
+        generator = self._generators.get(value.device)
+        if generator is None:
+            generator = self._generators[value.device] = torch.Generator(value.device).manual_seed(0)
+        reach = k * torch.finfo(value.dtype).eps
+        real = torch.empty(value.shape, dtype=value.dtype.to_real(), device=value.device)
+        return real.uniform_(-reach, reach, generator=generator)
+
+
+def _terms(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+    """How many terms an operation sums to one number of its result."""
+    if name in ('mm', 'bmm', 'dot', 'mv'):
+        return args[0].shape[-1]
+    if name in ('addmm', 'baddbmm', 'addmv'):
+        return args[1].shape[-1]
+    if name in ('convolution', '_convolution'):
+        weight, transposed = args[1], args[6]
+        return weight.numel() / max(1, weight.shape[1 if transposed else 0])
+    if torch.Tag.reduction in func.tags:
+        result = func(*args, **kwargs)
+        first = result[0] if isinstance(result, tuple) else result
+        return args[0].numel() / max(1, first.numel())
+    return 1
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """What an operation overwrites."""
+    if not func._schema.is_mutable:
+        return []
+    given = dict(zip((each.name for each in func._schema.arguments), args, strict=False)) | kwargs
+    written = [given.get(each.name) for each in func._schema.arguments if each.alias_info and each.alias_info.is_write]
+    return [value for each in written for value in (each if isinstance(each, (list, tuple)) else [each])]
