@@ -246,6 +246,7 @@ def _facts(trained: dict[str, Trained]) -> dict[str, str]:
         'Networks': f'DnCNN, {net["num_layers"]} layers of {net["num_feat"]} features, plain and wrapped',
         'Training': f'{train["total_iter"]} iterations of {crops}, Adam, MSE, σ = 25',
         'Photographs': f'{photographs}, from scikit-image',
+        'PSNR': 'output clamped to [0, 1], not rounded; the noisy image is not clamped',
         'Time': f'{times}, the sweep over noise levels included',
         'Device': device,
         'Versions': f'ne_basicsr {ne_basicsr.__version__}, torch {torch.__version__}',
