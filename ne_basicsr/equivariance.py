@@ -5,7 +5,7 @@ Then z = (y - shift) / scale does not change with a and b, and f(y) = scale g(z)
 f(a y + b) = a f(y) + b, whatever g is (Saied and Fleuret, ICML 2026, Characterization 1).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -86,7 +86,7 @@ def ne_defect(
     a_range: tuple[float, float] = (0.5, 1.5),
     b_range: tuple[float, float] = (-0.25, 0.25),
     tau: float = 1e-6,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> Tensor:
     """Relative defect of normalization equivariance, eps_NE of the paper's protocol.
 
@@ -95,14 +95,19 @@ def ne_defect(
     Args:
         network: f, (N, C, H, W) to (N, C', rH, rW).
         y: images (N, C, H, W), nominally on [0, 1].
-        samples: number of (a, b) pairs, the same for all images.
+        samples: number of (a, b) pairs of each image.
+        seed: of the pairs, which are the same for all images; or one for each image, which draws pairs of its own.
 
     Returns:
         (N,), one value per image, in the dtype of the output.
     """
-    generator = torch.Generator().manual_seed(seed)
-    a_values = torch.empty(samples, dtype=torch.float64).uniform_(*a_range, generator=generator).tolist()
-    b_values = torch.empty(samples, dtype=torch.float64).uniform_(*b_range, generator=generator).tolist()
+    generators = [torch.Generator().manual_seed(each) for each in ([seed] if isinstance(seed, int) else seed)]
+    a_values, b_values = (  # (samples, N or 1, 1, 1, 1)
+        torch.stack([torch.empty(samples, dtype=torch.float64).uniform_(*ends, generator=g) for g in generators], dim=1)
+        .view(samples, -1, 1, 1, 1)
+        .to(y)
+        for ends in (a_range, b_range)
+    )
     with torch.no_grad():
         output = network(y)
         defects = []

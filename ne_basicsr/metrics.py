@@ -1,7 +1,7 @@
 """What BasicSR's METRIC_REGISTRY gets of this package.
 
 A metric whose name ends in ``_float`` is given float images on [0, 1]; BasicSR's own see clipped 8-bit images. The
-protocol behind the paper's numbers is the float one.
+protocol behind the paper's numbers is the float one, with the output clamped to [0, 1].
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,24 @@ from torch import Tensor
 
 from ne_basicsr.equivariance import Network, ne_defect
 from ne_basicsr.mismatch import Row, curve, summarize
-from ne_basicsr.quality import psnr, ssim
+from ne_basicsr.quality import psnr, psnr_clamped, ssim
 
 Image = Tensor | NDArray[np.floating]
 
 
 @METRIC_REGISTRY.register()
-def calculate_psnr_float(img: Image, img2: Image, crop_border: int = 0, **_: Any) -> float:
-    """PSNR in dB of float images on [0, 1], unclipped and unrounded.
+def calculate_psnr_float(img: Image, img2: Image, crop_border: int = 0, clamp: bool = True, **_: Any) -> float:
+    """PSNR in dB of float images on [0, 1], not rounded, the output clamped to [0, 1] as in the paper's numbers.
 
     Args:
         img, img2: tensors (C, H, W) or (1, C, H, W), or arrays (H, W) or (H, W, C).
         crop_border: pixels left out at each edge.
+        clamp: whether ``img``, the output, is clamped to [0, 1], the range of ``img2``; otherwise it is taken as it is.
 
     Raises:
         ValueError: for images of integer type, or of different shapes.
     """
-    return psnr(*_as_pair(img, img2, crop_border, 'calculate_psnr'))
+    return (psnr_clamped if clamp else psnr)(*_as_pair(img, img2, crop_border, 'calculate_psnr'))
 
 
 @METRIC_REGISTRY.register()
@@ -51,7 +52,7 @@ def calculate_mismatch(rows: Sequence[Row], summary: str = 'mean_psnr', **_: Any
     """One number for a mismatch curve.
 
     Args:
-        rows: cells of a sweep over noise levels, from ``sweep``.
+        rows: cells of a sweep over noise levels, from ``sweep``. PSNR is that of the output clamped to [0, 1].
         summary: ``mean_psnr``, the output PSNR averaged over the levels, in dB; or ``worst_loss``, the most that the
             network loses against leaving the noisy image as it is, in dB, negative where it always gains.
 

@@ -1,4 +1,4 @@
-"""How close two images are: as they are, neither clipped nor rounded, the paper's protocol; and as 8-bit files."""
+"""How close two images are: as they are; clamped to the clean image's range, as in the paper; and as 8-bit files."""
 
 import numpy as np
 from skimage.metrics import structural_similarity
@@ -6,9 +6,18 @@ from torch import Tensor
 
 
 def psnr(image: Tensor, clean: Tensor) -> float:
-    """10 log10(1 / MSE) in dB, for images of one shape with data range 1; infinite where they are equal."""
+    """10 log10(1 / MSE) in dB, for images of one shape as they are, data range 1; infinite where they are equal."""
     error = (image.double() - clean.double()).square().mean().item()
     return float('inf') if error == 0 else -10 * float(np.log10(error))
+
+
+def psnr_clamped(output: Tensor, clean: Tensor) -> float:
+    """PSNR in dB of a network's output clamped to [0, 1], not rounded: what the paper's curves and tables show.
+
+    The noisy input is not clamped there: its PSNR is ``psnr``. An output that is not finite is not clamped either, so
+    that it counts as what it is: its PSNR is NaN, or -inf where infinities are all that is wrong with it.
+    """
+    return psnr(output.clamp(0, 1) if bool(output.isfinite().all()) else output, clean)
 
 
 def psnr_8bit(image: Tensor, clean: Tensor) -> float:

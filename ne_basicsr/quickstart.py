@@ -23,7 +23,7 @@ from ne_basicsr.degradations import Degradation
 from ne_basicsr.mismatch import Curve
 from ne_basicsr.options import load_options
 from ne_basicsr.options.printing import kept_text
-from ne_basicsr.quality import psnr
+from ne_basicsr.quality import psnr, psnr_clamped
 
 # scikit-image carries these in its wheel (public domain or CC0, see skimage/data/README.txt)
 TRAINING_PHOTOGRAPHS = (
@@ -186,7 +186,7 @@ def _write_report(path: Path, trained: dict[str, Trained], figure: Figure) -> No
                 'What it looks like',
                 report_page.strip_block(
                     _strips(trained),
-                    f"A crop of {STRIP_SIZE} × {STRIP_SIZE} pixels from {STRIP_IMAGE}. PSNR is the crop's, unclipped;"
+                    f"A crop of {STRIP_SIZE} × {STRIP_SIZE} pixels from {STRIP_IMAGE}. PSNR is the crop's;"
                     ' images are clipped for display.',
                 ),
             ),
@@ -221,9 +221,10 @@ def _strips(trained: dict[str, Trained]) -> dict[str, list[report_page.Tile]]:
         for name, each in trained.items():
             with each.model.evaluating():
                 images[name] = each.model.denoise(noisy.to(each.model.device)).cpu()
-        tiles = [
-            report_page.Tile(_crop(y), name, f'{psnr(_crop(y), _crop(clean)):.2f} dB') for name, y in images.items()
-        ]
+        measured = {
+            name: (psnr if name == 'noisy' else psnr_clamped)(_crop(y), _crop(clean)) for name, y in images.items()
+        }
+        tiles = [report_page.Tile(_crop(y), name, f'{measured[name]:.2f} dB') for name, y in images.items()]
         heading = f'σ = {level:g}' + (', the training level' if level == TRAINING_LEVEL else '')
         strips[heading] = [*tiles, report_page.Tile(_crop(clean), 'clean')]
     return strips
@@ -245,6 +246,7 @@ def _facts(trained: dict[str, Trained]) -> dict[str, str]:
         'Networks': f'DnCNN, {net["num_layers"]} layers of {net["num_feat"]} features, plain and wrapped',
         'Training': f'{train["total_iter"]} iterations of {crops}, Adam, MSE, σ = 25',
         'Photographs': f'{photographs}, from scikit-image',
+        'PSNR': 'output clamped to [0, 1], not rounded; the noisy image is not clamped',
         'Time': f'{times}, the sweep over noise levels included',
         'Device': device,
         'Versions': f'ne_basicsr {ne_basicsr.__version__}, torch {torch.__version__}',

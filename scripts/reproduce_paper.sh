@@ -7,8 +7,9 @@
 #
 # Prints each command before it runs. Killed or stopped, the same line goes on where it was. KEY=VALUE overrules the
 # option files, for example datasets:train:dataroot_gt=photos. Runs go to experiments/ of the current folder, which has the
-# images in datasets/ (datasets/README.md). figures makes mismatch curves, to which the OPTIONs go, the analysis, and of
-# two networks or more Tables 11 and 12; `figures uniform.pth --degradation jpeg` is the JPEG experiment.
+# images in datasets/ (datasets/README.md). figures makes mismatch curves and the NE defect over sigma 0 to 95 (Figure 9), to
+# which the OPTIONs go, the analysis, and of two networks or more Tables 11 and 12; `figures uniform.pth --degradation jpeg`
+# is the JPEG experiment.
 set -euo pipefail
 
 # groups | option file | overrides. Tables 2, 5 and 6 are timings: basicsr bench --table N. Table 3 needs no network.
@@ -112,6 +113,8 @@ case ${1:-} in
     done
     [ ${#networks[@]} -gt 0 ] || usage 'figures needs checkpoints, such as experiments/dncnn_sigma25/models/net_g_latest.pth'
     run basicsr mismatch --draws 20 "${networks[@]}" "$@" --data datasets/Set12 datasets/BSD68 -o figures
+    run basicsr mismatch "${networks[@]}" "$@" --degradation "gaussian=$(seq -s, 0 5 95)" --defect all \
+      --data datasets/Set12 -o figures/defect # Figure 9
     run basicsr analyze "${networks[@]}" --data datasets/BSD400 -o figures/analysis
     [ ${#networks[@]} -gt 1 ] || exit 0
     for task in denoise random; do # Tables 11 and 12

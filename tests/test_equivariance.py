@@ -112,6 +112,12 @@ def test_defect_is_zero_for_an_equivariant_map_and_known_for_a_shifted_one():
     torch.testing.assert_close(ne_defect(lambda y: y + c, y, seed=5), torch.stack(expected))
 
 
+def test_a_seed_for_each_image_draws_pairs_of_its_own():
+    y = torch.rand(1, 1, 8, 8, dtype=torch.float64).repeat(3, 1, 1, 1)
+    shared, own = (ne_defect(lambda y: y + 0.3, y, seed=seed) for seed in (5, [5, 6, 5]))
+    assert shared[0] == shared[1] == shared[2] == own[0] == own[2] != own[1]
+
+
 def test_nonzero_keeps_nan():
     scale = torch.tensor([0.0, 2.0, float('nan')])
     assert nonzero(scale)[:2].tolist() == [1.0, 2.0]

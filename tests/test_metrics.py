@@ -15,12 +15,16 @@ def test_psnr_of_a_known_error():
     assert calculate_psnr_float(clean, clean) == math.inf
 
 
-def test_psnr_sees_what_clipping_and_rounding_hide():
-    clean = torch.zeros(1, 8, 8)
-    below = clean - 0.1
-    assert calculate_psnr_float(below, clean) == pytest.approx(20, abs=1e-5)
-    assert calculate_psnr_float(below.clamp(0, 1), clean) == math.inf
-    assert calculate_psnr_float(clean + 0.4 / 255, clean) < 60
+def test_psnr_is_that_of_the_clamped_output_unless_asked_otherwise_and_never_rounds():
+    clean = torch.tensor([0.0, 1.0]).repeat(1, 8, 4)
+    outside = clean + torch.tensor([-0.1, 0.1]).repeat(1, 8, 4)
+    assert calculate_psnr_float(outside, clean) == math.inf
+    assert calculate_psnr_float(outside, clean, clamp=False) == pytest.approx(20, abs=1e-5)
+    for clamp in (True, False):
+        assert calculate_psnr_float(0.9 * clean + 0.05, clean, clamp=clamp) == pytest.approx(20 + 20 * math.log10(2))
+        assert calculate_psnr_float(clean.flip(-1) * 0.4 / 255 + clean, clean, clamp=clamp) < 60
+        for broken in (math.nan, math.inf):  # no image, which clamping must not hide
+            assert not calculate_psnr_float(torch.full_like(clean, broken), clean, clamp=clamp) > -math.inf
 
 
 def test_tensors_and_arrays_of_one_image_give_one_number():
@@ -65,7 +69,7 @@ def test_images_of_different_shapes_are_refused():
 
 
 def test_metrics_are_reached_as_basicsr_s_are():
-    clean = torch.rand(1, 1, 8, 8)
+    clean = torch.rand(1, 1, 8, 8) * 0.9
     data = {'img': clean + 0.1, 'img2': clean, 'lq': clean, 'net': lambda y: y + 1, 'rows': ROWS}
     assert calculate_metric(data, {'type': 'calculate_psnr_float', 'crop_border': 0}) == pytest.approx(20, abs=1e-4)
     assert calculate_metric(data, {'type': 'calculate_ne_defect'}) > 0.01
@@ -73,10 +77,10 @@ def test_metrics_are_reached_as_basicsr_s_are():
 
 
 ROWS = [
-    {'image': 'a', 'level': 10, 'draw': 0, 'psnr_in': 28.0, 'psnr_out': 34.0},
-    {'image': 'b', 'level': 10, 'draw': 0, 'psnr_in': 28.0, 'psnr_out': 32.0},
-    {'image': 'a', 'level': 50, 'draw': 0, 'psnr_in': 14.0, 'psnr_out': 13.0},
-    {'image': 'b', 'level': 50, 'draw': 0, 'psnr_in': 14.0, 'psnr_out': 11.0},
+    {'image': 'a', 'level': 10, 'draw': 0, 'psnr_in': 28.0, 'psnr_out': 0.0, 'psnr_clamped': 34.0},
+    {'image': 'b', 'level': 10, 'draw': 0, 'psnr_in': 28.0, 'psnr_out': 0.0, 'psnr_clamped': 32.0},
+    {'image': 'a', 'level': 50, 'draw': 0, 'psnr_in': 14.0, 'psnr_out': 0.0, 'psnr_clamped': 13.0},
+    {'image': 'b', 'level': 50, 'draw': 0, 'psnr_in': 14.0, 'psnr_out': 0.0, 'psnr_clamped': 11.0},
 ]
 
 

@@ -37,7 +37,8 @@ def option_file(folder: Path, images: Path, **changes) -> Path:
                   'scheduler': {'type': 'MultiStepLR', 'milestones': [6, 9], 'gamma': 0.5},
                   'pixel_opt': {'type': 'MSELoss'}},
         'val': {'val_freq': 4, 'save_img': False, 'save_best': 'psnr', 'metrics': {
-            'psnr': {'type': 'calculate_psnr_float'}, 'ssim': {'type': 'calculate_ssim_float'},
+            'psnr': {'type': 'calculate_psnr_float'},
+            'as_it_is': {'type': 'calculate_psnr_float', 'clamp': False}, 'ssim': {'type': 'calculate_ssim_float'},
             'psnr_8bit': {'type': 'calculate_psnr', 'crop_border': 0},
             'ne_defect': {'type': 'calculate_ne_defect', 'better': 'lower', 'samples': 2},
             'mean_psnr': {'type': 'calculate_mismatch'},
@@ -80,6 +81,8 @@ def test_a_run_leaves_everything_it_promises(workplace, image_folder):
         rows = list(csv.DictReader(file))
     assert len(rows) == 6 * 3
     assert float(rows[0]['ne_defect']) < 1e-5
+    assert all((row['psnr'], row['as_it_is']) == (row['psnr_clamped'], row['psnr_out']) for row in rows)
+    assert any(row['psnr'] != row['as_it_is'] for row in rows)
     assert abs(float(rows[0]['psnr_8bit']) - float(rows[0]['psnr_out'])) < 1
     assert cv2.imread(str(run / 'mismatch' / 'held_out_12.png')) is not None
 

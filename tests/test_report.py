@@ -251,6 +251,16 @@ def test_defect_figure_tells_rounding_from_failing() -> None:
     assert (axes.get_xscale(), axes.get_yscale()) == ('log', 'log')
 
 
+def test_defect_figure_shows_level_zero_on_an_axis_of_equal_steps() -> None:
+    values = {float(level): 1e-2 + level / 1000 for level in range(0, 100, 5)}
+    figure = report.defect_figure({'net': values}, [25])
+    (line,) = main_lines(figure)['network']
+    assert list(line.get_xdata()) == list(values) and list(line.get_ydata()) == list(values.values())
+    axes = figure.axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ('linear', 'log')
+    assert axes.get_xlim()[0] < 0 < 95 < axes.get_xlim()[1]
+
+
 def test_new_figures_keep_to_the_column_and_to_seven_points() -> None:
     curve, values = gaussian_curve(), dict.fromkeys(LEVELS, 0.5)
     for figure in (

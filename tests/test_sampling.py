@@ -19,6 +19,7 @@ from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.cli import _parser, main
 from ne_basicsr.commands.sample import _command
 from ne_basicsr.errors import InputError
+from ne_basicsr.quality import psnr, psnr_clamped
 from ne_basicsr.report.trajectories import mean_walk, trajectory_figure
 from ne_basicsr.sampling import films, tasks
 from ne_basicsr.sampling import projectors as projectors_module
@@ -215,6 +216,15 @@ def test_noise_free_denoising_takes_the_steps_that_the_step_sizes_say():
     assert found.records[-1].step == steps
     assert found.records[-1].sigma == pytest.approx(left)
     assert found.observed_quality.psnr == pytest.approx(-20 * math.log10(10 / 255), abs=0.5)
+
+
+def test_psnr_is_that_of_the_image_clamped_to_0_and_1_but_for_what_was_observed():
+    x = torch.zeros(1, 1, 32, 32)
+    below = lambda y: torch.full_like(y, -0.1)  # noqa: E731
+    (found,) = sampling.sample(below, x, sampling.Nothing(), sampling.RESIDUAL_STOPPED, ['one'], from_noisy=True)
+    assert found.one_pass_quality.psnr == math.inf
+    assert found.observed_quality.psnr == psnr(found.observed, x[0]) < psnr_clamped(found.observed, x[0]) - 2
+    assert found.records[-1].psnr == psnr_clamped(found.result, x[0]) > psnr(found.result, x[0]) + 2
 
 
 def small_network(seed=0):

@@ -15,6 +15,7 @@ from conftest import REPOSITORY, smooth_photograph
 
 from ne_basicsr import report
 from ne_basicsr.cli import _parser, main
+from ne_basicsr.degradations import parse_degradation
 from ne_basicsr.errors import InputError
 from ne_basicsr.options import load_options, read_yaml
 
@@ -95,7 +96,7 @@ def test_every_experiment_trains_and_validates(path: Path, datasets: Path, monke
     assert {file.stem for file in run.glob('*/*_2.csv')} == {f'{name}_2' for name in names}
     if 'sidd' in path.stem:
         rows = (run / 'pairs' / 'SIDD_validation_2.csv').read_text().splitlines()
-        assert rows[0] == 'image,psnr_in,psnr_out,psnr,ssim'
+        assert rows[0] == 'image,psnr_in,psnr_out,psnr_clamped,psnr,ssim'
         assert [row.partition(',')[0] for row in rows[1:]] == ['0001_01', '0001_02']
         resumed = [*shrunk(path), 'train:total_iter=3']
         assert main(['train', '-opt', str(path), '--auto_resume', '--force_yml', *resumed]) == 0
@@ -191,20 +192,22 @@ def test_groups_choose_and_further_overrides_reach_every_run() -> None:
     assert all(line.endswith(' train:total_iter=3 num_gpu=0') for line in further)
 
 
-def test_figures_give_options_to_the_mismatch_curves_alone_and_every_line_parses() -> None:
+def test_figures_give_options_to_the_mismatch_commands_alone_and_every_line_parses() -> None:
     for options in ([], ['--degradation', 'jpeg', '--draws', '3']):
         lines = commands('figures', 'a.pth', 'b.pth', *options)
         parsed = [_parser().parse_args(line.split()[2:]) for line in lines]
-        curves, analysis, *walks = parsed
-        assert (curves.networks, analysis.networks) == (['a.pth', 'b.pth'],) * 2
+        curves, defects, analysis, *walks = parsed
+        assert (curves.networks, defects.networks, analysis.networks) == (['a.pth', 'b.pth'],) * 3
+        (sweep,) = [parse_degradation(text) for text in defects.degradation]
+        assert (sweep.kind, sweep.levels, defects.defect) == ('gaussian', tuple(range(0, 100, 5)), 'all')  # Figure 9
         assert (curves.degradation, curves.draws) == ((['jpeg'], 3) if options else (['gaussian'], 20))
         assert curves.data == [Path('datasets/Set12'), Path('datasets/BSD68')]
         assert analysis.data == Path('datasets/BSD400')
         assert [(walk.network, walk.against, walk.task) for walk in walks] == [
             ('a.pth', ['b.pth'], task) for task in ('denoise', 'random')
         ]
-        assert len({each.output for each in parsed}) == 4  # no command writes over another
-    assert len(commands('figures', 'a.pth', '--device', 'cpu')) == 2  # nothing to compare with
+        assert len({each.output for each in parsed}) == 5  # no command writes over another
+    assert len(commands('figures', 'a.pth', '--device', 'cpu')) == 3  # nothing to compare with
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ne_basicsr.equivariance import Network, Statistics, denormalize, min_max, normalize
 from ne_basicsr.errors import InputError
-from ne_basicsr.quality import psnr
+from ne_basicsr.quality import psnr_clamped
 
 INTERVALS = ((0.0, 1.0), (0.0, 0.5), (0.25, 0.75), (0.5, 1.0), (-1.0, 1.0), (0.0, 2.0), (0.0, 255.0))
 
@@ -52,7 +52,7 @@ def interval_rows(
     """What the interval does to the answer for one image (1, C, H, W).
 
     Returns:
-        Rows ``a, b, psnr`` (dB) and ``change``, ||f_ab(y) - f(y)|| / ||f(y)||.
+        Rows ``a, b, psnr`` (dB, clamped to [0, 1]) and ``change``, ||f_ab(y) - f(y)|| / ||f(y)||.
     """
     with torch.no_grad():
         plain = network(y)
@@ -60,5 +60,5 @@ def interval_rows(
     for a, b in intervals:
         output = in_interval(network, y, a, b)
         change = ((output - plain).double().norm() / plain.double().norm()).item()
-        rows.append({'a': a, 'b': b, 'psnr': psnr(output, clean), 'change': change})
+        rows.append({'a': a, 'b': b, 'psnr': psnr_clamped(output, clean), 'change': change})
     return rows

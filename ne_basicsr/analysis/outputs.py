@@ -256,7 +256,9 @@ def _intervals(findings: Findings, figures: Mapping[str, Figure]) -> Html:
         [row['network'], interval_name(row['a'], row['b']), row['psnr'], row['change']]
         for row in findings.interval_rows
     ]
-    table = table_block(columns, rows, 'PSNR of the crop in dB, and the relative change against the image as it is.')
+    table = table_block(
+        columns, rows, 'PSNR of the crop in dB, clamped to [0, 1], and the relative change against the image as it is.'
+    )
     note = 'The image is brought to [a, b] by its minimum and maximum, denoised, and brought back.'
     figure = figure_block(figures['intervals'], 'Relative change of the answer.')
     return section_block('Intervals', text_block(note), figure, table)

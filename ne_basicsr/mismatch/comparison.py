@@ -129,12 +129,14 @@ def _stores(paths: Sequence[Path], failures: dict[str, None]) -> list[ImageStore
 def _settings(finished: _Finished) -> dict[str, str]:
     request, units = finished.plan.request, finished.units
     defect = {
-        'few': 'one (a, b) at draw 0 of at most five levels',
-        'all': 'eight (a, b) in every cell',
+        'few': 'one (a, b) for each noisy image at draw 0 of at most five levels',
+        'all': 'eight (a, b) for each noisy image, drawn anew',
         'none': 'not measured',
     }
     settings = {
-        'PSNR': 'output neither clipped nor rounded, data range 1, mean over images and draws',
+        'PSNR': 'output clamped to [0, 1], the range of the clean image, after gain and offset are taken back, and not'
+        ' rounded, as in the paper; the noisy input is not clamped; data range 1, mean over images and draws'
+        ' (rows.csv: psnr_clamped; psnr_out is that of the output as it is)',
         'PSNR 8-bit': 'output and clean image clipped and rounded to 8 bits, as BasicSR calculates it',
         'SSIM': 'scikit-image, 7 x 7 uniform window, output clipped and not rounded, data range 255',
         'NE defect': '|f(a y + b) - (a f(y) + b)| / |a f(y) + b|, a in [0.5, 1.5], b in [-0.25, 0.25];'
@@ -154,7 +156,7 @@ def _effect(finished: _Finished) -> str:
 
     def outputs(precision: Precision) -> dict[tuple[Any, ...], float]:
         return {
-            (id(unit.axis), unit.denoiser.entry.label, unit.image, cell): finished.row(unit, cell)['psnr_out']
+            (id(unit.axis), unit.denoiser.entry.label, unit.image, cell): finished.row(unit, cell)['psnr_clamped']
             for unit in finished.units
             if unit.precision == precision and not unit.denoiser.is_identity
             for cell in unit.cells

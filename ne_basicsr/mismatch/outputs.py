@@ -22,7 +22,7 @@ from ne_basicsr.mismatch.wording import training_levels
 from ne_basicsr.report import defect_figure, mismatch_figure, save_figures, ssim_figure
 
 FIGURES = ('psnr', 'ssim', 'defect')
-MEASURES = ('psnr_in', 'psnr_out', 'psnr_8bit', 'ssim', 'ne_defect')
+MEASURES = ('psnr_in', 'psnr_out', 'psnr_clamped', 'psnr_8bit', 'ssim', 'ne_defect')
 _LEVEL_COLUMNS = {'quality': 'quality_factor', 'photons': 'photons', 'a': 'gain', 'b': 'offset'}
 
 

@@ -230,9 +230,7 @@ def _strips(panel: Panel, entries: Sequence[Entry]) -> Html:
         ]
         for level, strip in panel.strips.items()
     }
-    return strip_block(
-        strips, f"A crop of {panel.strip_image}. PSNR is the crop's, unclipped; images are clipped for display."
-    )
+    return strip_block(strips, f"A crop of {panel.strip_image}. PSNR is the crop's; images are clipped for display.")
 
 
 def _tile(name: str, crop: Crop) -> Tile:

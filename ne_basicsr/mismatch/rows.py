@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 Row = Mapping[str, Any]
 """One cell of a sweep.
 
-``image``; ``degradation`` with its ``level`` and the level's ``unit``; ``draw``; ``psnr_in`` and ``psnr_out`` (dB,
-unclipped, data range 1); further measures. A comparison of networks adds ``network`` and ``data``.
+``image``; ``degradation`` with its ``level`` and the level's ``unit``; ``draw``; ``psnr_in`` and ``psnr_out``, PSNR in
+dB of input and output as they are; ``psnr_clamped``, of the output clamped to [0, 1], which is what curves and
+summaries show, as the paper's do; further measures. A comparison of networks adds ``network`` and ``data``.
 """
 
 KEYS = ('network', 'data', 'image', 'degradation', 'level', 'unit', 'draw')
 
 
 class Curve(NamedTuple):
-    """Means over images and draws at each level, in increasing order. PSNR in dB."""
+    """Means over images and draws at each level, in increasing order. PSNR in dB, of the output clamped to [0, 1]."""
 
     levels: tuple[float, ...]
     psnr_in: tuple[float, ...]
@@ -42,7 +43,7 @@ def means(rows: Sequence[Row], column: str) -> dict[float, float]:
 
 def curve(rows: Sequence[Row]) -> Curve:
     """The mismatch curve of a sweep's rows."""
-    psnr_in, psnr_out = means(rows, 'psnr_in'), means(rows, 'psnr_out')
+    psnr_in, psnr_out = means(rows, 'psnr_in'), means(rows, 'psnr_clamped')
     return Curve(tuple(psnr_in), tuple(psnr_in.values()), tuple(psnr_out.values()))
 
 

@@ -68,11 +68,11 @@ def summarize_panel(panel: Panel, entries: Sequence[Entry]) -> PanelSummary:
         for entry in entries
         if entry.label in by_network
     }
-    inputs = means(panel.rows, 'psnr_in')
+    identity = _as_it_is(panel.rows)
     own = {label: rows for label, rows in by_network.items() if label != IDENTITY}
     return PanelSummary(
-        levels=tuple(inputs),
-        identity=Curve(tuple(inputs), tuple(inputs.values()), tuple(inputs.values())),
+        levels=identity.levels,
+        identity=identity,
         curves={label: curve(rows) for label, rows in own.items()},
         ssim=_measured(own, 'ssim'),
         defects=_measured(own, 'ne_defect'),
@@ -100,13 +100,19 @@ def is_failed(value: float) -> bool:
     return math.isnan(value) or value == -math.inf
 
 
+def _as_it_is(rows: Sequence[Row]) -> Curve:
+    """The curve of the image left alone, which nothing clamps."""
+    inputs = means(rows, 'psnr_in')
+    return Curve(tuple(inputs), tuple(inputs.values()), tuple(inputs.values()))
+
+
 def _measured(by_network: Mapping[str, Sequence[Row]], column: str) -> dict[str, dict[float, float]]:
     measured = {label: means(rows, column) for label, rows in by_network.items()}
     return {label: values for label, values in measured.items() if values}
 
 
 def _summarize_network(rows: Sequence[Row], degradation: Degradation, entry: Entry) -> NetworkSummary:
-    of = curve(rows)
+    of = _as_it_is(rows) if entry.label == IDENTITY else curve(rows)
     total = summarize(of)
     # of several training levels the noisiest: below it, more PSNR is no merit of the network
     matched = max(matched_levels(degradation, of.levels, entry.training_levels255), default=None)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ne_basicsr.degradations import Degradation
 from ne_basicsr.equivariance import Network
 from ne_basicsr.mismatch.rows import Row
-from ne_basicsr.quality import psnr
+from ne_basicsr.quality import psnr, psnr_clamped
 
 Measure = Callable[[Tensor, Tensor, Tensor], float]
 """(output, clean, noisy), each (1, C, H, W), to one number."""
@@ -62,6 +62,7 @@ def sweep(
                 row |= {
                     'psnr_in': psnr(degradation.undo(one_noisy, cell.level), clean),
                     'psnr_out': psnr(restored, clean),
+                    'psnr_clamped': psnr_clamped(restored, clean),
                 }
                 row |= {label: measure(restored, clean, one_noisy) for label, measure in (measures or {}).items()}
                 yield row, one_noisy, restored

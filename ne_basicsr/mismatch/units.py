@@ -15,7 +15,7 @@ from ne_basicsr.mismatch.cell_store import key_of
 from ne_basicsr.mismatch.networks import Denoiser
 from ne_basicsr.mismatch.sweep import Cell, cells_of
 
-PROTOCOL = 1  # to be raised when a change of this package changes the value of a cell
+PROTOCOL = 2  # to be raised when a change of this package changes the value of a cell
 PIXELS = {'cpu': 2**19, 'cuda': 2**23}  # that pass a network together, unless the batch is given
 CROP = 144  # pixels of the images in strips
 DEFECT_SAMPLES = {'none': 0, 'few': 1, 'all': 8}

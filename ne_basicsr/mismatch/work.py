@@ -21,8 +21,9 @@ from ne_basicsr.mismatch.cell_store import CellStore, Value
 from ne_basicsr.mismatch.networks import Denoiser
 from ne_basicsr.mismatch.sweep import Cell, degraded
 from ne_basicsr.mismatch.units import CROP, DEFECT_SAMPLES, Plan, Precision, Unit
+from ne_basicsr.noise import seed_of
 from ne_basicsr.progress import progress
-from ne_basicsr.quality import psnr, psnr_8bit, ssim
+from ne_basicsr.quality import psnr, psnr_8bit, psnr_clamped, ssim
 
 DTYPES = {'float32': None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 SSIM_WINDOW = 7
@@ -169,7 +170,12 @@ class Worker:
         chosen = noisy[[unit.cells.index(cell) for cell in cells]]
         network = self._network(unit)
         samples = DEFECT_SAMPLES[self.plan.request.defect]
-        parts = [ne_defect(network, part.to(self.device), samples=samples).cpu() for part in chosen.split(size)]
+        kind, start = unit.axis.degradation.kind, self.plan.request.seed
+        seeds = [seed_of(start, 'defect', unit.image, kind, float(cell.level), cell.draw) for cell in cells]
+        parts = [
+            ne_defect(network, chosen[i : i + size].to(self.device), samples=samples, seed=seeds[i : i + size]).cpu()
+            for i in range(0, len(cells), size)
+        ]
         return dict(zip(cells, torch.cat(parts).tolist(), strict=True))
 
     def _measure(
@@ -189,8 +195,8 @@ class Worker:
             if cell in missing.get('quality', ()):
                 values[keys['quality']] = {'psnr_in': psnr(undo(given), clean), **_quality(restored, clean)}
             if cell in missing.get('crop', ()):
-                shown = given if unit.denoiser.is_identity else restored
-                values[keys['crop']] = _crop_value(shown, restored, clean)
+                shown, measure = (given, psnr) if unit.denoiser.is_identity else (restored, psnr_clamped)
+                values[keys['crop']] = _crop_value(shown, restored, clean, measure)
         values |= {self.plan.wanted(unit, cell)['defect']: {'ne_defect': defect} for cell, defect in defects.items()}
         return values
 
@@ -202,16 +208,17 @@ def _quality(restored: Tensor, clean: Tensor) -> dict[str, float | None]:
     large = min(clean.shape[-2:]) >= SSIM_WINDOW
     return {
         'psnr_out': psnr(restored, clean),
+        'psnr_clamped': psnr_clamped(restored, clean),
         'psnr_8bit': psnr_8bit(restored, clean),
         'ssim': ssim(restored[0], clean[0]) if large else None,
     }
 
 
-def _crop_value(shown: Tensor, restored: Tensor, clean: Tensor) -> Value:
+def _crop_value(shown: Tensor, restored: Tensor, clean: Tensor, measure: Callable[[Tensor, Tensor], float]) -> Value:
     height, width = clean.shape[-2:]
     top, left = max(0, (height - CROP) // 2), max(0, (width - CROP) // 2)
     shown, restored, clean = (x[..., top : top + CROP, left : left + CROP] for x in (shown, restored, clean))
-    return {'shown': _packed(shown), 'clean': _packed(clean), 'psnr': psnr(restored, clean)}
+    return {'shown': _packed(shown), 'clean': _packed(clean), 'psnr': measure(restored, clean)}
 
 
 def _packed(image: Tensor) -> dict[str, Any]:

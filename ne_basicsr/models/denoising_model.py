@@ -24,7 +24,7 @@ from ne_basicsr.distribution import gathered
 from ne_basicsr.errors import InputError
 from ne_basicsr.mismatch import Row
 from ne_basicsr.noise import TrainingNoise, seed_of
-from ne_basicsr.quality import psnr
+from ne_basicsr.quality import psnr, psnr_clamped
 from ne_basicsr.training import progression
 from ne_basicsr.training.compilation import compile_in_place
 from ne_basicsr.training.gradient_step import GradientStep
@@ -358,7 +358,11 @@ class PairedDenoisingModel(DenoisingModel):
             noisy, clean = (data[key].to(self.device) for key in ('lq', 'gt'))
             output = self.denoise(noisy)
             row = {'image': Path(data['gt_path'][0]).with_suffix('').as_posix(), 'level': 0, 'draw': 0}
-            row |= {'psnr_in': psnr(noisy, clean), 'psnr_out': psnr(output, clean)}
+            row |= {
+                'psnr_in': psnr(noisy, clean),
+                'psnr_out': psnr(output, clean),
+                'psnr_clamped': psnr_clamped(output, clean),
+            }
             row |= {label: measure(output, clean, noisy) for label, measure in measures.items()}
             self._strip = self._strip or [image_strip(noisy, output, clean)]
             if save_img:

@@ -73,7 +73,7 @@ class Horizontal:
     ) -> None:
         self.axis = _LEVEL_AXES[unit]
         self.unit, self.tested, self.trained, self.is_level = unit, tested, trained, is_level
-        self.is_log = is_level and self.axis.is_log
+        self.is_log = is_level and self.axis.is_log and min(tested.values(), default=1) > 0  # level 0 has no logarithm
         self.round_levels = round_levels or {}
         unchanged = self.axis.unchanged
         self.marked = list(trained.values()) if unchanged is None else [unchanged]
@@ -97,9 +97,8 @@ class Horizontal:
         return cls(unit, {level: level for level in levels}, {level: level for level in trained if level > 0}, True)
 
     def places(self, levels: Collection[float]) -> list[float]:
-        """Where tested levels lie; NaN for level 0 of a logarithmic axis, which has no place."""
-        places = [self.tested[level] for level in levels]
-        return [x if x > 0 else math.nan for x in places] if self.is_log else places
+        """Where tested levels lie."""
+        return [self.tested[level] for level in levels]
 
     def limits(self) -> tuple[float, float]:
         """Everything tested and marked, with some room."""

@@ -59,7 +59,7 @@ def write_session(
     blocks.append(_aggregates(table, summaries))
     blocks.append(row_block(*(figure_block(figure, _CAPTIONS[name]) for name, figure in figures.items())))
     if strips:
-        note = 'PSNR of the whole image, unclipped; images are clipped for display.'
+        note = 'PSNR of the whole image; images are clipped for display.'
         blocks.append(strip_block(strips, f'The centre of the first images. {note}', scale=1))
     if film:
         blocks.append(text_block(f'Films of the walks are in films/ beside this page, as .{film}.'))

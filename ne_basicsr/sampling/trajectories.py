@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ne_basicsr.errors import InputError
-from ne_basicsr.quality import psnr, ssim
+from ne_basicsr.quality import psnr, psnr_clamped, ssim
 from ne_basicsr.report_page import display_pixels
 from ne_basicsr.sampling.projectors import Projector
 from ne_basicsr.sampling.sampler import DIVERGED, Denoiser, Noise, Schedule, State, start, walk
@@ -20,7 +20,7 @@ SSIM_WINDOW = 7
 
 
 class Quality(NamedTuple):
-    """Against the clean image: PSNR in dB, unclipped; SSIM, None for images smaller than its window."""
+    """Against the clean image: PSNR in dB, see ``quality_of``; SSIM, None for images smaller than its window."""
 
     psnr: float
     ssim: float | None
@@ -148,20 +148,26 @@ class _Follower:
             observed,
             self.one_pass,
             self.result,
-            quality_of(observed, self.clean),
+            quality_of(observed, self.clean, psnr),
             quality_of(self.one_pass, self.clean),
             self.frames,
         )
 
 
-def quality_of(image: Tensor, clean: Tensor | None) -> Quality | None:
-    """PSNR and SSIM of (C, H, W); None without ``clean``. NaN where the image is not finite."""
+def quality_of(
+    image: Tensor, clean: Tensor | None, measure: Callable[[Tensor, Tensor], float] = psnr_clamped
+) -> Quality | None:
+    """PSNR and SSIM of (C, H, W); None without ``clean``. NaN where the image is not finite.
+
+    As in the paper's tables, PSNR is that of the image clamped to [0, 1]; what was observed is an input and is taken as
+    it is: ``measure`` is ``psnr`` then.
+    """
     if clean is None:
         return None
     if not bool(image.isfinite().all()):
         return Quality(math.nan, math.nan)
     fits = min(clean.shape[-2:]) >= SSIM_WINDOW
-    return Quality(psnr(image, clean), ssim(image, clean) if fits else None)
+    return Quality(measure(image, clean), ssim(image, clean) if fits else None)
 
 
 # -- rows and tables ---------------------------------------------------------------------------------------------------

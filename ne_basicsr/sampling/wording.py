@@ -31,7 +31,7 @@ def settings_of(request: Request) -> dict[str, str]:
         f' {schedule.sigma_stop:.4g} (on [0, 1]), at most {schedule.max_steps} steps',
         'Draws': f'{request.draws} per image, seed {request.seed}',
         'One pass': 'P x + (I - P) D(y_0), the denoiser applied once to what the walk starts from',
-        'PSNR': 'neither clipped nor rounded, data range 1',
+        'PSNR': 'clamped to [0, 1] but for what was observed, not rounded, data range 1',
         'SSIM': 'scikit-image, 7 x 7 uniform window, clipped and not rounded, data range 255',
         'Deviation': 'over images and draws, n - 1; a walk that diverged counts in what was observed and in the one'
         ' pass, and in nothing that its end decides',

@@ -59,7 +59,7 @@ def keep_pairs(rows: Sequence[Row], folder: Path, data_set: str, iteration: int 
     """The rows of pairs, which have no levels and hence no curve, as ``pairs/<data set>_<iteration>.csv``."""
     kept = [{key: value for key, value in row.items() if key not in ('level', 'draw')} for row in rows]
     mismatch.write_csv(folder / 'pairs' / f'{data_set}_{iteration}.csv', kept)
-    noisy, denoised = (sum(row[key] for row in rows) / len(rows) for key in ('psnr_in', 'psnr_out'))
+    noisy, denoised = (sum(row[key] for row in rows) / len(rows) for key in ('psnr_in', 'psnr_clamped'))
     numbers = f'{len(rows)} pairs, noisy {noisy:.2f} dB, denoised {denoised:.2f} dB (float images)'
     logging.getLogger('basicsr').info(f'Pairs {data_set}: {numbers}')
 

@@ -20,6 +20,7 @@ from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.cli import main
 from ne_basicsr.data.prepare import write_lmdb
 from ne_basicsr.degradations import parse_degradation
+from ne_basicsr.equivariance import ne_defect
 from ne_basicsr.metrics import calculate_mismatch
 from ne_basicsr.mismatch import curve, drop_from, means
 from ne_basicsr.mismatch.comparison import compare
@@ -73,6 +74,9 @@ def test_every_cell_is_measured_with_the_noise_of_the_sweep(nets, image_folder, 
         output = network(1).eval()(noisy)
     error = (output.double() - clean).square().mean().item()
     assert row['psnr_out'] == pytest.approx(-10 * np.log10(error), abs=1e-5)
+    error = (output.double().clamp(0, 1) - clean).square().mean().item()
+    assert row['psnr_clamped'] == pytest.approx(-10 * np.log10(error), abs=1e-5)
+    assert row['psnr_clamped'] > row['psnr_out'] + 0.01
     eight_bit = np.float64([np.rint(x.numpy().clip(0, 1) * 255) for x in (output, clean)])
     expected = 10 * np.log10(255**2 / np.square(eight_bit[0] - eight_bit[1]).mean())
     assert row['psnr_8bit'] == pytest.approx(expected, abs=1e-5)
@@ -136,6 +140,65 @@ def test_an_equivariant_network_is_flat_under_gain_and_offset_and_a_plain_one_is
             assert (max(by_level.values()) - min(by_level.values()) < 1e-3) == flat, (panel.degradation, label)
 
 
+@pytest.mark.parametrize(('degradation', 'level'), [('gain=3', 3.0), ('offset=-1', -1.0)])
+def test_outputs_are_clamped_to_the_range_that_the_clean_image_has_there(
+    degradation, level, nets, image_folder, tmp_path
+):
+    result, _ = compare(request(nets[:1], image_folder, degradation), tmp_path / 'out')
+    (panel,) = result.panels
+    a, b = (level, 0.0) if degradation.startswith('gain') else (1.0, level)
+    clean = torch.from_numpy(smooth_photograph(48, 56, 3) / np.float32(255))[None, None]
+    noisy = panel.degradation.apply(clean, 'photo_3', level, 0, 0)
+    with torch.no_grad():
+        output = network(0).eval()(noisy).double()
+    error = ((output.clamp(b, a + b) - (a * clean.double() + b)) / a).square().mean().item()
+    (row,) = [r for r in panel.rows if (r['network'], r['image']) == ('first', 'photo_3')]
+    assert row['psnr_clamped'] == pytest.approx(-10 * np.log10(error), abs=1e-4)
+    error = ((output.clamp(0, 1) - (a * clean.double() + b)) / a).square().mean().item()
+    assert abs(row['psnr_clamped'] + 10 * np.log10(error)) > 0.1  # the range without gain and offset is another
+    assert row['psnr_in'] == next(
+        r['psnr_out'] for r in panel.rows if (r['network'], r['image']) == ('identity', 'photo_3')
+    )
+
+
+def test_cells_of_an_earlier_protocol_are_not_mixed_with_new_ones(nets, image_folder, tmp_path, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr('ne_basicsr.mismatch.units.PROTOCOL', 1)
+        before.setattr('ne_basicsr.mismatch.work.psnr_clamped', lambda *_: 0.0)  # as far as the keys tell, this is PSNR
+        old, _ = compare(request(nets, image_folder), tmp_path / 'out')
+    new, timing = compare(request(nets, image_folder), tmp_path / 'out')
+    assert int(timing.split()[0]) == 3 * 6 * 3
+    assert (
+        set(rows(old, 'first', 'psnr_clamped').values()) == {0.0}
+        and min(rows(new, 'first', 'psnr_clamped').values()) > 1
+    )
+
+
+def test_each_noisy_image_has_pairs_of_its_own_for_the_defect_and_they_repeat(
+    nets, image_folder, tmp_path, monkeypatch
+):
+    from ne_basicsr.mismatch import work
+
+    def pairs(name: str, **options) -> tuple[dict[tuple, int], dict[tuple, float]]:
+        """The seed with which the pairs of each cell were drawn, and its defect."""
+        seen: list[int] = []
+        asked = request(nets[:1], image_folder, 'gaussian=5,50', draws=2, defect='all', **options)
+        with monkeypatch.context() as patch:
+            patch.setitem(work.DEFECT_SAMPLES, 'all', 2)
+            patch.setattr(
+                work, 'ne_defect', lambda *args, seed, **kw: seen.extend(seed) or ne_defect(*args, seed=seed, **kw)
+            )
+            result, _ = compare(asked, tmp_path / name)
+        defects = rows(result, 'first', 'ne_defect')
+        return dict(zip(defects, seen, strict=True)), defects
+
+    (seeds, defects), (repeated, again) = pairs('one', batch=1), pairs('four', batch=4)
+    assert len(set(seeds.values())) == len(seeds) == 6 * 2 * 2  # by image, level and draw
+    assert not set(seeds.values()) & set(pairs('seed', batch=4, seed=1)[0].values())
+    assert seeds == repeated
+    assert max(abs(defects[cell] / again[cell] - 1) for cell in defects) < 1e-3  # float32, another batch
+
+
 def test_the_metric_of_validation_gives_the_same_number(nets, image_folder, tmp_path, workplace):
     result, _ = compare(request(nets[:1], image_folder, 'gaussian=10,25,60', seed=3), tmp_path / 'out')
     own = calculate_mismatch([row for row in result.panels[0].rows if row['network'] == 'first'], 'worst_loss')
@@ -150,7 +213,7 @@ def test_the_metric_of_validation_gives_the_same_number(nets, image_folder, tmp_
     assert main(['test', '-opt', str(options)]) == 0
     with open(next((workplace / 'results' / 'check' / 'mismatch').glob('*.csv')), newline='') as file:
         written = [
-            {key: float(value) if key in ('level', 'psnr_in', 'psnr_out') else value for key, value in row.items()}
+            {key: float(value) if key in ('level', 'psnr_in', 'psnr_clamped') else value for key, value in row.items()}
             for row in csv.DictReader(file)
         ]
     assert calculate_mismatch(written, 'worst_loss') == pytest.approx(own, abs=1e-4)
@@ -317,7 +380,7 @@ def test_the_drop_is_from_the_matched_level():
     line = Curve((10, 25, 50), (28, 20, 14), (29, 30, 15))
     assert drop_from(line, 25) == 15
     assert drop_from(line, 30) is None
-    assert curve([{'level': 1, 'psnr_in': 2.0, 'psnr_out': 3.0}]) == Curve((1,), (2.0,), (3.0,))
+    assert curve([{'level': 1, 'psnr_in': 2.0, 'psnr_out': 0.0, 'psnr_clamped': 3.0}]) == Curve((1,), (2.0,), (3.0,))
 
 
 def test_published_weights_give_the_papers_curve(shared, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ne_basicsr.degradations import Degradation
-from ne_basicsr.mismatch import curve, summarize, sweep, write_csv
+from ne_basicsr.mismatch import curve, means, sweep, write_csv
 
 IMAGES = [('left', torch.full((1, 1, 40, 40), 0.3)), ('right', torch.full((1, 1, 40, 40), 0.6))]
 
@@ -13,10 +13,15 @@ def rows_of(network, images=IMAGES, levels=(10, 50), **options):
     return [row for row, _, _ in sweep(network, images, Degradation('gaussian', levels), **options)]
 
 
-def test_the_identity_lies_on_the_identity_line():
-    result = curve(rows_of(lambda y: y))
-    assert result.psnr_in == result.psnr_out
-    assert summarize(result).worst_loss == 0
+def test_the_identity_lies_on_the_identity_line_and_clamping_its_output_lifts_it():
+    rows = rows_of(lambda y: y)
+    result = curve(rows)
+    assert means(rows, 'psnr_out') == means(rows, 'psnr_in')
+    assert result.psnr_out == tuple(means(rows, 'psnr_clamped').values())
+    assert result.psnr_out[0] == pytest.approx(
+        result.psnr_in[0], abs=1e-6
+    )  # 0.3 and 0.6 are 7 deviations from the ends
+    assert result.psnr_out[1] > result.psnr_in[1] + 0.1
     for level, psnr in zip(result.levels, result.psnr_in, strict=True):
         assert psnr == pytest.approx(-20 * torch.log10(torch.tensor(level / 255)).item(), abs=0.3)
 

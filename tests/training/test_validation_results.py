@@ -21,10 +21,14 @@ def test_rows_have_one_order_whatever_rank_made_them():
     assert in_order(of_ranks) == rows
 
 
-def test_pairs_are_kept_without_levels(tmp_path):
-    rows = [{'image': name, 'level': 0, 'draw': 0, 'psnr_in': 20.0, 'psnr_out': 30.0} for name in 'ab']
-    keep_pairs(rows, tmp_path, 'SIDD', 100)
+def test_pairs_are_kept_without_levels(tmp_path, caplog):
+    rows = [
+        {'image': name, 'level': 0, 'draw': 0, 'psnr_in': 20.0, 'psnr_out': 30.0, 'psnr_clamped': 31.0} for name in 'ab'
+    ]
+    with caplog.at_level('INFO', 'basicsr'):
+        keep_pairs(rows, tmp_path, 'SIDD', 100)
+    assert 'noisy 20.00 dB, denoised 31.00 dB' in caplog.text
     with open(tmp_path / 'pairs' / 'SIDD_100.csv', newline='') as file:
         kept = list(csv.DictReader(file))
     assert [row['image'] for row in kept] == ['a', 'b']
-    assert set(kept[0]) == {'image', 'psnr_in', 'psnr_out'}
+    assert set(kept[0]) == {'image', 'psnr_in', 'psnr_out', 'psnr_clamped'}
