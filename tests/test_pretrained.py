@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from basicsr.archs import build_network
 from conftest import GOLDENS
@@ -311,3 +312,72 @@ def test_a_network_takes_arrays_as_well(tmp_path):
     assert np.array_equal(loaded(photo, tile=96), expected)
     with pytest.raises(InputError, match='uint8, uint16 or floating point; got complex64'):
         loaded(photo.astype(np.complex64))
+
+
+# -- files that are made to harm ---------------------------------------------------------------------------------------
+
+WEIGHT = {'params': {'model.0.weight': torch.zeros(4, 1, 3, 3)}}
+
+
+@pytest.mark.parametrize(
+    ('network_g', 'message'),
+    [
+        ({'type': 'VGGFeatureExtractor', 'layer_name_list': ['conv1_1']}, 'is no network from images to images'),
+        ({'type': 'SpyNet', 'load_path': '/etc/passwd'}, 'is no network from images to images'),
+        ({'type': 'DnCNN', 'num_layers': 10**9}, 'num_layers: 1000000000, too much for its 36 values'),
+        ({'type': 'DnCNN', 'num_feat': 1000}, 'num_feat: 1000, too much'),
+        (
+            {'type': 'SwinIR', 'window_size': 300, 'depths': [1], 'num_heads': [1]},
+            'larger than the weights of the file',
+        ),
+        ({'type': 'SwinIR', 'depths': [200] * 4, 'num_heads': [1] * 4}, 'larger than the weights of the file'),
+        ({'type': 'WNE', 'backbone': {'type': 'DnCNN', 'num_layers': 10**9}}, 'num_layers: 1000000000, too much'),
+        ({'type': 'WNE', 'backbone': 7}, 'gives a backbone by 7'),
+        ({'type': 'Nonsense'}, 'no network Nonsense'),
+        ({'type': 'Restormer'}, 'larger than the weights of the file'),
+    ],
+)
+def test_what_a_file_says_of_its_network_is_compared_before_it_is_built(tmp_path, monkeypatch, network_g, message):
+    monkeypatch.setattr('torch.hub.load_state_dict_from_url', lambda *_, **__: pytest.fail('nothing is fetched'))
+    checkpoint.write(tmp_path / 'net.pth', WEIGHT | {checkpoint.METADATA: {'network_g': network_g}})
+    with pytest.raises(InputError, match=message) as error:
+        ne_basicsr.load(tmp_path / 'net.pth')
+    assert '\n' not in str(error.value)
+
+
+def test_a_file_of_weights_is_not_opened_where_a_checkpoint_names_one(tmp_path, monkeypatch):
+    pytest.importorskip('spandrel')
+    secret = tmp_path / 'secret'
+    secret.touch()
+    described = {'network_g': {'type': 'Spandrel', 'weights': str(secret)}}
+    checkpoint.write(tmp_path / 'net.pth', WEIGHT | {checkpoint.METADATA: described})
+    opened, read = [], checkpoint.read
+    monkeypatch.setattr(checkpoint, 'read', lambda path, *rest: [opened.append(str(path)), read(path, *rest)][1])
+    with pytest.raises(InputError, match='knows no network with these weights'):
+        ne_basicsr.load(tmp_path / 'net.pth')
+    assert opened == [str(tmp_path / 'net.pth')]
+
+
+@pytest.mark.parametrize(
+    ('weights', 'message'),
+    [
+        ({'a': torch.zeros(2, dtype=torch.complex64)}, 'a is of type complex64'),
+        ({'a': torch.empty(2, device='meta')}, 'a is a meta tensor'),
+        ({'a': torch.eye(3).to_sparse()}, r'a is sparse or nested \(sparse_coo\)'),
+        ({'a': torch.zeros(1).expand(2**40)}, 'a is expanded to 1,099,511,627,776 values'),
+        ({3: torch.zeros(2)}, 'one of these is under the int 3'),
+        ({'a': torch.zeros(2).to(torch.float8_e5m2)}, 'a is of type float8_e5m2'),
+    ],
+)
+def test_weights_that_no_network_holds_are_one_line(tmp_path, weights, message):
+    torch.save({'params': weights}, tmp_path / 'net.pth')
+    with pytest.raises(InputError, match=f'net.pth: .*{message}'):
+        ne_basicsr.load(tmp_path / 'net.pth')
+
+
+def test_metadata_of_a_hundred_thousand_brackets_is_one_line(tmp_path):
+    path = tmp_path / 'net.safetensors'
+    for text in ('[' * 100_000, '[' * 100_000 + ']' * 100_000, '{"network_g":' * 1000 + '1' + '}' * 1000):
+        safetensors.torch.save_file(WEIGHT['params'], path, {checkpoint.METADATA: text})
+        with pytest.raises(InputError, match=r'net\.safetensors: '):
+            ne_basicsr.load(path)
