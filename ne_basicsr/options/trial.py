@@ -52,9 +52,11 @@ def check(opt: Mapping[str, Any], is_train: bool, here: bool) -> None:
         raise OptionError((*PATH, 'type'), problem)
     network = build(opt['network_g'])
     if is_non_blind(network):
-        path = next(path for path, value in _leaves(opt['network_g'], PATH) if path[-1] == 'blind' and value is False)
-        problem = 'models are not told the noise level while they train or validate: true is needed; got false'
-        raise OptionError(path, problem)
+        given = (path for path, value in _leaves(opt['network_g'], PATH) if path[-1] == 'blind' and value is False)
+        path, way_out = next(given, (*PATH, 'type')), 'true is needed; got false'
+        if path[-1] == 'type':
+            way_out = f'a blind network, such as FDnCNN, is needed; got {shown(name)}'
+        raise OptionError(path, f'networks are not told the noise level while they train or validate: {way_out}')
     if here and (file := opt['path']['pretrain_network_g']) is not None:
         _check_weights(network, file, opt['path'])
     batch = _batch(opt, is_train)
