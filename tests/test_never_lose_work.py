@@ -252,11 +252,13 @@ def test_a_run_folder_that_vanishes_ends_the_run_with_one_line(options, workplac
     assert not run.exists()
 
 
-def test_a_resume_with_another_batch_says_so_once(options, capsys):
+def test_a_resume_with_another_batch_says_so_once(options, workplace):
     def warnings(*overrides):
-        capsys.readouterr()
+        for log in workplace.glob('experiments/run/*.log'):
+            log.unlink()
         assert train(options, 'val=~', *overrides) == 0
-        return [line for line in capsys.readouterr().err.splitlines() if 'another batch' in line]
+        (log,) = workplace.glob('experiments/run/train_*.log')
+        return [line for line in log.read_text().splitlines() if 'WARNING' in line and 'another batch' in line]
 
     assert not warnings('train:total_iter=4')
     assert not warnings('train:total_iter=5')
