@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import cv2
@@ -20,7 +21,7 @@ GOLDENS = REPOSITORY / 'tests' / 'goldens'
 # one process a core (pytest-xdist): more threads, here or in the processes that tests start, only wait for each other
 THREADS = 1 if 'PYTEST_XDIST_WORKER' in os.environ else 2
 torch.set_num_threads(THREADS)
-os.environ.setdefault('OMP_NUM_THREADS', str(THREADS))
+os.environ['OMP_NUM_THREADS'] = str(THREADS)  # of the processes that tests start: as many, for equal bits
 # shells start what runs in the background with Ctrl-C ignored, and the runs that tests interrupt would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -102,3 +103,23 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _figures_of_validations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs keep one small picture instead of the mismatch curve, whose drawing took 40% of a run in these tests.
+
+    ``training/test_validation_results.py`` draws it, and so does every run in a process of its own.
+    """
+    if request.path.name == 'test_validation_results.py':
+        return
+    picture = np.zeros((8, 8, 3), np.uint8)
+
+    def save_figure(_: object, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), picture)
+
+    drawn = SimpleNamespace(
+        mismatch_figure=lambda *_, **__: None, save_figure=save_figure, figure_array=lambda _: picture
+    )
+    monkeypatch.setattr('ne_basicsr.training.validation_results.report', drawn)
