@@ -11,6 +11,7 @@ import logging
 import pickle
 import re
 import shlex
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -106,7 +107,8 @@ def _read(path: Path, allow: Sequence[type]) -> Any:
         _compare_checksums(path)
     try:
         # Counter holds the milestones of BasicSR's MultiStepRestartLR
-        with torch.serialization.safe_globals([Counter, *allow]):
+        with torch.serialization.safe_globals([Counter, *allow]), warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of sparse tensors, which are refused below
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(f'{path}: not readable as weights alone: {_explain_refusal(path, error)}') from error
@@ -249,6 +251,8 @@ def select_weights(content: Any, param_key: str | None = 'params') -> tuple[Stat
             return _plain_weights(held), key
     if content and all(isinstance(value, Tensor) for value in content.values()):
         return _plain_weights(content), None
+    if not content:
+        raise InputError('no weights found: it is empty')
     raise InputError(f'no weights found among the keys {", ".join(map(str, list(content)[:8]))}')
 
 

@@ -9,8 +9,10 @@ from contextlib import AbstractContextManager, contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import torch
+from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from basicsr.models import build_model
@@ -32,7 +34,7 @@ from ne_basicsr import checkpoint
 from ne_basicsr.data.batch import as_float
 from ne_basicsr.data.sample_stream import SampleStream
 from ne_basicsr.distribution import holding
-from ne_basicsr.errors import InputError
+from ne_basicsr.errors import InputError, first_line
 from ne_basicsr.options.cautions import cautions
 from ne_basicsr.training.interruption import Interruption
 from ne_basicsr.training.log import write_curves
@@ -74,7 +76,7 @@ def _train(opt: Options, option_text: str | None) -> Any:
         # whatever can be wrong with weights and data is found before there is a run folder
         train_loader, epoch_iterations = _train_loader(opt, resume_state['iter'] if resume_state else 0)
         val_loaders = _validation_loaders(opt)
-        model = build_model(opt)
+        model = _build_model(opt)
         iteration = 0
         if resume_state is None:
             _make_run_folder(opt)
@@ -94,6 +96,16 @@ def _train(opt: Options, option_text: str | None) -> Any:
     return model
 
 
+def _build_model(opt: Options) -> Any:
+    try:
+        return build_model(opt)
+    except (URLError, ConnectionError, TimeoutError) as error:
+        raise InputError(
+            f'weights that a loss or network needs cannot be fetched ({first_line(error)}); for a perceptual loss, give'
+            f' the file as {VGG_PRETRAIN_PATH}'
+        ) from error
+
+
 def test(opt: Options) -> Any:
     """Validate on every data set of ``opt`` but the training set; returns the model."""
     with _holding_run_folder(opt), _log_file(opt, 'test') as (logger, open_log):
@@ -102,7 +114,7 @@ def test(opt: Options) -> Any:
         for line in cautions(opt):
             logger.warning(line)
         loaders = _validation_loaders(opt)
-        model = build_model(opt)
+        model = _build_model(opt)
         make_exp_dirs(opt)
         _barrier()
         open_log()

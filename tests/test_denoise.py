@@ -636,6 +636,17 @@ def test_images_are_denoised_in_whatever_unit_they_are(dtype, unit, tmp_path):
     assert np.abs(expected - image).max() > 1e-3  # the network does something
 
 
+def test_results_that_their_type_does_not_hold_are_not_written(tmp_path):
+    network = WNE(DnCNN(num_feat=4, num_layers=2)).eval()
+    ends = np.where(np.random.default_rng(0).random((24, 32)) < 0.5, -3.4e38, 3.4e38)
+    for dtype in ('float32', 'float64'):
+        tifffile.imwrite(tmp_path / f'{dtype}.tif', ends.astype(dtype))
+    (failure,) = files_through(network, tmp_path, tmp_path / 'out').failures
+    assert 'float32.tif: the result has values that float32 does not hold; save the image as float64' in failure
+    assert not (tmp_path / 'out' / 'float32.tif').exists()
+    assert np.isfinite(tifffile.imread(tmp_path / 'out' / 'float64.tif')).all()
+
+
 def test_images_that_need_float64_do_not_change_those_beside_them(tmp_path):
     network = WNE(DnCNN(num_feat=4, num_layers=2)).eval()
     image = pixels(1, 'float64')[..., 0]

@@ -15,7 +15,8 @@ what is measured:
   with networks      residual quality Q against Delta; adaptive filters, rows of the Jacobian, with their sum and rho;
                      what bringing the image to an interval [a, b] does to the answer
 
-networks: net.pth, net.pth@25+wne (trained at 25, made equivariant without training), net.yml, as in basicsr mismatch
+networks: net.pth, net.pth@25+wne (trained at 25, made equivariant without training), net.yml,
+  net.pt=WNE (its type, where the file does not say it), as in basicsr mismatch
 
 examples:
   basicsr analyze --data datasets/BSD400

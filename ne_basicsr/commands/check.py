@@ -13,7 +13,8 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         'network',
         metavar='CKPT',
-        help="checkpoint, .onnx, .pt2, option file, '{type: DnCNNWNE, num_layers: 20}', or X",
+        help='checkpoint, CKPT=TYPE where it does not say its type, .onnx, .pt2, option file,'
+        " '{type: DnCNNWNE, num_layers: 20}', or X",
     )
     parser.add_argument('--wne', action='store_true', help='wrap it first, as ne_basicsr.load does')
     parser.add_argument(

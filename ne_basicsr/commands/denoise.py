@@ -13,8 +13,8 @@ from ne_basicsr.errors import InputError
 
 _ABOUT = """\
 CKPT is a checkpoint of this project or of any toolbox whose layout is known; net.pth@25+wne is short for
-  net.pth --wne --sigma255 25. Without one, a model that comes with this package is
-  used.
+net.pth --wne --sigma255 25, and net.pt=WNE says the type where the file does not (WNE, DnCNN, InputNorm, ...).
+Without one, a model that comes with this package is used.
 INPUT is an image (PNG, JPEG, TIFF, WebP, BMP), a folder with all that lies below, or a pattern ('a/**/*.png').
 
 Results have the format, depth, channels, transparency, EXIF and colour profile of their inputs, and their place below

@@ -41,7 +41,10 @@ def add(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        'network', metavar='CKPT', help='checkpoint of this project, or of any toolbox whose layout is known'
+        'network',
+        metavar='CKPT',
+        help='checkpoint of this project, or of any toolbox whose layout is known; CKPT=TYPE where it does not say its'
+        ' type or wrapper, as in net.pt=WNE',
     )
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='see below')
     parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')

@@ -16,6 +16,8 @@ networks:
   net.pth            a checkpoint of this project, or of any toolbox whose layout is known
   net.pth@25         trained at noise level 25, which the file does not say
   net.pth@25+wne     the same, made equivariant without training
+  net.pt=WNE         a checkpoint that does not say its type or wrapper, such as the WNE paper's code writes;
+                     =DnCNN for a plain network, =InputNorm; net.pt=DnCNN@25+wne is all of these
   net.yml            an option file: its network_g, with the weights of path:pretrain_network_g
   The identity, the noisy image as it is, is always there.
 

@@ -99,7 +99,7 @@ def _verify(paths: Sequence[Path]) -> int:
         if damaged:
             code = 1
             print(f'{store}: {len(damaged)} of {images} images are damaged')
-            print(*damaged, sep='\n', file=sys.stderr)
+            print(*dict.fromkeys(damaged), sep='\n', file=sys.stderr)
         else:
             how = 'as they were written' if has_checksums else 'which can be read; it was written without checksums'
             print(f'{store}: {images} images, {how}')

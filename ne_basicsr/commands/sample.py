@@ -19,7 +19,8 @@ tasks, what is known of each image:
   denoise[@10]       the image with noise of that level (of 255), in small steps without new noise (Table 11)
   unconstrained      nothing: images from noise, of the size of those given
 
-networks: net.pth, net.pth@25+wne (trained at 25, made equivariant without training), net.yml, as in basicsr mismatch
+networks: net.pth, net.pth@25+wne (trained at 25, made equivariant without training), net.yml,
+  net.pt=WNE (its type, where the file does not say it), as in basicsr mismatch
 
 The walk (Kadkhodaie and Simoncelli) starts with noise of --sigma-start and follows the denoiser's residual in steps
 of h, from --h0 towards 1, adding some noise each time, until the denoiser finds less than --sigma-stop. Sigmas are

@@ -102,11 +102,13 @@ def _lines_of(text: str) -> list[str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode()
+        return whole_files.read_regular(path).decode()
     except OSError as error:
         raise InputError(f'{path}: {error.strerror}') from error
     except UnicodeDecodeError as error:
-        raise InputError(f'{path}: no UTF-8 text: byte {error.start} is {error.object[error.start]:#x}') from error
+        raise InputError(
+            f'{path}: no UTF-8 text: byte {error.start} is {error.object[error.start]:#x}; save it as UTF-8'
+        ) from error
 
 
 class Checked:

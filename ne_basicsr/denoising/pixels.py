@@ -159,7 +159,11 @@ def restore(
         if not part.isfinite().all():
             raise InputError('the network returned values that are not finite')
         part = part if part.dtype == torch.float64 else part.float()
-        result[:, rows] = to_type(part.permute(0, 2, 3, 1).cpu().numpy(), dtype)
+        with np.errstate(over='ignore'):
+            values = to_type(part.permute(0, 2, 3, 1).cpu().numpy(), dtype)
+        if dtype.kind == 'f' and not np.isfinite(values).all():
+            raise InputError(f'the result has values that {dtype} does not hold; save the image as float64')
+        result[:, rows] = values
 
     restorer.tiled.run(y, write, sigma, on_tile)
     return result

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ne_basicsr import whole_files
 from ne_basicsr.errors import InputError
 
 Value = Any
@@ -59,7 +60,7 @@ class CellStore:
             ) from None
 
     def _read(self, path: Path) -> None:
-        for line in path.read_bytes().split(b'\n'):
+        for line in whole_files.read_regular(path).split(b'\n'):
             try:
                 values = json.loads(line)
             except ValueError:

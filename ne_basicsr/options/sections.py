@@ -199,6 +199,8 @@ def check_scheduler(section: Any, path: Path, optimizer: torch.optim.Optimizer, 
         for value in _listed(given.get(key, []), (*path, key)):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise OptionError((*path, key), f'a list of numbers is needed; got {shown(value)} in it')
+    if given.get('gamma', 1) < 0:
+        raise OptionError((*path, 'gamma'), f'at least 0 is needed, or rates become negative; got {given["gamma"]}')
     lead = 'periods' if 'periods' in given else 'restarts'
     weights = given.get('restart_weights', [1])
     if len(given.get(lead, [0])) != len(weights):

@@ -57,6 +57,15 @@ def test_meta_info_chooses_and_orders(image_folder, tmp_path):
     assert open_store(options).names == ['photo_3', 'photo_1']
 
 
+def test_lists_that_are_no_text_or_never_end_are_one_line(image_folder, tmp_path):
+    (tmp_path / 'list.txt').write_bytes(b'photo_3.png\nphoto_\xff.png\n')
+    options = {'dataroot_gt': image_folder, 'io_backend': {'type': 'disk'}, 'meta_info_file': tmp_path / 'list.txt'}
+    with pytest.raises(InputError, match=r'list\.txt: no UTF-8 text: byte 18 is 0xff; save it as UTF-8'):
+        open_store(options)
+    with pytest.raises(InputError, match='/dev/zero: not a regular file'):
+        open_store(options | {'meta_info_file': '/dev/zero'})
+
+
 def test_names_with_dots_and_spaces_survive(tmp_path):
     image = np.zeros((4, 4), np.uint8)
     write_lmdb(tmp_path / 'odd.lmdb', [('v1.0 (final)', image), ('sub/ü', image)])

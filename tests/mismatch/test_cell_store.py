@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,11 @@ def test_a_full_disk_is_one_line_and_what_was_kept_stays(tmp_path, monkeypatch):
     monkeypatch.undo()
     store.add({'c': 3})
     assert CellStore(tmp_path / 'cells').values == {'a': 1, 'c': 3}
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='a system without pipes')
+def test_a_pipe_among_the_cells_is_one_line_and_not_waited_for(tmp_path):
+    CellStore(tmp_path).add({'a': 1})
+    os.mkfifo(tmp_path / 'cells_1.jsonl')
+    with pytest.raises(InputError, match=r'cells_1\.jsonl: not a regular file'):
+        CellStore(tmp_path)

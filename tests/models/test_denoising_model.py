@@ -3,6 +3,7 @@
 import os
 import shutil
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -87,6 +88,19 @@ def test_without_a_compiler_compile_is_one_line(workplace, image_folder, capsys,
     assert main(['train', '-opt', str(path)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert 'train:compile: torch.compile does not work here (No working C++ compiler found); set compile: false' in line
+    assert not (workplace / 'experiments').exists()
+
+
+def test_a_perceptual_loss_whose_weights_cannot_be_fetched_is_one_line(workplace, image_folder, capsys, monkeypatch):
+    def unreachable(*_, **__):
+        raise URLError('Name or service not known')
+
+    monkeypatch.setattr('basicsr.archs.vgg_arch.vgg.vgg19', unreachable)
+    loss = {'type': 'PerceptualLoss', 'layer_weights': {'conv1_1': 1.0}}
+    path = option_file(workplace, image_folder, **{'train:perceptual_opt': loss})
+    assert main(['train', '-opt', str(path)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert 'cannot be fetched (<urlopen error Name or service not known>); for a perceptual loss, give the file' in line
     assert not (workplace / 'experiments').exists()
 
 
