@@ -14,7 +14,7 @@ from torch import nn
 from ne_basicsr import certificate, checkpoint
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.wne_arch import WNE, WSE, InputNorm
-from ne_basicsr.certificate import checks, law
+from ne_basicsr.certificate import checks, law, monte_carlo
 from ne_basicsr.certificate.request import randomize
 from ne_basicsr.cli import main
 from ne_basicsr.errors import InputError
@@ -352,6 +352,12 @@ def test_the_spread_covers_every_order_of_summation():
     assert max(errors) > 8  # units of roundoff
     worst = y.numel() * float(y.abs().sum() / y.abs().max())  # if all terms were rounded the same way
     assert max(errors) < spread(lambda y: y.sum().expand(y.shape), y) < worst / 100
+
+
+@pytest.mark.parametrize(('transposed', 'shape'), [(False, (3, 16, 2, 2)), (True, (16, 3, 2, 2))])
+def test_a_convolution_sums_over_its_input_channels_also_when_transposed(transposed, shape):
+    arguments = torch.zeros(1, 16, 8, 8), torch.zeros(shape), None, [2, 2], [0, 0], [1, 1], transposed, [0, 0], 1
+    assert monte_carlo._terms(torch.ops.aten.convolution.default, 'convolution', arguments, {}) == 16 * 2 * 2
 
 
 def test_what_breaks_the_law_does_not_widen_the_tolerance():
