@@ -42,11 +42,16 @@ def test_statistics_are_those_of_each_image_alone(images):
 @pytest.mark.parametrize('correction', [0, 1])
 def test_mean_std_is_the_textbook_one_over_all_channels(correction):
     y = torch.rand(2, 3, 5, 7, dtype=torch.float64)
-    y[:, 0, 0, 0] = torch.tensor([-1, 2])  # the pixel that the others are taken relative to, at either end
     shift, scale = mean_std(y, correction)
     for image, m, s in zip(y, shift, scale, strict=True):
         assert m.item() == pytest.approx(image.mean().item(), rel=1e-14)
         assert s.item() == pytest.approx(image.std(correction=correction).item(), rel=1e-12)
+
+
+def test_a_tiny_image_may_begin_with_its_smallest_or_its_largest_value():
+    y = torch.rand(2, 1, 5, 7, dtype=torch.float64)
+    y[:, 0, 0, 0] = torch.tensor([-1, 2])  # the others are taken relative to it
+    torch.testing.assert_close(1e200 * mean_std(1e-200 * y).scale, mean_std(y).scale)
 
 
 def test_root_mean_square_and_range_join_the_channels():
