@@ -14,7 +14,7 @@ from torch import nn
 from ne_basicsr import certificate, checkpoint
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.wne_arch import WNE, WSE, InputNorm
-from ne_basicsr.certificate import checks, law
+from ne_basicsr.certificate import checks, law, monte_carlo
 from ne_basicsr.certificate.request import randomize
 from ne_basicsr.cli import main
 from ne_basicsr.errors import InputError
@@ -306,8 +306,20 @@ def test_the_tolerance_is_in_proportion_to_the_type_and_to_the_largest_number():
         near, far = (law.law(runner(lambda y: y, name), y, 1.0, b) for b in (0.0, 1000.0))
         u = certificate.PRECISIONS[name].roundoff
         assert near.tolerance == pytest.approx(law.MARGIN * u * float(y.abs().max() / y.std(correction=0)), rel=1e-3)
+        back = law.law(runner(lambda y: y, name), y + 1000, 1.0, -1000.0)  # the large numbers are those of y
+        assert back.tolerance == pytest.approx(far.tolerance, rel=1e-3)
         assert far.tolerance / near.tolerance == pytest.approx(float((y + 1000).max() / y.abs().max()), rel=1e-3)
     assert law.law(runner(lambda y: y, 'bfloat16'), y, 1.0, 1000.0) is None  # 8 digits hold nothing of y there
+
+
+def test_an_output_that_stays_is_measured_in_units_of_the_larger_contrast():
+    """A tolerance is relative to a std y, and a change, of a network that takes a away, to std y."""
+    points = (law.Point(100.0, 0.0, (8, 8), 1.0, 1e-9, 5e-8),)
+    rows = [checks.Row(name, name, points) for name in ('scale', 'shift', 'scale and shift', 'fixed shift')]
+    broken = checks.Certificate((checks.Row('repeat', '', ()), *rows), 'float32', {})
+    assert 'without the way back' in certificate.judge(broken).sentence
+    plain = [row._replace(points=(points[0]._replace(change=5e-7),)) for row in rows]
+    assert 'plain network' in certificate.judge(broken._replace(rows=(broken.rows[0], *plain))).sentence
 
 
 def test_the_defect_is_in_units_of_contrast():
@@ -352,6 +364,12 @@ def test_the_spread_covers_every_order_of_summation():
     assert max(errors) > 8  # units of roundoff
     worst = y.numel() * float(y.abs().sum() / y.abs().max())  # if all terms were rounded the same way
     assert max(errors) < spread(lambda y: y.sum().expand(y.shape), y) < worst / 100
+
+
+@pytest.mark.parametrize(('transposed', 'shape'), [(False, (3, 16, 2, 2)), (True, (16, 3, 2, 2))])
+def test_a_convolution_sums_over_its_input_channels_also_when_transposed(transposed, shape):
+    arguments = torch.zeros(1, 16, 8, 8), torch.zeros(shape), None, [2, 2], [0, 0], [1, 1], transposed, [0, 0], 1
+    assert monte_carlo._terms(torch.ops.aten.convolution.default, 'convolution', arguments, {}) == 16 * 2 * 2
 
 
 def test_what_breaks_the_law_does_not_widen_the_tolerance():

@@ -82,6 +82,7 @@ def test_levels_are_listed_or_spaced():
     spaced = parse_degradation('gaussian', [25]).levels
     assert (len(spaced), spaced[0], spaced[-1]) == (21, 5, 100)
     assert 25 in spaced and spaced[1] == pytest.approx(5.8539, abs=1e-4)  # the paper's second level
+    assert parse_degradation('gaussian=5:10:2', [0, 7]).levels == (5, 7, 10)  # no noise is no level to add
     assert parse_degradation('gaussian=50', [25]).levels == (50,)  # what is listed is not added to
     assert parse_degradation('jpeg').levels == tuple(range(5, 86, 5))
     assert parse_degradation('gain@10=0.1:10:3').levels == (0.1, 1, 10)

@@ -31,7 +31,7 @@ from ne_basicsr.denoising import run as denoising_run
 from ne_basicsr.denoising.arrays import take_arrays
 from ne_basicsr.denoising.inputs import Job, find_jobs
 from ne_basicsr.denoising.picture import Picture
-from ne_basicsr.denoising.pixels import Restorer
+from ne_basicsr.denoising.pixels import Restorer, fits_float32
 from ne_basicsr.denoising.run import Outcome, denoise_files, share
 from ne_basicsr.errors import InputError
 from ne_basicsr.tiling import Tiled
@@ -364,6 +364,19 @@ def test_a_strip_shows_before_and_after(tmp_path):
     before, after = (np.rot90(picture.read(file).pixels, -1) for file in (path, tmp_path / 'out' / 'a.png'))
     assert np.array_equal(strip[:, :24], before) and np.array_equal(strip[:, -24:], after)
     assert not np.array_equal(before, after)
+
+
+def test_a_strip_is_rounded_to_the_nearest_of_its_8_bits():
+    shown = Picture(np.full((8, 8, 1), 100.6 / 255, np.float32))
+    with Image.open(io.BytesIO(picture.encode_strip(shown, shown))) as strip:
+        assert strip.getpixel((0, 0)) == 101
+
+
+@pytest.mark.parametrize('sign', [1, -1])
+def test_what_float32_holds_does_not_depend_on_the_sign(sign):
+    ramp = np.linspace(0, 1, 64).reshape(1, 8, 8, 1)
+    assert fits_float32(sign * (1e3 + ramp)) and not fits_float32(sign * (1e4 + ramp))
+    assert not fits_float32(sign * 1e35 * (1 + ramp))
 
 
 def test_ranks_share_files_by_their_sizes(tmp_path):

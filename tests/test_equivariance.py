@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ne_basicsr import equivariance
 from ne_basicsr.equivariance import (
     denormalize,
     mean_noise,
@@ -47,6 +48,19 @@ def test_mean_std_is_the_textbook_one_over_all_channels(correction):
         assert s.item() == pytest.approx(image.std(correction=correction).item(), rel=1e-12)
 
 
+def test_a_tiny_image_may_begin_with_its_smallest_or_its_largest_value():
+    y = torch.rand(2, 1, 5, 7, dtype=torch.float64)
+    y[:, 0, 0, 0] = torch.tensor([-1, 2])  # the others are taken relative to it
+    torch.testing.assert_close(1e200 * mean_std(1e-200 * y).scale, mean_std(y).scale)
+
+
+def test_root_mean_square_and_range_join_the_channels():
+    y = torch.rand(2, 3, 5, 7, dtype=torch.float64) + torch.arange(3.0).view(3, 1, 1)
+    for image, rms, low, extent in zip(y, root_mean_square(y).scale, *min_max(y), strict=True):
+        assert rms.item() == pytest.approx(image.square().mean().item() ** 0.5, rel=1e-12)
+        assert (low.item(), (low + extent).item()) == pytest.approx((image.min().item(), image.max().item()))
+
+
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize('value', [0.0, 0.1, 1 / 3, -7.3, 1234.567])
 def test_a_constant_image_has_its_value_as_shift_and_scale_zero_exactly(dtype, value):
@@ -67,6 +81,17 @@ def test_where_there_is_no_noise_the_deviation_is_the_scale(dtype):
         assert shift[0].item() == pytest.approx(0.5 * unit)
         assert scale[0].item() == pytest.approx(0.5 * unit)  # the level of noise is 0
         assert torch.equal(scale[1:], noise_level(unit * noisy))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_what_may_be_rounding_is_no_noise_to_divide_by(dtype, monkeypatch):
+    y = torch.rand(2, 1, 9, 9, dtype=dtype)
+    deviation = mean_std(y).scale
+    for share, expected in ((0.5, deviation), (2.0, 2.0 * torch.finfo(dtype).eps * deviation)):
+        monkeypatch.setattr(
+            equivariance, 'noise_level', lambda y, share=share: share * torch.finfo(dtype).eps * deviation
+        )
+        assert torch.equal(mean_noise(y).scale, expected)
 
 
 def test_a_single_pixel_is_a_constant_image_with_either_correction():

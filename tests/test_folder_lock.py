@@ -182,3 +182,17 @@ def test_a_second_run_into_a_folder_ends_with_one_line_and_changes_nothing(comma
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert f'{name}: process {os.getpid()} on ' in line
     assert '; wait for its end, or ' in line
+
+
+def test_a_file_that_its_holder_removes_meanwhile_is_made_anew(tmp_path, monkeypatch):
+    path, lock, calls = tmp_path / 'run' / '.lock', folder_lock._lock, []
+
+    def late(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 1:  # who held it ends between the opening of its file and the lock
+            path.unlink()
+        return lock(descriptor)
+
+    monkeypatch.setattr(folder_lock, '_lock', late)
+    with hold(tmp_path / 'run', 'choose another name'):
+        assert path.is_file() and len(calls) == 2

@@ -6,7 +6,16 @@ import torch
 
 from ne_basicsr import jpeg
 from ne_basicsr.data.random_numbers import draws
-from ne_basicsr.noise import QUANTILE, UNIT_NOISE, TrainingNoise, add_noise, noise_level, seed_of
+from ne_basicsr.noise import (
+    QUANTILE,
+    UNIT_NOISE,
+    TrainingNoise,
+    add_noise,
+    noise_level,
+    quietest,
+    seed_of,
+    unspoilt_blocks,
+)
 from ne_basicsr.random_fields import centred_uniforms, splitmix64
 
 
@@ -224,3 +233,17 @@ def test_white_noise_alone_is_measured_in_colour_too():
     for channels in (1, 3):
         y = 0.1 * torch.randn(2, channels, 128, 128, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(noise_level(y).flatten(), torch.full((2,), 0.1), rtol=0.05, atol=0)
+
+
+def test_a_200th_of_the_blocks_speaks_and_64_at_least():
+    assert quietest(torch.tensor([0, 10, 64, 1000, 20000])).tolist() == [0, 10, 64, 64, 100]
+
+
+def test_a_block_is_saturated_from_its_second_pixel_at_an_end_of_the_image():
+    y = torch.linspace(0.2, 0.8, 64).view(1, 1, 8, 8).clone()
+    for end in (0.0, 1.0):
+        saturated = y.clone()
+        for pixel, expected in (((1, 2), True), ((5, 6), False)):
+            saturated[0, 0, pixel[0], pixel[1]] = end
+            textured, unsaturated = unspoilt_blocks(saturated, 8, saturated.min(), saturated.max())
+            assert (textured.all(), unsaturated.all()) == (True, expected)

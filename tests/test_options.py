@@ -169,6 +169,11 @@ def test_a_step_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.Mon
     assert re.search(r'batch_size_per_gpu: 4 crops of 40x40 .* use \d+ or fewer', refusal(good()))
 
 
+def test_of_several_phases_the_one_with_most_pixels_is_tried():
+    train = {'in_ch': 3, 'gt_sizes': [128, 300], 'mini_batch_sizes': [8, 1]}
+    assert trial._batch({'datasets': {'train': train}}, is_train=True) == (8, 3, 128)
+
+
 def test_trying_a_network_draws_no_weights_and_uses_no_random_numbers() -> None:
     before = torch.get_rng_state()
     network = trial.build({'type': 'DnCNN', 'num_feat': 512, 'num_layers': 100})

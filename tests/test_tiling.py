@@ -58,6 +58,13 @@ def test_tiles_give_what_the_whole_image_gives(name):
             assert (Tiled(single, 96)(y) - single(y)).abs().max() < 1e-5
 
 
+def test_colours_in_tiles_are_moved_by_one_mean_as_in_the_whole_image():
+    net = build({'type': 'ZeroShot', 'backbone': DNCNN | {'num_in_ch': 3, 'num_out_ch': 3}})
+    y = torch.cat([0.3 * image(), image(), image().square()], dim=1)
+    with torch.no_grad():
+        torch.testing.assert_close(Tiled(net, tile=96, overlap=32)(y), net(y), rtol=0, atol=1e-9)
+
+
 def test_statistics_of_each_tile_would_give_another_image():
     net, y = build(SUBJECTS['DnCNNWNE']), image()
     with torch.no_grad():
@@ -91,6 +98,17 @@ def test_reach_is_the_receptive_field_of_convolutions():
     assert reach(build(SUBJECTS['two passes']), 1, 32) == 6 + 7
     assert reach(build(SWINIR), 1, 64) > 8
     assert reach(build(RESTORMER), 1, 64) is None  # channel attention sees everything
+
+
+@pytest.mark.parametrize('kernel', [(9, 1), (1, 9)])
+def test_reach_is_the_farther_of_rows_and_columns_up_to_its_limit(kernel):
+    net = nn.Conv2d(1, 1, kernel, padding='same')
+    assert (reach(net, 1, limit=4), reach(net, 1, limit=3)) == (4, None)
+
+
+@pytest.mark.parametrize(('side', 'exact'), [(65, True), (67, False)])
+def test_an_overlap_is_enough_where_the_network_looks_just_as_far(side, exact):
+    assert Tiled(nn.Conv2d(1, 1, (side, 1), padding='same'), 96, 32).plan(1).exact == exact
 
 
 def test_grids_hold_windows_and_strides():
@@ -211,10 +229,12 @@ def test_impossible_tiles_are_refused(tile, overlap, message):
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_statistics_in_strips_are_those_of_the_whole(dtype, monkeypatch):
-    y = torch.cat(
-        [image(60, 90, dtype), image(60, 90, dtype).clamp(0.3, 0.7), torch.full((1, 1, 60, 90), 0.3).to(dtype)]
-    )
-    functions = (equivariance.mean_std, equivariance.mean_noise, lambda z: (noise.noise_level(z),))
+    size = 120, 150  # a share of the blocks speaks, not the fewest
+    y = torch.cat([image(*size, dtype), image(*size, dtype).clamp(0.3, 0.7), torch.full((1, 1, *size), 0.3).to(dtype)])
+    functions = (
+        equivariance.mean_std, lambda z: equivariance.mean_std(z, 1), equivariance.mean_noise,
+        lambda z: (noise.noise_level(z),),
+    )  # fmt: skip
     whole = [function(y) for function in functions]
     monkeypatch.setattr(strips, 'LARGE', 100)
     monkeypatch.setattr(strips, 'STRIP', 1000)

@@ -1,7 +1,9 @@
 import cv2
+import numpy as np
 import pytest
 import torch
 from basicsr.archs import build_network
+from scipy.fft import dctn, idctn
 from test_noise import photograph
 from torch import nn
 
@@ -59,6 +61,7 @@ def test_images_without_noise_come_back_as_they_are(dtype):
     with torch.no_grad():
         for y in (torch.full((2, 1, 17, 21), 0.37, dtype=dtype), square, torch.rand(1, 1, 1, 30).to(dtype)):
             assert torch.equal(net(y), y)
+        assert torch.equal(net(torch.full_like(square, 0.37), sigma=0.1), torch.full_like(square, 0.37))
 
 
 def test_a_broken_image_does_not_touch_the_others():
@@ -108,6 +111,21 @@ def test_dct_is_orthonormal_and_shrinking_nothing_changes_nothing():
     y = torch.rand(2, 3, 20, 23, dtype=torch.float64)
     noise = torch.full((2, 1, 1, 1), 1e-9, dtype=torch.float64)
     torch.testing.assert_close(dct_shrink(y, noise), y, rtol=0, atol=1e-6)
+
+
+def test_dct_shrinkage_is_firm_and_blocks_weigh_by_what_they_lose():
+    y = torch.rand(1, 1, 9, 11, dtype=torch.float64)
+    padded = np.pad(y[0, 0].numpy(), 7, mode='reflect')
+    total, weights = np.zeros_like(padded), np.zeros_like(padded)
+    for top, left in np.ndindex(16, 18):
+        place = slice(top, top + 8), slice(left, left + 8)
+        block = dctn(padded[place], norm='ortho')
+        keep = ((abs(block) / 0.2 - 2.5) / (3.5 - 2.5)).clip(0, 1)
+        keep[0, 0] = 1
+        total[place] += idctn(block * keep, norm='ortho') / keep.sum()
+        weights[place] += 1 / keep.sum()
+    expected = torch.from_numpy((total / weights)[7:-7, 7:-7])
+    torch.testing.assert_close(dct_shrink(y, torch.full((1, 1, 1, 1), 0.2))[0, 0], expected)
 
 
 def test_dct_shrinkage_denoises():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -23,9 +24,11 @@ from ne_basicsr.degradations import parse_degradation
 from ne_basicsr.equivariance import ne_defect
 from ne_basicsr.metrics import calculate_mismatch
 from ne_basicsr.mismatch import curve, drop_from, means
-from ne_basicsr.mismatch.comparison import compare
+from ne_basicsr.mismatch.comparison import _effect, compare
 from ne_basicsr.mismatch.rows import Curve
 from ne_basicsr.mismatch.units import Precision, Request, spread, strip_levels
+from ne_basicsr.mismatch.work import _crop_value, pixels_of
+from ne_basicsr.quality import psnr
 
 OPTIONS = {'type': 'DnCNN', 'num_feat': 6, 'num_layers': 3, 'act_mode': 'R'}
 TRAINED = {'datasets': {'train': {'noise': {'type': 'gaussian', 'sigma255': 25}}}}
@@ -366,6 +369,28 @@ def test_reduced_precision_says_what_it_costs(nets, image_folder, tmp_path):
 
 
 # -- small parts -------------------------------------------------------------------------------------------------------
+
+
+def test_the_effect_of_the_arithmetic_at_most_is_the_largest_of_either_sign():
+    precisions, changes = (Precision(), Precision('bfloat16')), {0: -1.0, 1: 0.5}
+    axis, denoiser = object(), SimpleNamespace(entry=SimpleNamespace(label='n'), is_identity=False)
+    units = [SimpleNamespace(axis=axis, denoiser=denoiser, image='a', cells=(0, 1), precision=p) for p in precisions]
+
+    def row(unit, cell):
+        return {'psnr_clamped': 30 + (changes[cell] if unit.precision == precisions[1] else 0)}
+
+    finished = SimpleNamespace(
+        units=units, row=row, plan=SimpleNamespace(request=SimpleNamespace(precision=precisions[1]))
+    )
+    assert '-0.2500 dB in the mean, -1.0000 dB at most' in _effect(finished)
+
+
+def test_strips_show_the_centre_of_an_image():
+    clean = torch.randint(0, 256, (1, 1, 200, 300)) / 255
+    value = _crop_value(clean, clean.flip(2), clean, psnr)
+    middle = clean[..., 28:172, 78:222]
+    assert np.array_equal(pixels_of(value['clean']), (middle[0, 0] * 255).round().byte().numpy())
+    assert value['psnr'] == psnr(clean.flip(2)[..., 28:172, 78:222], middle)
 
 
 def test_levels_are_spread_over_the_sweep():

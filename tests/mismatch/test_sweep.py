@@ -26,6 +26,14 @@ def test_the_identity_lies_on_the_identity_line_and_clamping_its_output_lifts_it
         assert psnr == pytest.approx(-20 * torch.log10(torch.tensor(level / 255)).item(), abs=0.3)
 
 
+@pytest.mark.parametrize(('kind', 'levels'), [('gain', (0.5, 1.0, 4.0)), ('offset', (-1.0, 0.0, 2.0))])
+def test_gain_and_offset_are_taken_back_from_input_and_output_alike(kind, levels):
+    rows = [row for row, _, _ in sweep(lambda y: y, IMAGES, Degradation(kind, levels, 25))]
+    for column in ('psnr_in', 'psnr_out'):
+        values = list(means(rows, column).values())
+        assert values == pytest.approx([values[1]] * 3, abs=1e-4)
+
+
 def test_a_perfect_denoiser_of_one_image_is_infinitely_good_there_only():
     rows = rows_of(lambda y: torch.full_like(y, 0.3))
     assert {row['psnr_out'] for row in rows if row['image'] == 'left'} == {float('inf')}

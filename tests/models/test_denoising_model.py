@@ -182,3 +182,12 @@ def test_training_noise_depends_on_the_seed_of_the_run_and_the_number_of_the_sam
     assert torch.equal(first.flip(0), noise(0, 8, 7))
     for other in (noise(1, 7, 8), noise(0, 9, 10)):
         assert (first != other).all(dim=3).all()
+
+
+def test_what_is_tested_is_in_eval_mode_and_trains_on_as_before():
+    for training in (True, False):
+        net = torch.nn.Dropout().train(training)
+        model = SimpleNamespace(_test_net=lambda net=net: net, _training_options=dict, opt={'dist': False})
+        with DenoisingModel.evaluating(model):
+            assert not net.training and not torch.is_grad_enabled()
+        assert net.training == training
