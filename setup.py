@@ -25,7 +25,7 @@ setup(
     package_dir={'ne_basicsr.shipped_options': 'options'},  # so that quickstart works from an installed wheel
     package_data={
         'ne_basicsr.shipped_options': ['*.yml', 'experiments/*.yml', 'schema.json'],
-        'ne_basicsr.shipped_models': ['*.pth'],
+        'ne_basicsr.weights.shipped_models': ['*.pth'],
     },
     install_requires=[
         'basicsr==1.4.2',  # the host; Apache-2.0; brings torch, OpenCV, lmdb, scikit-image, TensorBoard
@@ -56,7 +56,12 @@ setup(
             *spandrel,
             *deepinv,
         ],
-        'dev': ['mypy>=1.11', 'ruff>=0.6', 'types-PyYAML'],
+        'dev': [
+            'mypy>=1.11',
+            'ruff>=0.6',
+            'types-PyYAML',
+            'import-linter>=2',  # the layers of the package, .importlinter; BSD
+        ],
         'docs': [
             'sphinx>=8',  # the site, with the Python reference from docstrings; BSD
             'furo',  # its theme, light and dark, readable on a phone; MIT
@@ -64,5 +69,5 @@ setup(
             'sphinx-copybutton',  # a button that copies a command; MIT
         ],
     },
-    entry_points={'console_scripts': ['basicsr = ne_basicsr.cli:main', 'ne-basicsr = ne_basicsr.cli:main']},
+    entry_points={'console_scripts': ['basicsr = ne_basicsr.cli.main:main', 'ne-basicsr = ne_basicsr.cli.main:main']},
 )

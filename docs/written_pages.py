@@ -42,7 +42,7 @@ def option_page(markdown: str) -> str:
 
 def subcommands() -> dict[str, tuple[str, argparse.ArgumentParser]]:
     """What each subcommand is for, and its parser."""
-    from ne_basicsr.cli import COMMANDS
+    from ne_basicsr.cli.main import COMMANDS
 
     parsers = argparse.ArgumentParser(prog='basicsr').add_subparsers()
     for command in COMMANDS:

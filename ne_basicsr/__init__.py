@@ -4,8 +4,8 @@
 hold the names of this package (``WNE``, ``DnCNN``, ``SwinIRWNE``, ``DenoisingDataset``, ...). Nothing heavy is imported
 until BasicSR is, so the command line can explain a broken installation instead of failing in it.
 
-``ne_basicsr.load(path)`` is the network of a checkpoint (``ne_basicsr.pretrained.load``), ``ne_basicsr.denoise(network,
-array)`` what it makes of an image (``ne_basicsr.denoising.pixels.denoise``).
+``ne_basicsr.load(path)`` opens the network of a checkpoint (``ne_basicsr.inference.loading.load``);
+``ne_basicsr.denoise(network, array)`` runs it on an image (``ne_basicsr.inference.pixels.denoise``).
 """
 
 from typing import Any
@@ -19,11 +19,11 @@ _compat.install()
 
 def __getattr__(name: str) -> Any:
     if name == 'load':  # imports torch and BasicSR
-        from ne_basicsr.pretrained import load
+        from ne_basicsr.inference.loading import load
 
         return load
     if name == 'denoise':
-        from ne_basicsr.denoising.pixels import denoise
+        from ne_basicsr.inference.pixels import denoise
 
         return denoise
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -2,7 +2,7 @@
 
 import sys
 
-from ne_basicsr.cli import main
+from ne_basicsr.cli.main import main
 
 if __name__ == '__main__':
     sys.exit(main())

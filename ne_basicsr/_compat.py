@@ -72,12 +72,12 @@ class _BasicSRLoader(Loader):
 
 def _complete(basicsr: types.ModuleType) -> None:
     mend()
-    for package in ('archs', 'data', 'losses', 'models'):
+    for package in ('archs', 'weights', 'data', 'losses', 'models'):
         folder = Path(__file__).parent / package
         for info in pkgutil.iter_modules([str(folder)]):
             if info.name.endswith(('_arch', '_dataset', '_model', '_loss')):
                 importlib.import_module(f'ne_basicsr.{package}.{info.name}')
-    importlib.import_module('ne_basicsr.metrics')
+    importlib.import_module('ne_basicsr.metrics.registered_metrics')
 
 
 # -- what is missing ---------------------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def _model_ema(self: Any, decay: float = 0.999) -> None:
 
 
 def _save_network(self: Any, net: Any, net_label: str, current_iter: int | str, param_key: Any = 'params') -> None:
-    from ne_basicsr import checkpoint
+    from ne_basicsr.weights import checkpoint
 
     if self.opt.get('rank', 0) != 0:
         return
@@ -311,8 +311,8 @@ def _save_network(self: Any, net: Any, net_label: str, current_iter: int | str, 
 
 
 def _save_training_state(self: Any, epoch: int, current_iter: int) -> None:
-    from ne_basicsr import checkpoint
-    from ne_basicsr.training.progression import batch_of
+    from ne_basicsr.train.progression import batch_of
+    from ne_basicsr.weights import checkpoint
 
     if self.opt.get('rank', 0) != 0 or current_iter == -1:
         return
@@ -340,7 +340,7 @@ def _plain_numbers(value: Any) -> Any:
 
 
 def _load_network(self: Any, net: Any, load_path: str, strict: bool = True, param_key: str | None = 'params') -> None:
-    from ne_basicsr import checkpoint
+    from ne_basicsr.weights import checkpoint
 
     checkpoint.load_network(self.get_bare_model(net), load_path, strict=strict, param_key=param_key)
 
@@ -350,19 +350,19 @@ def _load_network(self: Any, net: Any, load_path: str, strict: bool = True, para
 
 
 def _get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: Any) -> Any:
-    from ne_basicsr.training import optimization
+    from ne_basicsr.train import optimization
 
     return optimization.make_optimizer(optim_type, params, lr, **kwargs)
 
 
 def _setup_schedulers(self: Any) -> None:
-    from ne_basicsr.training import optimization
+    from ne_basicsr.train import optimization
 
     self.schedulers += optimization.make_schedules(self.opt['train']['scheduler'], self.optimizers)
 
 
 def _update_learning_rate(self: Any, current_iter: int, warmup_iter: int = -1) -> None:
-    from ne_basicsr.training import optimization
+    from ne_basicsr.train import optimization
 
     optimization.update_learning_rates(self.optimizers, self.schedulers, current_iter, warmup_iter)
 

@@ -122,4 +122,4 @@ def _figures_of_validations(request: pytest.FixtureRequest, monkeypatch: pytest.
     drawn = SimpleNamespace(
         mismatch_figure=lambda *_, **__: None, save_figure=save_figure, figure_array=lambda _: picture
     )
-    monkeypatch.setattr('ne_basicsr.training.validation_results.report', drawn)
+    monkeypatch.setattr('ne_basicsr.train.validation_results.report', drawn)

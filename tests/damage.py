@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
-from ne_basicsr import checkpoint, pretrained
-from ne_basicsr.errors import InputError
+from ne_basicsr.inference import loading
+from ne_basicsr.utils.errors import InputError
+from ne_basicsr.weights import checkpoint
 
 OPTIONS = {'network_g': {'type': 'DnCNNWNE', 'num_feat': 4, 'num_layers': 3, 'correction': 1}}
 
@@ -33,7 +34,7 @@ def damaged(data: bytes, draw: random.Random) -> bytes:
 def write_files(folder: Path) -> list[Path]:
     """A training state, a network of a run, and one as safetensors."""
     torch.manual_seed(0)
-    net = pretrained.build_arch(OPTIONS['network_g'])
+    net = loading.build_arch(OPTIONS['network_g'])
     optimizer = torch.optim.Adam(net.parameters())
     net(torch.rand(1, 1, 8, 8)).sum().backward()
     optimizer.step()

@@ -22,7 +22,7 @@ from conftest import smooth_photograph
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from ne_basicsr import checkpoint
+from ne_basicsr.weights import checkpoint
 
 ITERATIONS_PER_KILL = 12
 

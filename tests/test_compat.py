@@ -26,10 +26,10 @@ REGISTERED = (
 @pytest.mark.parametrize(
     'first',
     [
-        'import ne_basicsr.mismatch, basicsr',
+        'import ne_basicsr.evaluation.mismatch, basicsr',
         'import ne_basicsr.archs.wne_arch',
         'import ne_basicsr.models.denoising_model',
-        'import ne_basicsr.pipeline',
+        'import ne_basicsr.train.pipeline',
     ],
 )
 def test_whatever_is_imported_first_everything_is_registered(first):
@@ -160,14 +160,14 @@ def test_worker_seeds_change_with_the_epoch():
 
 @pytest.mark.parametrize(('version', 'problem'), [((3, 9), True), ((3, 10), False), ((3, 12), False), ((3, 13), True)])
 def test_doctor_knows_the_pythons_that_work(version, problem, monkeypatch):
-    from ne_basicsr import doctor
+    from ne_basicsr.cli import installation
 
-    monkeypatch.setattr(doctor.sys, 'version_info', version)
-    assert bool(doctor._python_problems()) == problem
+    monkeypatch.setattr(installation.sys, 'version_info', version)
+    assert bool(installation._python_problems()) == problem
 
 
 def test_doctor_finds_this_installation_healthy(capsys):
-    from ne_basicsr.cli import main
+    from ne_basicsr.cli.main import main
 
     assert main(['doctor']) == 0
     text = capsys.readouterr().out
@@ -180,7 +180,7 @@ def test_doctor_explains_a_broken_installation_without_a_traceback(tmp_path):
     (tmp_path / 'torchvision' / '__init__.py').write_text(
         "raise RuntimeError('operator torchvision::nms does not exist')"
     )
-    command = 'import sys; sys.path.insert(0, "."); from ne_basicsr.cli import main; sys.exit(main(["doctor"]))'
+    command = 'import sys; sys.path.insert(0, "."); from ne_basicsr.cli.main import main; sys.exit(main(["doctor"]))'
     result = python(command, cwd=tmp_path)
     assert result.returncode == 1
     assert 'PROBLEM: torchvision' in result.stdout
@@ -188,14 +188,14 @@ def test_doctor_explains_a_broken_installation_without_a_traceback(tmp_path):
 
 
 def test_doctor_reports_a_missing_and_a_wrong_basicsr(monkeypatch):
-    from ne_basicsr import doctor
+    from ne_basicsr.cli import installation
 
     versions = {'torch': '2.12.1', 'torchvision': '0.27.1', 'basicsr': '1.2.0'}
-    monkeypatch.setattr(doctor, 'installed_version', versions.get)
-    (wrong,) = doctor._package_problems()
+    monkeypatch.setattr(installation, 'installed_version', versions.get)
+    (wrong,) = installation._package_problems()
     assert 'basicsr is 1.2.0; this plugin is made for 1.4.2' in wrong
     del versions['basicsr']
-    (missing,) = doctor._package_problems()
+    (missing,) = installation._package_problems()
     assert 'pip install basicsr==1.4.2' in missing
 
 

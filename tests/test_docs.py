@@ -18,8 +18,8 @@ import pytest
 import torch
 from conftest import REPOSITORY, smooth_photograph
 
-from ne_basicsr import report
-from ne_basicsr.cli import COMMANDS, _parser, main
+from ne_basicsr.cli.main import COMMANDS, _parser, main
+from ne_basicsr.evaluation import report
 from ne_basicsr.options import load_options
 
 DOCS = REPOSITORY / 'docs'
@@ -241,7 +241,7 @@ def test_the_network_of_the_guide_works_where_the_guide_says(tmp_path: Path) -> 
     code = (
         'import pytest, sys, ne_basicsr\n'
         'assert ne_basicsr.__file__.startswith(sys.argv[1])\n'
-        'from ne_basicsr.cli import main\n'
+        'from ne_basicsr.cli.main import main\n'
         f'codes = [main(words) for words in {typed}]\n'
         'assert codes == [0, 0, 1, 0], codes\n'
         'assert "UnshuffleCNNWNE" in open("options/schema.json").read()\n'

@@ -14,9 +14,9 @@ import cv2
 import torch
 from torch import Tensor
 
-from ne_basicsr.mismatch.networks import open_denoiser, parse_spec
-from ne_basicsr.quality import psnr
-from ne_basicsr.tiling import Tiled
+from ne_basicsr.inference.denoisers import open_denoiser, parse_spec
+from ne_basicsr.inference.tiles import Tiled
+from ne_basicsr.metrics.quality import psnr
 
 Network = Callable[[Tensor], Tensor]
 

@@ -1,7 +1,7 @@
 import pytest
 from basicsr.archs import build_network
 
-from ne_basicsr.equivariance import ne_defect
+from ne_basicsr.ops.equivariance import ne_defect
 
 SMALL = {'num_feat': 8, 'num_layers': 4}
 

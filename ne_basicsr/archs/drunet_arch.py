@@ -16,7 +16,7 @@ from ne_basicsr.archs.ne_layers import (
     check_network_mode,
     check_pairs,
 )
-from ne_basicsr.archs.padding import crop, pad_to_multiple_with_mean
+from ne_basicsr.ops.padding import crop, pad_to_multiple_with_mean
 
 
 @ARCH_REGISTRY.register()

@@ -7,7 +7,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from ne_basicsr.archs.ne_layers import append_noise_map
-from ne_basicsr.archs.padding import crop, pad_to_multiple
+from ne_basicsr.ops.padding import crop, pad_to_multiple
 
 
 @ARCH_REGISTRY.register()

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from ne_basicsr.archs.padding import border_sources, check_mode, pad, widen
+from ne_basicsr.ops.padding import border_sources, check_mode, pad, widen
 
 # -- the formulas ------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from ne_basicsr.archs.padding import crop, pad_to_multiple, widen
+from ne_basicsr.ops.padding import crop, pad_to_multiple, widen
 
 LAYER_NORM_TYPES = ('BiasFree', 'WithBias')
 

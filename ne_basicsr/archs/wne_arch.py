@@ -12,11 +12,11 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
-from ne_basicsr import equivariance
 from ne_basicsr.archs.backbone import BackboneHolder
-from ne_basicsr.archs.padding import pad_to_multiple
-from ne_basicsr.equivariance import Statistics, denormalize, normalize
-from ne_basicsr.magnitude import nonzero
+from ne_basicsr.ops import equivariance
+from ne_basicsr.ops.equivariance import Statistics, denormalize, normalize
+from ne_basicsr.ops.magnitude import nonzero
+from ne_basicsr.ops.padding import pad_to_multiple
 
 
 class Target(NamedTuple):

@@ -23,11 +23,11 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from ne_basicsr.archs.backbone import BackboneHolder
-from ne_basicsr.archs.padding import pad_to_multiple, widen
-from ne_basicsr.dct import dct_shrink
-from ne_basicsr.equivariance import Network, mean_std
-from ne_basicsr.magnitude import power_of_two
-from ne_basicsr.noise import noise_level
+from ne_basicsr.ops.dct import dct_shrink
+from ne_basicsr.ops.equivariance import Network, mean_std
+from ne_basicsr.ops.magnitude import power_of_two
+from ne_basicsr.ops.noise import noise_level
+from ne_basicsr.ops.padding import pad_to_multiple, widen
 
 MEAN = 0.45  # where natural images lie in [0, 1]
 CONTRAST = 0.21  # standard deviation of what the network is shown, at most

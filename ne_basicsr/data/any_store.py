@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ne_basicsr.data.image_store import RAW_FILE, FolderStore, ImageStore, LmdbStore, RawStore
-from ne_basicsr.errors import InputError
+from ne_basicsr.utils.errors import InputError
 
 
 def open_any(path: Path) -> ImageStore:

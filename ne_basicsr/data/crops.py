@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ne_basicsr.data.image_store import Image, ImageStore, on_unit_range
-from ne_basicsr.data.random_numbers import below, draws, fractions
-from ne_basicsr.errors import InputError
-from ne_basicsr.noise import seed_of
+from ne_basicsr.ops.noise import seed_of
+from ne_basicsr.ops.random_numbers import below, draws, fractions
+from ne_basicsr.utils.errors import InputError
 
 
 def cut_crops(

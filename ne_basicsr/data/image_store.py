@@ -17,8 +17,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from ne_basicsr.data.store_index import INDEX, REMEDY, Checked, Entry, read_index, read_lines
-from ne_basicsr.errors import InputError
-from ne_basicsr.file_names import printable
+from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.file_names import printable
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 RAW_FILE, LMDB_FILE = 'images.raw', 'data.mdb'

@@ -8,7 +8,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from ne_basicsr.data.image_store import Image, as_gray
-from ne_basicsr.errors import InputError
+from ne_basicsr.utils.errors import InputError
 
 
 class MatStore:

@@ -14,20 +14,11 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ne_basicsr import folder_lock
 from ne_basicsr.data.image_store import FolderStore, Image, decode_pixels, image_files, read_file
 from ne_basicsr.data.store_index import Entry, write_index
-from ne_basicsr.data.store_writer import (
-    JOURNAL,
-    LONGEST_KEY,
-    WRITERS,
-    Finished,
-    Journal,
-    LmdbWriter,
-    Value,
-    value_of,
-)
-from ne_basicsr.errors import InputError
+from ne_basicsr.data.store_writer import JOURNAL, LONGEST_KEY, WRITERS, Finished, Journal, LmdbWriter, Value, value_of
+from ne_basicsr.utils import folder_lock
+from ne_basicsr.utils.errors import InputError
 
 PAIR = ('gt', 'lq')
 CLEAN, NOISY = 'GT_SRGB', 'NOISY_SRGB'  # in the file names of SIDD

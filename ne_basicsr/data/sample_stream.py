@@ -5,8 +5,8 @@ from typing import Any
 
 from torch.utils.data import Sampler
 
-from ne_basicsr.data.random_numbers import permutation
-from ne_basicsr.noise import seed_of
+from ne_basicsr.ops.noise import seed_of
+from ne_basicsr.ops.random_numbers import permutation
 
 
 class SampleStream(Sampler[Any]):

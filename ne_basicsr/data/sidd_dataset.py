@@ -14,7 +14,7 @@ from ne_basicsr.data.batch import Batch, as_float
 from ne_basicsr.data.crops import cut_crops
 from ne_basicsr.data.image_store import Image, ImageStore, on_unit_range, open_store
 from ne_basicsr.data.mat_store import MatStore
-from ne_basicsr.errors import InputError
+from ne_basicsr.utils.errors import InputError
 
 Key = int | tuple[int, int]
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ne_basicsr import whole_files
-from ne_basicsr.errors import InputError
+from ne_basicsr.utils import atomic_files
+from ne_basicsr.utils.errors import InputError
 
 INDEX = 'meta_info.txt'
 REMEDY = 'write it anew by basicsr prepare --resume, or make the store anew'
@@ -52,7 +52,7 @@ def write_index(folder: Path, kind: str, entries: Sequence[Entry]) -> None:
         lines.append(
             f'{name}.{kind} ({",".join(map(str, shape))}) {place} crc32 {checksum:08x} {number}/{len(entries)}\n'
         )
-    whole_files.write(folder / INDEX, lambda file: file.write(''.join(lines).encode()))
+    atomic_files.write(folder / INDEX, lambda file: file.write(''.join(lines).encode()))
 
 
 def read_index(folder: Path, kind: str) -> list[Entry]:
@@ -102,7 +102,7 @@ def _lines_of(text: str) -> list[str]:
 
 def _read(path: Path) -> str:
     try:
-        return whole_files.read_regular(path).decode()
+        return atomic_files.read_regular(path).decode()
     except OSError as error:
         raise InputError(f'{path}: {error.strerror}') from error
     except UnicodeDecodeError as error:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ne_basicsr.data.image_store import RAW_FILE, Image
 from ne_basicsr.data.store_index import COMPRESS_LEVEL, Entry, checksum_of
-from ne_basicsr.errors import InputError
+from ne_basicsr.utils.errors import InputError
 
 LONGEST_KEY = 511  # bytes, LMDB's limit
 JOURNAL = 'prepare.jsonl'

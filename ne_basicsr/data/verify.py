@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ne_basicsr.data.any_store import open_any
 from ne_basicsr.data.image_store import LmdbStore, RawStore, decode_pixels
 from ne_basicsr.data.store_index import INDEX, read_index
-from ne_basicsr.errors import InputError
+from ne_basicsr.utils.errors import InputError
 
 
 class Verdict(NamedTuple):

@@ -17,19 +17,19 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ne_basicsr import mismatch
-from ne_basicsr.archs.padding import pad_to_multiple
-from ne_basicsr.degradations import Degradation
-from ne_basicsr.distribution import gathered
-from ne_basicsr.errors import InputError
-from ne_basicsr.mismatch import Row
-from ne_basicsr.noise import TrainingNoise, seed_of
-from ne_basicsr.quality import psnr, psnr_clamped
-from ne_basicsr.training import progression
-from ne_basicsr.training.compilation import compile_in_place
-from ne_basicsr.training.gradient_step import GradientStep
-from ne_basicsr.training.targets import TARGETS
-from ne_basicsr.training.validation_results import image_strip, in_order, keep_curve, keep_pairs
+from ne_basicsr.evaluation import mismatch
+from ne_basicsr.evaluation.mismatch import Row
+from ne_basicsr.metrics.quality import psnr, psnr_clamped
+from ne_basicsr.ops.degradations import Degradation
+from ne_basicsr.ops.noise import TrainingNoise, seed_of
+from ne_basicsr.ops.padding import pad_to_multiple
+from ne_basicsr.train import progression
+from ne_basicsr.train.compilation import compile_in_place
+from ne_basicsr.train.gradient_step import GradientStep
+from ne_basicsr.train.targets import TARGETS
+from ne_basicsr.train.validation_results import image_strip, in_order, keep_curve, keep_pairs
+from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.process_group import gathered
 
 STRIP_LEVELS = 4  # of the images in TensorBoard
 NEVER = 2**62  # an iteration

@@ -10,12 +10,12 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.errors import InputError
 from ne_basicsr.options.inheritance import Source, read_source, read_yaml
 from ne_basicsr.options.reader import parse_literal
 from ne_basicsr.options.sections import OptionError
 from ne_basicsr.options.validation import validate
 from ne_basicsr.options.values import shown
+from ne_basicsr.utils.errors import InputError
 
 __all__ = ['apply_overrides', 'complete_options', 'load_options', 'read_yaml']
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ne_basicsr.errors import InputError
 from ne_basicsr.options.reader import Key, read_file
 from ne_basicsr.options.values import shown
+from ne_basicsr.utils.errors import InputError
 
 
 class Place(NamedTuple):

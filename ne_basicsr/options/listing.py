@@ -5,11 +5,11 @@ import textwrap
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
-from ne_basicsr.errors import InputError
 from ne_basicsr.options import reference, schema
 from ne_basicsr.options.printing import flow
 from ne_basicsr.options.reference import Section
 from ne_basicsr.options.sections import hint
+from ne_basicsr.utils.errors import InputError
 
 WIDTH = 120
 MISSING = object()

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from ne_basicsr.errors import InputError
 from ne_basicsr.options.values import shown
+from ne_basicsr.utils.errors import InputError
 
 Key = tuple[str, ...]  # ('train', 'optim_g') for optim_g in the section train
 

@@ -14,10 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from ne_basicsr.archs.network_inputs import REFUSALS
 from ne_basicsr.archs.wne_arch import Wrapper
-from ne_basicsr.network_inputs import REFUSALS
+from ne_basicsr.options.optimizers import ITERATION_KEYS, OPTIMIZERS, schedules
 from ne_basicsr.options.values import reads_as_number, shown
-from ne_basicsr.training.optimization import ITERATION_KEYS, OPTIMIZERS, schedules
 
 Path = tuple[str, ...]
 

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ne_basicsr import checkpoint
 from ne_basicsr.archs.backbone import BackboneHolder, build_arch
-from ne_basicsr.errors import InputError, first_line
-from ne_basicsr.network_inputs import is_non_blind
+from ne_basicsr.archs.network_inputs import is_non_blind
 from ne_basicsr.options.sections import OptionError, Path, registered
 from ne_basicsr.options.values import shown
+from ne_basicsr.utils.errors import InputError, first_line
+from ne_basicsr.weights import checkpoint
 
 PATH: Path = ('network_g',)
 MAX_NUMBERS = 2**32  # in a new network: 16 GiB of weights

@@ -12,7 +12,7 @@ from conftest import GOLDENS
 from torch import Tensor
 
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
-from ne_basicsr.equivariance import ne_defect
+from ne_basicsr.ops.equivariance import ne_defect
 
 MODES = ['ordinary', 'scale-equiv', 'norm-equiv']
 

@@ -24,7 +24,7 @@ from ne_basicsr.archs.ne_layers import (
     sort_pairs,
     to_halves,
 )
-from ne_basicsr.equivariance import ne_defect
+from ne_basicsr.ops.equivariance import ne_defect
 
 CONVOLUTIONS: dict[str, dict[str, Any]] = {
     'plain': {'kernel_size': 3, 'padding': 1},

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ne_basicsr.archs.restormer_arch import ChannelAttention, ChannelScale, Restormer
 from ne_basicsr.archs.wne_arch import WNE
-from ne_basicsr.equivariance import ne_defect
+from ne_basicsr.ops.equivariance import ne_defect
 
 SMALL: dict[str, Any] = {
     'inp_channels': 1, 'out_channels': 1, 'dim': 4, 'num_blocks': [1, 1, 1, 1], 'num_refinement_blocks': 1,

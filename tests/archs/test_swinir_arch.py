@@ -7,7 +7,7 @@ import torch
 from basicsr.archs import build_network
 from torch import Tensor
 
-from ne_basicsr.equivariance import ne_defect
+from ne_basicsr.ops.equivariance import ne_defect
 
 SMALL: dict[str, Any] = {
     'upscale': 1, 'img_size': 8, 'window_size': 4, 'embed_dim': 8, 'depths': [2], 'num_heads': [2], 'mlp_ratio': 2,

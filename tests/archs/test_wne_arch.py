@@ -9,7 +9,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from ne_basicsr.archs.wne_arch import WNE, WSE, InputNorm
-from ne_basicsr.equivariance import root_mean_square
+from ne_basicsr.ops.equivariance import root_mean_square
 
 SWINIR = {
     'upscale': 1, 'in_chans': 1, 'img_size': 16, 'window_size': 8, 'depths': [2, 2], 'embed_dim': 12,

@@ -7,11 +7,11 @@ from scipy.fft import dctn, idctn
 from test_noise import photograph
 from torch import nn
 
-from ne_basicsr import checkpoint
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
-from ne_basicsr.dct import dct_kernels, dct_shrink
-from ne_basicsr.degradations import Degradation
-from ne_basicsr.quality import psnr
+from ne_basicsr.metrics.quality import psnr
+from ne_basicsr.ops.dct import dct_kernels, dct_shrink
+from ne_basicsr.ops.degradations import Degradation
+from ne_basicsr.weights import checkpoint
 
 DNCNN = {'type': 'DnCNN', 'num_feat': 8, 'num_layers': 5, 'act_mode': 'R'}
 
@@ -48,7 +48,7 @@ def test_wne_with_the_noise_as_scale_commutes_too():
     y = noisy_crops()
     with torch.no_grad():
         torch.testing.assert_close(net(7 * y + 2), 7 * net(y) + 2, rtol=1e-10, atol=1e-10)
-    from ne_basicsr.noise import noise_level
+    from ne_basicsr.ops.noise import noise_level
 
     torch.testing.assert_close(255 * noise_level(seen[0]).flatten(), torch.full((3,), 25.0, dtype=torch.float64))
 

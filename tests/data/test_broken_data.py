@@ -14,7 +14,7 @@ import scipy.io
 import tifffile
 import yaml
 
-from ne_basicsr.cli import main
+from ne_basicsr.cli.main import main
 from ne_basicsr.data.prepare import write_lmdb
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (48, 56), dtype=np.uint8)
@@ -189,7 +189,7 @@ def test_pairs_of_different_sizes_are_named(workplace, tmp_path, capfd):
 
 def test_mat_blocks_without_their_variable_are_named(tmp_path):
     from ne_basicsr.data.mat_store import MatStore
-    from ne_basicsr.errors import InputError
+    from ne_basicsr.utils.errors import InputError
 
     scipy.io.savemat(tmp_path / 'blocks.mat', {'something': np.zeros((2, 2))})
     with pytest.raises(InputError, match=r'blocks\.mat'):

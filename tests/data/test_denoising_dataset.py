@@ -7,7 +7,7 @@ from basicsr.data import build_dataloader, build_dataset
 from ne_basicsr.data.batch import as_float
 from ne_basicsr.data.prepare import Recipe, prepare
 from ne_basicsr.data.sample_stream import SampleStream
-from ne_basicsr.errors import InputError
+from ne_basicsr.utils.errors import InputError
 
 
 def train_set(folder, **options):

@@ -12,7 +12,7 @@ from PIL import Image
 from ne_basicsr.data.image_store import FolderStore, LmdbStore, RawStore, decode, decode_pixels, open_store
 from ne_basicsr.data.mat_store import MatStore
 from ne_basicsr.data.prepare import Recipe, prepare, write_lmdb
-from ne_basicsr.errors import InputError
+from ne_basicsr.utils.errors import InputError
 
 
 def test_a_folder_and_its_lmdb_hold_the_same_names_and_pixels(image_folder, tmp_path):

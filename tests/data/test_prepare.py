@@ -15,10 +15,10 @@ from basicsr.data import build_dataset
 from basicsr.data.data_util import paired_paths_from_lmdb, paths_from_lmdb
 from basicsr.utils import FileClient, imfrombytes
 
-from ne_basicsr import folder_lock
 from ne_basicsr.data.image_store import FolderStore, LmdbStore, RawStore, open_store
 from ne_basicsr.data.prepare import Recipe, find_images, prepare, sub_images
-from ne_basicsr.errors import InputError
+from ne_basicsr.utils import folder_lock
+from ne_basicsr.utils.errors import InputError
 
 FORMATS = ('png', 'raw')
 

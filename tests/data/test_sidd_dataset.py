@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ne_basicsr.data.mat_store import MatStore
 from ne_basicsr.data.prepare import write_lmdb
 from ne_basicsr.data.sidd_dataset import SIDDDataset
-from ne_basicsr.errors import InputError
+from ne_basicsr.utils.errors import InputError
 
 NAMES = [f'scene_{index}' for index in range(5)]
 

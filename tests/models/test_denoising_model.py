@@ -12,10 +12,10 @@ from basicsr.archs import build_network
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_pipeline import option_file, weights
 
-from ne_basicsr import checkpoint
-from ne_basicsr.cli import main
+from ne_basicsr.cli.main import main
 from ne_basicsr.models.denoising_model import DenoisingModel
-from ne_basicsr.noise import TrainingNoise
+from ne_basicsr.ops.noise import TrainingNoise
+from ne_basicsr.weights import checkpoint
 
 LITTLE = {
     'train:total_iter': 6,

@@ -9,11 +9,11 @@ import yaml
 from conftest import REPOSITORY
 from jsonschema import Draft7Validator
 
-from ne_basicsr.errors import InputError
 from ne_basicsr.options import read_yaml, reference
 from ne_basicsr.options.editor_schema import COMMAND, OF_TORCH, editor_schema, editor_schema_text, torch_version
 from ne_basicsr.options.inheritance import read_source
 from ne_basicsr.options.reader import read_file
+from ne_basicsr.utils.errors import InputError
 
 OPTIONS = REPOSITORY / 'options'
 SHIPPED = sorted(OPTIONS.rglob('*.yml'))

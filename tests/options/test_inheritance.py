@@ -7,9 +7,9 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from ne_basicsr.errors import InputError
 from ne_basicsr.options import complete_options, read_yaml
 from ne_basicsr.options.inheritance import merge, read_source
+from ne_basicsr.utils.errors import InputError
 
 COMPLETE = REPOSITORY / 'tests' / 'broken_options' / 'denoising.yml'
 

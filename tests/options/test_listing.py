@@ -2,9 +2,9 @@
 
 import pytest
 
-from ne_basicsr.cli import main
-from ne_basicsr.errors import InputError
+from ne_basicsr.cli.main import main
 from ne_basicsr.options import data_schema, listing, reference, schema
+from ne_basicsr.utils.errors import InputError
 
 
 @pytest.fixture(scope='module')

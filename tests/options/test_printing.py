@@ -8,7 +8,7 @@ import torch
 from conftest import REPOSITORY
 from test_pipeline import option_file
 
-from ne_basicsr.cli import main
+from ne_basicsr.cli.main import main
 from ne_basicsr.options import complete_options, load_options, read_yaml, trial
 from ne_basicsr.options.printing import annotated, flow, kept_text, resolved_text
 from ne_basicsr.options.reader import parse_literal, read_file

@@ -1,0 +1,70 @@
+"""``basicsr check``."""
+
+import argparse
+from pathlib import Path
+
+from ne_basicsr.cli.command import Commands, add_command
+from ne_basicsr.cli.device import add_device, chosen_device
+from ne_basicsr.utils.errors import InputError
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(commands, 'check', 'certify that a network is normalization-equivariant', run)
+    parser.add_argument(
+        'network',
+        metavar='CKPT',
+        help='checkpoint, CKPT=TYPE where it does not say its type, .onnx, .pt2, option file,'
+        " '{type: DnCNNWNE, num_layers: 20}', or X",
+    )
+    parser.add_argument('--wne', action='store_true', help='wrap it first, as ne_basicsr.load does')
+    parser.add_argument(
+        '--sigma255',
+        type=float,
+        metavar='S',
+        help='with --wne: the noise of its training; else: what non-blind ones get',
+    )
+    add_device(parser, default='cpu')
+    parser.add_argument(
+        '--dtype',
+        default='float64,float32,bfloat16,float16',
+        help='lists take commas (default: float64,float32,bfloat16,float16)',
+    )
+    parser.add_argument('--images', type=Path, metavar='DIR', help='check with the first images below a folder')
+    parser.add_argument('--trust', action='store_true', help='read .pt2 files, which can hold code')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write all measurements, too')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from ne_basicsr.evaluation import check
+    from ne_basicsr.evaluation.bench import check_writable
+
+    device = chosen_device(arguments)
+    if arguments.sigma255 is not None and not 0 < arguments.sigma255 < float('inf'):
+        raise InputError(f'check: --sigma255 is a noise level above 0 in 8-bit units; got {arguments.sigma255:g}')
+    if arguments.json:
+        check_writable(arguments.json)
+    subject = check.find_subject(
+        arguments.network,
+        wne=arguments.wne,
+        sigma=None if arguments.sigma255 is None else arguments.sigma255 / 255,
+        device=device,
+        dtypes=arguments.dtype,
+        trusted=arguments.trust,
+    )
+    images = subject.images(arguments.images)
+    print(f'{arguments.network}: {subject.about}; {device}, torch {torch.__version__}\n\n{check.HEADER}')
+    found = check.certify(
+        subject.network,
+        images,
+        device=device,
+        dtypes=subject.dtypes,
+        sigma=subject.sigma,
+        on_row=lambda row: print(check.line(row), flush=True),
+    )
+    verdict = check.judge(found)
+    print(f'\n{check.footnote(found)}\n{"PASS" if verdict.passed else "FAIL"}: {verdict.sentence}')
+    if arguments.json:
+        check.write_json(arguments.json, check.to_json(arguments.network, subject.about, found, verdict))
+    return 0 if verdict.passed else 1

@@ -1,0 +1,167 @@
+"""``basicsr denoise``."""
+
+import argparse
+import glob
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ne_basicsr.cli.command import Commands, add_command
+from ne_basicsr.cli.device import add_device, chosen_device
+from ne_basicsr.utils.errors import InputError
+
+_ABOUT = """\
+CKPT is a checkpoint of this project or of any toolbox whose layout is known; net.pth@25+wne is short for
+net.pth --wne --sigma255 25, and net.pt=WNE says the type where the file does not (WNE, DnCNN, InputNorm, ...).
+Without one, a model that comes with this package is used.
+INPUT is an image (PNG, JPEG, TIFF, WebP, BMP), a folder with all that lies below, or a pattern ('a/**/*.png').
+
+Results have the format, depth, channels, transparency, EXIF and colour profile of their inputs, and their place below
+the folder that was named. JPEG has quality 95 and no colour subsampling. BMP holds neither EXIF nor profile: it is
+written the right way up. Only integers are clipped, and only when they are written. Inputs are never written over.
+What is finished is skipped, and done again where its input, the network or the settings have changed.
+
+exit code: 0; 1 where a file could not be denoised, all others are; 2 for a wrong command line
+
+examples:
+  basicsr denoise photo.jpg
+  basicsr denoise net.pth photo.jpg -o denoised
+  basicsr denoise dncnn_25.pth photos --wne --sigma255 25 -o denoised --strip
+  torchrun --nproc_per_node 4 -m ne_basicsr denoise net.pth photos -o denoised
+"""
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        'denoise',
+        'denoise image files and folders of any size',
+        run,
+        epilog=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('paths', nargs='+', metavar='[CKPT] INPUT', help='see below')
+    parser.add_argument(
+        '-o',
+        '--output',
+        type=Path,
+        default=Path('denoised'),
+        metavar='OUT',
+        help='folder of the results (default: denoised)',
+    )
+    parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')
+    parser.add_argument('--sigma255', type=float, metavar='S', help='with --wne: noise of its training, 8-bit units')
+    parser.add_argument(
+        '--noise255', type=float, metavar='S', help='the noise of the images, 8-bit units (default: estimated)'
+    )
+    parser.add_argument('--format', choices=['png', 'jpeg', 'tiff', 'webp', 'bmp'], help="(default: the input's)")
+    parser.add_argument('--suffix', default='', help='to names of results, as in photo_denoised.png (default: none)')
+    parser.add_argument('--strip', action='store_true', help='write before and after, too, as in photo.jpg_strip.png')
+    parser.add_argument(
+        '--tile', type=int, default=512, help='side of the tiles that larger images are cut into (default: 512)'
+    )
+    parser.add_argument(
+        '--overlap', type=int, help='that a tile sees on each side (default: as far as the network looks)'
+    )
+    add_device(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from ne_basicsr import __version__
+    from ne_basicsr.inference.batch_run import MEMORY, Outcome, denoise_files, earlier_results, share
+    from ne_basicsr.inference.denoisers import open_denoiser
+    from ne_basicsr.inference.image_jobs import find_jobs
+    from ne_basicsr.inference.pixels import Restorer
+    from ne_basicsr.inference.tiles import Tiled
+    from ne_basicsr.utils.process_group import UNTIL_THE_LAST, gathered, holding, launcher_here, ranks
+
+    device = chosen_device(arguments)
+    _check(arguments)
+    network, inputs = _split(arguments.paths)
+    results = earlier_results(arguments.output)
+    jobs = find_jobs(inputs, arguments.output, arguments.suffix, arguments.format, arguments.strip, results)
+    spec = _spec(network, arguments)
+    denoiser = open_denoiser(spec, spec.source)
+    noise = None if arguments.noise255 is None else arguments.noise255 / 255
+    tiled = Tiled(denoiser.network, arguments.tile, arguments.overlap)
+    restorer = Restorer(tiled, denoiser.channels or 1, denoiser.needs_sigma, noise)
+    restorer.check()
+    settings = {
+        'network': denoiser.digest,
+        'noise': noise,
+        'tile': arguments.tile,
+        'overlap': arguments.overlap,
+        'version': __version__,
+    }
+    try:
+        (arguments.output / MEMORY).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'{arguments.output}: cannot be made ({error.strerror}); choose another -o') from None
+    with (
+        ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size),
+        holding(rank, arguments.output, 'choose another --output'),
+    ):
+        restorer.tiled.to(torch.device(device))
+        mine = share(jobs, rank, world_size)
+        outcomes = gathered(denoise_files(mine, restorer, arguments.output, settings, rank, shown=rank == 0))
+    total = Outcome(
+        sum(outcome.done for outcome in outcomes),
+        sum(outcome.skipped for outcome in outcomes),
+        [line for outcome in outcomes for line in outcome.failures],
+    )
+    if rank == 0:
+        print(_summary(total.done, total.skipped, len(total.failures), arguments.output))
+        for line in total.failures:
+            print(f'basicsr: {line}', file=sys.stderr)
+    return 1 if total.failures else 0
+
+
+def _split(paths: list[str]) -> tuple[str | None, list[str]]:
+    """The network, where the first path is one, and the images."""
+    from ne_basicsr.inference.image_files import FORMATS
+
+    first = Path(paths[0])
+    if first.suffix.lower() in FORMATS or first.is_dir() or (glob.has_magic(paths[0]) and not first.is_file()):
+        return None, paths
+    if len(paths) == 1:
+        raise InputError(f'denoise: image files, folders or patterns follow the network; got {paths[0]} alone')
+    return paths[0], paths[1:]
+
+
+def _spec(network: str | None, arguments: argparse.Namespace) -> Any:
+    """The ``Spec`` of the network, or of the shipped one."""
+    from ne_basicsr.inference.denoisers import parse_spec
+    from ne_basicsr.weights.shipped_models import DEFAULT
+
+    if network is None:
+        if arguments.wne or arguments.sigma255 is not None:
+            raise InputError('denoise: --wne and --sigma255 are for a network that is named before the images')
+        return parse_spec(DEFAULT)
+    spec = parse_spec(network)
+    if arguments.sigma255 is not None and spec.sigma255 not in (None, arguments.sigma255):
+        raise InputError(f'denoise: {network} and --sigma255 {arguments.sigma255:g} say different levels')
+    spec = spec._replace(wrap=spec.wrap or arguments.wne, sigma255=arguments.sigma255 or spec.sigma255)
+    if spec.sigma255 is not None and not spec.wrap:
+        raise InputError('denoise: --sigma255 is the training noise of a network that --wne wraps; add --wne')
+    return spec
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for name in ('sigma255', 'noise255'):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < float('inf'):
+            raise InputError(f'denoise: --{name} is a noise level above 0 in 8-bit units; got {value:g}')
+    if os.sep in arguments.suffix or '/' in arguments.suffix:
+        raise InputError(f'denoise: --suffix is part of a name, without separators; got {arguments.suffix!r}')
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise InputError(f'{arguments.output}: -o is the folder of the results; a file of that name is in the way')
+
+
+def _summary(done: int, skipped: int, failed: int, output: Path) -> str:
+    parts = [f'{done} denoised']
+    parts += [f'{skipped} finished before'] if skipped else []
+    parts += [f'{failed} failed'] if failed else []
+    return f'{", ".join(parts)}. Results: {output.resolve()}'

@@ -1,0 +1,29 @@
+"""``--device`` of the commands that compute."""
+
+import argparse
+
+from ne_basicsr.utils.errors import InputError
+
+CHOICES = ('cpu', 'cuda', 'auto')
+
+
+def add_device(parser: argparse.ArgumentParser, default: str = 'auto') -> None:
+    """Declare ``--device``; ``chosen_device`` reads it."""
+    text = f'cpu, cuda, or auto: cuda if there is one (default: {default})'
+    parser.add_argument('--device', default=default, help=text)
+
+
+def chosen_device(arguments: argparse.Namespace) -> str:
+    """``cpu`` or ``cuda``.
+
+    Raises:
+        InputError: for other names, or cuda where there is none.
+    """
+    import torch
+
+    name = arguments.device
+    if name not in CHOICES:
+        raise InputError(f'--device: one of {", ".join(CHOICES)} is needed; got {name!r}')
+    if name == 'cuda' and not torch.cuda.is_available():
+        raise InputError('--device cuda: no CUDA device is available here; use cpu or auto')
+    return 'cuda' if name != 'cpu' and torch.cuda.is_available() else 'cpu'

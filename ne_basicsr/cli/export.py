@@ -1,0 +1,134 @@
+"""``basicsr export``."""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ne_basicsr.cli.command import Commands, add_command
+from ne_basicsr.utils.errors import InputError
+
+GRAPHS = ('.onnx', '.pt2')
+WEIGHTS = ('.pth', '.safetensors')
+_ABOUT = """\
+The suffix of FILE says what it becomes:
+  .onnx          the whole network, statistics and wrapper included, for any batch, height and width (networks that
+                 estimate noise, such as with --wne --sigma255, from 8x8 pixels on); float32
+  .pt2           the same as a program of torch.export
+  .safetensors   the weights, and in the header what ne_basicsr.load needs to know
+  .pth           the weights in BasicSR's layout, params, and the same
+Graphs take images (N, C, H, W) on any range, and a non-blind network its noise levels sigma (N,) as second input. They
+are compared with the network at three sizes before this command ends; basicsr check FILE certifies the equivariance.
+
+--unwrap writes the weights of the backbone alone, for programs that do not know the wrapper, and --rewrap makes the
+wrapped network of them again.
+
+examples:
+  basicsr export swinir_wne.pth -o swinir_wne.onnx
+  basicsr export dncnn_25.pth --wne --sigma255 25 -o dncnn_zero_shot.onnx
+  basicsr export swinir_wne.pth --unwrap -o swinir.safetensors
+"""
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        'export',
+        'write a network as ONNX, torch.export program, safetensors or .pth',
+        run,
+        epilog=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'network',
+        metavar='CKPT',
+        help='checkpoint of this project, or of any toolbox whose layout is known; CKPT=TYPE where it does not say its'
+        ' type or wrapper, as in net.pt=WNE',
+    )
+    parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='see below')
+    parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')
+    parser.add_argument('--sigma255', type=float, metavar='S', help='with --wne: noise of its training, 8-bit units')
+    parser.add_argument('--half', action='store_true', help='weights of 16 bits: half the file, for .pth, .safetensors')
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument('--unwrap', action='store_true', help='weights of the backbone alone')
+    way.add_argument('--rewrap', action='store_true', help='the wrapped network again')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ne_basicsr.inference.denoisers import parse_spec
+
+    path = arguments.output
+    if path.suffix not in (*GRAPHS, *WEIGHTS):
+        raise InputError(f'export: -o ends in {", ".join((*GRAPHS, *WEIGHTS))}; got {str(path)!r}')
+    if path.is_dir():
+        raise InputError(f'export: -o names a file; {path} is a folder')
+    spec = parse_spec(arguments.network)
+    if path.exists() and os.path.exists(spec.file) and path.samefile(spec.file):
+        raise InputError(f'export: -o {path} is the file to export; give another name')
+    spec = spec._replace(wrap=spec.wrap or arguments.wne)
+    if arguments.sigma255 is not None:
+        if not spec.wrap:
+            raise InputError('export: --sigma255 is the training noise of a network that --wne wraps; add --wne')
+        if not 0 < arguments.sigma255 < float('inf'):
+            raise InputError(f'export: --sigma255 is a noise level above 0 in 8-bit units; got {arguments.sigma255:g}')
+        spec = spec._replace(sigma255=arguments.sigma255)
+    if path.suffix in GRAPHS and (arguments.unwrap or arguments.rewrap or arguments.half):
+        raise InputError(
+            f'export: --unwrap, --rewrap and --half write weights ({" or ".join(WEIGHTS)}); got {path.name}'
+        )
+    try:
+        lines = _graph(spec, path) if path.suffix in GRAPHS else _weights(spec, arguments)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # not the name of a temporary file
+    print(f'{path}: {path.stat().st_size / 2**20:.1f} MiB', *lines, sep='\n  ')
+    return 0
+
+
+def _graph(spec: Any, path: Path) -> list[str]:
+    from ne_basicsr.inference.denoisers import open_denoiser
+    from ne_basicsr.inference.exporting import graphs
+
+    denoiser = open_denoiser(spec, path.stem, only=())
+    channels = denoiser.channels or 1
+    program = graphs.trace(denoiser.network, channels, denoiser.needs_sigma)
+    about, side = denoiser.entry.description, graphs.least_side(program)
+    if side > 1:
+        about += f'; for images of {side}x{side} pixels or more'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
+        part = Path(folder) / path.name
+        try:
+            if path.suffix == '.onnx':
+                graphs.write_onnx(program, part, about)
+            else:
+                graphs.write_program(program, part)
+            found = graphs.compare(part, denoiser.network, channels, denoiser.needs_sigma)
+        except InputError as error:
+            raise InputError(str(error).replace(str(part), str(path))) from error
+        os.replace(part, path)  # an older file stays until the new one is known to be right
+    return [about] + [
+        f'at {"x".join(map(str, each.shape))}: {each.difference:.1e} of the largest value from torch' for each in found
+    ]
+
+
+def _weights(spec: Any, arguments: argparse.Namespace) -> list[str]:
+    from ne_basicsr.inference.exporting import weights as files
+    from ne_basicsr.weights.formats import describe
+
+    if spec.wrap or spec.sigma255 is not None:
+        raise InputError(
+            'export: --wne has no weights of its own, nor have +wne and @LEVEL; give it where the file is used, or'
+            ' export a graph'
+        )
+    weights: Any = files.read(spec.file, spec.type)
+    try:
+        if arguments.unwrap or arguments.rewrap:
+            weights = files.unwrap(weights) if arguments.unwrap else files.rewrap(weights)
+        if arguments.half:
+            weights = files.half(weights)
+    except InputError as error:
+        raise InputError(f'{spec.file}: {error}') from None
+    files.write(arguments.output, weights)
+    count = sum(tensor.numel() for tensor in weights.tensors.values())
+    return [f'{describe(weights.metadata["network_g"])}, {len(weights.tensors)} tensors, {count:,} values']

@@ -1,0 +1,66 @@
+"""The command line: ``basicsr COMMAND``, one module of ``commands`` each, and what becomes of its errors."""
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from ne_basicsr import __version__
+from ne_basicsr.cli import (
+    analyze,
+    bench,
+    check,
+    denoise,
+    doctor,
+    export,
+    mismatch,
+    options,
+    prepare,
+    quickstart,
+    sample,
+    train,
+)
+from ne_basicsr.utils.errors import InputError, exit_code, last_line
+
+COMMANDS = (train, quickstart, options, prepare, mismatch, denoise, sample, analyze, check, export, bench, doctor)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; 0 where it went well, 2 after one line on what the user can mend, 130 after Ctrl-C.
+
+    Training that was asked to stop, and has saved, returns 128 + the number of the signal.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')  # names of files need not be text
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
+    try:
+        _check_current_folder()
+        return options.run(options)
+    except BaseException as error:
+        code = exit_code(error)
+        if code is None or (code == 2 and getattr(options, 'debug', False)):
+            raise
+        print(f'basicsr: {last_line(error)}', file=sys.stderr)
+        return code
+
+
+def _check_current_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:  # some libraries of torch end the process where there is none
+        raise InputError(f'the current folder is gone ({error.strerror}); go to one that is there') from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='basicsr',
+        description='BasicSR with normalization-equivariant networks: f(a y + b) = a f(y) + b.',
+    )
+    parser.add_argument('--version', action='version', version=f'ne_basicsr {__version__}')
+    commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
+    for command in COMMANDS:
+        command.add(commands)
+    return parser

@@ -1,0 +1,125 @@
+"""``basicsr mismatch``."""
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from ne_basicsr.cli.command import Commands, add_command
+from ne_basicsr.cli.device import add_device, chosen_device
+from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.file_names import printable
+
+_NETWORKS = """\
+networks:
+  net.pth            a checkpoint of this project, or of any toolbox whose layout is known
+  net.pth@25         trained at noise level 25, which the file does not say
+  net.pth@25+wne     the same, made equivariant without training
+  net.pt=WNE         a checkpoint that does not say its type or wrapper, such as the WNE paper's code writes;
+                     =DnCNN for a plain network, =InputNorm; net.pt=DnCNN@25+wne is all of these
+  net.yml            an option file: its network_g, with the weights of path:pretrain_network_g
+  The identity, the noisy image as it is, is always there.
+
+degradations: kind[@sigma255][=levels], levels as 5,10,25 or first:last:count
+  gaussian uniform laplace rayleigh    standard deviation in 8-bit units; 20 levels from 5 to 100, and the training's
+  jpeg                                 quality factor
+  poisson                              photons for white, and Gaussian noise of sigma255 (2)
+  gain offset                          the noisy image (sigma255: 25) times a, or plus b: flat for equivariant networks
+
+examples:
+  basicsr mismatch plain.pth wne.pth --data datasets/Set12
+  basicsr mismatch dncnn_25.pth@25 dncnn_25.pth@25+wne --data datasets/Set12 --degradation gaussian gain offset
+  torchrun --nproc_per_node 4 -m ne_basicsr mismatch net.pth --data datasets/BSD68 --draws 20
+"""
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        'mismatch',
+        'compare denoisers at noise levels they were not trained for: rows, curves, a report',
+        run,
+        epilog=_NETWORKS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('networks', nargs='+', metavar='NET', help='see below')
+    parser.add_argument(
+        '--data', nargs='+', required=True, type=Path, metavar='DIR', help='folders or LMDBs of clean images'
+    )
+    parser.add_argument(
+        '-o', '--output', type=Path, default=Path('results/mismatch'), help='folder (default: results/mismatch)'
+    )
+    parser.add_argument('--label', nargs='+', default=[], help='names of the networks, in order')
+    parser.add_argument('--degradation', nargs='+', default=['gaussian'], metavar='KIND', help='see below')
+    parser.add_argument('--draws', type=int, default=1, help='noise draws per image and level (paper: 20; default: 1)')
+    parser.add_argument('--seed', type=int, default=0, help='of the noise (default: 0)')
+    parser.add_argument(
+        '--defect',
+        choices=['few', 'all', 'none'],
+        default='few',
+        help="NE defect: at some cells, in every cell by the paper's protocol, or not at all (default: few)",
+    )
+    parser.add_argument(
+        '--strips', nargs='+', type=float, default=[], metavar='LEVEL', help='levels to show images at (default: four)'
+    )
+    add_device(parser)
+    parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32', help='of autocast')
+    parser.add_argument('--channels-last', action='store_true', help='memory format of networks and images')
+    parser.add_argument('--batch', type=int, help='cells that pass a network together (default: by the pixels)')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from ne_basicsr.evaluation.mismatch.comparison import compare
+    from ne_basicsr.evaluation.mismatch.outputs import write_outputs
+    from ne_basicsr.evaluation.mismatch.units import Precision, Request
+    from ne_basicsr.utils.process_group import UNTIL_THE_LAST, holding, launcher_here, ranks
+
+    for name, low in (('draws', 1), ('batch', 1)):
+        value = getattr(arguments, name)
+        if value is not None and value < low:
+            raise InputError(f'mismatch: --{name} is {low} or more; got {value}')
+    device = chosen_device(arguments)
+    if device == 'cpu':
+        # torchrun gives each process one thread; sums over whole images would depend on it
+        torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
+    request = Request(
+        networks=arguments.networks,
+        data=arguments.data,
+        degradations=arguments.degradation,
+        labels=arguments.label,
+        draws=arguments.draws,
+        seed=arguments.seed,
+        defect=arguments.defect,
+        strip_levels=arguments.strips,
+        device=device,
+        precision=Precision(arguments.dtype, arguments.channels_last),
+        batch=arguments.batch,
+    )
+    with (
+        ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size),
+        holding(rank, arguments.output, 'choose another --output'),
+    ):
+        result, timing = compare(request, arguments.output, rank, world_size)
+        if rank == 0:
+            page = write_outputs(result, arguments.output, _command(arguments))
+            print(f'{timing}\nReport: {page.resolve()}')
+            for line in result.failures:
+                print(f'basicsr: {line}', file=sys.stderr)
+    return 1 if result.failures else 0
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """The command as it can be typed again, but for ``--output``, ``--device`` and ``--batch``."""
+    texts = ['basicsr', 'mismatch', *arguments.networks, '--data', *map(str, arguments.data)]
+    if arguments.label:
+        texts += ['--label', *arguments.label]
+    texts += ['--degradation', *arguments.degradation, '--draws', arguments.draws, '--seed', arguments.seed]
+    texts += ['--defect', arguments.defect, '--dtype', arguments.dtype]
+    if arguments.strips:
+        texts += ['--strips', *arguments.strips]
+    if arguments.channels_last:
+        texts.append('--channels-last')
+    return printable(shlex.join(map(str, texts)))

@@ -1,0 +1,135 @@
+"""``basicsr sample``."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from ne_basicsr.cli.command import Commands, add_command
+from ne_basicsr.cli.device import add_device, chosen_device
+from ne_basicsr.utils.errors import InputError
+
+_EPILOG = """\
+tasks, what is known of each image:
+  random[=0.1]       a share of the pixels, chosen at random (the paper's Table 12)
+  hole[=0.25]        all but a centred hole, its sides as a share of the image's
+  blocks[=4]         the means of blocks of so many pixels a side
+  lowpass[=0.05]     a share of the frequencies, the lowest
+  mask=FILE          the pixels that are white in an image of the same size
+  denoise[@10]       the image with noise of that level (of 255), in small steps without new noise (Table 11)
+  unconstrained      nothing: images from noise, of the size of those given
+
+networks: net.pth, net.pth@25+wne (trained at 25, made equivariant without training), net.yml,
+  net.pt=WNE (its type, where the file does not say it), as in basicsr mismatch
+
+The walk (Kadkhodaie and Simoncelli) starts with noise of --sigma-start and follows the denoiser's residual in steps
+of h, from --h0 towards 1, adding some noise each time, until the denoiser finds less than --sigma-stop. Sigmas are
+on [0, 1].
+
+examples:
+  basicsr sample wne.pth datasets/Set12
+  basicsr sample dncnn_25.pth@25 photo.png --against dncnn_25.pth@25+wne --task hole --film gif
+"""
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        'sample',
+        'inpaint, and solve other linear problems, with a denoiser as the prior',
+        run,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('network', metavar='CKPT', help='the denoiser, see below')
+    parser.add_argument('images', nargs='+', type=Path, metavar='IMAGE', help='files, folders or LMDBs of clean images')
+    parser.add_argument(
+        '--against', nargs='+', default=[], metavar='CKPT', help='further denoisers, with the same noise'
+    )
+    parser.add_argument('--label', nargs='+', default=[], help='names of the networks, in order')
+    parser.add_argument('--task', default='random', help='what is known of an image, see below (default: random=0.1)')
+    parser.add_argument(
+        '-o', '--output', type=Path, default=Path('results/sample'), help='folder (default: results/sample)'
+    )
+    parser.add_argument('--sigma-start', type=float, metavar='S', help='of the noise at the start (default: 1)')
+    parser.add_argument(
+        '--sigma-stop', type=float, metavar='S', help='where a walk ends (default: 0.01; denoise: 1/255)'
+    )
+    parser.add_argument('--h0', type=float, help='size of the first step (default: 0.01)')
+    parser.add_argument(
+        '--beta', type=float, help='1: no new noise; near 0: as much as there was (default: 0.01; denoise: 1)'
+    )
+    parser.add_argument('--max-steps', type=int, metavar='N', help='at most (default: 1000)')
+    parser.add_argument('--draws', type=int, default=1, help='walks for each image (default: 1)')
+    parser.add_argument('--seed', type=int, default=0, help='of what is random (default: 0)')
+    parser.add_argument('--film', choices=['gif', 'mp4'], default='', help='write a film of every first walk')
+    add_device(parser)
+    parser.add_argument('--batch', type=int, help='images that pass a network together (default: by the pixels)')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ne_basicsr.evaluation.sampling.tasks import parse_task
+
+    for name in ('draws', 'batch'):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise InputError(f'sample: --{name} is 1 or more; got {value}')
+    task = parse_task(arguments.task)
+    if task.starts_noisy and arguments.sigma_start is not None:
+        raise InputError(f'sample: the task {task} says the noise at the start; leave out --sigma-start')
+    given = {
+        name: getattr(arguments, name)
+        for name in ('sigma_start', 'sigma_stop', 'h0', 'beta', 'max_steps')
+        if getattr(arguments, name) is not None
+    }
+    schedule = task.schedule()._replace(**given).check()
+    device = chosen_device(arguments)
+
+    from ne_basicsr.evaluation.sampling.outputs import Collector
+    from ne_basicsr.evaluation.sampling.session import Request, open_session
+    from ne_basicsr.evaluation.sampling.trajectories import aggregate
+    from ne_basicsr.evaluation.sampling.wording import table_text
+    from ne_basicsr.utils.folder_lock import hold
+
+    session = open_session(
+        Request(
+            networks=[arguments.network, *arguments.against],
+            images=arguments.images,
+            task=task,
+            schedule=schedule,
+            labels=arguments.label,
+            draws=arguments.draws,
+            seed=arguments.seed,
+            device=device,
+            batch=arguments.batch,
+            with_frames=bool(arguments.film),
+        )
+    )
+    try:
+        with hold(arguments.output, 'choose another --output'):
+            collector = Collector(session, arguments.output, arguments.film)
+            session.run(collector.add)
+            page = collector.finish(_command(arguments))
+    except OSError as error:
+        where = error.filename or arguments.output
+        raise InputError(f'{where}: the results cannot be written ({error.strerror}); give another folder') from error
+    labels = [entry.label for entry in session.entries]
+    table = {label: aggregate([row for row in collector.summaries if row['network'] == label]) for label in labels}
+    print(f'{table_text(table, collector.summaries)}\nReport: {page.resolve()}')
+    for line in session.failures:
+        print(f'basicsr: {line}', file=sys.stderr)
+    return 1 if session.failures else 0
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """The command as it can be typed again, but for ``--output``, ``--device`` and ``--batch``."""
+    texts = ['basicsr', 'sample', arguments.network, *map(str, arguments.images), '--task', arguments.task]
+    for name in ('against', 'label'):
+        if getattr(arguments, name):
+            texts += [f'--{name}', *getattr(arguments, name)]
+    for name in ('sigma_start', 'sigma_stop', 'h0', 'beta', 'max_steps'):
+        if getattr(arguments, name) is not None:
+            texts += [f'--{name.replace("_", "-")}', str(getattr(arguments, name))]
+    if arguments.film:
+        texts += ['--film', arguments.film]
+    return shlex.join([*texts, '--draws', str(arguments.draws), '--seed', str(arguments.seed)])

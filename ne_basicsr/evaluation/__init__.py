@@ -1,0 +1,1 @@
+"""Measurements of networks, one subfolder each, and the reports made of them."""

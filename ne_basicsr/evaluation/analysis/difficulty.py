@@ -1,0 +1,158 @@
+"""How hard a noisy image is in normalized coordinates, and which difficulties a noise level covers.
+
+With y = x + sigma z, m and s the mean and standard deviation of y (over C, H, W, divided by d), y~ = (y - m) / s and
+x~ = (x - m) / s with the same m and s, the difficulty is
+
+    Delta = ||y~ - x~|| = ||y - x|| / s,        between 0 and about sqrt(d).
+
+A normalization-equivariant denoiser sees y~ alone, hence Delta rather than sigma: weak noise on a flat image is as hard
+as strong noise on one full of contrast. So training at one sigma covers others as far as their Delta are the same,
+
+    m(sigma_test; sigma_train) = share of the Delta at sigma_test in the central 95% of those at sigma_train.
+
+Reference: Saied and Fleuret, ICML 2026, Table 3.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ne_basicsr.data.image_store import Image, ImageStore, on_unit_range
+from ne_basicsr.ops.equivariance import mean_std
+from ne_basicsr.ops.noise import add_noise, seed_of
+from ne_basicsr.utils.errors import InputError
+
+CENTRAL = 0.95
+CHUNK = 1024  # patches at a time
+
+Row = dict[str, Any]
+Values = NDArray[np.float64]
+
+
+def difficulty(noisy: Tensor, clean: Tensor) -> Tensor:
+    """Delta of each image, (N,), from (N, C, H, W); infinite or NaN where y is constant."""
+    distance = (noisy.double() - clean.double()).flatten(1).norm(dim=1)
+    return distance / mean_std(noisy.double()).scale.flatten()
+
+
+def contrast(clean: Tensor) -> Tensor:
+    """sigma_x, the standard deviation of each clean image over C, H, W: (N,)."""
+    return mean_std(clean.double()).scale.flatten()
+
+
+def central(values: ArrayLike, share: float = CENTRAL) -> tuple[float, float]:
+    """The ends of the central ``share`` of some values: their (1 - share) / 2 and (1 + share) / 2 quantiles."""
+    # (1 - 0.95) / 2 is 0.025 and a little in binary, which would move an end off the value that it is
+    ends = [round((1 - share) / 2, 12), round((1 + share) / 2, 12)]
+    low, high = np.quantile(np.asarray(values, np.float64), ends)
+    return float(low), float(high)
+
+
+def coverage(test: ArrayLike, train: ArrayLike, share: float = CENTRAL) -> float:
+    """m(test; train): the share of ``test`` that lies in the central ``share`` of ``train``, ends included."""
+    low, high = central(train, share)
+    values = np.asarray(test, np.float64)
+    return float(np.mean((values >= low) & (values <= high)))
+
+
+def coverage_table(deltas: Mapping[float, ArrayLike], share: float = CENTRAL) -> list[Row]:
+    """Table 3: a row for each level as that of the training, in the order of ``deltas``.
+
+    Args:
+        deltas: Delta of many images, by noise level.
+
+    Returns:
+        Rows ``sigma_train, coverage`` (by test level), ``low, high`` (ends of the central share), ``samples``.
+    """
+    return [
+        {
+            'sigma_train': trained,
+            'coverage': {tested: coverage(values, own, share) for tested, values in deltas.items()},
+            'low': central(own, share)[0],
+            'high': central(own, share)[1],
+            'samples': np.size(np.asarray(own)),
+        }
+        for trained, own in deltas.items()
+    ]
+
+
+def sizes_of(store: ImageStore, channels: int = 1) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """(height, width) of each image by its name, and a line for each that cannot be read.
+
+    Raises:
+        InputError: where none can be read.
+    """
+    sizes, failures = {}, []
+    for name in store.names:
+        try:
+            sizes[name] = store.pixels(name, channels).shape[:2]
+        except InputError as error:
+            failures.append(str(error))
+    if not sizes:
+        raise InputError(failures[0])
+    return sizes, failures
+
+
+def draw_patches(
+    store: ImageStore,
+    count: int,
+    size: int,
+    channels: int = 1,
+    seed: int = 0,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+) -> Tensor:
+    """Random crops (count, C, size, size) on [0, 1]: an image chosen uniformly, then a place, as in training.
+
+    One image is in memory at a time.
+
+    Args:
+        sizes: of the images to draw from, see ``sizes_of``; all of the store where not given.
+
+    Raises:
+        InputError: where no image is large enough, or one cannot be read.
+    """
+    random = np.random.default_rng(seed_of('analysis patches', seed))
+    if sizes is None:
+        sizes, failures = sizes_of(store, channels)
+        if failures:
+            raise InputError(failures[0])
+    sides = {name: own for name, own in sizes.items() if min(own) >= size}
+    if not sides:
+        raise InputError(f'{store.root}: no image has {size} x {size} pixels, the size of the patches')
+    names = list(sides)
+    places: dict[str, list[tuple[int, int, int]]] = {}  # number, top and left of the patches of an image
+    for number, chosen in enumerate(random.integers(len(names), size=count)):
+        name = names[chosen]
+        top, left = (int(random.integers(side - size + 1)) for side in sides[name])
+        places.setdefault(name, []).append((number, top, left))
+    patches = np.empty((count, size, size, channels), np.float32)
+    for name, own in places.items():
+        _crop(store.pixels(name, channels), own, patches)
+    return torch.from_numpy(patches).permute(0, 3, 1, 2).contiguous()
+
+
+def _crop(image: Image, places: Sequence[tuple[int, int, int]], patches: NDArray[np.float32]) -> None:
+    size = patches.shape[1]
+    for number, top, left in places:
+        patches[number] = on_unit_range(image[top : top + size, left : left + size])
+
+
+def noisy_patches(clean: Tensor, sigma: float, seed: int = 0) -> Tensor:
+    """x + sigma z, not clipped; the noise depends on (seed, sigma) and on the place in the batch."""
+    return add_noise(clean, sigma, seed=seed_of('analysis noise', seed, float(sigma)))  # numpy's have another repr
+
+
+def difficulties(clean: Tensor, sigmas: Sequence[float], seed: int = 0) -> dict[float, Values]:
+    """Delta of all patches at each noise level, sigma on the [0, 1] scale: arrays (N,)."""
+    found: dict[float, Values] = {}
+    for sigma in sigmas:
+        parts = [
+            difficulty(noisy_patches(chunk, sigma, seed_of(seed, number)), chunk)
+            for number, chunk in enumerate(clean.split(CHUNK))
+        ]
+        found[sigma] = torch.cat(parts).numpy()
+    return found

@@ -1,0 +1,181 @@
+"""A study: the analysis of networks on patches of a data set, all parts of it, as arrays and rows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ne_basicsr.data.any_store import open_any
+from ne_basicsr.data.image_store import ImageStore, on_unit_range
+from ne_basicsr.evaluation.analysis.difficulty import (
+    Values,
+    contrast,
+    coverage_table,
+    difficulties,
+    draw_patches,
+    sizes_of,
+)
+from ne_basicsr.evaluation.analysis.filters import adaptive_filter, homogeneity
+from ne_basicsr.evaluation.analysis.intervals import INTERVALS, interval_rows
+from ne_basicsr.evaluation.analysis.residual import qualities, quality_curve
+from ne_basicsr.inference.denoisers import Denoiser, Entry, common_channels, open_denoisers
+from ne_basicsr.ops.noise import add_noise, seed_of
+from ne_basicsr.utils.errors import InputError, first_line
+from ne_basicsr.utils.progress import progress
+
+Row = dict[str, Any]
+
+
+class Request(NamedTuple):
+    """What to study.
+
+    Args:
+        networks: as ``mismatch.networks.parse_spec`` takes them; without any, only the images are studied.
+        data: a folder, LMDB or raw store of clean images.
+        sigmas255: noise levels, of training and of test, in 8-bit units.
+        patches: of how many the difficulty is measured.
+        denoised: of how many, the first ones, the residual quality is measured at each level.
+        patch_size: their side.
+        pixels: (row, column) of filters, in the crop; the centre where none is given.
+        crop: side of the centre of the first image that can be read, which filters and intervals are about.
+        filter_sigma255: noise on it.
+    """
+
+    networks: Sequence[str]
+    data: Path
+    labels: Sequence[str] = ()
+    sigmas255: Sequence[float] = (50, 40, 30, 20, 10)
+    patches: int = 4000
+    denoised: int = 128
+    patch_size: int = 70
+    pixels: Sequence[tuple[int, int]] = ()
+    crop: int = 64
+    filter_sigma255: float = 25.0
+    intervals: Sequence[tuple[float, float]] = INTERVALS
+    seed: int = 0
+    device: str = 'cpu'
+
+
+class Findings(NamedTuple):
+    """What was found.
+
+    Args:
+        deltas: Delta by 8-bit noise level.
+        contrasts: sigma_x of the patches.
+        table: rows of the coverage, ``sigma_train`` in 8-bit units.
+        quality: (Delta, Q) by network and level.
+        curves: their rows by network and level.
+        filters: by network, for each pixel (row, column) the Jacobian's row (C, H, W).
+        filter_rows: ``network, row, column, sum`` (Sigma) and ``rho`` (of the crop); without a place the sum of the
+            filter that is farthest from 1.
+        interval_rows: ``network, a, b, psnr, change``.
+        shown: the crop, clean and noisy, (C, H, W); none without networks.
+        image: the name of the image that the crop is from.
+        failures: a line for each network that could not be studied, and for each image that could not be read.
+    """
+
+    request: Request
+    entries: list[Entry]
+    deltas: dict[float, Values]
+    contrasts: Values
+    table: list[Row]
+    quality: dict[str, dict[float, tuple[Values, Values]]]
+    curves: dict[str, dict[float, list[Row]]]
+    filters: dict[str, dict[tuple[int, int], Tensor]]
+    filter_rows: list[Row]
+    interval_rows: list[Row]
+    shown: tuple[Tensor, ...]
+    image: str
+    failures: list[str]
+
+
+def study(request: Request) -> Findings:
+    """Measure everything.
+
+    Raises:
+        InputError: where there is nothing to measure, or the request contradicts itself.
+    """
+    denoisers, failures = open_denoisers(request.networks, request.labels)
+    channels = common_channels(denoisers)
+    store = open_any(request.data)
+    sizes, unread = sizes_of(store, channels)
+    failures += unread
+    image = next(iter(sizes))
+    patches = draw_patches(store, request.patches, request.patch_size, channels, request.seed, sizes)
+    by_level = dict(zip((level / 255 for level in request.sigmas255), request.sigmas255, strict=True))
+    deltas = {by_level[s]: values for s, values in difficulties(patches, list(by_level), request.seed).items()}
+    findings = Findings(
+        request, [d.entry for d in denoisers], deltas, contrast(patches).numpy(), coverage_table(deltas),
+        {}, {}, {}, [], [], (), image, failures,
+    )  # fmt: skip
+    if not denoisers:
+        return findings
+    clean = centre_crop(_image(store, image, channels), request.crop)[None]
+    sigma = request.filter_sigma255 / 255
+    noisy = add_noise(clean, sigma, seed=seed_of('analysis crop', request.seed))
+    pixels = list(request.pixels) or [(clean.shape[-2] // 2, clean.shape[-1] // 2)]
+    for row, column in pixels:
+        if not (0 <= row < clean.shape[-2] and 0 <= column < clean.shape[-1]):
+            size = f'{clean.shape[-2]} rows and {clean.shape[-1]} columns'
+            raise InputError(f'a pixel of a filter lies in the crop, {size}; got {row},{column}')
+    with progress(len(denoisers) * (len(deltas) + 1), 'Analysing', 'part') as bar:
+        for denoiser in denoisers:
+            try:
+                _study_network(denoiser, findings, patches, clean, noisy, pixels, bar.update)
+            except (RuntimeError, ValueError, IndexError) as error:
+                failures.append(f'{denoiser.entry.source}: {first_line(error)}')
+    return findings._replace(shown=(clean[0], noisy[0]))
+
+
+def centre_crop(image: Tensor, side: int) -> Tensor:
+    """The centre of (C, H, W), at most ``side`` a side."""
+    top, left = (max(0, (length - side) // 2) for length in image.shape[-2:])
+    return image[:, top : top + side, left : left + side]
+
+
+def _study_network(
+    denoiser: Denoiser,
+    findings: Findings,
+    patches: Tensor,
+    clean: Tensor,
+    noisy: Tensor,
+    pixels: Sequence[tuple[int, int]],
+    on_part: Any,
+) -> None:
+    request, label = findings.request, denoiser.entry.label
+    network: Any = denoiser.network.to(request.device)
+
+    def told(level: float) -> Any:
+        """The network, told the level where it has to be."""
+        return (lambda y: network(y, sigma=level / 255)) if denoiser.needs_sigma else network
+
+    chosen = patches[: request.denoised].to(request.device)
+    own: dict[float, tuple[Values, Values]] = {}
+    for level in findings.deltas:
+        own[level] = qualities(told(level), chosen, level / 255, seed=request.seed)
+        on_part(1)
+    rows = interval_rows(told(request.filter_sigma255), noisy.to(request.device), clean.to(request.device),
+                         request.intervals)  # fmt: skip
+    network.double()  # derivatives: what is 0 shall look like it
+    y = noisy.to(request.device).double()
+    told_network = told(request.filter_sigma255)
+    rho, sums, _ = homogeneity(told_network, y)
+    filters = {place: adaptive_filter(told_network, y, *place).cpu() for place in pixels}
+    network.float().cpu()
+    on_part(1)
+    findings.quality[label] = own
+    findings.curves[label] = {level: quality_curve(*values) for level, values in own.items()}
+    findings.interval_rows.extend({'network': label, **row} for row in rows)
+    findings.filters[label] = filters
+    for (row, column), weights in filters.items():
+        places = {'network': label, 'row': row, 'column': column}
+        findings.filter_rows.append({**places, 'sum': weights.sum().item(), 'rho': rho.item()})
+    sums = sums.flatten()
+    worst = sums[(sums - 1).abs().argmax()].item()
+    findings.filter_rows.append({'network': label, 'row': None, 'column': None, 'sum': worst, 'rho': rho.item()})
+
+
+def _image(store: ImageStore, name: str, channels: int) -> Tensor:
+    return torch.from_numpy(on_unit_range(store.pixels(name, channels))).permute(2, 0, 1).contiguous()

@@ -1,0 +1,307 @@
+"""Time, memory and arithmetic of networks side by side: one inference and one training step of each.
+
+Networks take turns within each round, every second round in reverse, so that a slow phase of the machine or a drift
+hits all alike; what is compared is the ratio to the first network within one round. A training step is forward, mean
+squared error, backward; inference runs in eval mode under ``no_grad``. Model and input are cast, nothing is autocast.
+
+Memory is the peak above what was there before the step, as torch's allocator saw it: activations, gradients,
+temporaries. Memory that libraries take without asking torch (oneDNN's own buffers) is not in it. FLOPs are those of
+matrix products and convolutions (``torch.utils.flop_counter``), two per multiply-add.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from ne_basicsr.utils.errors import InputError
+
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16, 'float64': torch.float64}
+MEMORY_FORMATS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}
+
+Build = Callable[[], nn.Module]
+"""Makes a network anew, with random weights; it maps (N, C, H, W) to (N, C', rH, rW)."""
+
+Shape = tuple[int, int, int, int]
+Turn = TypeVar('Turn')
+
+
+class Setting(NamedTuple):
+    """What all networks of one report run under; ``compiler`` is a backend of ``torch.compile``, or '' for eager."""
+
+    device: str = 'cpu'
+    dtype: str = 'float32'
+    memory_format: str = 'contiguous'
+    compiler: str = ''
+
+
+class Phase(NamedTuple):
+    """Inference or training: seconds of each round, peak of memory in bytes, FLOPs of one step."""
+
+    seconds: tuple[float, ...]
+    memory: int
+    flops: int
+
+
+class Measured(NamedTuple):
+    """One network."""
+
+    name: str
+    parameters: int
+    inference: Phase
+    training: Phase
+
+
+class Report(NamedTuple):
+    """Networks measured together, and on what."""
+
+    machine: dict[str, Any]
+    setting: Setting
+    shape: Shape
+    warmup: int
+    networks: tuple[Measured, ...]
+
+
+# -- measuring ---------------------------------------------------------------------------------------------------------
+
+
+def measure(
+    networks: Mapping[str, Build],
+    shape: Shape,
+    setting: Setting = Setting(),  # noqa: B008 - immutable
+    steps: int = 10,
+    warmup: int = 3,
+    on_turn: Callable[[], object] = lambda: None,
+) -> Report:
+    """Measure networks side by side. Weights and input are random, from one seed; torch's generators are left alone.
+
+    Args:
+        networks: by name, what builds each.
+        shape: of the input, (N, C, H, W).
+        steps: timed rounds. From 6 on, the intervals of the ratios have their 95%; with fewer they are the range.
+        warmup: rounds before them, besides the two steps that count FLOPs and memory.
+        on_turn: called after each step of each network; there are 2 (steps + warmup) of them per network.
+
+    Raises:
+        InputError: a network that does not run, or does not train, on this input in this setting.
+    """
+    if not networks or steps < 1 or warmup < 0:
+        raise InputError(f'bench needs a network, steps >= 1 and warmup >= 0; got {len(networks)}, {steps}, {warmup}')
+    clock = _cuda_clock if setting.device == 'cuda' else _cpu_clock
+    with _measuring(setting, len(networks)):
+        machine = describe_machine(setting)
+        runs = [_Run(name, build, shape, setting) for name, build in networks.items()]
+        phases: list[list[Phase]] = [[] for _ in runs]
+        for training in (False, True):
+            for run in runs:
+                run.enter(training)
+            costs = [run.costs() for run in runs]
+            times = interleaved(runs, lambda run: run.timed(clock), steps, warmup, on_turn)
+            for found, seconds, (memory, flops) in zip(phases, times, costs, strict=True):
+                found.append(Phase(seconds, memory, flops))
+    measured = (Measured(run.name, run.parameters, *found) for run, found in zip(runs, phases, strict=True))
+    return Report(machine, setting, shape, warmup, tuple(measured))
+
+
+def measure_all(
+    networks: Mapping[str, Build], shape: Shape, settings: Iterable[Setting], steps: int = 10, warmup: int = 3
+) -> Iterator[Report]:
+    """``measure`` in one setting after the other, with a progress bar on a terminal."""
+    for setting in settings:
+        turns = 2 * (steps + warmup) * len(networks)
+        with tqdm(total=turns, desc=describe_setting(setting), leave=False, disable=None) as bar:
+            report = measure(networks, shape, setting, steps, warmup, bar.update)
+        yield report
+
+
+def interleaved(
+    turns: Sequence[Turn],
+    clock: Callable[[Turn], float],
+    rounds: int,
+    warmup: int = 0,
+    on_turn: Callable[[], object] = lambda: None,
+) -> list[tuple[float, ...]]:
+    """What ``clock`` says of each of ``turns`` in each round, without the ``warmup`` rounds before."""
+    times: list[list[float]] = [[] for _ in turns]
+    for number in range(-warmup, rounds):
+        for i in range(len(turns))[:: -1 if number % 2 else 1]:
+            seconds = clock(turns[i])
+            if number >= 0:
+                times[i].append(seconds)
+            on_turn()
+    return [tuple(seconds) for seconds in times]
+
+
+def peak_memory(step: Callable[[], object], device: str = 'cpu') -> int:
+    """Bytes that torch's allocator held at most during ``step``, above what it held before."""
+    if device == 'cuda':
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # the profiler would tell that there is no GPU
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        step()
+    results: Any = profile.kineto_results
+    events = sorted((e.start_ns(), e.nbytes()) for e in results.events() if e.name() == '[memory]')
+    held = peak = 0
+    for _, change in events:
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def product_rate(device: str, dtype: torch.dtype, enough: float = 0.02) -> float:
+    """FLOP/s of products of square matrices, large enough to take ``enough`` seconds: what the machine can do."""
+    clock = _cuda_clock if device == 'cuda' else _cpu_clock
+    rate, seconds, size = 0.0, 0.0, 128
+    # an unlucky turn of a busy machine must not end it early, nor a type without fast kernels take minutes
+    while seconds < 10 * enough and (seconds < enough or size <= 1024) and size <= 8192:
+        a = torch.rand(size, size, device=device).to(dtype)
+        seconds = min(clock(partial(torch.matmul, a, a)) for _ in range(3))
+        rate = max(rate, 2 * size**3 / seconds)
+        size *= 2
+    return rate
+
+
+def describe_setting(setting: Setting) -> str:
+    """``cpu, float32, contiguous, eager``."""
+    device, dtype, memory_format, compiler = setting
+    return ', '.join((device, dtype, memory_format, f'compiled ({compiler})' if compiler else 'eager'))
+
+
+def describe_machine(setting: Setting) -> dict[str, Any]:
+    """What the times depend on besides the setting: processor, threads, how busy it is, libraries."""
+    machine: dict[str, Any] = {'processor': _processor(), 'threads': torch.get_num_threads()}
+    if hasattr(os, 'getloadavg'):
+        machine['load'] = round(os.getloadavg()[0], 2)  # processes that ran in the last minute
+    machine['torch'] = torch.__version__
+    if setting.device == 'cuda':
+        machine['gpu'] = torch.cuda.get_device_name()
+        machine['cudnn'] = torch.backends.cudnn.version()
+        machine['tf32'] = {'conv': torch.backends.cudnn.allow_tf32, 'matmul': torch.backends.cuda.matmul.allow_tf32}
+    machine['product_gflop_per_s'] = product_rate(setting.device, DTYPES[setting.dtype]) / 1e9
+    return machine
+
+
+# -- parts of a measurement --------------------------------------------------------------------------------------------
+
+
+class _Run:
+    """A network with its input, set to infer or to train; calling it does one step."""
+
+    def __init__(self, name: str, build: Build, shape: Shape, setting: Setting) -> None:
+        self.name = name
+        self.setting = setting
+        self.where = f'{name} with input {"x".join(map(str, shape))} in {setting.dtype} on {setting.device}'
+        self.training = False
+        dtype, memory_format = DTYPES[setting.dtype], MEMORY_FORMATS[setting.memory_format]
+        torch.manual_seed(0)
+        with self._explained('cannot be built'):
+            network = build().to(setting.device, dtype)
+            self.network = network.to(memory_format=memory_format)  # type: ignore[call-overload] # torch has no such
+        self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        self.input = torch.rand(shape).to(setting.device, dtype).contiguous(memory_format=memory_format)
+        with torch.no_grad(), self._explained('does not run'):
+            output = self.network.eval()(self.input)
+        if not isinstance(output, Tensor):
+            raise InputError(f'{name}: bench needs a network that returns one tensor; it returned {type(output)}')
+        self.target = torch.rand_like(output)
+        self.called: Callable[[Tensor], Tensor] = self.network
+        if setting.compiler:
+            self.called = torch.compile(self.network, backend=setting.compiler)
+
+    def enter(self, training: bool) -> None:
+        self.training = training
+        self.network.train(training)
+
+    def __call__(self) -> None:
+        self._step(self.called)
+
+    def timed(self, clock: Callable[[Callable[[], object]], float]) -> float:
+        """Seconds of one step, which makes its gradients anew."""
+        seconds = clock(self)
+        self.network.zero_grad(set_to_none=True)
+        return seconds
+
+    def costs(self) -> tuple[int, int]:
+        """Peak of memory in bytes, and FLOPs, of one step."""
+        with self._explained('does not train' if self.training else 'does not run'):
+            with FlopCounterMode(display=False) as counter:
+                self._step(self.network)
+            if self.called is not self.network:
+                self()  # compiles
+            self.network.zero_grad(set_to_none=True)
+            memory = peak_memory(self, self.setting.device)
+            self.network.zero_grad(set_to_none=True)
+        return memory, counter.get_total_flops()
+
+    def _step(self, network: Callable[[Tensor], Tensor]) -> None:
+        if self.training:
+            F.mse_loss(network(self.input), self.target).backward()
+        else:
+            with torch.no_grad():
+                network(self.input)
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(f'{self.where}: {what}: {reason}') from error
+
+
+@contextmanager
+def _measuring(setting: Setting, networks: int) -> Iterator[None]:
+    """Own random numbers; cuDNN chooses its algorithms as in BasicSR's trainer; the compiler does not give up."""
+    benchmark = torch.backends.cudnn.benchmark
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
+        if setting.compiler:
+            from torch._dynamo import config
+
+            # two variants per network; beyond the limit of 8 per class they would run eagerly without a word
+            stack.enter_context(config.patch(recompile_limit=8 + 4 * networks))
+        torch.backends.cudnn.benchmark = True
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = benchmark
+
+
+def _cpu_clock(step: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def _cuda_clock(step: Callable[[], object]) -> float:
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    start.record()
+    step()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1000
+
+
+def _processor() -> str:
+    try:
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.processor() or platform.machine()

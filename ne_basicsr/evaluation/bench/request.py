@@ -1,0 +1,191 @@
+"""What to measure: networks, input and settings from a command line, and the tables of the paper."""
+
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+
+from ne_basicsr.archs.backbone import build_arch
+from ne_basicsr.archs.fdncnn_arch import FDnCNN
+from ne_basicsr.archs.ne_layers import SortPool
+from ne_basicsr.evaluation.bench.measure import DTYPES, MEMORY_FORMATS, Build, Setting, Shape
+from ne_basicsr.evaluation.bench.table import Ratios
+from ne_basicsr.options import read_yaml
+from ne_basicsr.options.paths import check_network_files
+from ne_basicsr.options.reader import parse_literal
+from ne_basicsr.options.sections import OptionError, check_network, hint, one_of, registered
+from ne_basicsr.utils.errors import InputError
+
+DEVICES = ('cpu', 'cuda', 'auto', 'all')
+
+
+class Preset(NamedTuple):
+    """Networks and input of a table, and its ratios by device."""
+
+    networks: dict[str, Build]
+    shape: Shape
+    ratios: Mapping[str, Ratios]
+
+
+def parse_networks(texts: Iterable[str]) -> dict[str, Build]:
+    """Networks by name, from what a command line says.
+
+    Args:
+        texts: each an option file, whose ``network_g`` counts; an inline mapping, ``'{type: DnCNNWNE, num_layers:
+            20}'``; or the name of a registered network.
+
+    Raises:
+        InputError: no such file or network, or options that the network does not take. Nothing is built yet.
+    """
+    networks: dict[str, Build] = {}
+    for text in texts:
+        name, options = _read_network(text)
+        count = sum(known.split(' #')[0] == name for known in networks)
+        networks[f'{name} #{count + 1}' if count else name] = partial(build_arch, options)
+    return networks
+
+
+def _read_network(text: str) -> tuple[str, dict[str, Any]]:
+    path: tuple[str, ...] = ()
+    name, where, options = text, text, {'type': text}  # type: str, str, Any
+    if text.lstrip().startswith('{'):
+        try:
+            options = parse_literal(text)
+        except ValueError as error:
+            raise InputError(f'{error}') from None
+        name = text.strip().strip('{}').removeprefix('type:').strip()
+    elif Path(text).suffix in ('.yml', '.yaml') or '/' in text:
+        name, path, content = Path(text).stem, ('network_g',), read_yaml(text)
+        if 'network_g' not in content:
+            raise InputError(f'{text}: network_g: missing, and bench measures it; {hint("network_g", content)}')
+        options = content['network_g']
+    elif text not in registered(ARCH_REGISTRY):
+        known = hint(text, registered(ARCH_REGISTRY))
+        raise InputError(f'{text}: neither an option file (.yml), nor {{type: ...}}, nor a registered network; {known}')
+    try:
+        check_network(options, path, ARCH_REGISTRY)
+        check_network_files(options, path)
+    except OptionError as error:
+        raise InputError(': '.join(filter(None, (where, ':'.join(error.path), error.problem)))) from None
+    return name, options
+
+
+def parse_shape(text: str) -> Shape:
+    """``16x1x128x128`` to (16, 1, 128, 128), (N, C, H, W)."""
+    parts = text.lower().split('x')
+    if len(parts) != 4 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f'an input is NxCxHxW, four whole numbers above 0, e.g. 16x1x128x128; got {text!r}')
+    n, c, height, width = map(int, parts)
+    return n, c, height, width
+
+
+def parse_settings(
+    devices: str = 'auto', dtypes: str = 'float32', memory_formats: str = 'contiguous', compiler: str = ''
+) -> list[Setting]:
+    """Every combination of lists with commas; with a ``compiler`` each of them eager, then compiled.
+
+    Args:
+        devices: of ``DEVICES``: ``auto`` is cuda where there is one, else cpu; ``all`` is cpu, and cuda where there is
+            one.
+        dtypes, memory_formats: of ``DTYPES`` and ``MEMORY_FORMATS``.
+        compiler: a backend of ``torch.compile``, e.g. inductor.
+
+    Raises:
+        InputError: an unknown word, or cuda where there is none.
+    """
+    there = ['cuda'] if torch.cuda.is_available() else []
+    chosen: list[str] = []
+    for device in _words(devices, DEVICES, 'device'):
+        if device == 'cuda' and not there:
+            raise InputError('device: no CUDA device is available here; use cpu, auto or all')
+        chosen += {'auto': there or ['cpu'], 'all': ['cpu', *there]}.get(device, [device])
+    combinations = product(
+        dict.fromkeys(chosen),
+        _words(dtypes, DTYPES, 'dtype'),
+        _words(memory_formats, MEMORY_FORMATS, 'memory_format'),
+        ('', compiler) if compiler else ('',),
+    )
+    return [Setting(*combination) for combination in combinations]
+
+
+def _words(text: str, known: Collection[str], what: str) -> list[str]:
+    words = [word.strip() for word in text.split(',')]
+    for word in words:
+        if word not in known:
+            raise InputError(f'{what}: {one_of(known, word)}')
+    return words
+
+
+# -- the paper's tables ------------------------------------------------------------------------------------------------
+
+
+class SortByTorch(nn.Module):
+    """``SortPool`` by ``torch.sort``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (-1, 2)).sort(dim=2).values.flatten(1, 2)
+
+
+def layer_by_layer(sort: type[nn.Module], **options: Any) -> nn.Sequential:
+    """FDnCNN norm-equiv as its authors describe it: kernels, padding, convolution and ``sort`` one after the other."""
+    layers = FDnCNN(mode='norm-equiv', **options).fdncnn
+    return nn.Sequential(*(sort() if isinstance(layer, SortPool) else layer for layer in layers))
+
+
+def _arch(kind: str, **options: Any) -> Build:
+    return partial(build_arch, {'type': kind, **options})
+
+
+_SWINIR = {
+    'upscale': 1, 'in_chans': 1, 'img_size': 64, 'window_size': 8, 'img_range': 1.0, 'depths': [6, 6, 6, 6],
+    'embed_dim': 60, 'num_heads': [6, 6, 6, 6], 'mlp_ratio': 2, 'upsampler': '', 'resi_connection': '1conv',
+}  # fmt: skip
+_FDNCNN: Shape = (16, 1, 128, 128)
+_FDNCNN_TABLE = Preset(
+    {
+        'FDnCNN': _arch('FDnCNN'),
+        'FDnCNNWNE': _arch('FDnCNNWNE'),
+        'FDnCNN norm-equiv': _arch('FDnCNN', mode='norm-equiv'),
+    },
+    _FDNCNN,
+    {
+        'cuda': {
+            'training': {'FDnCNN': 1.0, 'FDnCNNWNE': 0.99, 'FDnCNN norm-equiv': 1.60},
+            'inference': {'FDnCNN': 1.0, 'FDnCNNWNE': 1.00, 'FDnCNN norm-equiv': 1.69},
+        },
+        'cpu': {
+            'training': {'FDnCNN': 1.0, 'FDnCNNWNE': 0.99, 'FDnCNN norm-equiv': 1.50},
+            'inference': {'FDnCNN': 1.0, 'FDnCNNWNE': 1.01, 'FDnCNN norm-equiv': 1.90},
+        },
+    },
+)
+
+PRESETS = {
+    '2': _FDNCNN_TABLE,
+    '5': Preset(
+        {'SwinIR': _arch('SwinIR', **_SWINIR), 'SwinIRWNE': _arch('SwinIRWNE', **_SWINIR)},
+        (32, 1, 64, 64),
+        {
+            'cuda': {'training': {'SwinIR': 1.0, 'SwinIRWNE': 1.0}, 'inference': {'SwinIR': 1.0, 'SwinIRWNE': 1.0}},
+            'cpu': {'training': {'SwinIR': 1.0, 'SwinIRWNE': 1.12}, 'inference': {'SwinIR': 1.0, 'SwinIRWNE': 1.08}},
+        },
+    ),
+    '6': _FDNCNN_TABLE,
+    # not of the paper: the affine route against the plain network and against what its authors describe, in one run
+    'affine': Preset(
+        {
+            'FDnCNN': _arch('FDnCNN'),
+            'FDnCNN norm-equiv': _arch('FDnCNN', mode='norm-equiv'),
+            'layer by layer, min and max': partial(layer_by_layer, SortPool),
+            'layer by layer, torch.sort': partial(layer_by_layer, SortByTorch),
+        },
+        _FDNCNN,
+        {},
+    ),
+}
+"""By number, the paper's tables (FDnCNN on the GPU and on the CPU; SwinIR), and ``affine``. Default: all devices."""

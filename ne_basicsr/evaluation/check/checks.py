@@ -1,0 +1,300 @@
+"""The certificate of a network: the law over a and b, for constants, sizes, batches and number types, one row each."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ne_basicsr.archs.network_inputs import REFUSALS
+from ne_basicsr.evaluation.check.images import synthetic_images
+from ne_basicsr.evaluation.check.law import PRECISIONS, Point, Precision, Runner, agreement, constant, evaluator, law
+from ne_basicsr.inference.tiles import Tiled
+from ne_basicsr.ops.equivariance import Network
+from ne_basicsr.utils.errors import InputError, first_line
+
+Form = Callable[[Network], Network]
+"""Another way to use a network: takes the network, returns what is called instead."""
+
+SCALES = (1e-3, 1e3)
+SHIFTS = (-10.0, 10.0)
+TILE, LARGE = 128, (24, 160)  # pixels: two tiles side by side
+DRAWS = 4  # of (a, b) per range, besides its ends
+CONSTANTS = (0.0, 1e-3, 0.1, 1 / 3, -7.3, 1234.567, -1e6, 1e9)
+LARGE_PAIRS = ((1.0, 1e6), (1.0, -1e6), (1e9, 0.0), (1e9, -3e9))
+RESERVE = 1e8  # at the ends of a type's range: for digits and small pixels below, for what networks multiply by above
+SIZES = ((1, 1), (1, 9), (9, 1), (7, 13), (37, 53), (8, 521), (521, 8))
+SIZE_PAIRS = ((0.01, 0.0), (3.0, -2.0), (100.0, 700.0))
+
+
+class Row(NamedTuple):
+    """One check.
+
+    Attributes:
+        name: short and fixed, for programs: ``scale``, ``shift``, ``size 7x13``, ``float16``, ...
+        what: for people.
+        points: where it was asked.
+        problem: why it was not, or no further.
+        must_run: whether a network that refuses to be asked fails, too.
+    """
+
+    name: str
+    what: str
+    points: tuple[Point, ...]
+    problem: str = ''
+    must_run: bool = False
+
+    @property
+    def status(self) -> str:
+        """``pass``, ``fail`` or ``not run``."""
+        if not all(point.holds for point in self.points) or (self.problem and self.must_run):
+            return 'fail'
+        return 'not run' if self.problem or not self.points else 'pass'
+
+    @property
+    def worst(self) -> Point | None:
+        """The point with the largest defect in units of its tolerance."""
+        return max(self.points, key=lambda point: point.excess, default=None)
+
+
+class Certificate(NamedTuple):
+    """All rows.
+
+    Attributes:
+        precision: the number type that rows without a type in their name were asked in: float64 where it runs.
+        rounding: for each type, how the rounding was measured that its tolerance allows (``law``).
+    """
+
+    rows: tuple[Row, ...]
+    precision: str
+    rounding: Mapping[str, str]
+
+    def row(self, name: str) -> Row:
+        return next(row for row in self.rows if row.name == name)
+
+
+def certify(
+    network: Network,
+    images: Sequence[Tensor],
+    *,
+    device: str = 'cpu',
+    dtypes: Sequence[str] = tuple(PRECISIONS),
+    sigma: float | None = None,
+    forms: Mapping[str, Form] | None = None,
+    on_row: Callable[[Row], object] = lambda row: None,
+) -> Certificate:
+    """Measure how far f(a y + b) = a f(y) + b holds. The network is copied and left as it is, its training mode, too.
+
+    Args:
+        network: f, (N, C, H, W) to (N, C', rH, rW).
+        images: y, each (1, C, H, W) in float64, all of one shape, nominally on [0, 1] and not constant.
+        device: where it runs.
+        dtypes: number types to ask in, of ``PRECISIONS``. The first that runs is that of the rows without a type.
+        sigma: for non-blind networks, the noise level that they are told, on the [0, 1] scale. Then
+            f(a y + b, a sigma) = a f(y, sigma) + b is asked for, and f(c, 0) = c.
+        forms: by name, further ways to use the network, which have to obey the law and agree with it.
+        on_row: called with each row as soon as it is measured.
+
+    Raises:
+        InputError: for a network that runs in none of the types.
+    """
+    runners, refusals = _runners(network, images, device, dtypes, sigma)
+    if not runners:
+        raise InputError(
+            f'the network does not run on images {"x".join(map(str, images[0].shape))} in any of'
+            f' {", ".join(dtypes)}: {next(iter(refusals.values()))}'
+        )
+    rows: list[Row] = []
+    for row in _rows(network, images, runners, refusals, device, sigma, forms or {}):
+        rows.append(row)
+        on_row(row)
+    return Certificate(tuple(rows), next(iter(runners)), {name: each.how for name, each in runners.items()})
+
+
+def _rows(
+    network: Network,
+    images: Sequence[Tensor],
+    runners: Mapping[str, Runner],
+    refusals: Mapping[str, str],
+    device: str,
+    sigma: float | None,
+    forms: Mapping[str, Form],
+) -> Iterator[Row]:
+    first, *others = runners.values()
+    shape = images[0].shape
+    yield _row('repeat', 'f(y) twice', partial(_repeated, first, images[0]), must_run=True)
+    for name, what, pairs in _ranges():
+        row = _row(name, what, partial(_laws, first, images, pairs), must_run=True)
+        yield _none_asked(row) if name == 'scale' else row
+    yield _row('large numbers', 'f(a y + b), a, b to 1e9', partial(_laws, first, images, LARGE_PAIRS))
+    for runner in runners.values():
+        if runner.precision.name in ('float64', 'float32'):
+            yield _at_the_ends(runner, '' if runner is first else f' {runner.precision.name}', images)
+    yield _row('constants', 'f(c), constant images', partial(_constants, first, shape), must_run=True)
+    yield _row('batch', 'f(y) beside other images', partial(_beside_others, first, images))
+    for height, width in SIZES:
+        small = synthetic_images(shape[1], (height, width), count=1)
+        yield _row(f'size {height}x{width}', f'{height}x{width} pixels', partial(_at_size, first, small))
+    for name, form in forms.items():
+        yield _row(name, name, partial(_in_form, form, network, first, images, device, sigma))
+    if isinstance(network, nn.Module):
+        large = synthetic_images(shape[1], LARGE, count=1)
+        what = f'in tiles of {TILE} pixels'
+        yield _row('tiles', what, partial(_in_tiles, network, first, large, device, sigma))
+    for runner in others:
+        yield _in_type(runner, images)
+    for name, problem in refusals.items():
+        yield Row(name, name, (), problem)
+
+
+def _row(name: str, what: str, measure: Callable[[], Iterator[Point]], must_run: bool = False) -> Row:
+    points: list[Point] = []
+    try:
+        for point in measure():
+            points.append(point)
+    except REFUSALS as error:
+        return Row(name, what, tuple(points), first_line(error), must_run)
+    return Row(name, what, tuple(points), '', must_run)
+
+
+# -- what is asked -----------------------------------------------------------------------------------------------------
+
+
+def _ranges() -> list[tuple[str, str, list[tuple[float, float]]]]:
+    """Rows of (a, b): the ends of each range and draws between them, log-uniform for a."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(low: float, high: float) -> list[float]:
+        return (low + (high - low) * torch.rand(DRAWS, generator=generator, dtype=torch.float64)).tolist()
+
+    low, high = (torch.tensor(end, dtype=torch.float64).log10().item() for end in SCALES)
+    scales = [*SCALES, *(10**exponent for exponent in drawn(low, high))]
+    shifts = [*SHIFTS, *drawn(*SHIFTS)]
+    mixed = list(zip(scales, reversed(shifts), strict=True))
+    return [
+        ('scale', f'f(a y), {_words("a", SCALES)}', [(a, 0.0) for a in scales]),
+        ('shift', f'f(y + b), {_words("b", SHIFTS)}', [(1.0, b) for b in shifts]),
+        ('scale and shift', 'f(a (y + b)), both', [(a, a * b) for a, b in mixed]),
+        ('fixed shift', 'f(a y + b), both', [*mixed, (SCALES[0], SHIFTS[1])]),
+    ]
+
+
+def _words(symbol: str, ends: tuple[float, float]) -> str:
+    return '{} {:g} to {:g}'.format(symbol, *ends)
+
+
+def _laws(runner: Runner, images: Sequence[Tensor], pairs: Sequence[tuple[float, float]]) -> Iterator[Point]:
+    asked = (law(runner, images[number % len(images)], a, b) for number, (a, b) in enumerate(pairs))
+    return (point for point in asked if point is not None)
+
+
+def _at_size(runner: Runner, images: Sequence[Tensor]) -> Iterator[Point]:
+    yield from _laws(runner.on(images), images, SIZE_PAIRS)
+
+
+def _constants(runner: Runner, shape: Sequence[int]) -> Iterator[Point]:
+    return (constant(runner, shape, value) for value in CONSTANTS)
+
+
+def _repeated(runner: Runner, y: Tensor) -> Iterator[Point]:
+    yield agreement(runner, y, runner.evaluate(y, 1.0), runner.evaluate(y, 1.0))
+
+
+def _beside_others(runner: Runner, images: Sequence[Tensor]) -> Iterator[Point]:
+    """Each image alone, and beside images of other contrast and brightness and a constant one."""
+    y, neighbour = images[0], images[-1]
+    others = [100 * neighbour - 30, torch.full_like(y, 0.25), 0.01 * neighbour + 2]
+    batch = torch.cat([y, *others])
+    together = runner.evaluate(batch, 1.0)
+    for number, image in enumerate(batch.split(1)):
+        yield agreement(runner, image, together[number : number + 1], runner.evaluate(image, 1.0))
+
+
+def _in_form(
+    form: Form, network: Network, runner: Runner, images: Sequence[Tensor], device: str, sigma: float | None
+) -> Iterator[Point]:
+    """The law for the form, and its agreement with the network itself."""
+    evaluate = evaluator(form(network), runner.precision, device, sigma)
+    formed = runner._replace(evaluate=evaluate, exact=None).on(images[:1])
+    yield agreement(formed, images[0], evaluate(images[0], 1.0), runner.evaluate(images[0], 1.0))
+    yield from _laws(formed, images, SIZE_PAIRS)
+
+
+def _in_tiles(
+    network: nn.Module, runner: Runner, images: Sequence[Tensor], device: str, sigma: float | None
+) -> Iterator[Point]:
+    """The law in tiles, and agreement with the whole image where tiles see as far as the network does."""
+    own = next(network.parameters(), torch.empty(0))
+    plan = Tiled(deepcopy(network).to(device=device, dtype=own.dtype), TILE).plan(images[0].shape[1], sigma is not None)
+    evaluate = evaluator(Tiled(network, TILE), runner.precision, device, sigma)
+    tiled = runner._replace(evaluate=evaluate, exact=None).on(images)
+    if plan.exact:
+        yield agreement(tiled, images[0], evaluate(images[0], 1.0), runner.evaluate(images[0], 1.0))
+    yield from _laws(tiled, images, SIZE_PAIRS[1:2])
+
+
+def _in_type(runner: Runner, images: Sequence[Tensor]) -> Row:
+    """The law in a further type, where the type holds enough digits of a y + b to tell."""
+    name = runner.precision.name
+    scales, shifts = (0.3, 1e-3, 0.03, 1.0, 30.0, 1e3), (0.0, 0.0, -1.0, 0.5, -10.0, 3.0)
+    pairs = [(a, a * b) for a, b in zip(scales, shifts, strict=True)] + [(1e-3, 0.25), (100.0, 0.25)]
+
+    def points() -> Iterator[Point]:
+        yield from _laws(runner, images, pairs)
+        yield constant(runner, images[0].shape, 0.0)
+        yield constant(runner, images[0].shape, 0.1)
+
+    row = _row(name, name, points)
+    return _none_asked(row) if all(point.a == 0 for point in row.points) else row
+
+
+def _none_asked(row: Row) -> Row:
+    if any(point.a for point in row.points) or row.problem:
+        return row
+    return row._replace(problem='too few digits: the network is as inaccurate as the image has contrast')
+
+
+def _at_the_ends(runner: Runner, suffix: str, images: Sequence[Tensor]) -> Row:
+    """The law for a near the smallest normal and the largest number of the type, and halfway, where squares end."""
+    info = torch.finfo(runner.precision.dtype)
+    small, large = info.smallest_normal * RESERVE, info.max / RESERVE
+    pairs = [(a, 0.0) for a in (small, small**0.5, large**0.5, large)]
+    what = f'f(a y), ends of {runner.precision.name}'
+    return _row(f'extreme scale{suffix}', what, partial(_laws, runner, images, pairs), must_run=True)
+
+
+# -- number types ------------------------------------------------------------------------------------------------------
+
+
+def _runners(
+    network: Network, images: Sequence[Tensor], device: str, dtypes: Sequence[str], sigma: float | None
+) -> tuple[dict[str, Runner], dict[str, str]]:
+    """The network in each type that it runs in, autocast last, and why it does not run in the others."""
+    wanted = [*(PRECISIONS[name] for name in dtypes), *_autocasts(device, dtypes)]
+    double, single = PRECISIONS['float64'], PRECISIONS['float32']
+    evaluators, refusals = {}, {}
+    for precision in dict.fromkeys([*wanted, double]):  # that one to compare with, whether wanted or not
+        try:
+            evaluate = evaluator(network, precision, device, sigma)
+            evaluate(images[0], 1.0)
+        except REFUSALS as error:
+            refusals[precision] = first_line(error)
+        else:
+            evaluators[precision] = evaluate
+    exact = evaluators.get(double)
+    runners = {
+        each.name: Runner(evaluators[each], each, exact=exact if each.roundoff > single.roundoff else None).on(images)
+        for each in wanted
+        if each in evaluators
+    }
+    return runners, {each.name: refusals[each] for each in wanted if each in refusals}
+
+
+def _autocasts(device: str, dtypes: Sequence[str]) -> list[Precision]:
+    """Autocast to the type that is usual on the device, if that type and float32 are wanted."""
+    half = 'float16' if torch.device(device).type == 'cuda' else 'bfloat16'
+    if 'float32' not in dtypes or half not in dtypes:
+        return []
+    return [Precision(f'autocast {half}', torch.float32, PRECISIONS[half].dtype)]

@@ -1,0 +1,60 @@
+"""Images to certify with: made here, or the user's own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ne_basicsr.data.image_store import FolderStore, decode
+from ne_basicsr.ops.noise import add_noise
+from ne_basicsr.utils.errors import InputError
+
+LEVELS255 = (25, 5, 50, 12)
+SIDE = 64  # of what is cut from the middle of a user's image: equivariance is no question of size, time is
+
+
+def synthetic_images(channels: int, size: tuple[int, int], count: int = 4) -> list[Tensor]:
+    """Images like natural ones, each with Gaussian noise of another level: shading, edges, and texture.
+
+    Returns:
+        ``count`` images (1, channels, H, W) in float64, nominally on [0, 1], the same on every call.
+    """
+    return [_synthetic_image(channels, size, number) for number in range(count)]
+
+
+def _synthetic_image(channels: int, size: tuple[int, int], number: int) -> Tensor:
+    generator = torch.Generator().manual_seed(number)
+    coarse = torch.rand(1, channels, 3, 4, generator=generator, dtype=torch.float64)
+    image = 0.6 * F.interpolate(coarse, size, mode='bicubic', align_corners=False)
+    rows, columns = (torch.linspace(-1, 1, side, dtype=torch.float64) for side in size)
+    for _ in range(6):  # discs that cover each other
+        row, column, radius, shade, waves = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+        inside = (rows[:, None] - 2 * row + 1) ** 2 + (columns - 2 * column + 1) ** 2 < (0.2 + 0.5 * radius) ** 2
+        texture = 0.1 * torch.sin(20 * waves * rows[:, None] + 25 * columns)
+        image = torch.where(inside, 0.1 + 0.7 * shade + texture, image)
+    return add_noise(image, LEVELS255[number % len(LEVELS255)] / 255, seed=number)
+
+
+def read_images(folder: Path, channels: int, count: int = 4) -> list[Tensor]:
+    """The middles, at most ``SIDE`` pixels wide and high, of the first ``count`` images below a folder, as they are.
+
+    Returns:
+        Images (1, channels, H, W) in float64 on [0, 1].
+
+    Raises:
+        InputError: no such folder, no images in it, or an image that cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f'{folder}: no such folder of images')
+    if channels not in (1, 3):
+        raise InputError(f'{folder}: images are gray or RGB, and the network takes {channels} channels: omit --images')
+    return list(_middles(FolderStore(folder), channels, count))
+
+
+def _middles(store: FolderStore, channels: int, count: int) -> Iterator[Tensor]:
+    for name in store.names[:count]:
+        image = torch.from_numpy(decode(store.read(name), channels, name)).double().permute(2, 0, 1)[None]
+        top, left = (max(side - SIDE, 0) // 2 for side in image.shape[-2:])
+        yield image[..., top : top + SIDE, left : left + SIDE]

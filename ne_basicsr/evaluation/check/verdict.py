@@ -1,0 +1,105 @@
+"""What the rows of a certificate add up to, in one sentence."""
+
+import math
+from typing import NamedTuple
+
+from ne_basicsr.evaluation.check.checks import Certificate, Row
+from ne_basicsr.evaluation.check.law import PRECISIONS
+
+LAW = ('scale', 'shift', 'scale and shift', 'fixed shift')
+
+
+class Verdict(NamedTuple):
+    """Whether every check that ran passed, and a sentence that says what the network is, and why."""
+
+    passed: bool
+    sentence: str
+
+
+def judge(certificate: Certificate) -> Verdict:
+    """The verdict of a certificate. Checks that did not run (a type, a size) do not count."""
+    rows = certificate.rows
+    law = {name: certificate.row(name) for name in LAW}
+    failed = [row for row in rows if row.status == 'fail']
+    if not failed:
+        not_run = [row.what for row in rows if row.status == 'not run']
+        return Verdict(True, 'normalization-equivariant' + (f'; not run: {", ".join(not_run)}' if not_run else ''))
+    if certificate.row('repeat').status == 'fail':
+        return Verdict(False, 'not equivariant: two calls on one image differ (dropout in training mode?)')
+    if all(row.status == 'pass' for row in law.values()):
+        return Verdict(False, f'equivariant, but {"; ".join(_shortcomings(failed))}')
+    return Verdict(False, _broken_law(certificate, law))
+
+
+def _broken_law(certificate: Certificate, law: dict[str, Row]) -> str:
+    for row in law.values():
+        if row.problem:
+            return f'not equivariant: fails on {row.what}: {row.problem}'
+    for row in law.values():
+        if _is_nan(row):
+            return f'not equivariant: NaN or infinite values for {row.what}{_where(row)}'
+    if _holds_in_float32(certificate, law):
+        return (
+            'equivariant to the digits of float32 only: in float64 it is not; something inside is computed in float32,'
+            ' or a small number stands beside the scale'
+        )
+    scale, shift = (law[name].status == 'pass' for name in ('scale', 'shift'))
+    if scale and shift:
+        return f'not equivariant: fails where a and b act together{_where(law["scale and shift"])}'
+    if scale:
+        return 'scale-equivariant only: fails under shift'
+    if _fails_for_small_scales_alone(law['scale']):
+        return 'not equivariant: fails as a y gets small, as with an epsilon in the division by the scale (s + 1e-5)'
+    if shift:
+        return 'shift-equivariant only: fails under scaling'
+    points = [point for row in law.values() for point in row.points if (point.a, point.b) != (1, 0)]
+    if all(point.change <= point.tolerance * max(point.a, 1) for point in points):
+        return 'not equivariant: f(a y + b) = f(y), normalized without the way back'
+    return 'not equivariant: a plain network'
+
+
+def _shortcomings(failed: list[Row]) -> list[str]:
+    parts = []
+    constants = any(row.name == 'constants' for row in failed)
+    for row in failed:
+        wrong = [point for point in row.points if not point.holds]
+        flat = bool(wrong) and all(point.a == 0 or point.size == (1, 1) for point in wrong)
+        if row.problem:
+            parts.append(f'fails on {row.what}: {row.problem}')
+        elif row.name == 'constants':
+            parts.append('NaN for constant images' if _is_nan(row) else f'changes constant images{_where(row)}')
+        elif row.name == 'batch':
+            parts.append('an image depends on its neighbours in the batch (statistics of the batch, training mode?)')
+        elif row.name.startswith('extreme scale'):
+            ends = row.what.removeprefix('f(a y), ')
+            parts.append(f'its statistics or products under- or overflow at the {ends}{_where(row)}')
+        elif flat and constants:
+            continue  # said once
+        else:
+            what = f'{row.what}, constant images' if flat else row.what
+            parts.append(f'NaN in {what}' if _is_nan(row) else f'not in {what}{_where(row)}')
+    return parts
+
+
+def _is_nan(row: Row) -> bool:
+    return not all(math.isfinite(point.defect) for point in row.points)
+
+
+def _where(row: Row) -> str:
+    if row.worst is None:
+        return ''
+    return f' (b = {row.worst.b:.3g})' if row.worst.a == 0 else f' (a = {row.worst.a:.3g}, b = {row.worst.b:.3g})'
+
+
+def _holds_in_float32(certificate: Certificate, law: dict[str, Row]) -> bool:
+    """Whether the defects in float64 are within what rounding to float32 would give."""
+    if certificate.precision != 'float64':
+        return False
+    coarser = PRECISIONS['float32'].roundoff / PRECISIONS['float64'].roundoff
+    return all(point.defect <= coarser * point.tolerance for row in law.values() for point in row.points)
+
+
+def _fails_for_small_scales_alone(row: Row) -> bool:
+    """An epsilon e beside the scale s costs e / (a s), almost nothing where a is large; biases cost much there, too."""
+    large = [point.defect for point in row.points if point.a >= 1]
+    return bool(large) and max(large) < 1e-2 * min(1, max(point.defect for point in row.points))

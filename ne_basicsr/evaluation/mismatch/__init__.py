@@ -1,0 +1,12 @@
+"""The mismatch evaluation: denoisers at levels of noise, and other degradations, that they were not trained for.
+
+Cells, one for each image, level and draw, become rows (``sweep``); rows become curves and summaries (``rows``); the
+networks of a command line (``networks``) over data sets become a comparison (``comparison``), whose finished cells are
+kept (``cell_store``) and whose tables, figures and page are in ``outputs``, made of ``summaries``, ``wording`` and
+``page``.
+"""
+
+from ne_basicsr.evaluation.mismatch.sweep import Measure, sweep
+from ne_basicsr.metrics.curves import Curve, Row, Summary, curve, drop_from, means, summarize, write_csv
+
+__all__ = ['Curve', 'Measure', 'Row', 'Summary', 'curve', 'drop_from', 'means', 'summarize', 'sweep', 'write_csv']

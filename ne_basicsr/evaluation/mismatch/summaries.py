@@ -1,0 +1,142 @@
+"""A panel's rows as curves and in a few numbers per network: what tables, figures and sentences are made from."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from ne_basicsr.evaluation.mismatch.result import Panel
+from ne_basicsr.inference.denoisers import IDENTITY, Entry
+from ne_basicsr.metrics.curves import Curve, Row, curve, drop_from, means, summarize
+from ne_basicsr.ops.degradations import Degradation
+
+
+class NetworkSummary(NamedTuple):
+    """One network on one panel. PSNR in dB; None where it was not measured, NaN where the network returned NaN.
+
+    Args:
+        mean_psnr: of the output, over the levels.
+        worst_loss: against the identity, negative where the network gains at every level.
+        worst_loss_level: where that is.
+        matched_level: what it was made for, see ``matched_level``.
+        matched_psnr: there.
+        drop: from there to its lowest output PSNR.
+        mean_ssim: over the levels.
+        mean_psnr_8bit: as BasicSR calculates it, over the levels.
+        worst_defect: of normalization equivariance, the largest of all cells.
+    """
+
+    mean_psnr: float
+    worst_loss: float
+    worst_loss_level: float | None
+    matched_level: float | None
+    matched_psnr: float | None
+    drop: float | None
+    mean_ssim: float | None
+    mean_psnr_8bit: float | None
+    worst_defect: float | None
+
+
+class PanelSummary(NamedTuple):
+    """A panel by network, the identity first; networks that were not measured completely are missing.
+
+    Args:
+        levels: that were tested, in increasing order.
+        identity: the curve of the image left as it is.
+        curves, ssim, defects: of each network but the identity: means over images and draws by level.
+        identity_ssim: of the input, by level.
+        networks: of each network and of the identity.
+        draws: per image and level.
+    """
+
+    levels: tuple[float, ...]
+    identity: Curve
+    curves: Mapping[str, Curve]
+    ssim: Mapping[str, Mapping[float, float]]
+    defects: Mapping[str, Mapping[float, float]]
+    identity_ssim: Mapping[float, float]
+    networks: Mapping[str, NetworkSummary]
+    draws: int
+
+
+def summarize_panel(panel: Panel, entries: Sequence[Entry]) -> PanelSummary:
+    """The curves and numbers of a panel, in the order of ``entries``."""
+    by_network: dict[str, list[Row]] = {entry.label: [] for entry in entries}
+    for row in panel.rows:
+        by_network[row['network']].append(row)
+    by_network = {label: rows for label, rows in by_network.items() if rows}
+    networks = {
+        entry.label: _summarize_network(by_network[entry.label], panel.degradation, entry)
+        for entry in entries
+        if entry.label in by_network
+    }
+    identity = _as_it_is(panel.rows)
+    own = {label: rows for label, rows in by_network.items() if label != IDENTITY}
+    return PanelSummary(
+        levels=identity.levels,
+        identity=identity,
+        curves={label: curve(rows) for label, rows in own.items()},
+        ssim=_measured(own, 'ssim'),
+        defects=_measured(own, 'ne_defect'),
+        identity_ssim=means(by_network.get(IDENTITY, []), 'ssim'),
+        networks=networks,
+        draws=1 + max((row['draw'] for row in panel.rows), default=0),
+    )
+
+
+def matched_levels(degradation: Degradation, levels: Iterable[float], trained255: Sequence[float]) -> list[float]:
+    """The tested levels that a network was made for: those of its training, or the gain or offset that changes nothing.
+
+    Args:
+        trained255: levels of the training, in 8-bit units; without meaning for degradations that are no noise.
+    """
+    if degradation.is_affine:
+        wanted: Sequence[float] = (1.0,) if degradation.kind == 'gain' else (0.0,)
+    else:
+        wanted = trained255 if degradation.is_noise else ()
+    return [level for level in levels if any(math.isclose(level, each, rel_tol=1e-6, abs_tol=1e-9) for each in wanted)]
+
+
+def is_failed(value: float) -> bool:
+    """Whether a PSNR is that of an output that is no image: NaN, or infinitely wrong."""
+    return math.isnan(value) or value == -math.inf
+
+
+def _as_it_is(rows: Sequence[Row]) -> Curve:
+    """The curve of the image left alone, which nothing clamps."""
+    inputs = means(rows, 'psnr_in')
+    return Curve(tuple(inputs), tuple(inputs.values()), tuple(inputs.values()))
+
+
+def _measured(by_network: Mapping[str, Sequence[Row]], column: str) -> dict[str, dict[float, float]]:
+    measured = {label: means(rows, column) for label, rows in by_network.items()}
+    return {label: values for label, values in measured.items() if values}
+
+
+def _summarize_network(rows: Sequence[Row], degradation: Degradation, entry: Entry) -> NetworkSummary:
+    of = _as_it_is(rows) if entry.label == IDENTITY else curve(rows)
+    total = summarize(of)
+    # of several training levels the noisiest: below it, more PSNR is no merit of the network
+    matched = max(matched_levels(degradation, of.levels, entry.training_levels255), default=None)
+    lost = {
+        level: psnr_in - psnr_out
+        for level, psnr_in, psnr_out in zip(of.levels, of.psnr_in, of.psnr_out, strict=True)
+        if math.isfinite(psnr_in) and not math.isnan(psnr_out)
+    }
+    defects = [row['ne_defect'] for row in rows if row['ne_defect'] is not None]
+    broken = any(map(is_failed, of.psnr_out))
+    return NetworkSummary(
+        mean_psnr=math.nan if broken else total.mean_psnr,
+        worst_loss=math.nan if broken else total.worst_loss,
+        worst_loss_level=None if broken or not lost else max(lost, key=lambda level: lost[level]),
+        matched_level=matched,
+        matched_psnr=None if matched is None else of.psnr_out[of.levels.index(matched)],
+        drop=None if matched is None else math.nan if broken else drop_from(of, matched),
+        mean_ssim=_mean(means(rows, 'ssim').values()),
+        mean_psnr_8bit=_mean(means(rows, 'psnr_8bit').values()),
+        worst_defect=None if not defects else math.nan if any(map(math.isnan, defects)) else max(defects),
+    )
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    values = list(values)
+    return sum(values) / len(values) if values else None

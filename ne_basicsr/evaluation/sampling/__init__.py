@@ -1,0 +1,54 @@
+"""Sampling with a denoiser as the prior: inpainting and other linear inverse problems, and denoising in small steps.
+
+What was measured is a projector (``projectors``); the walk is Algorithm 1 (``sampler``); trajectories, their rows and
+the tables' aggregates are in ``trajectories``. For command lines: ``tasks`` by name, a ``session`` of networks over
+images, its ``outputs`` with their ``wording`` and ``page``, and ``films``.
+"""
+
+from ne_basicsr.evaluation.sampling.projectors import (
+    BlockMeans,
+    LowPass,
+    Nothing,
+    Pixels,
+    Projector,
+    around_hole,
+    low_frequencies,
+    random_pixels,
+)
+from ne_basicsr.evaluation.sampling.sampler import RESIDUAL_STOPPED, SAMPLING, Noise, Schedule, State, start, walk
+from ne_basicsr.evaluation.sampling.trajectories import (
+    Quality,
+    Record,
+    Spread,
+    Trajectory,
+    aggregate,
+    rows_of,
+    sample,
+    summarize,
+)
+
+__all__ = [
+    'RESIDUAL_STOPPED',
+    'SAMPLING',
+    'BlockMeans',
+    'LowPass',
+    'Noise',
+    'Nothing',
+    'Pixels',
+    'Projector',
+    'Quality',
+    'Record',
+    'Schedule',
+    'Spread',
+    'State',
+    'Trajectory',
+    'aggregate',
+    'around_hole',
+    'low_frequencies',
+    'random_pixels',
+    'rows_of',
+    'sample',
+    'start',
+    'summarize',
+    'walk',
+]

@@ -1,0 +1,161 @@
+"""The files of a session: rows as CSV while it runs; images, films; at the end a summary, figures and a page."""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from ne_basicsr.evaluation.report import save_figures
+from ne_basicsr.evaluation.report.html_page import Tile, display_pixels
+from ne_basicsr.evaluation.report.trajectories import trajectory_figure
+from ne_basicsr.evaluation.sampling.films import write_film
+from ne_basicsr.evaluation.sampling.page import clean_tile, tiles_of, write_session
+from ne_basicsr.evaluation.sampling.sampler import DIVERGED
+from ne_basicsr.evaluation.sampling.session import Session
+from ne_basicsr.evaluation.sampling.trajectories import Row, Trajectory, aggregate, rows_of, summarize
+from ne_basicsr.evaluation.sampling.wording import Table, settings_of
+from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.file_names import file_names
+
+COLUMNS = ('network', 'image', 'draw', 'step', 'h', 'sigma', 'gamma', 'psnr', 'ssim')
+
+_SHOWN = 4  # images in strips
+_FIGURES = {'psnr': ('PSNR (dB)', False), 'ssim': ('SSIM', False), 'sigma': ('noise that the denoiser finds, σ', True)}
+
+
+class Collector:
+    """Takes trajectories as they end and writes them down; ``finish`` writes what needs all of them.
+
+    Args:
+        folder: ``rows.csv``, ``images/<network>/<image>.png``, ``films/<network>/<image>.<film>``; later
+            ``summary.json``, ``table.csv``, ``figures/`` and ``report.html``. Names are numbered where two networks or
+            images would share one. Files of an earlier session are replaced; its images and films of other names stay.
+        film: ``gif``, ``mp4`` or empty.
+
+    Raises:
+        InputError: where the folder cannot be written.
+    """
+
+    def __init__(self, session: Session, folder: Path, film: str = '') -> None:
+        self.session, self.folder, self.film = session, folder, film
+        self.summaries: list[Row] = []
+        self.walks: dict[str, dict[str, list[list[float]]]] = {name: {} for name in _FIGURES}
+        self.shown: dict[str, dict[str, Tile]] = {}
+        self._clean = {picture.name: picture.pixels for picture in session.pictures[:_SHOWN]}
+        labels, images = [entry.label for entry in session.entries], [picture.name for picture in session.pictures]
+        # a network is one folder: with folders in it, a/b of one network and b of a/ would meet
+        self._folders = dict(zip(labels, file_names(label.replace('/', '-') for label in labels), strict=True))
+        self._names = dict(zip(images, file_names(images), strict=True))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._rows = open(folder / 'rows.csv', 'w', newline='', encoding='utf-8')  # noqa: SIM115 - closed by finish
+        except OSError as error:
+            raise InputError(f'{folder}: the results cannot be written ({error.strerror}); give another') from error
+        self._writer = csv.DictWriter(self._rows, fieldnames=COLUMNS, lineterminator='\n')
+        self._writer.writeheader()
+
+    def add(self, network: str, trajectory: Trajectory) -> None:
+        """Write the trajectory's rows, image and film, and keep its numbers."""
+        for row in rows_of(network, trajectory):
+            self._writer.writerow({key: _csv_value(value) for key, value in row.items()})
+        self._rows.flush()
+        self.summaries.append(summarize(network, trajectory))
+        for name, by_network in self.walks.items():
+            values = [getattr(record, name) for record in trajectory.records]
+            if trajectory.outcome != DIVERGED and None not in values:
+                by_network.setdefault(network, []).append(values)
+        suffix = f'_draw{trajectory.draw}' if self.session.request.draws > 1 else ''
+        name = f'{self._folders[network]}/{self._names[trajectory.image]}{suffix}'
+        _save_image(self.folder / 'images' / f'{name}.png', trajectory.result)
+        if self.film and trajectory.frames:
+            write_film(self.folder / 'films' / f'{name}.{self.film}', [frame for _, frame in trajectory.frames])
+        if trajectory.draw == 0 and trajectory.image in self._clean:
+            strip = self.shown.setdefault(trajectory.image, {})
+            strip |= {name: tile for name, tile in tiles_of(network, trajectory).items() if name not in strip}
+
+    def finish(self, command: str) -> Path:
+        """Write what needs all trajectories; the page's path."""
+        self._rows.close()
+        table = {
+            entry.label: aggregate([row for row in self.summaries if row['network'] == entry.label])
+            for entry in self.session.entries
+        }
+        text = json.dumps(summary_of(self.session, self.summaries, table), indent=2, allow_nan=False)
+        (self.folder / 'summary.json').write_text(text + '\n', encoding='utf-8')
+        write_table(self.folder / 'table.csv', table)
+        figures = self.figures()
+        save_figures(figures, self.folder / 'figures', _FIGURES)
+        page = self.folder / 'report.html'
+        write_session(page, self.session, self.summaries, table, figures, self._strips(), self.film, command)
+        return page
+
+    def figures(self) -> dict[str, Figure]:
+        """PSNR, SSIM and sigma against the step, what there is of them."""
+        return {
+            name: trajectory_figure(self.walks[name], label, log=log)
+            for name, (label, log) in _FIGURES.items()
+            if self.walks[name]
+        }
+
+    def _strips(self) -> dict[str, list[Tile]]:
+        is_known = self.session.request.task.has_reference
+        return {
+            name: [*strip.values(), *([clean_tile(self._clean[name])] if is_known else [])]
+            for name, strip in self.shown.items()
+        }
+
+
+def summary_of(session: Session, summaries: Sequence[Row], table: Table) -> dict[str, Any]:
+    """What ``summary.json`` holds; null where there is no number."""
+    networks = {}
+    for entry in session.entries:
+        outcomes = [row['outcome'] for row in summaries if row['network'] == entry.label]
+        networks[entry.label] = {
+            'source': entry.source,
+            'description': entry.description,
+            'outcomes': {name: outcomes.count(name) for name in sorted(set(outcomes))},
+            'measures': {name: spread and spread._asdict() for name, spread in table[entry.label].items()},
+        }
+    return {
+        'task': str(session.request.task),
+        'schedule': session.request.schedule._asdict(),
+        'seed': session.request.seed,
+        'draws': session.request.draws,
+        'settings': settings_of(session.request),
+        'networks': networks,
+        'walks': [{key: _json_value(value) for key, value in row.items()} for row in summaries],
+        'failures': list(session.failures),
+    }
+
+
+def write_table(path: Path, table: Table) -> None:
+    """The aggregates as CSV: a line for each network and measure, ``network, measure, mean, deviation, number``."""
+    with open(path, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file, lineterminator='\n')
+        writer.writerow(['network', 'measure', 'mean', 'deviation', 'number'])
+        for network, measures in table.items():
+            for name, spread in measures.items():
+                if spread is not None:
+                    mean, deviation = _csv_value(spread.mean), _csv_value(spread.deviation)
+                    writer.writerow([network, name, mean, deviation, spread.number])
+
+
+def _save_image(path: Path, image: Tensor) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(display_pixels(image)).save(path)
+
+
+def _csv_value(value: Any) -> Any:
+    if value is None:
+        return ''
+    return f'{value:.6g}' if isinstance(value, float) else value
+
+
+def _json_value(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,229 @@
+"""Trajectories of the sampler with what is known about each step, and what tables say of them."""
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ne_basicsr.evaluation.report.html_page import display_pixels
+from ne_basicsr.evaluation.sampling.projectors import Projector
+from ne_basicsr.evaluation.sampling.sampler import DIVERGED, Denoiser, Noise, Schedule, State, start, walk
+from ne_basicsr.metrics.quality import psnr, psnr_clamped, ssim
+from ne_basicsr.utils.errors import InputError
+
+FRAMES = 96  # of a film, at most
+SSIM_WINDOW = 7
+
+
+class Quality(NamedTuple):
+    """Against the clean image: PSNR in dB, see ``quality_of``; SSIM, None for images smaller than its window."""
+
+    psnr: float
+    ssim: float | None
+
+
+class Record(NamedTuple):
+    """One step, see ``sampler.State``; ``psnr`` and ``ssim`` are None where there is nothing to compare with."""
+
+    step: int
+    h: float | None
+    sigma: float
+    gamma: float | None
+    psnr: float | None
+    ssim: float | None
+
+
+class Trajectory(NamedTuple):
+    """What became of one image.
+
+    Args:
+        outcome: ``converged``, ``unfinished`` or ``diverged``.
+        observed: P x, or the noisy image where the walk starts from one, (C, H, W).
+        one_pass: P x + (I - P) D(y_0), (C, H, W).
+        result: P x + (I - P) y at the end; of a walk that diverged, the last that was finite, (C, H, W).
+        frames: the step and the image, 8-bit (H, W) or (H, W, 3), at steps of equal distance; empty unless wanted.
+    """
+
+    image: str
+    draw: int
+    outcome: str
+    records: list[Record]
+    observed: Tensor
+    one_pass: Tensor
+    result: Tensor
+    observed_quality: Quality | None
+    one_pass_quality: Quality | None
+    frames: list[tuple[int, NDArray[np.uint8]]]
+
+
+def sample(
+    denoiser: Denoiser,
+    x: Tensor,
+    projector: Projector,
+    schedule: Schedule,
+    names: Sequence[str],
+    *,
+    seed: int = 0,
+    draw: int = 0,
+    from_noisy: bool = False,
+    has_reference: bool = True,
+    needs_sigma: bool = False,
+    with_frames: bool = False,
+    on_step: Callable[[int], object] = lambda count: None,
+) -> list[Trajectory]:
+    """Algorithm 1 (``sampler``) for images of one size, and what came of each.
+
+    Args:
+        denoiser: D, in eval mode, on the device of ``x``.
+        x: clean images (N, C, H, W) on [0, 1].
+        projector: P; the sampler sees P x and nothing else of x, unless ``from_noisy``.
+        names: of the images; the noise of an image depends on (seed, draw, name) alone, whatever else is in the batch.
+        from_noisy: start from y_0 = x + sigma_0 z, which is residual-stopped denoising with P = 0 and beta = 1.
+        has_reference: whether PSNR and SSIM against x mean something.
+        needs_sigma: whether D has to be told the noise level, as ``sigma``.
+        with_frames: keep up to 96 images of each walk.
+        on_step: called with the number of steps that are done, or no longer to be done.
+
+    Raises:
+        InputError: unless there is a name for each image; see ``walk``, too.
+    """
+    if isinstance(names, str) or len(names) != len(x):
+        raise InputError(f'sample needs a list of names, one for each image; got {names!r} for {len(x)}')
+    noise = Noise([f'{name} draw {draw}' for name in names], seed)
+    measured = projector(x)
+    y = x + schedule.sigma_start * noise.draw(range(len(x)), x) if from_noisy else start(x, projector, schedule, noise)
+    observed = y if from_noisy else measured
+    clean = [image if has_reference else None for image in x.cpu()]
+    followers = [_Follower(image, with_frames) for image in clean]
+    for states in walk(denoiser, y, measured, projector, schedule, noise, needs_sigma):
+        for state in states:
+            followers[state.number].see(state)
+            left = schedule.max_steps - state.step
+            on_step(int(state.step > 0) + (left if state.outcome else 0))
+    return [
+        follower.trajectory(name, draw, image)
+        for follower, name, image in zip(followers, names, observed.cpu(), strict=True)
+    ]
+
+
+class _Follower:
+    """Collects the states of one image."""
+
+    def __init__(self, clean: Tensor | None, with_frames: bool) -> None:
+        self.clean, self.with_frames = clean, with_frames
+        self.records: list[Record] = []
+        self.one_pass: Tensor | None = None
+        self.result: Tensor | None = None
+        self.outcome = ''
+        self.frames: list[tuple[int, NDArray[np.uint8]]] = []
+        self._stride = 1
+
+    def see(self, state: State) -> None:
+        y = state.y.cpu()
+        if self.one_pass is None:
+            self.one_pass = state.denoised.cpu()
+        quality = quality_of(y, self.clean)
+        measured = (None, None) if quality is None else quality
+        self.records.append(Record(state.step, state.h, state.sigma, state.gamma, *measured))
+        if self.result is None or state.outcome != DIVERGED or bool(y.isfinite().all()):
+            self.result = y
+        self.outcome = state.outcome or ''
+        if self.with_frames and (state.step % self._stride == 0 or state.outcome):
+            self.frames.append((state.step, display_pixels(y)))
+            if len(self.frames) > FRAMES and not state.outcome:
+                self._stride *= 2
+                self.frames = [frame for frame in self.frames if frame[0] % self._stride == 0]
+
+    def trajectory(self, name: str, draw: int, observed: Tensor) -> Trajectory:
+        assert self.one_pass is not None and self.result is not None, 'every image has a state 0'
+        return Trajectory(
+            name,
+            draw,
+            self.outcome,
+            self.records,
+            observed,
+            self.one_pass,
+            self.result,
+            quality_of(observed, self.clean, psnr),
+            quality_of(self.one_pass, self.clean),
+            self.frames,
+        )
+
+
+def quality_of(
+    image: Tensor, clean: Tensor | None, measure: Callable[[Tensor, Tensor], float] = psnr_clamped
+) -> Quality | None:
+    """PSNR and SSIM of (C, H, W); None without ``clean``. NaN where the image is not finite.
+
+    As in the paper's tables, PSNR is that of the image clamped to [0, 1]; what was observed is an input and is taken as
+    it is: ``measure`` is ``psnr`` then.
+    """
+    if clean is None:
+        return None
+    if not bool(image.isfinite().all()):
+        return Quality(math.nan, math.nan)
+    fits = min(clean.shape[-2:]) >= SSIM_WINDOW
+    return Quality(measure(image, clean), ssim(image, clean) if fits else None)
+
+
+# -- rows and tables ---------------------------------------------------------------------------------------------------
+
+Row = dict[str, Any]
+
+MEASURES = (
+    'observed_psnr', 'observed_ssim', 'one_pass_psnr', 'one_pass_ssim', 'best_psnr', 'best_step', 'final_psnr',
+    'final_ssim', 'gap', 'steps', 'final_sigma',
+)  # fmt: skip
+
+
+def rows_of(network: str, trajectory: Trajectory) -> Iterator[Row]:
+    """A row for each step: ``network, image, draw, step, h, sigma, gamma, psnr, ssim``."""
+    for record in trajectory.records:
+        yield {'network': network, 'image': trajectory.image, 'draw': trajectory.draw, **record._asdict()}
+
+
+def summarize(network: str, trajectory: Trajectory) -> Row:
+    """A row for a trajectory, ``network, image, draw, outcome`` and ``MEASURES``.
+
+    one pass: P x + (I - P) D(y_0). best: the highest PSNR of the walk and its step. gap = final - best. Empty (None)
+    where there is nothing to compare with; of a walk that diverged, all but what was observed and the one pass.
+    """
+    row: Row = {'network': network, 'image': trajectory.image, 'draw': trajectory.draw, 'outcome': trajectory.outcome}
+    row |= dict.fromkeys(MEASURES)
+    for name, quality in (('observed', trajectory.observed_quality), ('one_pass', trajectory.one_pass_quality)):
+        if quality is not None:
+            row |= {f'{name}_psnr': quality.psnr, f'{name}_ssim': quality.ssim}
+    if trajectory.outcome == DIVERGED:
+        return row
+    last = trajectory.records[-1]
+    row |= {'steps': last.step, 'final_sigma': last.sigma}
+    scored = [record for record in trajectory.records if record.psnr is not None]
+    if scored:
+        best = max(scored, key=lambda record: record.psnr or 0.0)
+        row |= {'best_psnr': best.psnr, 'best_step': best.step, 'final_psnr': last.psnr, 'final_ssim': last.ssim}
+        row['gap'] = (last.psnr or 0.0) - (best.psnr or 0.0)
+    return row
+
+
+class Spread(NamedTuple):
+    """Mean, standard deviation (n - 1; None of a single value) and number of the values."""
+
+    mean: float
+    deviation: float | None
+    number: int
+
+
+def aggregate(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Spread | None]:
+    """Tables 11 and 12: every measure over the images and draws of a network; None where nothing was measured."""
+    return {name: _spread([row[name] for row in summaries if row[name] is not None]) for name in MEASURES}
+
+
+def _spread(values: Sequence[float]) -> Spread | None:
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return None
+    return Spread(statistics.fmean(finite), statistics.stdev(finite) if len(finite) > 1 else None, len(finite))

@@ -1,0 +1,1 @@
+"""Networks that are ready to call: opened, tiled, run over files, exported, lent to other libraries."""

@@ -1,0 +1,206 @@
+"""The run over files: finished ones are skipped, equal sizes go together, what fails is reported and the rest goes on.
+
+A file is finished where its result is there as it was written, and its input (path, size, time of change), the network
+and all settings that can change pixels are what they were; the folder ``.denoised`` below the output remembers this.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ne_basicsr.inference import image_files as files
+from ne_basicsr.inference.image_files import Picture
+from ne_basicsr.inference.image_jobs import Job
+from ne_basicsr.inference.pixels import Restorer, fits_float32, restore, to_type
+from ne_basicsr.utils import atomic_files
+from ne_basicsr.utils.errors import InputError, first_line, last_line
+from ne_basicsr.utils.progress import progress
+from ne_basicsr.utils.result_store import CellStore, key_of
+
+MEMORY = '.denoised'
+WAITING = 2**24  # pixels that may wait for others of their size
+
+
+class Outcome(NamedTuple):
+    """How many files were denoised, how many were finished before, and a line for each that failed."""
+
+    done: int
+    skipped: int
+    failures: list[str]
+
+
+def earlier_results(output: Path) -> set[Path]:
+    """Everything that earlier runs wrote below a folder, resolved."""
+    return {output.resolve() / name for value in CellStore(output / MEMORY).values.values() for name in value}
+
+
+def share(jobs: Sequence[Job], rank: int, world_size: int) -> list[Job]:
+    """One rank's part of the jobs, in their order: everyone gets large files and small ones."""
+
+    def size(job: Job) -> int:
+        return job.source.stat().st_size if job.source.exists() else 0
+
+    mine = set(sorted(jobs, key=size)[rank::world_size])
+    return [job for job in jobs if job in mine]
+
+
+def denoise_files(
+    jobs: Sequence[Job],
+    restorer: Restorer,
+    output: Path,
+    settings: dict[str, Any],
+    rank: int = 0,
+    shown: bool = True,
+) -> Outcome:
+    """Denoise files.
+
+    Args:
+        output: the folder that the results lie below.
+        settings: whatever changes results, the network's digest included; JSON.
+        rank: tells processes that do this at the same time, with other files, apart.
+        shown: whether to show progress.
+    """
+    Image.MAX_IMAGE_PIXELS = files.MOST_PIXELS  # Pillow's limit guards against files that strangers upload
+    store = CellStore(output / MEMORY, rank)
+    keys = {job: key for job in jobs if (key := _key(job, output, settings)) is not None}
+    todo = [job for job in jobs if job not in keys or not _is_finished(store, keys[job], output)]
+    run = _Run(restorer, output, store, keys)
+    total = sum(np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000
+    with progress(int(total), 'Denoising', 'kilopixel', shown and bool(todo)) as bar:
+        run.on_pixels = _counted(bar.update)
+        for job in todo:
+            run.take(job)
+        run.flush()
+    return Outcome(run.done, len(jobs) - len(todo), run.failures)
+
+
+class _Run:
+    """Reads files, gathers those of equal sizes, denoises and writes them."""
+
+    def __init__(self, restorer: Restorer, output: Path, store: CellStore, keys: dict[Job, str]) -> None:
+        self.restorer, self.output, self.store, self.keys = restorer, output, store, keys
+        self.on_pixels: Callable[[int], None] = lambda pixels: None
+        self.failures: list[str] = []
+        self.done = 0
+        self._waiting: dict[tuple[Any, ...], list[tuple[Job, Picture]]] = {}
+        self._said: set[str] = set()
+
+    def take(self, job: Job) -> None:
+        """Read one file, and denoise it when there are enough of its size."""
+        try:
+            picture = files.read(job.source)
+            files.check_format(picture, job.file_format)
+        except (InputError, MemoryError) as error:
+            self._fail(job, error)
+            return
+        self._say_channels(job, picture)
+        pixels = picture.pixels
+        target = files.target_dtype(pixels.dtype, job.file_format).str
+        kind = (pixels.shape, pixels.dtype.str, target, fits_float32(pixels[None]))
+        group = self._waiting.setdefault(kind, [])
+        group.append((job, picture))
+        if (len(group) + 1) * pixels.shape[0] * pixels.shape[1] > self.restorer.tiled.tile**2:
+            self._denoise(self._waiting.pop(kind))
+        elif sum(p.pixels.size for group in self._waiting.values() for _, p in group) > WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Denoise all that waits."""
+        while self._waiting:
+            self._denoise(self._waiting.pop(next(iter(self._waiting))))
+
+    def _denoise(self, group: list[tuple[Job, Picture]]) -> None:
+        job, first = group[0]
+        dtype = files.target_dtype(first.pixels.dtype, job.file_format)
+        try:
+            batch = first.pixels[None] if len(group) == 1 else np.stack([picture.pixels for _, picture in group])
+            counted = len(group)
+            restored = restore(self.restorer, batch, dtype, lambda pixels: self.on_pixels(pixels * counted))
+        except (RuntimeError, ValueError, IndexError, MemoryError, InputError) as error:
+            if len(group) == 1:
+                self._fail(job, error)
+            else:
+                for one in group:
+                    self._denoise([one])
+            return
+        for (job, before), pixels in zip(group, restored, strict=True):
+            alpha = None if before.alpha is None else to_type(before.alpha, dtype)
+            self._write(job, before, before._replace(pixels=pixels, alpha=alpha))
+
+    def _write(self, job: Job, before: Picture, after: Picture) -> None:
+        try:
+            written = {job.output: files.encode(after, job.file_format)}
+            if job.strip:
+                written[job.strip] = files.encode_strip(before, after)
+            for path, data in written.items():
+                atomic_files.write(path, lambda file, data=data: file.write(data), durable=False)  # type: ignore[misc]
+            sizes = {_below(path, self.output): len(data) for path, data in written.items()}
+            if job in self.keys:
+                self.store.add({self.keys[job]: sizes})
+        except Exception as error:  # encoders, too, fail with whatever it is; the rest goes on
+            self._fail(job, error)
+            return
+        self.done += 1
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        line = last_line(error) if isinstance(error, OSError) else first_line(error)
+        self.failures.append(line if line.startswith(str(job.source)) else f'{job.source}: {line}')
+
+    def _say_channels(self, job: Job, picture: Picture) -> None:
+        channels = picture.pixels.shape[2]
+        restorer = self.restorer
+        if channels > restorer.channels:
+            how = 'brightness and colour differences' if restorer.takes_any_range() else 'each channel by itself'
+            self._say(f'{job.source}: a gray network takes a colour image as {how}')
+        elif channels < restorer.channels:
+            self._say(f'{job.source}: a colour network takes a gray image three times, and the mean is kept')
+        if max(picture.pixels.shape[:2]) > restorer.tiled.tile:
+            plan = restorer.tiled.plan(restorer.channels, restorer.needs_sigma)
+            self._say(f'{job.source}: large images are cut into {plan}')
+
+    def _say(self, line: str) -> None:
+        what = line.split(': ', 1)[1]
+        if what not in self._said:
+            self._said.add(what)
+            tqdm.write(line, file=sys.stderr)
+
+
+def _key(job: Job, output: Path, settings: dict[str, Any]) -> str | None:
+    """Of everything that the result depends on; None where the input cannot be looked at."""
+    try:
+        status = job.source.stat()
+    except OSError:
+        return None
+    names = [_below(path, output) for path in (job.output, job.strip) if path]
+    source = {'path': str(job.source.resolve()), 'size': status.st_size, 'changed': status.st_mtime_ns}
+    return key_of(names=names, source=source, format=job.file_format, **settings)
+
+
+def _is_finished(store: CellStore, key: str, output: Path) -> bool:
+    def is_there(name: str, size: int) -> bool:
+        path = output / name
+        return path.is_file() and path.stat().st_size == size
+
+    return key in store and all(is_there(name, size) for name, size in store[key].items())
+
+
+def _below(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _counted(update: Callable[[int], Any]) -> Callable[[int], None]:
+    """Pixels in, whole thousands of them on to ``update``."""
+    rest = 0
+
+    def add(pixels: int) -> None:
+        nonlocal rest
+        rest += pixels
+        update(rest // 1000)
+        rest %= 1000
+
+    return add

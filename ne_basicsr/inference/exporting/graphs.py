@@ -1,0 +1,176 @@
+"""Networks as graphs, the wrapper's statistics inside: ONNX files and programs of ``torch.export``."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ne_basicsr.inference.exported_graphs import open_exported
+from ne_basicsr.inference.exporting import swinir
+from ne_basicsr.utils import atomic_files
+from ne_basicsr.utils.errors import InputError, first_line
+
+AXES = {0: 'batch', 2: 'height', 3: 'width'}  # those that may differ from image to image
+TRACED = (2, 45, 77)  # batch, height and width of the image that is traced: no size for which there are shortcuts
+# and of those that are compared with torch, with their noise in 8-bit units: ZeroShot does other things at low levels
+CHECKED = ((1, 48, 80, 1), (3, 37, 53, 25), (1, 96, 41, 5))
+TOLERANCE = 1e-4  # of the largest value, float32; kernels differ in the order of their sums
+
+
+class Agreement(NamedTuple):
+    """How far an exported network is from the original.
+
+    Attributes:
+        shape: of the images.
+        difference: the largest, relative to the largest value of the original's output.
+    """
+
+    shape: tuple[int, ...]
+    difference: float
+
+
+class Graph(nn.Module):
+    """A network with positional inputs alone: y (N, C, H, W), and for non-blind ones sigma (N,)."""
+
+    def __init__(self, network: nn.Module, needs_sigma: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.needs_sigma = needs_sigma
+
+    def forward(self, y: Tensor, sigma: Tensor | None = None) -> Tensor:
+        return self.network(y, sigma=sigma) if self.needs_sigma else self.network(y)
+
+
+def trace(network: nn.Module, channels: int, needs_sigma: bool = False) -> torch.export.ExportedProgram:
+    """The program of a network, for any batch, and any height and width of ``least_side`` or more.
+
+    Args:
+        network: (N, C, H, W) to (N, C', rH, rW), in eval mode.
+        channels: C.
+        needs_sigma: whether it takes the noise levels (N,), too.
+
+    Raises:
+        InputError: where the network's own code cannot be traced, or fixes a size.
+    """
+    graph = Graph(network, needs_sigma).eval()
+    axes = dict.fromkeys(AXES, torch.export.Dim.AUTO)
+    dynamic: dict[str, Any] = {'y': axes} | ({'sigma': {0: torch.export.Dim.AUTO}} if needs_sigma else {})
+    name = type(network).__name__
+    try:
+        with torch.no_grad(), swinir.any_size(graph), _quiet():
+            program = torch.export.export(graph, _inputs(graph, channels, TRACED), dynamic_shapes=dynamic, strict=False)
+    except Exception as error:  # torch's tracer has many errors and no common base
+        raise InputError(f'{name} cannot be exported: its code depends on the image ({first_line(error)})') from error
+    shape = _shape(program)
+    if fixed := [axis for number, axis in AXES.items() if shape[number].isdecimal()]:
+        raise InputError(f'{name} cannot be exported for images of any size: its code fixes the {fixed[0]}')
+    # Torch notes that no shortcut for one image, or for a size that needs no padding, was taken, and asks for it of
+    # every image as long as it has this one. What was taken instead is as right there, which ``compare`` sees itself.
+    program.example_inputs = None
+    return program
+
+
+def least_side(program: torch.export.ExportedProgram) -> int:
+    """The height and width below which the graph of ``trace`` does not run: blocks of the DCT need 8 pixels."""
+    sides = _shape(program)[2:]
+    least = [int(bounds.lower) for side, bounds in program.range_constraints.items() if str(side) in sides]
+    return max([1, *(side for side in least if side > 2)])  # torch writes 2 for any
+
+
+def write_onnx(program: torch.export.ExportedProgram, path: Path, about: str = '') -> None:
+    """Write ``program`` to an ONNX file: input ``y``, output ``restored``, named axes.
+
+    Args:
+        about: goes into the file as its description.
+
+    Raises:
+        InputError: without ``onnx`` and ``onnxscript``, or for an operation that ONNX does not have.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(f'{error.name} writes ONNX files: pip install onnx onnxscript onnxruntime') from None
+    try:
+        with _quiet():
+            result: Any = torch.onnx.export(program, dynamo=True, verbose=False, output_names=['restored'])
+    except Exception as error:
+        raise InputError(f'{path}: not possible in ONNX: {first_line(error)}') from error
+    names = {str(side): AXES[axis] for axis, side in enumerate(result.model.graph.inputs[0].shape) if axis in AXES}
+    result.rename_axes(names)
+    result.model.doc_string = about
+    atomic_files.write(path, lambda file: file.write(result.model_proto.SerializeToString()))
+
+
+def write_program(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Write ``program`` to a ``.pt2`` file, which ``torch.export.load`` reads."""
+    with _quiet():
+        atomic_files.write(path, lambda file: torch.export.save(program, file))
+
+
+def compare(path: Path, network: nn.Module, channels: int, needs_sigma: bool = False) -> list[Agreement]:
+    """The exported file against the network it was made from, at ``CHECKED``.
+
+    Raises:
+        InputError: where they differ by more than ``TOLERANCE``, or the file does not run at a size.
+    """
+    with _quiet():
+        exported = open_exported(path, 'cpu', trusted=True)
+    graph = Graph(network, needs_sigma).eval()
+    agreements = []
+    for *size, noise255 in CHECKED:
+        inputs = _inputs(graph, channels, size, noise255 / 255)
+        try:
+            with torch.no_grad():
+                expected, given = graph(*inputs), exported.run(*inputs)
+        except RuntimeError as error:
+            raise InputError(f'{path}: does not run at {_times(inputs[0].shape)}: {error}') from error
+        difference = float((given - expected).abs().max() / expected.abs().max())
+        agreements.append(Agreement(tuple(inputs[0].shape), difference))
+        if not difference <= TOLERANCE:
+            raise InputError(
+                f'{path}: differs from the network by {difference:.1e} of the largest value at'
+                f' {_times(inputs[0].shape)}; {TOLERANCE:g} is allowed'
+            )
+    return agreements
+
+
+def _shape(program: torch.export.ExportedProgram) -> list[str]:
+    """N, C, H and W of the images: numbers, or names of symbols."""
+    (y,) = [node for node in program.graph.nodes if node.op == 'placeholder' and node.name == 'y']
+    return [str(side) for side in y.meta['val'].shape]
+
+
+def _inputs(graph: Graph, channels: int, size: Sequence[int], noise: float = 0.1) -> tuple[Tensor, ...]:
+    batch, height, width = size
+    generator = torch.Generator().manual_seed(0)
+    parameter = next(graph.parameters(), torch.empty(0))
+    rows = torch.linspace(0.2, 0.8, height)[:, None] + torch.zeros(width)
+    y = rows + noise * torch.randn(batch, channels, height, width, generator=generator)
+    return (y.to(parameter), torch.full((batch,), noise).to(parameter))[: 1 + graph.needs_sigma]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch's exporters say about themselves."""
+    loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir', 'torch.export')]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _times(shape: Sequence[int]) -> str:
+    return 'x'.join(map(str, shape))

@@ -1,0 +1,384 @@
+"""Image files to pixels and back, with all that belongs to them: alpha, depth, EXIF, ICC profile.
+
+Pillow reads and writes whatever has 8 bits; it cuts 16-bit colour down to 8. So PNG of 16 bits goes through OpenCV, and
+TIFF of more than 8 bits through tifffile, with OpenCV for the compressions that tifffile leaves to other libraries.
+Pixels stay as they lie in the file: the orientation that EXIF gives is kept, not applied, but in BMP, which has none.
+"""
+
+import io
+import struct
+import zlib
+from contextlib import suppress
+from numbers import Real
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from ne_basicsr.utils.errors import InputError, first_line
+
+FORMATS = {
+    '.png': 'png', '.jpg': 'jpeg', '.jpeg': 'jpeg', '.tif': 'tiff', '.tiff': 'tiff', '.webp': 'webp', '.bmp': 'bmp',
+}  # fmt: skip
+SUFFIX = {'png': '.png', 'jpeg': '.jpg', 'tiff': '.tif', 'webp': '.webp', 'bmp': '.bmp'}
+DEPTHS = {'png': 'uint8 uint16', 'jpeg': 'uint8', 'webp': 'uint8', 'bmp': 'uint8'}  # TIFF takes all
+QUALITY = 95  # of JPEG, without subsampling of colours, and of lossy WebP
+MOST_PIXELS = 2**30  # OpenCV's limit; Pillow's own lies at 179 megapixels
+STRIP_SIDE = 1024
+
+Pixels = NDArray[Any]
+
+# what a TIFF says about its picture, not about how the file is laid out
+_KEPT_TAGS = (
+    ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Orientation,
+    ExifTags.Base.XResolution, ExifTags.Base.YResolution, ExifTags.Base.ResolutionUnit, ExifTags.Base.Software,
+    ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright,
+)  # fmt: skip
+_SUB_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+_WHITE_IS_0, _BLACK_IS_0, _RGB = _PLAIN = (0, 1, 2)  # photometric interpretations
+_EASY = (1, 8, 32946)  # compressions that tifffile knows: none, and deflate by two names
+_BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = (258, 259, 262, 274)
+
+
+class Picture(NamedTuple):
+    """An image as a file holds it.
+
+    Args:
+        pixels: (H, W, 1) gray or (H, W, 3) RGB; uint8, uint16, float16, float32 or float64.
+        alpha: (H, W, 1) of the same type, where there is one.
+        exif: EXIF as bytes, the orientation among it; empty where there is none.
+        icc: the colour profile; empty where there is none.
+        lossless: whether its WebP is.
+        premultiplied: whether the pixels are multiplied by alpha, which TIFF alone has.
+    """
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+    exif: bytes = b''
+    icc: bytes = b''
+    lossless: bool = False
+    premultiplied: bool = False
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(H, W) of an image file, from its head alone; (0, 0) where it says none."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except Exception:  # floating-point TIFF of three channels, or a broken file, which is found out later
+        try:
+            with tifffile.TiffFile(path) as tiff:
+                height, width = tiff.pages[0].shape[:2]
+                return height, width
+        except Exception:
+            return 0, 0
+
+
+def read(path: Path) -> Picture:
+    """The picture of a PNG, JPEG, TIFF, WebP or BMP file, recognised by its content.
+
+    Raises:
+        InputError: for a file that is no complete image, of which there are several pages, or whose values are neither
+            8- nor 16-bit integers nor finite floating-point numbers.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f'{path}: {error.strerror}') from error
+    try:
+        picture = decode(data)
+    except InputError as error:
+        raise InputError(f'{path}: {error}') from error
+    except UnidentifiedImageError as error:
+        raise InputError(f'{path}: not a readable image (of no known format)') from error
+    except Exception as error:  # decoders meet broken files with whatever breaks first
+        raise InputError(f'{path}: not a readable image ({first_line(error)})') from error
+    if picture.pixels.size == 0:
+        raise InputError(f'{path}: an image without pixels')
+    if picture.pixels.dtype.kind == 'f' and not all(np.isfinite(rows).all() for rows in picture.pixels):
+        raise InputError(f'{path}: holds values that are not finite')
+    return picture
+
+
+def decode(data: bytes) -> Picture:
+    """As ``read``, from the file's content; whatever a decoder raises leaves here."""
+    if not data:
+        raise InputError('an empty file')
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        if data[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
+            return _decode_deep_tiff(data, b'', b'')  # Pillow does not know floating-point colour
+        raise
+    with image:
+        frames = getattr(image, 'n_frames', 1)
+        if frames > 1 and image.format != 'MPO':  # phones put previews behind the photograph
+            raise InputError(f'holds {frames} pages or frames; save the one that is meant on its own')
+        icc = image.info.get('icc_profile') or b''
+        if image.format == 'TIFF':
+            tags: Any = getattr(image, 'tag_v2', {})
+            bits = max(tags.get(_BITS_PER_SAMPLE, (1,)))
+            plain_layout = tags.get(_PHOTOMETRIC) in _PLAIN and tags.get(_COMPRESSION, 1) in _EASY
+            if bits > 8 or (bits == 8 and plain_layout):
+                return _decode_deep_tiff(data, _exif_of_tiff(image), icc)
+        if image.format == 'PNG' and data[24] == 16:
+            image.load()  # checks the sums, which OpenCV does not
+            return _decode_deep_png(data, image.info.get('transparency'), image.info.get('exif') or b'', icc)
+        if image.format not in ('PNG', 'JPEG', 'MPO', 'TIFF', 'WEBP', 'BMP'):
+            raise InputError(f'PNG, JPEG, TIFF, WebP and BMP are read; this is {image.format}')
+        exif = b''
+        if image.format == 'TIFF':
+            exif = _exif_of_tiff(image)
+            image.getexif().pop(_ORIENTATION, None)  # by which Pillow would turn the pixels
+        image.load()
+        exif = exif or image.info.get('exif') or b''  # now, since PNG may have it behind the pixels
+        plain = _without_palette(image)
+        if plain.mode not in ('L', 'LA', 'RGB', 'RGBA'):
+            raise InputError(f'gray and RGB images are denoised; this one is {plain.mode}: convert it first')
+        return _split(np.array(plain), exif, icc, lossless=image.format == 'WEBP' and b'VP8L' in data)
+
+
+def _without_palette(image: Image.Image) -> Image.Image:
+    if 'transparency' in image.info:  # one colour, or entries of the palette, which change when they are denoised
+        return image.convert('LA' if image.mode in ('1', 'L') else 'RGBA')
+    return image.convert({'1': 'L', 'P': 'RGB', 'PA': 'RGBA'}.get(image.mode, image.mode))
+
+
+def _decode_deep_png(data: bytes, transparent: Any, exif: bytes, icc: bytes) -> Picture:
+    """``transparent`` is the value, where there is one, that stands for it."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise InputError('not a readable PNG of 16 bits')
+    picture = _split(_rgb(pixels), exif, icc)
+    if data[25] in (0, 4):  # OpenCV makes colours of gray with alpha, and knows transparent values of colours alone
+        picture = picture._replace(pixels=picture.pixels[..., :1])
+        if picture.alpha is None and transparent is not None:
+            return picture._replace(alpha=np.where(picture.pixels == transparent, 0, 65535).astype(np.uint16))
+    return picture
+
+
+def _decode_deep_tiff(data: bytes, exif: bytes, icc: bytes) -> Picture:
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        if len(tiff.pages) > 1:
+            raise InputError(f'holds {len(tiff.pages)} pages; save the one that is meant on its own')
+        page: Any = tiff.pages[0]
+        tags = {tag.code: tag.value for tag in page.tags}
+        photometric = int(tags.get(_PHOTOMETRIC, _BLACK_IS_0))
+        if photometric not in _PLAIN or set(page.axes) - set('YXS'):
+            raise InputError(f'gray and RGB images are denoised; this TIFF is {page.photometric.name}, {page.axes}')
+        icc = icc or tags.get(34675) or b''
+        exif = exif or _exif_bytes({int(tag): _plain_value(tags[tag]) for tag in _KEPT_TAGS if tag in tags})
+        try:
+            pixels = page.asarray()
+            pixels = np.moveaxis(pixels, 0, -1) if page.axes == 'SYX' else pixels
+        except ValueError as error:
+            if 'imagecodecs' not in str(error):
+                raise
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            # OpenCV turns some of the pixels that have an orientation
+            if pixels is None or tags.get(_ORIENTATION, 1) != 1:
+                raise InputError(f'a TIFF compressed by {page.compression.name}; save it uncompressed') from None
+            pixels = _rgb(pixels)
+    if pixels.dtype.name not in ('uint8', 'uint16', 'float16', 'float32', 'float64'):
+        raise InputError(f'8 and 16 bits and floating point are denoised; this is {pixels.dtype.name}')
+    if photometric == _WHITE_IS_0:
+        pixels = np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == 'u' else -pixels
+    picture = _split(pixels.astype(pixels.dtype.newbyteorder('='), copy=False), exif, icc)
+    is_associated = tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples
+    return picture._replace(premultiplied=picture.alpha is not None and is_associated)
+
+
+def _split(pixels: Pixels, exif: bytes, icc: bytes, lossless: bool = False) -> Picture:
+    """The picture of (H, W) or (H, W, 1 to 4), whose channels may end in alpha."""
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    channels = pixels.shape[2]
+    if channels > 4:
+        raise InputError(f'1 to 4 channels are known, the last of 2 or 4 as alpha; got {channels}')
+    alpha = pixels[..., -1:] if channels in (2, 4) else None
+    return Picture(pixels[..., :-1] if alpha is not None else pixels, alpha, exif, icc, lossless)
+
+
+def _rgb(pixels: Pixels) -> Pixels:
+    """OpenCV's order of channels to that of everyone else, and back."""
+    if pixels.ndim == 2 or pixels.shape[2] < 3:
+        return pixels
+    return pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+
+
+def _exif_of_tiff(image: Image.Image) -> bytes:
+    exif = image.getexif()
+    kept: dict[int, Any] = {int(tag): exif[tag] for tag in _KEPT_TAGS if tag in exif}
+    for directory in _SUB_DIRECTORIES:
+        if content := dict(exif.get_ifd(directory)):
+            kept[int(directory)] = content
+    return _exif_bytes(kept)
+
+
+def _plain_value(value: Any) -> Any:
+    """A TIFF's value as EXIF takes it; tifffile gives fractions as pairs and choices as enumerations."""
+    if isinstance(value, tuple):
+        return value[0] / max(1, value[1])
+    return int(value) if isinstance(value, int) else value
+
+
+def _exif_bytes(tags: dict[int, Any]) -> bytes:
+    if not tags:
+        return b''
+    exif = Image.Exif()
+    for tag, value in tags.items():
+        exif[tag] = value
+    return exif.tobytes()
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def target_dtype(dtype: np.dtype[Any], file_format: str) -> np.dtype[Any]:
+    """The type of pixels of ``dtype`` in a file of some format: their own, or the deepest that the format has."""
+    known = DEPTHS.get(file_format, dtype.name).split()
+    return np.dtype(dtype.name if dtype.name in known else known[-1])
+
+
+def check_format(picture: Picture, file_format: str) -> None:
+    """Raise InputError for alpha in JPEG or BMP, and for colours multiplied by it in all but TIFF."""
+    if picture.premultiplied and file_format != 'tiff':
+        raise InputError(f'has premultiplied alpha, which {file_format.upper()} cannot hold; use --format tiff')
+    if picture.alpha is not None and file_format in ('jpeg', 'bmp'):
+        raise InputError(f'has transparency, which {file_format.upper()} cannot hold; use --format png')
+
+
+def encode(picture: Picture, file_format: str) -> bytes:
+    """A picture whose type the format has as a file.
+
+    JPEG has quality 95 and no subsampling, WebP is lossless where it was, else of quality 95, TIFF is compressed
+    without loss (deflate), BMP is the right way up and without profile.
+
+    Raises:
+        InputError: as ``check_format``.
+    """
+    check_format(picture, file_format)
+    pixels, alpha, exif, icc, lossless, premultiplied = picture
+    if alpha is not None:
+        pixels = np.concatenate([pixels, alpha], axis=2)
+    if file_format == 'tiff':
+        kind = None if alpha is None else 'assocalpha' if premultiplied else 'unassalpha'
+        return _encode_tiff(pixels, kind, exif, icc)
+    if pixels.dtype == np.uint16:
+        return _encode_deep_png(pixels, exif, icc)
+    assert pixels.dtype == np.uint8, 'target_dtype was asked'
+    options: dict[str, Any] = {
+        'png': {},
+        'jpeg': {'quality': QUALITY, 'subsampling': 0},
+        'webp': {'exact': True, **({'lossless': True} if lossless else {'quality': QUALITY})},
+        'bmp': {},
+    }[file_format]
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    if file_format == 'bmp':
+        image = _upright(image, exif)
+    else:
+        options |= {'exif': exif} if exif else {}
+        options |= {'icc_profile': icc} if icc else {}
+    if file_format == 'webp' and image.mode in ('L', 'LA'):  # which WebP does not have
+        image = image.convert('RGB' if image.mode == 'L' else 'RGBA')
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def _encode_tiff(pixels: Pixels, kind_of_alpha: str | None, exif: bytes, icc: bytes) -> bytes:
+    known = _tags(exif)
+    strings = (ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Artist, ExifTags.Base.Copyright)
+    further: list[tuple[int, int, int, Any, bool]] = [
+        (int(tag), 2, 0, str(known[tag]).encode('ascii', 'replace').decode(), True) for tag in strings if tag in known
+    ]
+    further += [(_ORIENTATION, 3, 1, known[_ORIENTATION], True)] if known.get(_ORIENTATION) in range(1, 9) else []
+    settings: dict[str, Any] = {}
+    resolution = [known.get(tag) for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution)]
+    if all(isinstance(value, Real) and 0 < float(value) < 2**32 for value in resolution):
+        unit = known.get(ExifTags.Base.ResolutionUnit)
+        settings['resolution'] = tuple(map(float, resolution))  # type: ignore[arg-type]
+        settings['resolutionunit'] = unit if unit in (1, 2, 3) else 2
+    for name, tag in (('description', ExifTags.Base.ImageDescription), ('software', ExifTags.Base.Software)):
+        if tag in known:
+            settings[name] = str(known[tag]).encode('ascii', 'replace').decode()
+    buffer = io.BytesIO()
+    is_gray = pixels.shape[2] < 3
+    tifffile.imwrite(
+        buffer,
+        pixels[..., 0] if pixels.shape[2] == 1 else pixels,
+        photometric='minisblack' if is_gray else 'rgb',
+        planarconfig=None if pixels.shape[2] == 1 else 'contig',
+        extrasamples=[kind_of_alpha] if kind_of_alpha else None,
+        compression='zlib',
+        predictor=pixels.dtype.kind == 'u',  # for floating point it needs a further library
+        rowsperstrip=max(1, 2**20 // pixels[:1].nbytes),
+        metadata=None,
+        iccprofile=icc or None,
+        extratags=further,
+        **settings,
+    )
+    return buffer.getvalue()
+
+
+def _encode_deep_png(pixels: Pixels, exif: bytes, icc: bytes) -> bytes:
+    if pixels.shape[2] == 2:  # OpenCV has no gray with alpha
+        height, width = pixels.shape[:2]
+        lines = pixels.astype('>u2').reshape(height, -1).view(np.uint8)
+        lines = np.concatenate([np.zeros_like(lines[:, :1]), lines], axis=1)  # each begins with its filter: none
+        header = _chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 16, 4, 0, 0, 0))
+        data = b'\x89PNG\r\n\x1a\n' + header + _chunk(b'IDAT', zlib.compress(lines.tobytes())) + _chunk(b'IEND', b'')
+    else:
+        good, encoded = cv2.imencode('.png', _rgb(pixels))
+        assert good, 'OpenCV writes all other PNG of 16 bits'
+        data = encoded.tobytes()
+    head = data[:33]  # signature and IHDR
+    profile = _chunk(b'iCCP', b'ICC profile\0\0' + zlib.compress(icc)) if icc else b''
+    about = _chunk(b'eXIf', exif.removeprefix(b'Exif\0\0')) if exif else b''
+    return head + profile + about + data[33:]
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+
+
+def encode_strip(before: Picture, after: Picture) -> bytes:
+    """Both pictures side by side, the right way up: a PNG of 8 bits, of their centres where they are large."""
+    height, width = before.pixels.shape[:2]
+    top, left = (max(0, (side - STRIP_SIDE) // 2) for side in (height, width))
+    low, high = 0.0, 1.0
+    sides: list[Pixels] = []
+    for picture in (before, after):
+        part = picture.pixels[top : top + STRIP_SIDE, left : left + STRIP_SIDE]
+        if part.dtype.kind == 'f':
+            if not sides:  # floating point has no black and white of its own: the same ends for both
+                low, high = min(0.0, float(part.min())), max(1.0, float(part.max()))
+            shown = (part.astype(np.float64) - low) / (high - low)  # float32 does not hold all of float64
+        else:
+            shown = part.astype(np.float32) / np.iinfo(part.dtype).max
+        image = (shown.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+        sides.append(np.array(_upright(Image.fromarray(image[..., 0] if image.shape[2] == 1 else image), before.exif)))
+    gap = np.full_like(sides[0][:, :4], 255)
+    buffer = io.BytesIO()
+    strip = Image.fromarray(np.concatenate([sides[0], gap, sides[1]], axis=1))
+    strip.save(buffer, 'png', **({'icc_profile': before.icc} if before.icc else {}))
+    return buffer.getvalue()
+
+
+def _upright(image: Image.Image, exif: bytes) -> Image.Image:
+    """The image, turned as EXIF says."""
+    image.getexif()[_ORIENTATION] = _tags(exif).get(_ORIENTATION, 1)
+    return ImageOps.exif_transpose(image)
+
+
+def _tags(exif: bytes) -> dict[int, Any]:
+    """What EXIF says, as far as it can be read: where it is broken, an image is an image all the same."""
+    content = Image.Exif()
+    tags: dict[int, Any] = {}
+    with suppress(Exception):  # whatever Pillow meets first
+        content.load(exif)
+        tags.update(content)
+    return tags

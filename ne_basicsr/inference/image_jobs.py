@@ -1,0 +1,115 @@
+"""What a command line names, files, folders and patterns, and where each image's result goes."""
+
+import glob
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ne_basicsr.data.image_store import image_files
+from ne_basicsr.inference.image_files import FORMATS, SUFFIX
+from ne_basicsr.utils.errors import InputError
+
+
+class Job(NamedTuple):
+    """One image: where it lies, and where its result and, where one is wanted, its before and after go."""
+
+    source: Path
+    output: Path
+    strip: Path | None
+    file_format: str
+
+
+def find_jobs(
+    inputs: Sequence[str],
+    output: Path,
+    suffix: str = '',
+    file_format: str | None = None,
+    strips: bool = False,
+    results: Collection[Path] = (),
+) -> list[Job]:
+    """The images that ``inputs`` name, in order, each once.
+
+    Below ``output`` a result has the place that its image has below the folder that was named, or below the part of a
+    pattern that is fixed; an image that was named itself lies directly in it. What lies in ``output`` is no input when
+    a folder around it is searched.
+
+    Args:
+        suffix: between name and extension of results.
+        file_format: of the results, one of ``SUFFIX``; None: the input's.
+        results: resolved paths of earlier results, which folders and patterns leave out.
+
+    Raises:
+        InputError: for a path that is not there or names no images, results of the same name, and results that would
+            take an input's place.
+    """
+    jobs: dict[Path, Job] = {}
+    for text in inputs:
+        for base, relative in _named(text, output, results):
+            source = base / relative
+            kind = file_format or FORMATS.get(source.suffix.lower())
+            if kind is None:
+                raise InputError(f'{source}: results are {", ".join(SUFFIX)} files; choose one with --format')
+            extension = SUFFIX[kind] if file_format and FORMATS.get(source.suffix.lower()) != kind else source.suffix
+            stem = output / relative.parent / f'{source.stem}{suffix}'
+            result = stem.with_name(stem.name + extension)
+            strip = result.with_name(f'{result.name}_strip.png') if strips else None  # a.jpg may lie beside a.png
+            jobs.setdefault(source.resolve(), Job(source, result, strip, kind))
+    _check_places(list(jobs.values()))
+    return list(jobs.values())
+
+
+def _named(text: str, output: Path, results: Collection[Path]) -> list[tuple[Path, Path]]:
+    """(folder, image below it) of all images that one argument names."""
+    path = Path(text).expanduser()
+    if path.is_file():
+        return [(path.parent, Path(path.name))]
+    if path.is_dir():
+        base, found = path, image_files(path)
+    elif glob.has_magic(text):
+        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+        fixed = path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))]
+        base = Path(*fixed)
+        found = [match.relative_to(base) for match in matches if match.is_file()]
+        for folder in (match for match in matches if match.is_dir() and '**' not in text):
+            found += [(folder / name).relative_to(base) for name in image_files(folder)]
+    else:
+        raise InputError(f'{text}: no such file or folder')
+    found = [name for name in dict.fromkeys(found) if name.suffix.lower() in FORMATS]
+    found = [name for name in found if (base / name).resolve() not in results]
+    folder = output.resolve()
+    if folder != base.resolve() and folder.is_relative_to(base.resolve()):
+        found = [name for name in found if not (base / name).resolve().is_relative_to(folder)]
+    if not found:
+        raise InputError(f'{text}: no images found (looked for {", ".join(FORMATS)})')
+    return [(base, name) for name in found]
+
+
+def _check_places(jobs: Sequence[Job]) -> None:
+    """Raise where two results, or a result and an input, would have one place."""
+    inputs = {identity for job in jobs for identity in _identities(job.source)}
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        for path in (job.output, *([job.strip] if job.strip else [])):
+            if inputs & _identities(path):
+                raise InputError(f'{path}: is an input, which is never written over; choose another -o, or a --suffix')
+            place = _place(path)
+            if place in taken:
+                way = 'name a folder above both instead, or denoise them into different folders'
+                if taken[place].parent.resolve() == job.source.parent.resolve():  # their names differ in the format
+                    way = f"leave out --format, or denoise '*{job.source.suffix}' into another folder"
+                raise InputError(f'{path}: would hold the results of {taken[place]} and of {job.source}; {way}')
+            taken[place] = job.source
+
+
+def _identities(path: Path) -> set[Path | tuple[int, int]]:
+    """What tells whether two paths lead to one file: where they end and, of files that are there, the file itself."""
+    found: set[Path | tuple[int, int]] = {path.resolve(), _place(path)}
+    with suppress(OSError):  # not there, or a name that is too long, which fails alone when its file is written
+        status = path.stat()
+        found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _place(path: Path) -> Path:
+    return path.parent.resolve() / path.name

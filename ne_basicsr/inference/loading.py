@@ -1,0 +1,268 @@
+"""Networks that are ready to use, from any file whose layout is known."""
+
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+
+from ne_basicsr.archs.backbone import BackboneHolder, build_arch
+from ne_basicsr.archs.network_inputs import REFUSALS, is_non_blind
+from ne_basicsr.archs.wne_arch import WNE
+from ne_basicsr.archs.zero_shot_arch import ZeroShot
+from ne_basicsr.inference.arrays import take_arrays
+from ne_basicsr.ops.noise import TrainingNoise
+from ne_basicsr.ops.padding import crop, pad_to_multiple
+from ne_basicsr.utils.errors import InputError, first_line, one_line
+from ne_basicsr.weights import checkpoint, formats, matching
+from ne_basicsr.weights.formats import Layout
+from ne_basicsr.weights.formats.paper_run import find_run
+from ne_basicsr.weights.spandrel_arch import with_weights
+
+WRAPS = (None, 'wne')
+
+
+class Loaded(NamedTuple):
+    """A network from a file.
+
+    Args:
+        network: ready to use, as ``load`` returns it.
+        description: what the file was recognised as.
+        noise: what it was trained on, where the file says so.
+    """
+
+    network: nn.Module
+    description: str
+    noise: TrainingNoise | None
+
+
+def load(
+    path: Path | str,
+    wrap: str | None = None,
+    device: torch.device | str | None = None,
+    *,
+    sigma: float | None = None,
+    allow: Sequence[type] = (),
+    param_key: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """The network of a checkpoint, in eval mode: (N, C, H, W) to (N, C', rH, rW), any height and width.
+
+    Checkpoints of this package say how they are built. For others the layout is found by the keys
+    (``ne_basicsr.weights.formats``) and the network's arguments by keys and shapes; what was found is logged.
+
+    Args:
+        path: the file.
+        wrap: ``wne`` makes a network that was trained without the wrapper normalization-equivariant, see
+            ``wrap_zero_shot``.
+        device: where the network goes; the CPU where not given.
+        sigma: with ``wrap``, the one noise level that the network was trained at, on the [0, 1] scale; where not given,
+            the checkpoint's own note of it.
+        allow: classes that the file may hold beside weights, such as ``argparse.Namespace``.
+        param_key: which weights of a BasicSR checkpoint; where not given ``params_ema``, and ``params`` without it.
+        options: arguments of the network that the file does not tell, such as FDnCNN's ``mode``, and its ``type``.
+            Files of the WNE paper's code do not say what their network was trained in: ``{'type': 'DnCNN'}`` says that
+            it was plain, ``{'type': 'WNE'}`` or ``{'type': 'InputNorm'}`` name the wrapper. The run's ``config.json``
+            beside the file, or in the folder above, says it, too.
+
+    Non-blind networks are called with ``sigma``, the noise level on the scale of the images. Called with a numpy array,
+    (H, W) or (H, W, C), the network returns one, as ``ne_basicsr.denoise`` does and with its arguments.
+
+    Raises:
+        InputError: for an unreadable file, an unknown layout, a description that its weights do not bear out, a file
+            of the WNE paper's code that nothing tells the wrapper of, or weights that do not fit or are not finite.
+    """
+    loaded = load_described(path, wrap, sigma=sigma, allow=allow, param_key=param_key, options=options)
+    return take_arrays(loaded.network.to(device or 'cpu'))
+
+
+def load_described(
+    path: Path | str,
+    wrap: str | None = None,
+    *,
+    sigma: float | None = None,
+    allow: Sequence[type] = (),
+    param_key: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """As ``load``, on the CPU, with what the file says about the network."""
+    if wrap not in WRAPS:
+        raise ValueError(f"wrap must be None or 'wne'; got {wrap!r}.")
+    content = checkpoint.read(path, allow)
+    chosen = dict(options or {})
+    layout = layout_of(path, content, param_key, chosen.pop('type', None))
+    try:
+        network = restore(layout, chosen)
+        noise = training_noise(content)
+    except InputError as error:
+        raise InputError(f'{path}: {one_line(error)}') from error
+    logging.getLogger('basicsr').info(f'{path}: recognised {layout}.')
+    if wrap is not None:
+        known = noise.sigmas[0] if noise and noise.sigma_type == 'constant' and not is_non_blind(network) else None
+        network = wrap_zero_shot(network, known if sigma is None else sigma)
+    return Loaded(any_size(network).eval(), str(layout), noise)
+
+
+def layout_of(path: Path | str, content: Any, param_key: str | None = None, kind: str | None = None) -> Layout:
+    """The layout of a checkpoint's ``content``.
+
+    Args:
+        kind: the type of the network, where it is not for the file to tell.
+
+    Raises:
+        InputError: where none is known, or where the file does not tell the wrapper and nothing else does, with
+            ``path``.
+    """
+    try:
+        weights, key = checkpoint.select_weights(content, param_key or 'params_ema')
+        layout = checkpoint.described(content, weights) or formats.recognise(weights, key)
+        if layout is None:
+            raise InputError(formats.explain_unknown(weights))
+        if layout.is_complete:
+            matching.check_description(layout.options, weights)
+        if kind is not None:
+            return retyped(layout, kind)
+        return _from_its_run(path, layout) if layout.wrapper_is_unknown else layout
+    except InputError as error:
+        raise InputError(f'{path}: {one_line(error)}') from error
+
+
+def retyped(layout: Layout, kind: str) -> Layout:
+    """The same weights as a network of another type: in another wrapper, in none, or of a class with the same keys.
+
+    Raises:
+        InputError: for a type that is not registered.
+    """
+    try:
+        arch = ARCH_REGISTRY.get(kind)
+    except KeyError as error:
+        raise InputError(f'no network {kind}: {error.args[0]}') from error
+    if kind == layout.options['type'] and not layout.wrapper_is_unknown:
+        return layout
+    held = backbone_options(layout.options)
+    weights = layout.weights
+    if held is not None:
+        weights = {key.removeprefix('backbone.'): value for key, value in weights.items()}
+    plain = layout._replace(options=held or layout.options, weights=weights)
+    if not issubclass(arch, BackboneHolder):
+        return plain._replace(options={**plain.options, 'type': kind}, wrapper_is_unknown=False)
+    wrapper = matching.wrapper_of(arch)
+    wrapped = (
+        formats.as_trained(plain, wrapper) if layout.wrapper_is_unknown else formats.in_wrapper(plain, str(wrapper))
+    )
+    if kind == wrapper:
+        return wrapped
+    options = {key: value for key, value in wrapped.options.items() if key != 'backbone'}
+    return wrapped._replace(options={**plain.options, **options, 'type': kind})  # DnCNNWNE
+
+
+def backbone_options(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Options of the backbone of a wrapped network; None for a network without wrapper."""
+    arch = ARCH_REGISTRY.get(options['type'])
+    if not (isinstance(arch, type) and issubclass(arch, BackboneHolder)):
+        return None
+    if 'backbone' in options:  # nested
+        return dict(options['backbone'])
+    own = inspect.signature(WNE).parameters
+    kept = {key: value for key, value in options.items() if key not in own}
+    return kept | {'type': options['type'].removesuffix('WNE')}
+
+
+def _from_its_run(path: Path | str, layout: Layout) -> Layout:
+    """A network of the WNE paper's code as the config.json of its run says."""
+    plain, run = layout.options['type'], find_run(path)
+    if run is None:
+        raise InputError(
+            f'{layout.name}, whose files do not tell a plain network (runs b_*, se_*, ne_*) from WNE (wne_*) and'
+            f" InputNorm (wnei_*): say options={{'type': '{plain}'}}, 'WNE' or 'InputNorm', on the command line"
+            f" FILE={plain}, FILE=WNE or FILE=InputNorm; or put the run's config.json beside the file"
+        )
+    if run.wrapper is None and run.prediction not in (None, 'direct'):
+        raise InputError(f"its config.json says pred_mode {run.prediction!r}, which plain networks don't have here")
+    if plain == 'FDnCNN' and run.mode is not None:
+        layout = layout._replace(options={**layout.options, 'mode': run.mode}, note='')
+    return formats.as_trained(layout, run.wrapper, run.prediction)
+
+
+def restore(layout: Layout, options: Mapping[str, Any]) -> nn.Module:
+    """The network of a layout, with some of its options replaced.
+
+    Raises:
+        InputError: for a network that cannot be built, is larger than the weights, or does not fit them.
+    """
+    chosen = {**layout.options, **options}
+    if layout.is_complete:
+        matching.check_description(layout.options, layout.weights)
+    try:
+        with matching.no_larger_than(layout.weights):
+            network = build_arch(with_weights(chosen, layout.weights))
+    except InputError:
+        raise
+    except (*REFUSALS, AttributeError, MemoryError) as error:
+        raise InputError(f'no network {formats.describe(chosen)}: {error.args[0] if error.args else error}') from error
+    weights = matching.fit(network, layout.weights)
+    if problem := matching.explain_misfit(network, weights) or matching.explain_values(weights):
+        raise InputError(f'recognised {layout.name}, but {problem}')
+    network.load_state_dict(weights)
+    return network
+
+
+def training_noise(content: Any) -> TrainingNoise | None:
+    """What a checkpoint of this package says about the noise of its training; None where it says nothing."""
+    metadata = content.get(checkpoint.METADATA) if isinstance(content, Mapping) else None
+    noise = metadata.get('noise') if isinstance(metadata, Mapping) else None
+    try:
+        return TrainingNoise.from_options(noise) if noise else None
+    except (*REFUSALS, AttributeError) as error:
+        raise InputError(f'its note of the training noise cannot be used: {first_line(error)}') from error
+
+
+def any_size(network: nn.Module) -> nn.Module:
+    """``network``, or ``AnySize`` around it where it asks for multiples of some number of pixels."""
+    return AnySize(network) if getattr(network, 'size_multiple', 1) > 1 else network
+
+
+def wrap_zero_shot(network: nn.Module, sigma: float | None = None) -> nn.Module:
+    """A network that was trained without the wrapper, made exactly normalization-equivariant without training.
+
+    Args:
+        network: a denoiser, (N, C, H, W) to (N, C, H, W).
+        sigma: the one noise level of its training, on the [0, 1] scale: ``ZeroShot`` then brings every image to it.
+            None where there was a range of levels, or it is not known: ``WNE``, whose target puts normalized images
+            into the range that photographs have, which the weights know.
+    """
+    if isinstance(network, BackboneHolder):
+        raise InputError(f'the file holds a wrapped network already ({type(network).__name__}): load it without wrap')
+    if sigma is not None and is_non_blind(network):
+        raise InputError(
+            'sigma, the one noise level of the training, is for blind networks; this one is told it: leave it out'
+        )
+    if sigma is None:
+        logging.getLogger('basicsr').info('The noise level of the training is not known; give sigma if there was one.')
+        return WNE(network, target={'mean': 0.45, 'scale': 0.25})
+    return ZeroShot(network, sigma255=255 * sigma)
+
+
+class AnySize(nn.Module):
+    """A network that needs height and width to be multiples of its ``size_multiple``, for images of any size.
+
+    Images (N, C, H, W) are reflect-padded right and bottom, and the result (N, C', rH, rW) is cropped.
+    """
+
+    size_multiple = 1
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        multiple: Any = network.size_multiple
+        self.pad_to = int(multiple)
+
+    def forward(self, y: Tensor, **arguments: Any) -> Tensor:
+        padded, (height, width) = pad_to_multiple(y, self.pad_to)
+        output = self.network(padded, **arguments)
+        ratio = output.shape[-1] // padded.shape[-1]
+        return crop(output, height * ratio, width * ratio)

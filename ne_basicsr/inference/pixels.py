@@ -1,0 +1,202 @@
+"""Arrays of pixels through a network: depths, channels and ranges in, the same out."""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, channels_of, is_non_blind
+from ne_basicsr.archs.zero_shot_arch import ZeroShot
+from ne_basicsr.inference.tiles import TILE, Tiled
+from ne_basicsr.ops.equivariance import ne_defect
+from ne_basicsr.ops.noise import noise_level
+from ne_basicsr.utils.errors import InputError
+
+Pixels = NDArray[Any]
+
+ROWS = 256  # of an image that change colour space at once
+EQUIVARIANT = 1e-3  # a relative defect: rounding is far below, in bfloat16 too, and plain networks above
+
+# Orthonormal: brightness, red against blue, green against both. White noise stays white and as strong, while nearly all
+# of an image goes into the brightness, where a gray network sees it above the noise of all three channels.
+OPPONENT = torch.tensor(
+    [[1 / 3**0.5] * 3, [1 / 2**0.5, 0, -1 / 2**0.5], [1 / 6**0.5, -2 / 6**0.5, 1 / 6**0.5]], dtype=torch.float64
+)
+
+TYPES = ('uint8', 'uint16', 'float16', 'float32', 'float64')
+
+
+class Restorer(NamedTuple):
+    """A network with what has to be known to call it.
+
+    Args:
+        channels: that it takes, 1 or 3.
+        needs_sigma: whether it has to be told the noise level.
+        noise: the level that it is told, in units of its input; None: where it has to be told, the estimate.
+    """
+
+    tiled: Tiled
+    channels: int
+    needs_sigma: bool
+    noise: float | None = None
+
+    @torch.no_grad()
+    def takes_any_range(self) -> bool:
+        """Whether the network is normalization-equivariant, so that differences of colours are images to it as well."""
+        parameter = next(self.tiled.parameters(), torch.empty(0))
+        y = torch.rand(1, self.channels, 64, 64, generator=torch.Generator().manual_seed(0)).to(parameter)
+        return not self.needs_sigma and bool(ne_defect(self.tiled.network, y, samples=2).max() < EQUIVARIANT)
+
+    def check(self) -> None:
+        """Raise where a noise level is none, or given to a network that takes none."""
+        if self.noise is None:
+            return
+        if not 0 < self.noise < math.inf:
+            raise InputError(f'the noise level is finite and above 0; got {self.noise:g}')
+        if not self.needs_sigma and not isinstance(self.tiled.network, ZeroShot):
+            raise InputError('this network finds the noise level itself; leave the level out')
+
+
+def denoise(
+    network: nn.Module,
+    image: Pixels,
+    noise: float | None = None,
+    tile: int = TILE,
+    overlap: int | None = None,
+) -> Pixels:
+    """Denoise an array: the same shape and type come back.
+
+    Gray networks take a colour image as brightness and two differences of colours if they are normalization-equivariant
+    (and blind), else each channel by itself; colour networks take a gray image three times, and the
+    mean of the results is returned. Integers are scaled to [0, 1] on the way in, rounded and clipped on the way out;
+    floating point keeps its range, nominally [0, 1], and is not clipped. Networks see it in the precision of their
+    parameters: float64 images as float32, unless the network is ``.double()`` or float32 cannot hold the image
+    (``fits_float32``): that one is denoised in float64.
+
+    Args:
+        network: as ``ne_basicsr.load`` returns it.
+        image: (H, W) or (H, W, C), C 1 or 3 (RGB); uint8, uint16 or floating point.
+        noise: the noise level, for non-blind networks and zero-shot wrapped ones, on the [0, 1] scale, or in the units
+            of a floating-point image; None: estimated.
+        tile: side of the tiles that larger images are cut into.
+        overlap: of tiles, see ``ne_basicsr.inference.tiles.Tiled``.
+
+    Raises:
+        InputError: for other shapes, types or values that are not finite, for noise levels that are none (above 1 of
+            integers, too), and for networks that do not fit.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype.name not in TYPES:
+        given = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise InputError(f'denoise takes numpy arrays of uint8, uint16 or floating point; got {given}')
+    shape = image.shape
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3) or image.size == 0:
+        raise InputError(f'denoise takes images (H, W), (H, W, 1) or (H, W, 3); got shape {shape}')
+    if image.dtype.kind == 'f' and not np.isfinite(image).all():
+        raise InputError('denoise takes finite values; the image holds others')
+    if image.dtype.kind == 'u' and noise is not None and noise > 1:
+        raise InputError(f'the noise level of integers is on the [0, 1] scale; got {noise:g}: divide by 255')
+    needs_sigma = is_non_blind(network)
+    channels = channels_of(network, needs_sigma, type(network).__name__, GRAY_OR_COLOUR)
+    restorer = Restorer(Tiled(network, tile, overlap), channels, needs_sigma, noise)
+    restorer.check()
+    return restore(restorer, image[None], image.dtype)[0].reshape(shape)
+
+
+def restore(
+    restorer: Restorer,
+    batch: Pixels,
+    dtype: np.dtype[Any],
+    on_tile: Callable[[int], None] = lambda pixels: None,
+) -> Pixels:
+    """Denoise pixels (N, H, W, C), C 1 or 3, into an array of the same shape and of type ``dtype``.
+
+    Args:
+        on_tile: is told, after each tile, how many pixels of each image are done with it.
+
+    Raises:
+        InputError: where the network changes the size, or returns values that are not finite.
+    """
+    n, height, width, channels = batch.shape
+    tiled = restorer.tiled
+    parameter = next(tiled.parameters(), torch.empty(0))
+    if parameter.dtype != torch.float64 and not fits_float32(batch):
+        restorer = restorer._replace(tiled=Tiled(deepcopy(tiled.network).double(), tiled.tile, tiled.overlap))
+        parameter = parameter.double()
+    exact = parameter.dtype == torch.float64
+    y = _on_unit_range(batch, np.float64 if exact else np.float32).to(parameter).permute(0, 3, 1, 2)  # (N, C, H, W)
+    split = channels > restorer.channels  # each channel by itself
+    axes = OPPONENT.to(y) if split and restorer.takes_any_range() else None
+    if axes is not None:
+        for rows in y.permute(0, 2, 3, 1).split(ROWS, dim=1):  # in place: large images leave no room for another
+            rows.copy_(rows @ axes.T)
+    y = y.reshape(-1, 1, height, width) if split else y
+    sigma = None
+    if restorer.noise is not None:
+        sigma = torch.full((len(y),), restorer.noise).to(y)
+    elif restorer.needs_sigma:
+        sigma = noise_level(y).flatten().to(y)
+    replicated = channels < restorer.channels
+    y = y.expand(-1, restorer.channels, -1, -1) if replicated else y
+
+    result = np.empty(batch.shape, dtype)
+
+    def write(rows: slice, total: int, part: Tensor) -> None:
+        if (total, *part.shape[1::2]) != (height, *y.shape[1::2]):
+            raise InputError(
+                f'a denoiser returns the size it is given; {width}x{height} became {part.shape[3]}x{total}'
+            )
+        part = part.mean(dim=1, keepdim=True) if replicated else part
+        part = part.reshape(n, channels, *part.shape[2:]) if split else part
+        part = torch.einsum('ij,nihw->njhw', axes, part) if axes is not None else part
+        if not part.isfinite().all():
+            raise InputError('the network returned values that are not finite')
+        part = part if part.dtype == torch.float64 else part.float()
+        with np.errstate(over='ignore'):
+            values = to_type(part.permute(0, 2, 3, 1).cpu().numpy(), dtype)
+        if dtype.kind == 'f' and not np.isfinite(values).all():
+            raise InputError(f'the result has values that {dtype} does not hold; save the image as float64')
+        result[:, rows] = values
+
+    restorer.tiled.run(y, write, sigma, on_tile)
+    return result
+
+
+def fits_float32(pixels: Pixels) -> bool:
+    """Whether each of the images (N, H, W, C) keeps its contrast in float32, far from the smallest and largest numbers.
+
+    Rounding to float32 then moves values by 2^-13 of the image's range at most, a 30th of an 8-bit step.
+    """
+    if pixels.dtype.kind == 'u':
+        return True
+    low, high = (end.astype(np.float64) for end in (pixels.min((1, 2, 3)), pixels.max((1, 2, 3))))
+    largest, half_range = np.maximum(-low, high), high / 2 - low / 2  # the whole one may be no number
+    size = np.where(half_range > 0, half_range, largest)
+    fits = (largest == 0) | ((size >= 2.0**-100) & (largest <= 2.0**100))
+    if pixels.dtype == np.float64:
+        fits &= (half_range == 0) | (half_range >= largest * 2.0**-12)
+    return bool(fits.all())
+
+
+def to_type(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:
+    """Pixels in another type; integers hold [0, 1] from 0 to their largest, rounded and clipped."""
+    if pixels.dtype == dtype:
+        return pixels
+    if pixels.dtype.kind == 'u':
+        pixels = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+    if dtype.kind == 'u':
+        largest = np.iinfo(dtype).max
+        pixels = np.rint(pixels * np.float32(largest)).clip(0, largest)
+    return pixels.astype(dtype)
+
+
+def _on_unit_range(pixels: Pixels, dtype: type[np.floating[Any]]) -> Tensor:
+    """As ``ne_basicsr.data.image_store.on_unit_range``, without temporaries, which large images have no room for."""
+    tensor = torch.from_numpy(pixels.astype(dtype))
+    return tensor.div_(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == 'u' else tensor

@@ -1,0 +1,1 @@
+"""Arithmetic on tensors: equivariance, padding, noise, degradations. No networks, no files, no BasicSR."""

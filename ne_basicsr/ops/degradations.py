@@ -1,0 +1,177 @@
+"""What an image goes through in a test: noise, JPEG, few photons, a change of gain or offset; one number says how much.
+
+A cell of a test, (image, level, draw), is degraded in one way whatever else is computed: its random numbers depend on
+(seed, image, kind, level, draw) alone and are drawn on the CPU.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ne_basicsr.ops.jpeg import compress
+from ne_basicsr.ops.noise import UNIT_NOISE, add_noise, seed_of
+from ne_basicsr.utils.errors import InputError
+
+
+class Kind(NamedTuple):
+    """A family of degradations: the unit of its levels, those that are taken where none are given, their limits."""
+
+    what: str
+    unit: str
+    default: str
+    low: float
+    high: float = math.inf
+    spacing: str = 'log'
+    sigma255: float | None = None  # of the Gaussian noise beside it, where there is one
+
+
+_NOISE = Kind('noise of that standard deviation', 'sigma255', '5:100:20', 0)
+KINDS: dict[str, Kind] = {
+    **{kind: _NOISE._replace(what=f'{kind} noise of that standard deviation') for kind in UNIT_NOISE},
+    'rayleigh': _NOISE._replace(what='Rayleigh noise scaled to that standard deviation, not recentred: it brightens'),
+    'jpeg': Kind('JPEG compression, 8 bits, no noise', 'quality', '5:85:17', 1, 100, 'linear'),
+    'poisson': Kind(
+        'photon noise at that many photons for white, then Gaussian', 'photons', '10:1000:9', 1e-3, 1e9, 'log', 2
+    ),
+    'gain': Kind('the noisy image multiplied by the gain a', 'a', '0.1:10:9', 1e-6, 1e6, 'log', 25),
+    'offset': Kind('the noisy image plus the offset b', 'b', '-1:1:9', -1e6, 1e6, 'linear', 25),
+}  # fmt: skip
+_SHIFTS = ('gain', 'offset')
+
+
+class Degradation(NamedTuple):
+    """One axis of a test.
+
+    Args:
+        kind: one of ``KINDS``.
+        levels: in the unit of the kind: 8-bit standard deviations, JPEG quality factors, photons, gains a or offsets b.
+        sigma255: the Gaussian noise beside it, in 8-bit units; of ``poisson``, ``gain`` and ``offset``.
+    """
+
+    kind: str
+    levels: tuple[float, ...]
+    sigma255: float | None = None
+
+    @property
+    def unit(self) -> str:
+        return KINDS[self.kind].unit
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether the level is a standard deviation of noise."""
+        return self.kind in UNIT_NOISE
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether an equivariant network's answers differ by a y + b alone, so that its curve is flat."""
+        return self.kind in _SHIFTS
+
+    @property
+    def is_random(self) -> bool:
+        return self.kind != 'jpeg'
+
+    def apply(self, clean: Tensor, name: str, level: float, draw: int = 0, seed: int = 0) -> Tensor:
+        """The degraded image of a cell, on the CPU.
+
+        Args:
+            clean: (1, C, H, W) on [0, 1]; with ``jpeg`` C is 1 or 3.
+            name: of the image.
+        """
+        if self.is_noise:
+            return add_noise(clean, level / 255, self.kind, seed=seed_of(seed, name, self.kind, float(level), draw))
+        if self.kind == 'jpeg':
+            return compress(clean[0], int(level))[None].to(clean.dtype)
+        sigma = (self.sigma255 or 0) / 255
+        if self.kind == 'poisson':
+            key = seed_of(seed, name, 'poisson', float(level), draw)
+            counts = torch.poisson(clean.double().clamp(min=0) * level, torch.Generator().manual_seed(key))
+            return add_noise((counts / level).to(clean), sigma, seed=seed_of(key, 'gaussian'))
+        # the noise of the Gaussian cell: the image is the same at every gain and offset
+        noisy = add_noise(clean, sigma, seed=seed_of(seed, name, 'gaussian', float(self.sigma255 or 0), draw))
+        return noisy * level if self.kind == 'gain' else noisy + level
+
+    def undo(self, image: Tensor, level: float) -> Tensor:
+        """``image`` with gain and offset taken back, to be compared with the clean one; of other kinds, as it is."""
+        if self.kind == 'gain':
+            return image / level
+        return image - level if self.kind == 'offset' else image
+
+    def noise_given(self, level: float) -> float | None:
+        """What a network that is told the noise level gets, on the [0, 1] scale; None where there is no one level."""
+        if self.is_noise:
+            return level / 255
+        if self.is_affine:
+            return (self.sigma255 or 0) / 255 * (level if self.kind == 'gain' else 1)
+        return None
+
+    def __str__(self) -> str:
+        beside = '' if self.sigma255 is None else f'@{self.sigma255:g}'
+        return f'{self.kind}{beside}'
+
+
+def parse_degradation(text: str, further_levels: Sequence[float] = ()) -> Degradation:
+    """A degradation from a command line: ``kind[@sigma255][=levels]``.
+
+    Levels are a list, ``5,10,25``, or ``first:last:count``, spaced by equal ratios (noise, photons, gain) or equal
+    steps (quality, offset). Without them: the paper's for noise and JPEG.
+
+    Args:
+        further_levels: 8-bit noise levels that join those that are spaced, as the training's does in the paper.
+
+    Raises:
+        InputError: an unknown kind, or levels that it does not have.
+    """
+    match = re.fullmatch(r'(?P<kind>[\w-]+)(@(?P<sigma>[^=]*))?(=(?P<levels>.*))?', text.strip())
+    kind = KINDS.get(match['kind']) if match else None
+    if match is None or kind is None:
+        raise InputError(f'degradation {text!r}: none of {", ".join(KINDS)}, as in gaussian=5:100:20 or jpeg=10,40')
+    sigma = kind.sigma255
+    if match['sigma'] is not None:
+        if sigma is None:
+            raise InputError(
+                f'degradation {text!r}: {match["kind"]} has no noise beside it; leave out @{match["sigma"]}'
+            )
+        sigma = _number(match['sigma'], text)
+        if sigma < 0:
+            raise InputError(f'degradation {text!r}: noise levels are at least 0; got {sigma:g}')
+    spelled = kind.default if match['levels'] is None else match['levels']
+    levels = _levels(spelled, kind, text)
+    if ':' in spelled and match['kind'] in UNIT_NOISE:
+        levels += [float(level) for level in further_levels if level > 0]
+    for level in levels:
+        if not kind.low <= level <= kind.high:
+            raise InputError(
+                f'degradation {text!r}: a level lies between {kind.low:g} and {kind.high:g}; got {level:g}'
+            )
+        if match['kind'] == 'jpeg' and level != int(level):
+            raise InputError(f'degradation {text!r}: a quality factor is a whole number; got {level:g}')
+    return Degradation(match['kind'], tuple(sorted(set(levels))), sigma)
+
+
+def _levels(spelled: str, kind: Kind, text: str) -> list[float]:
+    if ':' not in spelled:
+        return [_number(part, text) for part in spelled.split(',')]
+    parts = spelled.split(':')
+    if len(parts) != 3 or not parts[2].strip().isdecimal() or int(parts[2]) < 1:
+        raise InputError(f'degradation {text!r}: spaced levels are first:last:count, as in 5:100:20')
+    first, last, count = _number(parts[0], text), _number(parts[1], text), int(parts[2])
+    if kind.spacing == 'log' and not (first > 0 and last > 0):
+        raise InputError(f'degradation {text!r}: equal ratios need levels above 0; list them instead: 0,5,10')
+    space = np.geomspace if kind.spacing == 'log' else np.linspace
+    values = [float(f'{value:.6g}') for value in space(first, last, count)]  # what is printed is what is used
+    return [float(round(value)) for value in values] if kind.unit == 'quality' else values
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f'degradation {where!r}: {text.strip()!r} is not a number')
+    return value

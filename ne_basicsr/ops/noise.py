@@ -1,0 +1,219 @@
+"""Noise: its models, the seeds of its draws, the levels of a training, and the level found in an image.
+
+Sigma is on the [0, 1] scale of the images here; eight-bit values (``sigma255``) come from option files and are
+converted once, in ``TrainingNoise.from_options``.
+"""
+
+import hashlib
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from ne_basicsr.ops import chunked_statistics, jpeg
+from ne_basicsr.ops.dct import BLOCK, dct_kernels
+from ne_basicsr.ops.magnitude import ends, nonzero, root, unit_of
+from ne_basicsr.ops.padding import widen
+from ne_basicsr.ops.random_fields import centred_uniforms
+
+Shape = Sequence[int]
+
+QUIETEST = 0.005  # share of the blocks that speaks for the image
+FEWEST = 64  # blocks that speak at least, so that the answer of a small image is not one block's
+
+
+def gaussian(shape: Shape, generator: Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, device=generator.device)
+
+
+def uniform(shape: Shape, generator: Generator) -> Tensor:
+    """U(-sqrt(3), sqrt(3))."""
+    return (2 * torch.rand(shape, generator=generator, device=generator.device) - 1) * math.sqrt(3)
+
+
+def laplace(shape: Shape, generator: Generator) -> Tensor:
+    """Laplace(0, 1) / sqrt(2): a random sign times an exponential."""
+    magnitude = torch.empty(shape, device=generator.device).exponential_(generator=generator)
+    sign = torch.empty(shape, device=generator.device).bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
+    return sign * magnitude / math.sqrt(2)
+
+
+def rayleigh(shape: Shape, generator: Generator) -> Tensor:
+    """Rayleigh(1) / sqrt((4 - pi) / 2). Not recentred, as published: it brightens the image by 1.91 sigma."""
+    radius = torch.empty(shape, device=generator.device).exponential_(generator=generator).mul_(2).sqrt_()
+    return radius / math.sqrt((4 - math.pi) / 2)
+
+
+UNIT_NOISE: dict[str, Callable[[Shape, Generator], Tensor]] = {
+    'gaussian': gaussian,
+    'uniform': uniform,
+    'laplace': laplace,
+    'rayleigh': rayleigh,
+}
+
+
+def seed_of(*parts: str | int | float) -> int:
+    """A 63-bit seed that depends on ``parts`` alone: equal parts, equal noise; any other part, independent noise."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, 'big') >> 1
+
+
+def add_noise(clean: Tensor, sigma: float, kind: str = 'gaussian', *, seed: int) -> Tensor:
+    """``clean`` plus noise of deviation ``sigma``, not clipped; the same on every device, since it is drawn on the CPU.
+
+    Args:
+        clean: an image or images of any shape, on [0, 1].
+        sigma: standard deviation on the [0, 1] scale.
+        kind: one of ``UNIT_NOISE``.
+        seed: see ``seed_of``.
+    """
+    noise = UNIT_NOISE[kind](clean.shape, Generator().manual_seed(seed))
+    return clean + sigma * noise.to(clean)
+
+
+# the same distributions by their quantiles: v uniform on (-1, 1) to the value below which a share (1 + v) / 2 lies
+QUANTILE: dict[str, Callable[[Tensor], Tensor]] = {
+    'gaussian': lambda v: math.sqrt(2) * torch.erfinv(v),
+    'uniform': lambda v: math.sqrt(3) * v,
+    'laplace': lambda v: -v.sign() * torch.log1p(-v.abs()) / math.sqrt(2),
+    'rayleigh': lambda v: (-2 * torch.log((1 - v) / 2)).sqrt() / math.sqrt((4 - math.pi) / 2),
+}
+
+
+class TrainingNoise(NamedTuple):
+    """What is done to clean crops during training.
+
+    Args:
+        kind: one of ``QUANTILE``, or ``jpeg``.
+        sigma_type: how each image gets its level: ``constant``, ``random`` (uniform between two values) or ``choice``.
+        sigmas: one value, the two bounds, or the list to choose from, on the [0, 1] scale; none with ``jpeg``.
+        qualities: with ``jpeg``, the quality factors to choose from, 1 to 100.
+    """
+
+    kind: str
+    sigma_type: str
+    sigmas: tuple[float, ...]
+    qualities: tuple[int, ...] = ()
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> 'TrainingNoise | None':
+        """From a training set's ``noise: {type, sigma_type, sigma255}``, or Restormer's ``sigma_type, sigma_range``.
+
+        JPEG is ``noise: {type: jpeg, quality}``, a factor or a list of them. None where there is neither: pairs bring
+        their own noise.
+        """
+        noise = options.get('noise') or {}
+        if not noise and options.get('sigma_range') is None:
+            return None
+        if noise.get('type') == 'jpeg':
+            return cls('jpeg', 'choice', (), _listed(noise['quality']))
+        sigma_type = noise.get('sigma_type', options.get('sigma_type', 'constant'))
+        levels = _listed(noise.get('sigma255', options.get('sigma_range')))
+        return cls(noise.get('type', 'gaussian'), sigma_type, tuple(level / 255 for level in levels))
+
+    def add(self, clean: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Noisy copies of ``clean`` (N, C, H, W), made on its device, each from its own seed and no other state."""
+        return self.apply(clean, self.levels(seeds), seeds)
+
+    def apply(self, clean: Tensor, levels: Sequence[float], seeds: Sequence[int]) -> Tensor:
+        """As ``add``, with the level of each image given: its sigma or, for JPEG, its quality factor.
+
+        JPEG runs on the CPU, image by image, and waits for the device.
+        """
+        assert len(clean) == len(levels) == len(seeds), 'each image has its level and its seed'
+        if self.kind == 'jpeg':
+            pairs = zip(clean.cpu(), levels, strict=True)
+            return torch.stack([jpeg.compress(image, int(quality)) for image, quality in pairs]).to(clean.device)
+        unit_noise = QUANTILE[self.kind](centred_uniforms(seeds, clean.shape[1:], clean.device))
+        sigmas = torch.tensor(levels).to(unit_noise, non_blocking=True)[:, None, None, None]
+        return clean + (sigmas * unit_noise).to(clean.dtype)
+
+    def levels(self, seeds: Sequence[int]) -> list[float]:
+        """The sigma, or the quality factor, of the image with each seed."""
+        if self.sigma_type == 'constant':
+            return [self.sigmas[0]] * len(seeds)
+        draws = map(random.Random, seeds)
+        if self.sigma_type == 'random':
+            return [draw.uniform(*self.sigmas) for draw in draws]
+        return [draw.choice(self.qualities or self.sigmas) for draw in draws]
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, Sequence) else (value,)
+
+
+def noise_level(y: Tensor) -> Tensor:
+    """Standard deviation of the white Gaussian noise in each image, joint over its channels.
+
+    Looks at every 8x8 block through an orthonormal DCT. The blocks with the least energy in the low frequencies
+    (0 < u + v < 8) have the least texture, and the energy of their high frequencies (u + v >= 8) is the noise. White
+    noise is independent in the two, so choosing by one does not bias the other: no correction factor. Saturated and
+    synthetic blocks, found by equal pixels, carry no noise of the sensor and are left out.
+
+    Args:
+        y: (N, C, H, W), any range.
+
+    Returns:
+        (N, 1, 1, 1) on the scale of y, in float32 or better: the level of a y + b is a times the level of y. Zero where
+        no block carries noise: a constant image, or one of a single row or column.
+
+    Source: Ponomarenko et al., An automatic approach to lossy compression of AVIRIS images, IGARSS 2007; Colom and
+    Buades, Analysis and extension of the Ponomarenko et al. method, IPOL 2013. Here the selection is a ramp instead of
+    a step, which keeps the level a continuous function of the image.
+    """
+    y = widen(y)
+    size = min(BLOCK, *y.shape[-2:])
+    if size < 2:
+        return y.new_zeros(len(y), 1, 1, 1)
+    if chunked_statistics.is_large(y):
+        return chunked_statistics.noise_level(y, size, block_energies, unspoilt_blocks, quietest)
+    unit = unit_of(y, y[:, :1, :1, :1])
+    scaled = y / unit
+    texture, variance = block_energies(scaled - scaled.mean(dim=(1, 2, 3), keepdim=True), size)
+    textured, unsaturated = unspoilt_blocks(y, size, *ends(y))
+    # saturation in every block is overlooked
+    alive = unsaturated | (textured & ~unsaturated.any(dim=1, keepdim=True))
+    count = alive.sum(dim=1, keepdim=True)
+    rank = quietest(count) - 1
+    limit = texture.masked_fill(~alive, math.inf).sort(dim=1).values.gather(1, rank.clamp(min=0))
+    silent = (count == 0) | (limit == 0)
+    # 1 up to the limit, falling to 0 at twice the limit; where nothing speaks, divisors are 1 for the gradient's sake
+    weight = (2 - texture / limit.masked_fill(silent, 1.0)).clamp(0, 1).masked_fill(~alive, 0.0)
+    energy = (weight * variance).sum(dim=1, keepdim=True) / nonzero(weight.sum(dim=1, keepdim=True))
+    return unit * root(energy).masked_fill(silent, 0.0)[:, :, None, None]
+
+
+def block_energies(centred: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Energy of the low and mean energy of the high frequencies, (N, blocks) each, of y (N, C, H, W) less its mean."""
+    n, channels, height, width = centred.shape
+    order = [u + v for u in range(size) for v in range(size)]  # of each coefficient
+    low = torch.tensor([k for k, sum_ in enumerate(order) if 0 < sum_ < size], device=centred.device)
+    high = torch.tensor([k for k, sum_ in enumerate(order) if sum_ >= size], device=centred.device)
+    with torch.autocast(centred.device.type, enabled=False):
+        planes = centred.reshape(n * channels, 1, height, width)
+        energy = F.conv2d(planes, dct_kernels(size, centred)).square()  # (N C, size^2, H - size + 1, ...)
+    energy = energy.reshape(n, channels, size * size, -1)
+    return energy[:, :, low].sum(dim=(1, 2)), energy[:, :, high].mean(dim=(1, 2))
+
+
+def unspoilt_blocks(y: Tensor, size: int, smallest: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
+    """Blocks that are not synthetic, and of these the ones that are not saturated; (N, blocks), bool, each.
+
+    Synthetic: more than half of the horizontal neighbours are equal in every channel. Saturated: more than one pixel
+    has the largest value of the image, or the smallest. Equality survives a y + b in floating point, unlike "energy
+    below a threshold".
+    """
+    equal = (y[..., 1:] == y[..., :-1]).all(dim=1, keepdim=True).to(y.dtype)  # (N, 1, H, W - 1)
+    textured = F.avg_pool2d(equal, (size, size - 1), stride=1).flatten(1) <= 0.5
+    at_ends = [y == largest, y == smallest]
+    most = torch.cat([F.avg_pool2d(end.to(y.dtype), size, stride=1).flatten(2) for end in at_ends], dim=1)
+    return textured, textured & (most.amax(dim=1) * size**2 < 1.5)  # one pixel of the block may be the extreme one
+
+
+def quietest(count: Tensor) -> Tensor:
+    """How many of ``count`` blocks speak for the image."""
+    return (QUIETEST * count).long().clamp(min=FEWEST).minimum(count)

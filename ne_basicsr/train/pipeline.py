@@ -1,0 +1,375 @@
+"""The train and test loops: BasicSR's builders, loggers and log format, with resume and distribution that hold."""
+
+import errno
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH
+from basicsr.data import build_dataloader, build_dataset
+from basicsr.data.prefetch_dataloader import CUDAPrefetcher
+from basicsr.models import build_model
+from basicsr.utils import (
+    check_resume,
+    get_env_info,
+    get_root_logger,
+    get_time_str,
+    init_wandb_logger,
+    make_exp_dirs,
+    mkdir_and_rename,
+    set_random_seed,
+)
+from basicsr.utils.options import dict2str
+from torch import distributed
+from torch.utils.data import DataLoader
+
+from ne_basicsr.data.batch import as_float
+from ne_basicsr.data.sample_stream import SampleStream
+from ne_basicsr.options.cautions import cautions
+from ne_basicsr.train.interruption import Interruption
+from ne_basicsr.train.log import write_curves
+from ne_basicsr.train.loop import TrainingLoop
+from ne_basicsr.train.progression import batch_of, samples_per_iteration
+from ne_basicsr.utils.errors import InputError, first_line
+from ne_basicsr.utils.process_group import holding
+from ne_basicsr.weights import checkpoint
+
+Options = dict[str, Any]
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def train(opt: Options, option_text: str | None = None) -> Any:
+    """Train as ``opt`` says (from ``options.load_options``); returns the model.
+
+    Args:
+        option_text: what to keep as the option file in the run folder.
+
+    The run folder is ``experiments/<name>`` under the current directory; an older one of that name is renamed, unless
+    the run resumes. Each iteration depends on (manual_seed, iteration, rank) and the weights alone, so a resumed run
+    goes on as if it had not stopped.
+
+    Raises:
+        InputError: for what the user can mend, a full disk among it; the last complete checkpoint is kept.
+        Stopped: after SIGINT or SIGTERM, on all ranks after the same iteration, which is saved.
+    """
+    with _holding_run_folder(opt):
+        return _train(opt, option_text)
+
+
+def _train(opt: Options, option_text: str | None) -> Any:
+    torch.backends.cudnn.benchmark = True
+    resume_state = _load_resume_state(opt)
+    set_random_seed(opt['manual_seed'])  # the initial weights
+    with _explained_disk_full(opt), _log_file(opt, 'train') as (logger, open_log):
+        logger.info(get_env_info())
+        logger.info(dict2str(opt))
+        for line in cautions(opt):
+            logger.warning(line)
+        # whatever can be wrong with weights and data is found before there is a run folder
+        train_loader, epoch_iterations = _train_loader(opt, resume_state['iter'] if resume_state else 0)
+        val_loaders = _validation_loaders(opt)
+        model = _build_model(opt)
+        iteration = 0
+        if resume_state is None:
+            _make_run_folder(opt)
+        else:
+            model.resume_training(resume_state)
+            iteration = resume_state['iter']
+            model.validated_iter = resume_state.get('validated', iteration)
+            logger.info(f'Resuming training from epoch: {resume_state["epoch"]}, iter: {iteration}.')
+            _warn_of_another_batch(opt, resume_state)
+        _barrier()
+        open_log()
+        if option_text is not None and opt['rank'] == 0:
+            (Path(opt['path']['experiments_root']) / 'options.yml').write_text(option_text, encoding='utf-8')
+        with _tensorboard(opt, model, resume_state) as tb_logger, Interruption() as interruption:
+            run = TrainingLoop(opt, model, iteration, epoch_iterations, val_loaders, tb_logger, interruption)
+            run.train(_batches(opt, train_loader))
+    return model
+
+
+def _build_model(opt: Options) -> Any:
+    try:
+        return build_model(opt)
+    except (URLError, ConnectionError, TimeoutError) as error:
+        raise InputError(
+            f'weights that a loss or network needs cannot be fetched ({first_line(error)}); for a perceptual loss, give'
+            f' the file as {VGG_PRETRAIN_PATH}'
+        ) from error
+
+
+def test(opt: Options) -> Any:
+    """Validate on every data set of ``opt`` but the training set; returns the model."""
+    with _holding_run_folder(opt), _log_file(opt, 'test') as (logger, open_log):
+        logger.info(get_env_info())
+        logger.info(dict2str(opt))
+        for line in cautions(opt):
+            logger.warning(line)
+        loaders = _validation_loaders(opt)
+        model = _build_model(opt)
+        make_exp_dirs(opt)
+        _barrier()
+        open_log()
+        for loader in loaders:
+            logger.info(f'Testing {loader.dataset.opt["name"]}...')  # type: ignore[attr-defined]
+            model.validation(
+                loader, current_iter=opt['name'], tb_logger=None, save_img=opt['val'].get('save_img', False)
+            )
+    return model
+
+
+def _holding_run_folder(opt: Options) -> AbstractContextManager[None]:
+    # beside the folder, which an older run of that name gives up to a new one
+    return holding(opt['rank'], Path(opt['path']['log']), 'give another name, --force_yml name=...', beside=True)
+
+
+def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
+    """The endless loader, at the sample that iteration + 1 starts with, and the iterations of an epoch."""
+    options = opt['datasets']['train'] | {'seed': opt['manual_seed']}
+    dataset = build_dataset(options)
+    _check_image_size(dataset, options['gt_size'], options)
+    per_step = samples_per_iteration(opt)
+    ratio = options.get('dataset_enlarge_ratio') or 1
+    stream = SampleStream(
+        dataset,
+        ratio=ratio,
+        rank=opt['rank'],
+        world_size=opt['world_size'],
+        start=iteration * per_step,
+        seed=opt['manual_seed'],
+    )
+    loader = build_dataloader(
+        dataset, options, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=stream, seed=opt['manual_seed']
+    )
+    epoch_iterations = math.ceil(stream.epoch_size / per_step)
+    get_root_logger().info(
+        'Training statistics:'
+        f'\n\tNumber of train images: {len(dataset)}'
+        f'\n\tDataset enlarge ratio: {ratio}'
+        f'\n\tBatch size per gpu: {options["batch_size_per_gpu"]}'
+        f'\n\tWorld size (gpu number): {opt["world_size"]}'
+        f'\n\tBatches whose gradients are added up: {opt["train"].get("accumulate") or 1}'
+        f'\n\tEffective batch, over all ranks: {per_step}'
+        f'\n\tLearning rate, not scaled with the batch: {opt["train"]["optim_g"]["lr"]:g}'
+        f'\n\tRequire iter number per epoch: {epoch_iterations}'
+        f'\n\tTotal epochs: {math.ceil(opt["train"]["total_iter"] / epoch_iterations)};'
+        f' iters: {opt["train"]["total_iter"]}.'
+    )
+    return loader, epoch_iterations
+
+
+def _check_image_size(dataset: Any, least: int, options: Options) -> None:
+    """The first image, which stands for all, can be read, and has the pixels that crops or metrics need."""
+    if (store := getattr(dataset, 'store', None)) is None:
+        return
+    height, width = store.pixels(store.names[0], options['in_ch']).shape[:2]
+    if min(height, width) < least and options['phase'] != 'train':
+        problem = f'{store.root}/{store.names[0]} is {height}x{width}, and nothing is left of it'
+        raise InputError(f'val:metrics: crop_border: {least // 2}: {problem}; lower crop_border')
+    if min(height, width) < least:
+        problem = f'datasets:train:gt_size: {least}, but {store.root}/{store.names[0]} is {height}x{width}'
+        if options['small_images'] == 'refuse':
+            raise InputError(f'{problem}; lower gt_size, or set small_images: reflect')
+        get_root_logger().warning(f'{problem}; its borders are reflected')
+
+
+def _validation_loaders(opt: Options) -> list[DataLoader[Any]]:
+    if opt.get('val') is None:
+        return []
+    loaders = []
+    for phase, options in sorted(opt['datasets'].items()):
+        if phase == 'train':
+            continue
+        dataset = build_dataset(options)
+        borders = [metric.get('crop_border') or 0 for metric in (opt['val'].get('metrics') or {}).values()]
+        _check_image_size(dataset, 2 * max(borders, default=0) + 1, options)
+        get_root_logger().info(f'Number of {phase} images/folders in {options["name"]}: {len(dataset)}')
+        loaders.append(
+            build_dataloader(
+                dataset, options, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=None, seed=opt['manual_seed']
+            )
+        )
+    return loaders
+
+
+def _batches(opt: Options, loader: DataLoader[Any]) -> Iterator[Any]:
+    device = torch.device('cuda' if opt['num_gpu'] else 'cpu')
+    if opt['datasets']['train'].get('prefetch_mode') != 'cuda' or not opt['num_gpu']:
+        yield from (as_float(batch, device) for batch in loader)
+        return
+    prefetcher = CUDAPrefetcher(loader, opt)
+    while True:
+        yield as_float(prefetcher.next(), device)
+
+
+def _make_run_folder(opt: Options) -> None:
+    make_exp_dirs(opt)
+    if _uses_tensorboard(opt) and opt['rank'] == 0:
+        mkdir_and_rename(str(_tensorboard_folder(opt)))
+
+
+@contextmanager
+def _tensorboard(opt: Options, model: Any, state: Mapping[str, Any] | None) -> Iterator[Any]:
+    """TensorBoard's writer on rank 0, else None.
+
+    What a run wrote after the iteration it resumes from is taken back; so is the validation of that iteration where it
+    comes again, with all else of that iteration, which the state holds.
+    """
+    if not _uses_tensorboard(opt) or opt['rank'] != 0:
+        yield None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    if ((opt['logger'].get('wandb') or {}).get('project')) is not None:
+        init_wandb_logger(opt)  # it follows TensorBoard's writers, hence before them
+    folder = str(_tensorboard_folder(opt))
+    if state is None:
+        tb_logger = SummaryWriter(folder)
+    elif model.validated_iter == state['iter'] or 'logged' not in state:
+        tb_logger = SummaryWriter(folder, purge_step=state['iter'] + 1)
+    else:
+        tb_logger = SummaryWriter(folder, purge_step=state['iter'])
+        write_curves(tb_logger, state['iter'], state['logged'])
+    try:
+        yield tb_logger
+    finally:
+        tb_logger.close()
+
+
+def _uses_tensorboard(opt: Options) -> bool:
+    # BasicSR's MessageLogger leaves TensorBoard alone where the name contains "debug"
+    return bool(opt['logger'].get('use_tb_logger')) and 'debug' not in opt['name']
+
+
+def _tensorboard_folder(opt: Options) -> Path:
+    return Path(opt['root_path']) / 'tb_logger' / opt['name']
+
+
+class _LogFile(logging.FileHandler):
+    """A log file whose errors, such as a full disk, end the run instead of filling the terminal.
+
+    So does its absence: who removes or renames a run folder is not given an incomplete one by the next checkpoint.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not os.path.exists(self.baseFilename):
+            raise InputError(f'{Path(self.baseFilename).parent}: was removed or renamed while a run wrote to it')
+        super().emit(record)
+
+    # logging calls it while it handles the error
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        raise
+
+
+@contextmanager
+def _explained_disk_full(opt: Options) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        what = error.filename or opt['path']['experiments_root']
+        raise InputError(
+            f'{what}: cannot be written ({error.strerror}); the last complete checkpoint is kept: free some space and'
+            ' go on with --auto_resume'
+        ) from error
+
+
+@contextmanager
+def _log_file(opt: Options, what: str) -> Iterator[tuple[logging.Logger, Callable[[], None]]]:
+    """BasicSR's logger while a run lasts, and what to call once the run folder is there.
+
+    Earlier lines are kept until then, but for warnings: a run that cannot start ends in one line.
+    """
+    logger = get_root_logger()
+    if opt['rank'] != 0:
+        logger.setLevel(logging.ERROR)
+        yield logger, lambda: None
+        return
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    buffer = MemoryHandler(capacity=1_000_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+    terminal = [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
+    levels = [handler.level for handler in terminal]
+    for handler in terminal:
+        handler.setLevel(logging.WARNING)
+    logger.addHandler(buffer)
+
+    def show_all() -> None:
+        for handler, usual in zip(terminal, levels, strict=True):
+            handler.setLevel(usual)
+
+    def open_log() -> None:
+        path = Path(opt['path']['log']) / f'{what}_{opt["name"]}_{get_time_str()}.log'
+        file = _LogFile(path, 'w', encoding='utf-8')
+        file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s: %(message)s'))
+        show_all()
+        for handler in terminal:
+            for record in buffer.buffer:
+                if record.levelno < logging.WARNING:
+                    handler.handle(record)
+        buffer.setTarget(file)
+        buffer.flush()
+        buffer.capacity = 1  # from now on, line by line
+
+    try:
+        yield logger, open_log
+    finally:
+        show_all()
+        logger.setLevel(level)
+        logger.removeHandler(buffer)
+        if buffer.target is not None:
+            buffer.flush()
+            buffer.target.close()
+        buffer.close()
+
+
+def _load_resume_state(opt: Options) -> dict[str, Any] | None:
+    """The state to resume from, by --auto_resume or path:resume_state; sets the networks to load in ``opt``."""
+    path = opt['path'].get('resume_state')
+    if opt['auto_resume']:
+        labels = [key.replace('network_', 'net_') for key in opt if key.startswith('network_')]
+        folders = Path(opt['path']['training_states']), Path(opt['path']['models'])
+        path = checkpoint.last_complete_state(*folders, labels) or path
+    if path is None:
+        return None
+    state = checkpoint.read(path)
+    if not isinstance(state, dict) or 'iter' not in state:
+        raise InputError(
+            f'path:resume_state: {path} is no training state; give experiments/<name>/training_states/N.state'
+        )
+    opt['path']['resume_state'] = str(path)
+    check_resume(opt, state['iter'])
+    for key, file in opt['path'].items():
+        if key.startswith('pretrain_network_') and file is not None and not Path(file).is_file():
+            raise InputError(
+                f'path:resume_state: {path} needs {file}, which is not there; resume a run under its own name, or'
+                ' start a new one from path:pretrain_network_g'
+            )
+    opt['manual_seed'] = state.get('manual_seed') or opt['manual_seed']  # the one that the run drew
+    for folder in (opt['path']['training_states'], opt['path']['models']):
+        for torn in Path(folder).glob('.*.part'):  # of a kill while saving
+            torn.unlink(missing_ok=True)
+    return state
+
+
+def _warn_of_another_batch(opt: Options, state: Mapping[str, Any]) -> None:
+    before, now = state.get('batch', {}), batch_of(opt)
+    if changes := [f'{key} {now[key]} instead of {before[key]}' for key in before if before[key] != now.get(key)]:
+        get_root_logger().warning(
+            f'The state was saved with another batch: {", ".join(changes)}. The learning rate is not scaled with it;'
+            ' the run goes on at the sample that it would have reached with the batch of now.'
+        )
+
+
+def _barrier() -> None:
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()

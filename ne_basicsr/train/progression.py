@@ -1,0 +1,110 @@
+"""Progressive patch sizes, as Restormer trains: small crops in large batches first, large crops in small batches later.
+
+The loader delivers the largest crops in the largest batches throughout; they are cut down on the device. So the phase
+is a function of the iteration, which follows from the number of a sample, and a run resumes anywhere. What it costs:
+the loader reads and cuts batch_size x gt_size^2 pixels in every iteration, in Restormer's first phase nine times what
+is used, in its last one eight times.
+
+Reference: Zamir et al., Restormer: efficient transformer for high-resolution image restoration, CVPR 2022.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ne_basicsr.data.batch import as_float
+from ne_basicsr.ops.noise import seed_of
+
+
+class Progression(NamedTuple):
+    """The phases of a training; after the last one its sizes stay.
+
+    Args:
+        iters: iterations of each phase.
+        gt_sizes: sides of its crops.
+        mini_batch_sizes: crops of its batches, per GPU.
+    """
+
+    iters: tuple[int, ...]
+    gt_sizes: tuple[int, ...]
+    mini_batch_sizes: tuple[int, ...]
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> 'Progression | None':
+        """From a training set's ``iters, gt_sizes, mini_batch_sizes``; None where it has none."""
+        if not options.get('iters'):
+            return None
+        return cls(*(tuple(options[key]) for key in cls._fields))
+
+    def phase(self, iteration: int) -> int:
+        """The phase of ``iteration``, which counts from 1; the last iteration of a phase belongs to it."""
+        return min(bisect_left(list(accumulate(self.iters)), iteration), len(self.iters) - 1)
+
+    def cut(self, batch: Mapping[str, Any], iteration: int, seed: int) -> dict[str, Any]:
+        """``batch`` with the first images of it, cut down as ``iteration`` asks.
+
+        Args:
+            batch: ``gt`` and, where there is one, ``lq`` (N, C, H, W), with the ``number`` (N,) of each sample.
+            seed: the place of a crop depends on (seed, number) alone.
+        """
+        phase = self.phase(iteration)
+        kept, size = self.mini_batch_sizes[phase], self.gt_sizes[phase]
+        numbers = batch['number'][:kept]
+        images = {key: value[:kept] for key, value in batch.items() if key in ('gt', 'lq')}
+        height, width = images['gt'].shape[-2:]
+        places = [_place(seed, number, height - size, width - size) for number in numbers.tolist()]
+        return {**batch, 'number': numbers, **{key: windows(value, places, size) for key, value in images.items()}}
+
+
+def training_batch(data: Mapping[str, Any], opt: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:
+    """A batch of the loader on ``device``, images as float32 on [0, 1], cut down as the options of the run ask.
+
+    Args:
+        data: ``gt`` and, of pairs, ``lq``; ``number`` (N,) where the data set takes sample numbers.
+        opt: the options of the run.
+    """
+    batch = as_float(data, device)
+    for key in ('gt', 'lq'):
+        if key in batch:
+            batch[key] = batch[key].to(device, non_blocking=True)
+    progression = Progression.from_options(opt['datasets']['train'])
+    if progression is None:
+        return batch
+    iteration = int(batch['number'][0]) // samples_per_iteration(opt) + 1
+    return progression.cut(batch, iteration, opt['manual_seed'])
+
+
+def samples_per_iteration(opt: Mapping[str, Any]) -> int:
+    """Samples, over all ranks, that the loader delivers for one step of the optimizer."""
+    return prod(batch_of(opt).values())
+
+
+def batch_of(opt: Mapping[str, Any]) -> dict[str, int]:
+    """What a step of the optimizer takes, the factors of ``samples_per_iteration``; ``processes``: ranks, else GPUs."""
+    return {
+        'batch_size_per_gpu': opt['datasets']['train']['batch_size_per_gpu'],
+        'processes': opt['world_size'] if opt['dist'] else max(1, opt['num_gpu']),
+        'accumulate': opt['train'].get('accumulate') or 1,
+    }
+
+
+def windows(images: Tensor, places: Sequence[tuple[int, int]], size: int) -> Tensor:
+    """Squares of side ``size`` from images (N, C, H, W), each from its own place (top, left), at once."""
+    if images.shape[-2:] == (size, size):
+        return images
+    steps = torch.arange(size, device=images.device)
+    rows, columns = (
+        torch.tensor(starts, device=images.device)[:, None] + steps for starts in zip(*places, strict=True)
+    )
+    n = torch.arange(len(images), device=images.device)[:, None, None]
+    return images.movedim(1, -1)[n, rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()
+
+
+def _place(seed: int, number: int, vertical: int, horizontal: int) -> tuple[int, int]:
+    draw = seed_of(seed, 'progression', number)
+    return draw % (vertical + 1), (draw >> 32) % (horizontal + 1)

@@ -1,0 +1,263 @@
+"""The effect in one command: a small DnCNN with and without the wrapper, trained at one noise level, tested at all."""
+
+import logging
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import skimage
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+import ne_basicsr
+from ne_basicsr.data.image_store import LmdbStore, decode
+from ne_basicsr.data.prepare import write_lmdb
+from ne_basicsr.evaluation import mismatch, report
+from ne_basicsr.evaluation.mismatch import Curve
+from ne_basicsr.evaluation.report import html_page
+from ne_basicsr.metrics.quality import psnr, psnr_clamped
+from ne_basicsr.ops.degradations import Degradation
+from ne_basicsr.options import load_options
+from ne_basicsr.options.printing import kept_text
+from ne_basicsr.train import pipeline
+
+# scikit-image carries these in its wheel (public domain or CC0, see skimage/data/README.txt)
+TRAINING_PHOTOGRAPHS = (
+    'astronaut.png', 'brick.png', 'clock_motion.png', 'coins.png', 'grass.png', 'gravel.png', 'ihc.png', 'moon.png',
+    'motorcycle_left.png', 'motorcycle_right.png', 'rocket.jpg',
+)  # fmt: skip
+TILE_SIZE = 96
+HELD_OUT_PHOTOGRAPHS = ('camera.png', 'chelsea.png', 'coffee.png')
+OPTION_FILES = {'DnCNN': 'quickstart_dncnn.yml', 'DnCNN-WNE': 'quickstart_dncnn_wne.yml'}
+
+TRAINING_LEVEL = 25  # sigma in 8-bit units, as in both option files
+STRIP_IMAGE = 'camera'
+STRIP_CORNER, STRIP_SIZE = (96, 176), 144
+STRIP_LEVELS = (10, 25, 50, 85)
+
+
+class Trained(NamedTuple):
+    """One network of the comparison."""
+
+    model: Any
+    curve: Curve
+    seconds: float
+
+
+def quickstart(folder: Path, total_iter: int | None = None) -> Path:
+    """Train both networks, sweep the held-out photographs, print the table, write the figure and the report.
+
+    Args:
+        folder: where data, runs and ``report.html`` go; the data and the runs of an earlier quickstart are replaced.
+        total_iter: iterations instead of the option files'.
+
+    Returns:
+        The report's path.
+    """
+    write_photographs(folder / 'data')
+    trained = {}
+    for number, (name, file) in enumerate(OPTION_FILES.items(), 1):
+        print(f'\n[{number}/{len(OPTION_FILES)}] Training {name} at sigma 25 only (options/{file})', flush=True)
+        trained[name] = _train(folder, file, total_iter)
+    curves = {name: each.curve for name, each in trained.items()}
+    print(f'\n{table(curves)}\n')
+    figure = report.mismatch_figure(curves, [TRAINING_LEVEL])
+    report.save_figure(figure, folder / 'mismatch.png')
+    path = folder / 'report.html'
+    _write_report(path, trained, figure)
+    print(f'Report: {path.resolve()}')
+    return path
+
+
+def write_photographs(folder: Path) -> None:
+    """The photographs as LMDBs, gray, 8 bits: ``train.lmdb``, cut into tiles, and ``held_out.lmdb``, whole."""
+    for name in ('train', 'held_out'):
+        shutil.rmtree(folder / f'{name}.lmdb', ignore_errors=True)
+    training = (tile for name, image in _photographs(TRAINING_PHOTOGRAPHS) for tile in _tiles(name, image))
+    write_lmdb(folder / 'train.lmdb', training)
+    write_lmdb(folder / 'held_out.lmdb', _photographs(HELD_OUT_PHOTOGRAPHS))
+
+
+def _photographs(files: Iterable[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    source = Path(skimage.__file__).parent / 'data'
+    for file in files:
+        yield Path(file).stem, (decode((source / file).read_bytes(), 1, file)[..., 0] * 255).round().astype(np.uint8)
+
+
+def _tiles(name: str, image: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Tiles without overlap: a crop is taken from one of them, and decoding a whole photograph for it takes longer."""
+    for top, left in product(range(0, image.shape[0], TILE_SIZE), range(0, image.shape[1], TILE_SIZE)):
+        tile = image[top : top + TILE_SIZE, left : left + TILE_SIZE]
+        if min(tile.shape) >= TILE_SIZE // 2:
+            yield f'{name}_{top}_{left}', tile
+
+
+def shipped_options(file: str) -> Path:
+    """The path of an option file of this project, in a clone or in an installed package."""
+    package = Path(__file__).parents[1]
+    return next(p for p in (package / 'shipped_options' / file, package.parent / 'options' / file) if p.is_file())
+
+
+def table(curves: dict[str, Curve]) -> str:
+    """Output PSNR by level, a column per network, and what the last gains over the first."""
+    lines = [f'{"sigma":>6} {"noisy":>9}' + ''.join(f' {name:>10}' for name in curves) + f' {"gain":>8}']
+    for sigma, noisy, *outputs in rows(curves):
+        cells = ''.join(f' {value:>10.2f}' for value in outputs)
+        lines.append(f'{sigma:>6g} {noisy:>9.2f}{cells} {outputs[-1] - outputs[0]:>+8.2f}')
+    return '\n'.join([f'PSNR in dB on {_held_out()}; both networks trained at sigma 25 only', *lines])
+
+
+def rows(curves: dict[str, Curve]) -> list[tuple[float, ...]]:
+    """(sigma255, noisy PSNR, one output PSNR per curve), by level."""
+    first = next(iter(curves.values()))
+    outputs = [curve.psnr_out for curve in curves.values()]
+    return list(zip(first.levels, first.psnr_in, *outputs, strict=True))
+
+
+def _train(folder: Path, file: str, total_iter: int | None) -> Trained:
+    path = shipped_options(file)
+    overrides = [f'datasets:{phase}:dataroot_gt={folder / "data" / name}.lmdb' for phase, name in
+                 (('train', 'train'), ('val', 'held_out'))]  # fmt: skip
+    if total_iter is not None:
+        overrides += [f'train:total_iter={total_iter}', f'val:val_freq={total_iter}']
+    options = load_options(path, overrides, is_train=True, root=folder)
+    shutil.rmtree(options['path']['experiments_root'], ignore_errors=True)
+    shutil.rmtree(folder / 'tb_logger' / options['name'], ignore_errors=True)
+    start = time.perf_counter()
+    with _only_progress():
+        model = pipeline.train(options | {'dist': False, 'rank': 0, 'world_size': 1}, kept_text(path, overrides))
+    curve = mismatch.curve(model.rows[options['datasets']['val']['name']])
+    return Trained(model, curve, time.perf_counter() - start)
+
+
+class _only_progress:  # noqa: N801 - used as a function
+    """On the terminal, BasicSR's log lines of iterations only; the run's log file has them all."""
+
+    def __enter__(self) -> None:
+        from basicsr.utils import get_root_logger
+
+        self.handlers = [h for h in get_root_logger().handlers if not isinstance(h, logging.FileHandler)]
+        for handler in self.handlers:
+            handler.addFilter(self._is_progress)
+
+    def __exit__(self, *_: object) -> None:
+        for handler in self.handlers:
+            handler.removeFilter(self._is_progress)
+
+    @staticmethod
+    def _is_progress(record: logging.LogRecord) -> bool:
+        return ('iter:' in record.getMessage() and 'eta:' in record.getMessage()) or record.levelno >= logging.WARNING
+
+
+def _write_report(path: Path, trained: dict[str, Trained], figure: Figure) -> None:
+    curves = {name: each.curve for name, each in trained.items()}
+    plain, wrapped = curves
+    html_page.write_page(
+        path,
+        'What the wrapper buys',
+        _lead(curves),
+        [
+            html_page.section_block(
+                'Trained at one noise level, tested at all',
+                html_page.text_block(
+                    f'Both networks have the same {_parameters(trained[plain])} parameters and saw noise of σ = 25'
+                    f' only. {plain} works at that level and degrades away from it. {wrapped} normalizes each image by'
+                    ' its own mean and standard deviation, denoises, and goes back: f(a y + b) = a f(y) + b, exactly.'
+                ),
+                html_page.figure_block(
+                    figure,
+                    f'Output against input PSNR on held-out photographs ({_held_out()}). Above the dashed line a'
+                    ' network improves the image; on it, it might as well have left it alone.',
+                    alt='Output PSNR of both networks against input PSNR; the numbers are in the table below.',
+                ),
+                html_page.table_block(
+                    {'σ': 'g', 'noisy': '.2f', plain: '.2f', wrapped: '.2f', 'gain': '+.2f'},
+                    [(*row, row[-1] - row[-2]) for row in rows(curves)],
+                    f'Output PSNR in dB, mean over {_held_out()}; the better network in bold.',
+                    compare=(plain, wrapped),
+                    marked={curves[plain].levels.index(TRAINING_LEVEL): 'training level'},
+                ),
+            ),
+            html_page.section_block(
+                'What it looks like',
+                html_page.strip_block(
+                    _strips(trained),
+                    f"A crop of {STRIP_SIZE} × {STRIP_SIZE} pixels from {STRIP_IMAGE}. PSNR is the crop's;"
+                    ' images are clipped for display.',
+                ),
+            ),
+            html_page.section_block(
+                'How this was made',
+                html_page.code_block('basicsr quickstart'),
+                html_page.facts_block(_facts(trained)),
+            ),
+        ],
+    )
+
+
+def _lead(curves: dict[str, Curve]) -> str:
+    (plain, wrapped), by_level = curves, {row[0]: row[2:] for row in rows(curves)}
+    far = {level: by_level[level] for level in (5, 50)}
+    below, above = (f'{second:.1f} dB against {first:.1f} dB' for first, second in far.values())
+    return (
+        f'Two copies of one small network, trained at noise level σ = 25 only. At σ = 50 {wrapped} reaches {above} for'
+        f' {plain}, and at σ = 5 {below}; no parameters are added.'
+    )
+
+
+def _strips(trained: dict[str, Trained]) -> dict[str, list[html_page.Tile]]:
+    """Noisy, each network's output and clean, at some levels, with the noise that the sweep used."""
+    model = next(iter(trained.values())).model
+    store = LmdbStore(Path(model.opt['datasets']['val']['dataroot_gt']))
+    clean = torch.from_numpy(decode(store.read(STRIP_IMAGE), 1, STRIP_IMAGE)).permute(2, 0, 1)[None]
+    strips, gaussian = {}, Degradation('gaussian', STRIP_LEVELS)
+    for level in STRIP_LEVELS:
+        noisy = gaussian.apply(clean, STRIP_IMAGE, level, seed=model.opt['manual_seed'])
+        images = {'noisy': noisy}
+        for name, each in trained.items():
+            with each.model.evaluating():
+                images[name] = each.model.denoise(noisy.to(each.model.device)).cpu()
+        measured = {
+            name: (psnr if name == 'noisy' else psnr_clamped)(_crop(y), _crop(clean)) for name, y in images.items()
+        }
+        tiles = [html_page.Tile(_crop(y), name, f'{measured[name]:.2f} dB') for name, y in images.items()]
+        heading = f'σ = {level:g}' + (', the training level' if level == TRAINING_LEVEL else '')
+        strips[heading] = [*tiles, html_page.Tile(_crop(clean), 'clean')]
+    return strips
+
+
+def _crop(image: Tensor) -> Tensor:
+    (top, left), size = STRIP_CORNER, STRIP_SIZE
+    return image[0, :, top : top + size, left : left + size].cpu()
+
+
+def _facts(trained: dict[str, Trained]) -> dict[str, str]:
+    options = next(iter(trained.values())).model.opt
+    train, data, net = options['train'], options['datasets']['train'], options['network_g']
+    crops = f'{data["batch_size_per_gpu"]} crops of {data["gt_size"]} × {data["gt_size"]}'
+    photographs = f'{len(TRAINING_PHOTOGRAPHS)} to train on, {len(HELD_OUT_PHOTOGRAPHS)} held out'
+    times = ', '.join(f'{name} {each.seconds:.0f} s' for name, each in trained.items())
+    device = torch.cuda.get_device_name() if options['num_gpu'] else f'CPU, {torch.get_num_threads()} threads'
+    return {
+        'Networks': f'DnCNN, {net["num_layers"]} layers of {net["num_feat"]} features, plain and wrapped',
+        'Training': f'{train["total_iter"]} iterations of {crops}, Adam, MSE, σ = 25',
+        'Photographs': f'{photographs}, from scikit-image',
+        'PSNR': 'output clamped to [0, 1], not rounded; the noisy image is not clamped',
+        'Time': f'{times}, the sweep over noise levels included',
+        'Device': device,
+        'Versions': f'ne_basicsr {ne_basicsr.__version__}, torch {torch.__version__}',
+    }
+
+
+def _parameters(trained: Trained) -> str:
+    return f'{sum(p.numel() for p in trained.model.net_g.parameters()):,}'
+
+
+def _held_out() -> str:
+    return ', '.join(Path(file).stem for file in HELD_OUT_PHOTOGRAPHS)

@@ -1,0 +1,47 @@
+"""What a denoiser is trained on: from clean images and their seeds, a pair of input and target.
+
+Every pair depends on the image and its seed alone. The loss is the option file's; the papers take the mean square.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ne_basicsr.ops.noise import TrainingNoise, seed_of
+
+Pair = tuple[Tensor, Tensor]
+"""(lq, gt), each (N, C, H, W): what the network sees, and what its output is compared with."""
+
+
+def clean(noise: TrainingNoise, images: Tensor, seeds: Sequence[int]) -> Pair:
+    """The noisy image, and the clean one."""
+    return noise.add(images, seeds), images
+
+
+def noise2noise(noise: TrainingNoise, images: Tensor, seeds: Sequence[int]) -> Pair:
+    """Two independent noisy copies of one level: no clean image is needed.
+
+    Reference: Lehtinen et al., Noise2Noise: learning image restoration without clean data, ICML 2018.
+    """
+    levels = noise.levels(seeds)
+    return noise.apply(images, levels, seeds), noise.apply(images, levels, [seed_of(s, 'second copy') for s in seeds])
+
+
+def soft_ne(noise: TrainingNoise, images: Tensor, seeds: Sequence[int]) -> Pair:
+    """Equivariance by augmentation: (alpha y + mu, alpha x + mu), alpha and mu uniform on [0, 1), a pair per image.
+
+    Reference: Saied and Fleuret, ICML 2026.
+    """
+    draws = [random.Random(seed_of(seed, 'soft_ne')) for seed in seeds]
+    affine = torch.tensor([[draw.random(), draw.random()] for draw in draws]).to(images, non_blocking=True)
+    alpha, mu = affine.T[..., None, None, None]  # each (N, 1, 1, 1)
+    return alpha * noise.add(images, seeds) + mu, alpha * images + mu
+
+
+TARGETS: dict[str, Callable[[TrainingNoise, Tensor, Sequence[int]], Pair]] = {
+    'clean': clean,
+    'noise2noise': noise2noise,
+    'soft_ne': soft_ne,
+}

@@ -1,0 +1,72 @@
+"""What a validation leaves behind: rows as CSV, the mismatch curve as figure and numbers, images in TensorBoard."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ne_basicsr.evaluation import mismatch, report
+from ne_basicsr.evaluation.mismatch import Row
+
+STRIP_SIZE = 256  # pixels, of the images in TensorBoard
+
+
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """Rows in one order whatever the number of ranks."""
+    return sorted(rows, key=lambda row: (row['image'], row['level'], row['draw']))
+
+
+def keep_curve(
+    rows: Sequence[Row],
+    folder: Path,
+    run: str,
+    data_set: str,
+    iteration: int | str,
+    training_levels: Sequence[float],
+    tb_logger: Any,
+) -> None:
+    """The mismatch curve of a data set, with its rows and its summary.
+
+    Args:
+        folder: the run's; files go to ``mismatch/<data set>_<iteration>.csv`` and ``.png`` in it.
+        training_levels: lowest and highest noise level of the training, in 8-bit units, or nothing.
+        tb_logger: a TensorBoard writer, or None.
+    """
+    curve = mismatch.curve(rows)
+    summary = mismatch.summarize(curve)
+    stem = folder / 'mismatch' / f'{data_set}_{iteration}'
+    mismatch.write_csv(Path(f'{stem}.csv'), rows)
+    table = ''.join(
+        f'\n\t sigma {level:6.2f}: noisy {psnr_in:6.2f} dB, denoised {psnr_out:6.2f} dB'
+        for level, psnr_in, psnr_out in zip(*curve, strict=True)
+    )
+    numbers = f'mean output PSNR {summary.mean_psnr:.4f} dB, worst loss against identity {summary.worst_loss:+.2f} dB'
+    logging.getLogger('basicsr').info(f'Mismatch {data_set}{table}\n\t {numbers}')
+    figure = report.mismatch_figure({run: curve}, training_levels, title=data_set)
+    report.save_figure(figure, Path(f'{stem}.png'))
+    if tb_logger:
+        tb_logger.add_scalar(f'mismatch/{data_set}/mean_psnr', summary.mean_psnr, iteration)
+        tb_logger.add_scalar(f'mismatch/{data_set}/worst_loss', summary.worst_loss, iteration)
+        for level, value in zip(curve.levels, curve.psnr_out, strict=True):
+            tb_logger.add_scalar(f'mismatch/{data_set}/psnr_out_sigma{level:g}', value, iteration)
+        tb_logger.add_image(f'mismatch/{data_set}', report.figure_array(figure), iteration, dataformats='HWC')
+
+
+def keep_pairs(rows: Sequence[Row], folder: Path, data_set: str, iteration: int | str) -> None:
+    """The rows of pairs, which have no levels and hence no curve, as ``pairs/<data set>_<iteration>.csv``."""
+    kept = [{key: value for key, value in row.items() if key not in ('level', 'draw')} for row in rows]
+    mismatch.write_csv(folder / 'pairs' / f'{data_set}_{iteration}.csv', kept)
+    noisy, denoised = (sum(row[key] for row in rows) / len(rows) for key in ('psnr_in', 'psnr_clamped'))
+    numbers = f'{len(rows)} pairs, noisy {noisy:.2f} dB, denoised {denoised:.2f} dB (float images)'
+    logging.getLogger('basicsr').info(f'Pairs {data_set}: {numbers}')
+
+
+def image_strip(noisy: Tensor, output: Tensor, clean: Tensor, size: int = STRIP_SIZE) -> Tensor:
+    """The centres of three images (1, C, H, W), at most ``size`` wide and high, side by side on [0, 1], (C, h, 3 w)."""
+    images = torch.cat([noisy, output, clean]).float().cpu()
+    height, width = (min(size, length) for length in images.shape[-2:])
+    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+    return torch.cat(list(images[..., top : top + height, left : left + width].clamp(0, 1)), dim=-1)

@@ -1,0 +1,204 @@
+"""Processes that train, and end, together: ranks from torchrun or Slurm, NCCL on GPUs and gloo on CPUs."""
+
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+from ne_basicsr.utils import folder_lock
+from ne_basicsr.utils.errors import InputError, Stopped, exit_code, last_line
+from ne_basicsr.utils.watchdog import Failure, Lifeline
+
+# how long a collective may wait for a rank that is alive but busy, with validation for instance; see lifeline.py
+PATIENCE = timedelta(minutes=30)
+# and where ranks meet at the end alone, and one may have the most to do
+UNTIL_THE_LAST = timedelta(days=7)
+
+
+def launcher_here() -> str:
+    """``pytorch`` in a process that torchrun started, else ``none``: for commands without ``--launcher``."""
+    return 'pytorch' if {'RANK', 'WORLD_SIZE'} <= set(os.environ) else 'none'
+
+
+@contextmanager
+def ranks(
+    launcher: str,
+    num_gpu: int = 0,
+    dist_params: Mapping[str, Any] | None = None,
+    debug: bool = False,
+    patience: timedelta = PATIENCE,
+) -> Iterator[tuple[int, int]]:
+    """Join the processes that ``launcher`` (none, pytorch, slurm) started; (rank, world size).
+
+    Where one of several fails, this process ends at once, and the others with its line: an exception does not leave
+    here, since whatever would handle it, or the interpreter's own end, might wait for a rank that is gone.
+
+    Args:
+        num_gpu: GPUs of this machine that the run uses; 0 trains on CPUs, with gloo.
+        dist_params: ``backend``, instead of NCCL on GPUs and gloo on CPUs, and ``port`` of the first process (Slurm).
+        debug: print the traceback of whatever fails.
+        patience: how long ranks wait for one that is alive but busy.
+
+    Raises:
+        InputError: where the launcher's environment is not there, or there are more processes than GPUs.
+        Stopped: as raised inside, by all ranks.
+    """
+    if launcher == 'none':
+        yield 0, 1
+        return
+    chosen = dist_params or {}
+    if launcher == 'slurm':
+        _slurm_environment(chosen.get('port', 29500))
+    if missing := [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]:
+        raise InputError(
+            f'--launcher {launcher}: {", ".join(missing)} not set; start with torchrun --nproc_per_node=N -m ne_basicsr'
+        )
+    if num_gpu:
+        local = int(os.environ.get('LOCAL_RANK', 0))
+        if local >= torch.cuda.device_count():
+            raise InputError(
+                f'--launcher {launcher}: process {local} of this machine has no GPU, there are'
+                f' {torch.cuda.device_count()}; start as many processes, or set num_gpu: 0'
+            )
+        torch.cuda.set_device(local)
+    distributed.init_process_group(chosen.get('backend', 'nccl') if num_gpu else 'gloo', timeout=patience)
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    lifeline = _lifeline(rank, world_size) if world_size > 1 else None
+    stopped: Stopped | None = None
+    try:
+        yield rank, world_size
+    except Stopped as asked:  # by all ranks, after the same iteration
+        stopped = asked
+    except BaseException as error:
+        if lifeline is None:
+            raise
+        _fail(lifeline, error, debug)
+    if lifeline:
+        lifeline.leave()
+        distributed.barrier()
+        lifeline.close()
+    distributed.destroy_process_group()
+    if stopped:
+        raise stopped
+
+
+class Vote:
+    """Whether any rank asks to stop, known to all ranks at the same iteration.
+
+    On several ranks the answer is one iteration late: the exchange, between CPUs, runs while the next iteration does.
+    """
+
+    def __init__(self) -> None:
+        self._group: Any = None
+        self._pending: tuple[Any, torch.Tensor] | None = None
+        if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+            self._group = distributed.new_group(backend='gloo')
+
+    def ask(self, number: int) -> int:
+        """This rank's number in; 0 where no rank has another one. Every rank asks equally often."""
+        if self._group is None:
+            return number
+        value = torch.tensor([number])
+        work = distributed.all_reduce(value, distributed.ReduceOp.MAX, self._group, async_op=True)
+        answer = self._answer()
+        self._pending = work, value
+        return answer
+
+    def close(self) -> None:
+        """Wait for the exchange that is under way."""
+        self._answer()
+
+    def _answer(self) -> int:
+        if self._pending is None:
+            return 0
+        work, value = self._pending
+        self._pending = None
+        work.wait()
+        return int(value)
+
+
+def _lifeline(rank: int, world_size: int) -> Lifeline:
+    def end(failure: Failure) -> None:
+        _say(f'process {rank} stops, since process {failure.rank} failed: {failure.line}')
+        os._exit(failure.code)
+
+    # a connection of its own: one that waits for an answer lets nobody else ask
+    store = distributed.TCPStore(
+        os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), is_master=False, timeout=timedelta(seconds=30)
+    )
+    return Lifeline(distributed.PrefixStore('ne_basicsr', store), rank, world_size, end)
+
+
+def _fail(lifeline: Lifeline, error: BaseException, debug: bool) -> None:
+    """End this process with what ``error`` says, or with another's failure that came before and explains it."""
+    code = exit_code(error)
+    lost = isinstance(error, RuntimeError) and _is_lost_connection(str(error))
+    line = 'lost the connection to another process' if lost else last_line(error)
+    first = lifeline.report(code or 1, line)
+    if first.rank != lifeline.rank:
+        _say(f'process {lifeline.rank} stops, since process {first.rank} failed: {first.line}')
+    else:
+        if debug or not (code or lost):
+            traceback.print_exception(error)
+        _say(f'process {lifeline.rank} failed: {line}')
+    sys.stdout.flush()
+    os._exit(first.code)
+
+
+def _is_lost_connection(text: str) -> bool:
+    return any(words in text for words in ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe'))
+
+
+def _say(line: str) -> None:
+    print(f'basicsr: {line}', file=sys.stderr, flush=True)
+
+
+def _slurm_environment(port: int) -> None:
+    """torch's variables from Slurm's, where they are not set."""
+    try:
+        rank, size, local, nodes = (os.environ[f'SLURM_{name}'] for name in ('PROCID', 'NTASKS', 'LOCALID', 'NODELIST'))
+    except KeyError as error:
+        raise InputError(f'--launcher slurm: {error.args[0]} not set; start with srun') from None
+    if 'MASTER_ADDR' not in os.environ:
+        try:
+            hosts = subprocess.run(['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            problem = f'scontrol does not tell the hosts of {nodes} ({last_line(error)})'
+            raise InputError(f'--launcher slurm: {problem}; set MASTER_ADDR to the first one') from None
+        os.environ['MASTER_ADDR'] = hosts.stdout.split()[0]
+    os.environ.setdefault('MASTER_PORT', str(port))
+    os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=local)
+
+
+def agreed(value: Any) -> Any:
+    """Rank 0's ``value`` on all ranks."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box)
+    return box[0]
+
+
+def gathered(value: Any) -> list[Any]:
+    """Every rank's ``value``, in the order of the ranks, on all ranks."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+@contextmanager
+def holding(rank: int, folder: Path, way_out: str, beside: bool = False) -> Iterator[None]:
+    """``folder_lock.hold`` by rank 0; the others wait until it does."""
+    with folder_lock.hold(folder, way_out, beside) if rank == 0 else nullcontext():
+        gathered(None)
+        yield

@@ -1,0 +1,336 @@
+"""Checkpoints: written whole or not at all, read without running code, and loaded with a reason where they do not fit.
+
+A file holds BasicSR's ``params`` (and ``params_ema``), and under ``ne_basicsr`` what is needed to use it alone: the
+network's options, the training noise and the version.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import pickle
+import re
+import shlex
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import ne_basicsr
+from ne_basicsr.utils import atomic_files
+from ne_basicsr.utils.errors import InputError, first_line, one_line
+from ne_basicsr.weights import matching, shipped_models
+from ne_basicsr.weights.formats import Layout, as_trained
+from ne_basicsr.weights.formats.paper_run import find_run
+
+StateDict = dict[str, Tensor]
+METADATA = 'ne_basicsr'
+DIGEST = 'ne_basicsr_digest'  # in the header of a safetensors file, whose format has no checksums
+# where toolboxes keep weights, the first that is there
+CONTAINERS = ('params', 'params_ema', 'state_dict', 'model_state', 'model_state_dict', 'model', 'net')
+DEEPEST = 20  # containers inside one another in the metadata
+# classes that hold values and do nothing: what the message about a refused file offers to allow
+HARMLESS = ('argparse.Namespace', 'types.SimpleNamespace')
+
+
+def write(path: Path, content: Any) -> None:
+    """Save ``content`` to ``path``, complete or not at all.
+
+    Raises:
+        OSError: where the disk is full or not writable, with the path; an older file of that name stays as it was.
+    """
+    atomic_files.write(path, lambda file: torch.save(content, file))
+
+
+def write_safetensors(path: Path, weights: StateDict, metadata: Mapping[str, Any]) -> None:
+    """Save weights to a safetensors file, complete or not at all; ``metadata`` as JSON and a digest in its header.
+
+    Raises:
+        OSError: as ``write``.
+    """
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}  # shares no memory
+    about = json.dumps(metadata)
+    header = {'format': 'pt', METADATA: about, DIGEST: digest(tensors, about)}
+    data = safetensors.torch.save(tensors, header)
+    atomic_files.write(path, lambda file: file.write(data))
+
+
+def digest(weights: Mapping[str, Tensor], about: str) -> str:
+    """Equal for equal names, types, shapes and values, and equal ``about``, and only for them."""
+    state = hashlib.blake2b(about.encode(), digest_size=16)
+    for key, value in sorted(weights.items()):  # safetensors has an order of its own
+        array: Any = value.detach().cpu().contiguous()
+        state.update(f'{key}{tuple(array.shape)}{array.dtype}'.encode())
+        state.update(array.flatten().view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
+    """The content of a checkpoint on the CPU, tensors and plain containers only (``weights_only``).
+
+    Every record of a torch file is compared with its CRC-32, and the content of a safetensors file of this package with
+    its digest. Torch's files from before 1.6 and safetensors files of other programs have no checksums: a flipped bit
+    in their numbers cannot be noticed.
+
+    Args:
+        path: the file, ``.safetensors`` or one of torch, or the name of a shipped model, ``gray``.
+        allow: further classes that the file may hold, such as ``argparse.Namespace``.
+
+    Raises:
+        InputError: for a file that is missing, not a checkpoint, damaged, or that needs code to be read.
+    """
+    if functions := [each for each in allow if not isinstance(each, type)]:
+        raise ValueError(f'allow takes classes, such as argparse.Namespace; got {functions[0]!r}.')
+    path = shipped_models.resolve(path)
+    if not path.is_file():
+        raise InputError(f'{path}: no such checkpoint file')
+    content = _read(path, allow)
+    if isinstance(content, Mapping) and _is_deep(content.get(METADATA)):
+        raise InputError(f'{path}: what it says about its network is nested more than {DEEPEST} deep')
+    return content
+
+
+def _read(path: Path, allow: Sequence[type]) -> Any:
+    if path.suffix == '.safetensors':
+        return _read_safetensors(path)
+    with open(path, 'rb') as file:
+        head = file.read(2)
+    if head and head != b'PK' and head[:1] != b'\x80':  # zip, and the pickle of older torch
+        raise InputError(f'{path}: not a checkpoint file: neither torch.save nor safetensors wrote it')
+    if head == b'PK':
+        _compare_checksums(path)
+    try:
+        # Counter holds the milestones of BasicSR's MultiStepRestartLR
+        with torch.serialization.safe_globals([Counter, *allow]), warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of sparse tensors, which are refused below
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(f'{path}: not readable as weights alone: {_explain_refusal(path, error)}') from error
+    except (
+        Exception
+    ) as error:  # a damaged file can fail anywhere in the reader: IndexError, EOFError, RuntimeError, ...
+        reason = 'TorchScript holds code' if 'TorchScript' in str(error) else first_line(error)
+        raise InputError(f'{path}: not a complete checkpoint file ({reason})') from error
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether more than ``DEEPEST`` containers are inside one another: code that follows them would not come back."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        containers = [each for each in level if isinstance(each, (Mapping, list, tuple))]
+        children = (child for each in containers for child in (each.values() if isinstance(each, Mapping) else each))
+        level = list({id(child): child for child in children}.values())  # one that is in many places counts once
+    return bool(level)
+
+
+def _compare_checksums(path: Path) -> None:
+    """Raise unless every record of the zip archive has the CRC-32 that its directory says: torch.load asks for none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except Exception as error:  # of a damaged header: BadZipFile, NotImplementedError, struct.error, OSError, ...
+        raise InputError(f'{path}: not a complete checkpoint file ({first_line(error)})') from error
+    if wrong is not None:
+        raise InputError(f'{path}: a damaged file: the record {wrong!r} differs from its checksum; take another copy')
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        with safetensors.safe_open(path, 'pt') as file:
+            header = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
+        about = header.get(METADATA, 'null')
+        metadata = json.loads(about)
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
+        raise InputError(f'{path}: not a complete safetensors file ({first_line(error)})') from error
+    if DIGEST in header and header[DIGEST] != digest(weights, about):
+        raise InputError(
+            f'{path}: its tensors or options differ from the digest that was written with them: the file is damaged, or'
+            ' another program edited it; export it again'
+        )
+    return {'params': weights} | ({METADATA: metadata} if isinstance(metadata, dict) else {})
+
+
+def extract(source: Path | str, target: Path | str, allow: Sequence[type] = ()) -> None:
+    """Write the weights of ``source``, without anything else, to ``target``, which can be read without ``allow``."""
+    weights, _ = select_weights(read(source, allow))
+    write(Path(target), {'params': weights})
+
+
+def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping[str, Any]) -> None:
+    """Write networks under their keys (``params``, ``params_ema``), with what is needed to use the file alone."""
+    content: dict[str, Any] = {key: _state_on_cpu(network) for key, network in networks.items()}
+    train_set = options.get('datasets', {}).get('train', {})
+    content[METADATA] = {
+        'version': ne_basicsr.__version__,
+        'network_g': _plain(options.get('network_g')),
+        'noise': _plain({key: train_set[key] for key in ('noise', 'sigma_type', 'sigma_range') if key in train_set}),
+        'scale': options.get('scale', 1),
+    }
+    write(path, content)
+
+
+def load_network(
+    network: nn.Module,
+    path: Path | str,
+    *,
+    strict: bool = True,
+    param_key: str | None = 'params',
+    allow: Sequence[type] = (),
+) -> None:
+    """Load a checkpoint into ``network``, converted where its layout is another one.
+
+    Args:
+        path: a checkpoint of BasicSR, a bare state dict, or any file whose layout is known (``formats``).
+        strict: whether keys and shapes must agree; where not, what agrees is loaded and the rest is logged.
+        param_key: which weights of a BasicSR checkpoint; ``params`` where the key is not in the file.
+        allow: as for ``read``.
+
+    Raises:
+        InputError: for an unreadable file, or with ``strict``, weights that do not fit or are not finite, with the
+            likely cause.
+    """
+    logger = logging.getLogger('basicsr')
+    content = read(path, allow)
+    try:
+        weights, key = select_weights(content, param_key)
+    except InputError as error:
+        raise InputError(f'{path}: {one_line(error)}') from error
+    logger.info(f'Loading {type(network).__name__} from {path}, {f"key {key}" if key else "a bare state dict"}.')
+    layout = described(content, weights) or matching.recognise(weights, key)
+    if layout and layout.wrapper_is_unknown:  # the network says it
+        asked = matching.wrapper_of(type(network))
+        layout = as_trained(layout, None if asked == 'ZeroShot' else asked)
+        with contextlib.suppress(InputError):
+            run = find_run(path)
+            if run is not None and run.wrapper != asked:
+                says = 'no wrapper' if run.wrapper is None else run.wrapper
+                logger.warning(f'{path}: its config.json says {says}, here it is {asked or "no wrapper"}')
+    fitted = matching.fit(network, weights)
+    if layout and matching.explain_misfit(network, fitted):
+        logger.info(f'Recognised {layout}.')
+        weights = layout.weights
+        fitted = matching.fit(network, weights)
+    if layout:
+        fitted = matching.match_eps(network, layout, fitted)
+    if misfit := matching.explain_misfit(network, fitted) or matching.explain_values(fitted):
+        if strict:
+            raise InputError(f'{path}: {one_line(misfit)}')
+        logger.warning(f'{path}: {one_line(misfit)}; loading what agrees')
+        own = network.state_dict()
+        fitted = {k: v for k, v in fitted.items() if k in own and own[k].shape == v.shape}
+    elif layout and (difference := matching.explain_behaviour(network, layout)):
+        logger.warning(f'{path}: the weights fit, but they were trained otherwise: {one_line(difference)}')
+    if matching.is_bare_backbone(network, weights) and hasattr(network, 'target'):  # ZeroShot is made for them
+        logger.info(
+            'These are weights of the bare backbone, trained without the wrapper; they go to backbone.*. It'
+            ' moves images out of the range that they know: train on, or use target: {mean: 0.45, scale: 0.25}.'
+        )
+    network.load_state_dict(fitted, strict=strict)
+
+
+def select_weights(content: Any, param_key: str | None = 'params') -> tuple[StateDict, str | None]:
+    """The state dict in a checkpoint's content, without ``module.`` prefixes, and the key that it was under.
+
+    Raises:
+        InputError: where there is none, and for names that are no text and tensors that hold no plain numbers.
+    """
+    if not isinstance(content, Mapping):
+        raise InputError(f'a checkpoint must hold a mapping of weights; this one holds a {type(content).__name__}')
+    for key in (param_key, *CONTAINERS):
+        held = content.get(key)
+        if isinstance(held, list) and len(held) == 1:  # Mohan et al. keep a list of networks
+            held = held[0]
+        if isinstance(held, Mapping) and all(isinstance(value, Tensor) for value in held.values()):
+            return _plain_weights(held), key
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        return _plain_weights(content), None
+    if not content:
+        raise InputError('no weights found: it is empty')
+    raise InputError(f'no weights found among the keys {", ".join(map(str, list(content)[:8]))}')
+
+
+def described(content: Any, weights: StateDict) -> Layout | None:
+    """What a checkpoint of this package says about its network; None where it says nothing."""
+    metadata = content.get(METADATA) if isinstance(content, Mapping) else None
+    network_g = metadata.get('network_g') if isinstance(metadata, Mapping) else None
+    if not isinstance(network_g, Mapping) or not isinstance(network_g.get('type'), str):
+        return None
+    if not all(isinstance(key, str) for key in network_g):
+        return None
+    return Layout('a checkpoint of ne_basicsr', dict(network_g), weights, is_complete=True)
+
+
+def last_complete_state(states: Path, models: Path, labels: list[str]) -> Path | None:
+    """The newest training state that can be read and whose networks ``<label>_<iter>.pth`` can be, too."""
+    candidates = sorted(((int(p.stem), p) for p in states.glob('*.state') if p.stem.isdigit()), reverse=True)
+    for iteration, path in candidates:
+        try:
+            for file in (path, *(models / f'{label}_{iteration}.pth' for label in labels)):
+                read(file)
+        except InputError as error:
+            logging.getLogger('basicsr').warning(f'Skipping an unusable checkpoint: {error}')
+            continue
+        return path
+    return None
+
+
+def _explain_refusal(path: Path | str, error: Exception) -> str:
+    if not (found := re.search(r'GLOBAL ([\w.]+)', str(error))):
+        return 'it holds more than tensors and plain containers'
+    name, target = found[1], f'{Path(path).stem}.weights.pth'
+    if name not in HARMLESS:
+        return f'it asks for {name}, and reading that may run code: ask its author for the weights alone'
+    code = (
+        f'import {name.split(".")[0]}; from ne_basicsr.weights import checkpoint;'
+        f' checkpoint.extract({_quoted(path)}, {_quoted(target)}, allow=[{name}])'
+    )
+    return (
+        f'it holds {name}, which is harmless but not a weight; ne_basicsr.load(path, allow=[{name}]) allows just that'
+        f' class, and for option files and the command line this writes {target}, once: python -c {shlex.quote(code)}'
+    )
+
+
+def _quoted(text: Path | str) -> str:
+    return json.dumps(str(text), ensure_ascii=False)
+
+
+def _state_on_cpu(network: nn.Module) -> StateDict:
+    # in the usual order of dimensions, also where the network keeps channels last
+    return {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+
+
+def _plain_weights(weights: Mapping[Any, Tensor]) -> StateDict:
+    for key, value in weights.items():
+        if not isinstance(key, str):
+            raise InputError(f'weights have names; one of these is under the {type(key).__name__} {key!r}')
+        if kind := _unusual(value):
+            raise InputError(f'weights are dense tensors of real numbers; {key} is {kind}')
+    return {key.removeprefix('_orig_mod.').removeprefix('module.'): value for key, value in weights.items()}
+
+
+def _unusual(value: Tensor) -> str | None:
+    """What is unusual about a tensor that no network here can hold."""
+    if value.is_meta:
+        return 'a meta tensor, which has no values'
+    if value.layout is not torch.strided or value.is_nested:
+        return f'sparse or nested ({str(value.layout).removeprefix("torch.")})'
+    if value.is_quantized or value.is_complex() or 'float8' in str(value.dtype):
+        return f'of type {str(value.dtype).removeprefix("torch.")}'
+    if value.numel() > max(2**20, value.untyped_storage().nbytes() // value.element_size()):
+        return f'expanded to {value.numel():,} values, of which it holds fewer'
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """Mappings and sequences as dict and list, so that a weights-only load can read them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,70 @@
+"""What the ``config.json`` of a run of the WNE paper's code says about its network, which its checkpoints do not."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ne_basicsr.utils.errors import InputError, first_line
+
+# the paper's model_wrapper_mode -> the wrapper here
+WRAPPERS = {'idem': None, 'norm-equiv': 'WNE', 'norm-equiv-input': 'InputNorm', 'scale-equiv': 'WSE'}
+LARGEST = 2**20  # bytes
+
+
+class PaperRun(NamedTuple):
+    """How the network of a run was trained.
+
+    Args:
+        wrapper: its class here; None for a plain network.
+        mode: FDnCNN's.
+        prediction: ``direct`` or ``residual``.
+    """
+
+    wrapper: str | None
+    mode: str | None
+    prediction: str | None
+
+
+def find_run(checkpoint: Path | str) -> PaperRun | None:
+    """The run of a checkpoint, from the ``config.json`` beside it or in the folder above; None where there is none.
+
+    The modes may lie anywhere in the file: ``model_wrapper_mode``, or ``wrapper_mode`` below ``model``.
+
+    Raises:
+        InputError: for a file that cannot be read, and a wrapper that is not known.
+    """
+    folder = Path(checkpoint).absolute().parent
+    for path in (folder / 'config.json', folder.parent / 'config.json'):
+        if not path.is_file():
+            continue
+        try:
+            if path.stat().st_size > LARGEST:
+                raise ValueError(f'it has more than {LARGEST} bytes')
+            texts = list(_texts(json.loads(path.read_bytes())))
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f'{path}: not readable as the settings of a run ({first_line(error)})') from error
+        wrapper, mode, prediction = (_named(texts, name) for name in ('wrapper_mode', 'model_mode', 'pred_mode'))
+        if wrapper is None:
+            continue
+        if wrapper not in WRAPPERS:
+            raise InputError(f'{path}: model_wrapper_mode must be one of {", ".join(WRAPPERS)}; got {wrapper!r}')
+        return PaperRun(WRAPPERS[wrapper], mode, prediction)
+    return None
+
+
+def _texts(value: Any) -> Iterator[tuple[str, str]]:
+    """(path, text) of every text in a JSON value, the keys of its path joined by ``_``."""
+    held = [('', value)]
+    while held:
+        name, value = held.pop()
+        if isinstance(value, dict):
+            held += [(f'{name}_{key}', each) for key, each in value.items()]
+        elif isinstance(value, list):
+            held += [(name, each) for each in value]
+        elif isinstance(value, str):
+            yield name.replace('.', '_').replace('-', '_').removesuffix('_value'), value
+
+
+def _named(texts: list[tuple[str, str]], name: str) -> str | None:
+    return next((text for path, text in texts if path.endswith(f'_{name}')), None)

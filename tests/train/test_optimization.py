@@ -1,0 +1,114 @@
+"""Optimizers and schedules by name; rates against closed forms, and through a pause."""
+
+import math
+
+import pytest
+import torch
+from basicsr.models.lr_scheduler import CosineAnnealingRestartLR
+
+from ne_basicsr.options.optimizers import OPTIMIZERS, CosineAnnealingRestartCyclicLR
+from ne_basicsr.train.optimization import make_optimizer, make_schedules, update_learning_rates
+from ne_basicsr.utils.errors import InputError
+
+CYCLIC = {'periods': [4, 6], 'restart_weights': [1, 0.5], 'eta_mins': [0.3, 0.01]}
+SCHEDULES = [
+    {'type': 'MultiStepLR', 'milestones': [3, 8], 'gamma': 0.5},
+    {'type': 'CosineAnnealingRestartLR', 'periods': [5, 20], 'restart_weights': [1, 0.5], 'eta_min': 1e-3},
+    {'type': 'CosineAnnealingRestartCyclicLR', **CYCLIC},
+    {'type': 'CosineAnnealingLR', 'T_max': 12, 'eta_min': 1e-3},
+    {'type': 'TrueCosineAnnealingLR', 'T_max': 12},
+    {'type': 'CosineAnnealingWarmRestarts', 'T_0': 5},
+    {'type': 'StepLR', 'step_size': 4, 'gamma': 0.1},
+    {'type': 'ExponentialLR', 'gamma': 0.9},
+    {'type': 'PolynomialLR', 'total_iters': 12},
+]
+
+
+def optimizer(lr=0.8, name='SGD'):
+    return make_optimizer(name, [torch.nn.Parameter(torch.zeros(2, 2))], lr=lr)
+
+
+def rates(options, iterations, warmup_iter=-1, lr=0.8, resumed_at=None):
+    """The learning rate of each iteration; saved and loaded into new objects after ``resumed_at``."""
+    first = optimizer(lr)
+    scheduled = make_schedules(options, [first])
+    found = []
+    for iteration in range(1, iterations + 1):
+        update_learning_rates([first], scheduled, iteration, warmup_iter)
+        found.append(first.param_groups[0]['lr'])
+        first.step()
+        if iteration == resumed_at:
+            states = first.state_dict(), scheduled[0].state_dict()
+            first = optimizer(lr)
+            scheduled = make_schedules(options, [first])
+            first.load_state_dict(states[0])
+            scheduled[0].load_state_dict(states[1])
+    return found
+
+
+def test_cyclic_cosine_is_its_closed_form():
+    found = rates({'type': 'CosineAnnealingRestartCyclicLR', **CYCLIC}, 14)
+
+    def cosine(low, weight, share):
+        return low + weight * (0.8 - low) * (1 + math.cos(math.pi * share)) / 2
+
+    expected = [cosine(0.3, 1, t / 4) for t in range(5)] + [cosine(0.01, 0.5, t / 6) for t in range(1, 7)] + [0.01] * 3
+    assert found == pytest.approx(expected)
+
+
+def test_cyclic_cosine_with_one_minimum_is_basicsr_s():
+    options = {'periods': [4, 6], 'restart_weights': [1, 0.5]}
+    ours = rates({'type': 'CosineAnnealingRestartCyclicLR', **options, 'eta_mins': [0.02, 0.02]}, 10)
+    assert ours == pytest.approx(rates({'type': 'CosineAnnealingRestartLR', **options, 'eta_min': 0.02}, 10))
+    assert CosineAnnealingRestartLR is not CosineAnnealingRestartCyclicLR
+
+
+def test_restormer_s_schedule_is_constant_and_then_falls():
+    options = {'periods': [3, 5], 'restart_weights': [1, 1], 'eta_mins': [0.8, 1e-6]}
+    found = rates({'type': 'CosineAnnealingRestartCyclicLR', **options}, 9)
+    assert found[:4] == [0.8] * 4
+    assert sorted(found[3:], reverse=True) == found[3:]
+    assert found[-1] == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize('changes', [{'eta_mins': [0.1]}, {'restart_weights': [1]}, {'periods': [4, 0]}])
+def test_cyclic_cosine_refuses_what_does_not_fit(changes):
+    with pytest.raises(ValueError, match='periods'):
+        CosineAnnealingRestartCyclicLR(optimizer(), **(CYCLIC | changes))
+
+
+@pytest.mark.parametrize('options', SCHEDULES, ids=lambda options: options['type'])
+@pytest.mark.parametrize('warmup_iter', [-1, 5])
+def test_a_schedule_goes_on_where_it_was_saved(options, warmup_iter):
+    given = dict(options)
+    straight = rates(options, 12, warmup_iter)
+    assert len(set(straight)) > 1
+    for resumed_at in (1, 3, 4, 5, 9):
+        assert rates(options, 12, warmup_iter, resumed_at=resumed_at) == straight
+    assert options == given
+
+
+@pytest.mark.parametrize('options', SCHEDULES, ids=lambda options: options['type'])
+def test_warming_up_leaves_the_schedule_as_it_is(options):
+    warmed, plain = rates(options, 12, 5), rates(options, 12)
+    assert warmed[:4] == pytest.approx([0.8 * k / 5 for k in (1, 2, 3, 4)])
+    assert warmed[4:] == plain[4:]
+
+
+def test_every_optimizer_steps():
+    for name in OPTIMIZERS:
+        made = optimizer(0.1, name)
+        made.param_groups[0]['params'][0].grad = torch.ones(2, 2)
+        made.step()
+        assert made.param_groups[0]['params'][0].ne(0).all(), name
+    assert {'Adam', 'AdamW', 'SGD', 'RMSprop'} <= set(OPTIMIZERS)
+    assert not {'LBFGS', 'SparseAdam', 'Optimizer'} & set(OPTIMIZERS)
+
+
+def test_what_an_optimizer_refuses_is_one_line():
+    with pytest.raises(InputError, match='no optimizer is called'):
+        optimizer(name='Adm')
+    with pytest.raises(InputError, match='Muon refuses this network'):
+        make_optimizer('Muon', [torch.nn.Parameter(torch.zeros(3, 3, 3, 3))], lr=0.1)
+    with pytest.raises(InputError, match='no scheduler'):
+        make_schedules({'type': 'Cosine'}, [optimizer()])
