@@ -65,8 +65,10 @@ def _double(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _as_at_the_start() -> None:
+    """Random numbers and threads do not depend on the tests before."""
     torch.manual_seed(0)
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture

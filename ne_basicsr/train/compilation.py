@@ -15,7 +15,8 @@ def compile_in_place(network: nn.Module, device: torch.device) -> None:
     try:
         torch.compile(_increment)(torch.zeros(8, device=device))
     except Exception as error:  # of the C++ compiler, of Triton, of torch: each has its own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = next((line for line in lines if 'Error' in line), lines[0])
         raise InputError(
             f'train:compile: torch.compile does not work here ({reason}); set compile: false, or install what it needs'
             ' (a C++ compiler on CPUs, Triton on GPUs)'
