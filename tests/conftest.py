@@ -111,7 +111,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _figures_of_validations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs keep one small picture instead of the mismatch curve, whose drawing took 40% of a run in these tests.
 
-    ``training/test_validation_results.py`` draws it, and so does every run in a process of its own.
+    ``train/test_validation_results.py`` draws it, and so does every run in a process of its own.
     """
     if request.path.name == 'test_validation_results.py':
         return

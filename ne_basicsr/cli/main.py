@@ -1,4 +1,4 @@
-"""The command line: ``basicsr COMMAND``, one module of ``commands`` each, and what becomes of its errors."""
+"""The command line: ``basicsr COMMAND``, one module of this folder each, and what becomes of its errors."""
 
 import argparse
 import io
