@@ -160,10 +160,10 @@ def test_worker_seeds_change_with_the_epoch():
 
 @pytest.mark.parametrize(('version', 'problem'), [((3, 9), True), ((3, 10), False), ((3, 12), False), ((3, 13), True)])
 def test_doctor_knows_the_pythons_that_work(version, problem, monkeypatch):
-    from ne_basicsr.cli import installation
+    from ne_basicsr.cli import doctor
 
-    monkeypatch.setattr(installation.sys, 'version_info', version)
-    assert bool(installation._python_problems()) == problem
+    monkeypatch.setattr(doctor.sys, 'version_info', version)
+    assert bool(doctor._python_problems()) == problem
 
 
 def test_doctor_finds_this_installation_healthy(capsys):
@@ -188,14 +188,14 @@ def test_doctor_explains_a_broken_installation_without_a_traceback(tmp_path):
 
 
 def test_doctor_reports_a_missing_and_a_wrong_basicsr(monkeypatch):
-    from ne_basicsr.cli import installation
+    from ne_basicsr.cli import doctor
 
     versions = {'torch': '2.12.1', 'torchvision': '0.27.1', 'basicsr': '1.2.0'}
-    monkeypatch.setattr(installation, 'installed_version', versions.get)
-    (wrong,) = installation._package_problems()
+    monkeypatch.setattr(doctor, 'installed_version', versions.get)
+    (wrong,) = doctor._package_problems()
     assert 'basicsr is 1.2.0; this plugin is made for 1.4.2' in wrong
     del versions['basicsr']
-    (missing,) = installation._package_problems()
+    (missing,) = doctor._package_problems()
     assert 'pip install basicsr==1.4.2' in missing
 
 

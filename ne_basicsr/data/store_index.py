@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ne_basicsr.utils import atomic_files
+from ne_basicsr.utils import atomic_files, regular_files
 from ne_basicsr.utils.errors import InputError
 
 INDEX = 'meta_info.txt'
@@ -102,7 +102,7 @@ def _lines_of(text: str) -> list[str]:
 
 def _read(path: Path) -> str:
     try:
-        return atomic_files.read_regular(path).decode()
+        return regular_files.read(path).decode()
     except OSError as error:
         raise InputError(f'{path}: {error.strerror}') from error
     except UnicodeDecodeError as error:

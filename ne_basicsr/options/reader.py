@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from ne_basicsr.options.values import shown
+from ne_basicsr.utils import regular_files
 from ne_basicsr.utils.errors import InputError
 
 Key = tuple[str, ...]  # ('train', 'optim_g') for optim_g in the section train
@@ -55,10 +56,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
         InputError: no such file, not UTF-8, not YAML, not one mapping, a duplicate key, a tag that is not plain data.
     """
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe would be waited for
-            raise InputError(f'{path}: not a regular file; an option file is needed')
-        with path.open('rb') as file:
-            content = file.read(MAX_BYTES + 1)
+        content = regular_files.read(path, MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise InputError(f'{path}: more than {MAX_BYTES // 10**6} MB; is it an option file?')
         text = content.decode('utf-8-sig')

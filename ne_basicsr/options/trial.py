@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 from basicsr.losses import build_loss
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ne_basicsr.archs.backbone import BackboneHolder, build_arch
+from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.network_inputs import is_non_blind
-from ne_basicsr.options.sections import OptionError, Path, registered
+from ne_basicsr.archs.wne_arch import is_image_to_image
+from ne_basicsr.options.sections import OptionError, Path
 from ne_basicsr.options.values import shown
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.weights import checkpoint
@@ -46,8 +46,7 @@ def check(opt: Mapping[str, Any], is_train: bool, here: bool) -> None:
             size, has to be told the noise level, does not fit into memory, or is not that of the weights.
     """
     name = opt['network_g']['type']
-    cls = registered(ARCH_REGISTRY)[name]
-    if not (issubclass(cls, BackboneHolder) or f'{name}WNE' in ARCH_REGISTRY):  # what is not wrapped maps no images
+    if not is_image_to_image(name):
         problem = f'{opt["model_type"]} needs an image-to-image network, such as DnCNN; got {shown(name)}'
         raise OptionError((*PATH, 'type'), problem)
     network = build(opt['network_g'])

@@ -30,7 +30,8 @@ OWN_SETS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {  # for training
 }
 OF_DENOISING = ('calculate_psnr_float', 'calculate_ssim_float', 'calculate_ne_defect', 'calculate_mismatch')
 CONSTANT_RATE = {'type': 'MultiStepLR', 'milestones': []}
-COLUMNS = ('image', 'degradation', 'level', 'unit', 'draw', 'psnr_in', 'psnr_out')  # of results, beside metrics
+# of results, beside metrics
+COLUMNS = ('image', 'degradation', 'level', 'unit', 'draw', 'psnr_in', 'psnr_out', 'psnr_clamped')
 INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR and Restormer call them
 
 

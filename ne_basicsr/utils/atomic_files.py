@@ -1,4 +1,4 @@
-"""Files that are complete or absent, whenever the process, or the machine, dies; and files that end."""
+"""Files that are complete or absent, whenever the process, or the machine, dies."""
 
 import os
 import tempfile
@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from ne_basicsr.utils.errors import InputError
 
 
 def write(path: Path, save: Callable[[Any], object], durable: bool = True) -> None:
@@ -39,18 +37,6 @@ def write(path: Path, save: Callable[[Any], object], durable: bool = True) -> No
         if cause := _error_of_disk(error):
             raise OSError(cause.errno, cause.strerror, str(path)) from error
         raise
-
-
-def read_regular(path: Path) -> bytes:
-    """The content of a file; a pipe would be waited for, and a device may never end.
-
-    Raises:
-        InputError: for what is there and is no regular file.
-        OSError: where it cannot be read.
-    """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise InputError(f'{path}: not a regular file; remove it, or name another')
-    return path.read_bytes()
 
 
 def _error_of_disk(error: BaseException | None) -> OSError | None:

@@ -15,9 +15,9 @@ from torch import distributed
 
 from ne_basicsr.utils import folder_lock
 from ne_basicsr.utils.errors import InputError, Stopped, exit_code, last_line
-from ne_basicsr.utils.watchdog import Failure, Lifeline
+from ne_basicsr.utils.watchdog import Failure, Watchdog
 
-# how long a collective may wait for a rank that is alive but busy, with validation for instance; see lifeline.py
+# how long a collective may wait for a rank that is alive but busy, with validation for instance; see watchdog.py
 PATIENCE = timedelta(minutes=30)
 # and where ranks meet at the end alone, and one may have the most to do
 UNTIL_THE_LAST = timedelta(days=7)
@@ -71,20 +71,20 @@ def ranks(
         torch.cuda.set_device(local)
     distributed.init_process_group(chosen.get('backend', 'nccl') if num_gpu else 'gloo', timeout=patience)
     rank, world_size = distributed.get_rank(), distributed.get_world_size()
-    lifeline = _lifeline(rank, world_size) if world_size > 1 else None
+    watchdog = _watchdog(rank, world_size) if world_size > 1 else None
     stopped: Stopped | None = None
     try:
         yield rank, world_size
     except Stopped as asked:  # by all ranks, after the same iteration
         stopped = asked
     except BaseException as error:
-        if lifeline is None:
+        if watchdog is None:
             raise
-        _fail(lifeline, error, debug)
-    if lifeline:
-        lifeline.leave()
+        _fail(watchdog, error, debug)
+    if watchdog:
+        watchdog.leave()
         distributed.barrier()
-        lifeline.close()
+        watchdog.close()
     distributed.destroy_process_group()
     if stopped:
         raise stopped
@@ -125,7 +125,7 @@ class Vote:
         return int(value)
 
 
-def _lifeline(rank: int, world_size: int) -> Lifeline:
+def _watchdog(rank: int, world_size: int) -> Watchdog:
     def end(failure: Failure) -> None:
         _say(f'process {rank} stops, since process {failure.rank} failed: {failure.line}')
         os._exit(failure.code)
@@ -134,21 +134,21 @@ def _lifeline(rank: int, world_size: int) -> Lifeline:
     store = distributed.TCPStore(
         os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), is_master=False, timeout=timedelta(seconds=30)
     )
-    return Lifeline(distributed.PrefixStore('ne_basicsr', store), rank, world_size, end)
+    return Watchdog(distributed.PrefixStore('ne_basicsr', store), rank, world_size, end)
 
 
-def _fail(lifeline: Lifeline, error: BaseException, debug: bool) -> None:
+def _fail(watchdog: Watchdog, error: BaseException, debug: bool) -> None:
     """End this process with what ``error`` says, or with another's failure that came before and explains it."""
     code = exit_code(error)
     lost = isinstance(error, RuntimeError) and _is_lost_connection(str(error))
     line = 'lost the connection to another process' if lost else last_line(error)
-    first = lifeline.report(code or 1, line)
-    if first.rank != lifeline.rank:
-        _say(f'process {lifeline.rank} stops, since process {first.rank} failed: {first.line}')
+    first = watchdog.report(code or 1, line)
+    if first.rank != watchdog.rank:
+        _say(f'process {watchdog.rank} stops, since process {first.rank} failed: {first.line}')
     else:
         if debug or not (code or lost):
             traceback.print_exception(error)
-        _say(f'process {lifeline.rank} failed: {line}')
+        _say(f'process {watchdog.rank} failed: {line}')
     sys.stdout.flush()
     os._exit(first.code)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.utils import atomic_files
+from ne_basicsr.utils import regular_files
 from ne_basicsr.utils.errors import InputError
 
 Value = Any
@@ -60,7 +60,7 @@ class CellStore:
             ) from None
 
     def _read(self, path: Path) -> None:
-        for line in atomic_files.read_regular(path).split(b'\n'):
+        for line in regular_files.read(path).split(b'\n'):
             try:
                 values = json.loads(line)
             except ValueError:

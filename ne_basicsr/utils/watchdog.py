@@ -22,7 +22,7 @@ class Failure(NamedTuple):
     line: str
 
 
-class Lifeline:
+class Watchdog:
     """One process's end of it.
 
     Args:
@@ -49,7 +49,7 @@ class Lifeline:
         self.on_failure, self.period, self.patience, self.linger = on_failure, period, patience, linger
         self._leaving = False
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name='lifeline', daemon=True)
+        self._thread = threading.Thread(target=self._watch, name='watchdog', daemon=True)
         self._thread.start()
 
     def report(self, code: int, line: str) -> Failure:

@@ -26,7 +26,7 @@ LARGEST_SIZE, SPARE_VALUES, DEEPEST = 512, 2**14, 4
 
 
 def recognise(weights: StateDict, container: str | None = None) -> Layout | None:
-    """As ``layouts.recognise``, and None for what looks like a known layout but is not quite one."""
+    """As ``formats.recognise``, and None for what looks like a known layout but is not quite one."""
     try:
         return formats.recognise(weights, container)
     except InputError:  # a network of the user's own may look like a known one

@@ -261,7 +261,7 @@ def test_an_option_file_is_a_regular_file_of_at_most_one_megabyte() -> None:
     load_options(write(filled), is_train=True)
     assert refusal(filled + '\n') == 'options.yml: more than 1 MB; is it an option file?'
     os.mkfifo('pipe.yml')
-    with pytest.raises(InputError, match=r'^pipe\.yml: not a regular file; an option file is needed$'):
+    with pytest.raises(InputError, match=r'^pipe\.yml: not a regular file; remove it, or name another$'):
         read_yaml('pipe.yml')
 
 

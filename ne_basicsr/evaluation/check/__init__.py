@@ -9,5 +9,5 @@ from ne_basicsr.evaluation.check.verdict import Verdict, judge
 
 __all__ = [
     'HEADER', 'PRECISIONS', 'Certificate', 'Form', 'Point', 'Row', 'Subject', 'Verdict', 'certify', 'find_subject',
-    'footnote',    'judge', 'line', 'read_images', 'synthetic_images', 'to_json', 'write_json',
+    'footnote', 'judge', 'line', 'read_images', 'synthetic_images', 'to_json', 'write_json',
 ]  # fmt: skip

@@ -67,7 +67,7 @@ def find_subject(
     """The network that ``text`` names.
 
     Args:
-        text: a checkpoint as ``mismatch.networks.parse_spec`` takes it; an exported network (``.onnx``, ``.pt2``); an
+        text: a checkpoint as ``denoisers.parse_spec`` takes it; an exported network (``.onnx``, ``.pt2``); an
             option file (``.yml``), whose ``network_g`` counts, with ``path: pretrain_network_g`` if there is one; an
             inline mapping or a name as for ``basicsr bench``. Without weights they are random, biases and running
             statistics, too: what a constructor sets to zero could make a plain network look equivariant to scale.

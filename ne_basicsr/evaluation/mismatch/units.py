@@ -36,7 +36,7 @@ class Request(NamedTuple):
     """What to compare, and how.
 
     Args:
-        networks: as ``networks.parse_spec`` takes them; the identity is there without being asked for.
+        networks: as ``denoisers.parse_spec`` takes them; the identity is there without being asked for.
         data: folders and LMDBs of clean images.
         degradations: as ``parse_degradation`` takes them.
         labels: of the networks, in order; the rest are named after their files.

@@ -2,8 +2,8 @@
 
 Figures are plain ``matplotlib.figure.Figure`` objects, never pyplot's: nothing is global, nothing is kept, threads may
 draw. They are sized for one column of a two-column paper, with text of 7 points and more (``style``). What they show is
-in ``figures``, over what in ``horizontal``, what becomes of them in ``files``. ``html_page`` makes
-HTML.
+in ``figures``, over what in ``horizontal``, what becomes of them in ``files``. Pages
+are ``html_page``.
 """
 
 from ne_basicsr.evaluation.report.figures import FLOAT32_ROUNDING, defect_figure, mismatch_figure, ssim_figure

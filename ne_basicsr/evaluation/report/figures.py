@@ -6,7 +6,6 @@ which leave the input PSNR as it is, it is the level.
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,9 +23,7 @@ from ne_basicsr.evaluation.report.style import (
     plot_network,
     plot_verticals,
 )
-
-if TYPE_CHECKING:
-    from ne_basicsr.evaluation.mismatch import Curve
+from ne_basicsr.metrics.curves import Curve
 
 Measured = Mapping[str, Mapping[float, float]]
 """By the network's name, level to value."""
@@ -39,7 +36,7 @@ _SMALLEST_DEFECT = 1e-9  # what is exact is drawn there, on the logarithmic axis
 
 
 def mismatch_figure(
-    curves: Mapping[str, 'Curve'],
+    curves: Mapping[str, Curve],
     training_levels255: Sequence[float] = (),
     title: str = '',
     *,
@@ -80,7 +77,7 @@ def mismatch_figure(
 
 def ssim_figure(
     ssim: Measured,
-    identity: 'Curve',
+    identity: Curve,
     identity_ssim: Mapping[float, float],
     training_levels255: Sequence[float] = (),
     *,
@@ -150,7 +147,7 @@ def _numbers(names: Sequence[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
 
-def _leave_out_what_is_far_below(axes: Axes, curves: Collection['Curve']) -> None:
+def _leave_out_what_is_far_below(axes: Axes, curves: Collection[Curve]) -> None:
     inputs = [x for curve in curves for x in curve.psnr_in if math.isfinite(x)]
     outputs = [y for curve in curves for y in curve.psnr_out if math.isfinite(y)]
     if inputs and outputs and min(outputs) < min(inputs) - _DEEPEST:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,9 +10,7 @@ from matplotlib.axes._secondary_axes import SecondaryAxis  # matplotlib exports 
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from ne_basicsr.evaluation.report.style import limits
-
-if TYPE_CHECKING:
-    from ne_basicsr.evaluation.mismatch import Curve
+from ne_basicsr.metrics.curves import Curve
 
 _ROUND_LEVELS = (25, 50, 10, 5, 100, 15, 75, 35, 2, 1, 20, 150, 200)  # for the sigma axis, in order of preference
 
@@ -34,7 +32,7 @@ _LEVEL_AXES = {
 }
 
 
-def input_psnr(level255: float, curves: Collection['Curve']) -> float:
+def input_psnr(level255: float, curves: Collection[Curve]) -> float:
     """The input PSNR (dB) of a noise level, by interpolation between the levels that the curves were tested at.
 
     What is interpolated, over log sigma, is the distance to -20 log10 sigma, the PSNR of unclipped noise of deviation
@@ -79,7 +77,7 @@ class Horizontal:
         self.marked = list(trained.values()) if unchanged is None else [unchanged]
 
     @classmethod
-    def of_input(cls, unit: str, curves: Collection['Curve'], training_levels255: Sequence[float]) -> 'Horizontal':
+    def of_input(cls, unit: str, curves: Collection[Curve], training_levels255: Sequence[float]) -> 'Horizontal':
         """The input PSNR of ``curves``; over a gain and an offset, where it is the same at all levels, the level."""
         if _LEVEL_AXES[unit].unchanged is not None:
             return cls.of_levels(unit, [level for curve in curves for level in curve.levels], ())

@@ -24,7 +24,7 @@ class Request(NamedTuple):
     """What to sample, and how.
 
     Args:
-        networks: as ``mismatch.networks.parse_spec`` takes them.
+        networks: as ``denoisers.parse_spec`` takes them.
         images: files, folders and LMDBs of clean images.
         labels: of the networks, in order; the rest are named after their files.
         draws: walks for each image.
