@@ -1,36 +1,19 @@
-"""The page of a comparison: what was found, each panel with its numbers, figures and images, and how it was done."""
+"""The page of a comparison: the data for its template."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from ne_basicsr.evaluation.mismatch import wording
 from ne_basicsr.evaluation.mismatch.result import Comparison, Crop, Panel
 from ne_basicsr.evaluation.mismatch.summaries import PanelSummary, is_failed, matched_levels
-from ne_basicsr.evaluation.report.html_page import (
-    Cell,
-    Html,
-    Link,
-    Tile,
-    code_block,
-    contents_block,
-    facts_block,
-    figure_block,
-    fold_block,
-    row_block,
-    section_block,
-    strip_block,
-    table_block,
-    text_block,
-    warning_block,
-    write_page,
-)
+from ne_basicsr.evaluation.report.horizontal import UNITS
+from ne_basicsr.evaluation.report.page import Cell, Column, Link, Table, Tile, table, write_page
 from ne_basicsr.inference.denoisers import IDENTITY, Entry
 
 FAILED = 'failed'
-_FEW_PANELS = 2  # so many show their tables by level without being asked
 
 
 def write_comparison(
@@ -47,191 +30,121 @@ def write_comparison(
         figures: of each panel, by what they show: ``psnr``, ``ssim``, ``defect``; what was not measured is missing.
         command: that made the comparison.
     """
-    blocks = []
-    if comparison.failures:
-        blocks.append(warning_block('Not everything could be measured', comparison.failures))
-    blocks.append(contents_block(_contents(comparison)))
-    if len(comparison.panels) > 1:
-        blocks.append(_overview(comparison, summaries))
-    for number, panel in enumerate(comparison.panels):
-        blocks.append(_panel(number, panel, summaries[number], figures[number], comparison))
-    networks = {entry.label: wording.entry_text(entry) for entry in comparison.entries}
-    blocks.append(section_block('Networks', facts_block(networks), anchor='networks'))
-    protocol = section_block('Protocol', facts_block(comparison.settings), code_block(command), anchor='protocol')
-    write_page(path, 'Mismatch evaluation', wording.lead(comparison, summaries), [*blocks, protocol])
-
-
-def _contents(comparison: Comparison) -> list[tuple[str, list[Link]]]:
-    groups: dict[str, list[Link]] = {}
-    for number, panel in enumerate(comparison.panels):
-        groups.setdefault(panel.data, []).append(
-            Link(wording.degradation_text(panel.degradation), _anchor(number)),
-        )
-    overview = [Link('Overview', 'overview')] if len(comparison.panels) > 1 else []
-    about = [*overview, Link('Networks', 'networks'), Link('Protocol', 'protocol')]
-    return [*groups.items(), ('About', about)]
-
-
-def _anchor(number: int) -> str:
-    return f'panel-{number + 1}'
-
-
-def _overview(comparison: Comparison, summaries: Sequence[PanelSummary]) -> Html:
-    """Mean PSNR of every network on every panel."""
-    labels = [entry.label for entry in comparison.entries]
-    rows: list[list[Cell]] = []
-    for number, (panel, summary) in enumerate(zip(comparison.panels, summaries, strict=True)):
-        found = {label: each.mean_psnr for label, each in summary.networks.items()}
-        numbers = [_value(found.get(label, math.nan)) for label in labels]
-        rows.append([Link(wording.panel_text(panel), _anchor(number)), *numbers])
-    table = table_block(
-        {_header('sweep', labels): '', **dict.fromkeys(labels, '.2f')},
-        rows,
-        'Output PSNR in dB, mean over the levels of each sweep; the best network in bold. The identity is the image'
-        ' left alone.',
-        compare=[label for label in labels if label != IDENTITY],
+    entries, panels = comparison.entries, comparison.panels
+    shown = [
+        _panel(f'panel-{number}', *each, entries)
+        for number, each in enumerate(zip(panels, summaries, figures, strict=True), 1)
+    ]
+    columns = [Column(entry.label, '.2f', '' if entry.label == IDENTITY else 'row') for entry in entries]
+    means: list[list[Cell]] = [
+        [Link(panel['name'], panel['anchor']), *(_mean_psnr(summary, entry.label) for entry in entries)]
+        for panel, summary in zip(shown, summaries, strict=True)
+    ]
+    write_page(
+        path,
+        'mismatch.html',
+        lead=wording.lead(panels, summaries, entries),
+        failures=comparison.failures,
+        panels=shown,
+        contents={data: [panel for panel in shown if panel['data'] == data] for data in (each.data for each in panels)},
+        overview=table([Column('sweep'), *columns], means),
+        networks={entry.label: wording.entry_text(entry) for entry in entries},
+        settings=comparison.settings,
+        command=command,
     )
-    return section_block('Overview', table, anchor='overview')
 
 
 def _panel(
-    number: int, panel: Panel, summary: PanelSummary, figures: Mapping[str, Figure], comparison: Comparison
-) -> Html:
-    name = wording.panel_text(panel)
-    blocks = []
-    if len(comparison.panels) > 1:
-        blocks.append(text_block(wording.finding(panel, summary, comparison.entries)))
-    if summary.levels:
-        blocks.append(_summary_table(panel, summary, comparison.entries))
-    drawn = {
-        what: figure_block(figures[what], caption, alt=f'{name}: {caption}')
-        for what, caption in _captions(panel).items()
-        if what in figures
-    }
-    if 'psnr' in drawn:
-        blocks.append(drawn.pop('psnr'))
-    if drawn:
-        blocks.append(row_block(*drawn.values()))
-    if summary.curves:
-        table = _level_table(panel, summary, comparison.entries)
-        blocks.append(fold_block('Output PSNR by level', table, is_open=len(comparison.panels) <= _FEW_PANELS))
-    if panel.strips:
-        blocks.append(_strips(panel, comparison.entries))
-    return section_block(name, *blocks, anchor=_anchor(number))
-
-
-def _summary_table(panel: Panel, summary: PanelSummary, entries: Sequence[Entry]) -> Html:
-    labels = [entry.label for entry in entries]
-    levels = {each.matched_level for each in summary.networks.values()} - {None}  # the identity has none, by noise
+    anchor: str, panel: Panel, summary: PanelSummary, figures: Mapping[str, Figure], entries: Sequence[Entry]
+) -> dict[str, Any]:
     degradation = panel.degradation
-    columns = {'network': '', 'mean PSNR': '.2f', 'worst loss': '.2f', 'where': ''}
-    best = {'mean PSNR': 'highest', 'worst loss': 'lowest'}
+    return {
+        'anchor': anchor,
+        'data': panel.data,
+        'degradation': wording.degradation_text(degradation),
+        'name': wording.panel_text(panel),
+        'kind': degradation.kind,
+        'is_affine': degradation.is_affine,
+        'finding': wording.finding(panel, summary, entries),
+        'counted': wording.counted_text(panel, summary),
+        'has_drop': any(each.drop is not None for each in summary.networks.values()),
+        'summary': _summary_table(panel, summary, entries) if summary.levels else None,
+        'figures': figures,
+        'levels': _level_table(panel, summary, entries) if summary.curves else None,
+        'strips': _strips(panel, entries),
+        'strip_image': panel.strip_image,
+    }
+
+
+def _summary_table(panel: Panel, summary: PanelSummary, entries: Sequence[Entry]) -> Table:
+    """A row for each network; the column of matched levels names the level where it is one."""
+    levels = {each.matched_level for each in summary.networks.values()} - {None}  # the identity has none, by noise
+    degradation, is_one = panel.degradation, len(levels) == 1
+    columns = [
+        Column('network'), Column('mean PSNR', '.2f', 'highest'), Column('worst loss', '.2f', 'lowest'), Column('where')
+    ]  # fmt: skip
     if levels:
-        is_one = len(levels) == 1
         matched = 'unchanged' if degradation.is_affine else f'at σ = {next(iter(levels)):.4g}' if is_one else 'matched'
-        columns |= {matched: '.2f', **({} if is_one else {'trained at': ''}), 'drop': '.2f'}
-        best |= {'drop': 'lowest'} | ({matched: 'highest'} if is_one else {})
-    columns |= {'mean SSIM': '.4f', 'worst NE defect': '.1e'}
-    best |= {'mean SSIM': 'highest'}
+        columns.append(Column(matched, '.2f', 'highest' if is_one else ''))
+        columns += [*([] if is_one else [Column('trained at')]), Column('drop', '.2f', 'lowest')]
+    columns += [Column('mean SSIM', '.4f', 'highest'), Column('worst NE defect', '.1e')]
     rows: list[list[Cell]] = []
-    for label in labels:
+    for label in (entry.label for entry in entries):
         each = summary.networks.get(label)
         if each is None:
             rows.append([label, FAILED, *[None] * (len(columns) - 2)])
             continue
-        place = '' if each.worst_loss_level is None else wording.level_text(degradation, each.worst_loss_level)
+        place, trained = (
+            '' if level is None else wording.level_text(degradation, level)
+            for level in (each.worst_loss_level, each.matched_level)
+        )
         row: list[Cell] = [label, _value(each.mean_psnr), _value(each.worst_loss), '' if label == IDENTITY else place]
         if levels:
-            trained = '' if each.matched_level is None else wording.level_text(degradation, each.matched_level)
-            # what the identity has at somebody's training level says nothing about it
-            row += [_value(each.matched_psnr), *([] if len(levels) == 1 else [trained]), _value(each.drop)]
+            row += [_value(each.matched_psnr), *([] if is_one else [trained]), _value(each.drop)]
         rows.append([*row, _value(each.mean_ssim), _value(each.worst_defect)])
-    matched_text = {
-        True: 'Drop: from the unchanged image to the lowest of the sweep.',
-        False: 'Drop: from the training level to the lowest of the sweep.',
-    }[degradation.is_affine]
-    return table_block(
-        columns,
-        rows,
-        f'{_capital(wording.counted_text(panel, summary))}; PSNR in dB. Worst loss: against leaving the image alone,'
-        f' negative where the network gains at every level. {matched_text if levels else ""}'.strip(),
-        best=best,
-        reference=[labels.index(IDENTITY)] if IDENTITY in labels else [],
-    )
+    return table(columns, rows, reference=[i for i, entry in enumerate(entries) if entry.label == IDENTITY])
 
 
-def _captions(panel: Panel) -> dict[str, str]:
-    """What the figures show."""
-    if panel.degradation.is_affine:
-        what = 'gain' if panel.degradation.kind == 'gain' else 'offset'
-        return {
-            'psnr': f'Output PSNR against the {what}, which is taken back before the comparison with the clean image:'
-            ' an equivariant network is flat.',
-            'ssim': f'SSIM against the {what}.',
-            'defect': 'Defect of normalization equivariance.',
-        }
-    return {
-        'psnr': 'Output against input PSNR. Above the dashed line a network improves the image; on it, it might as well'
-        ' have left it alone.',
-        'ssim': 'SSIM against input PSNR; dashed, the image left alone.',
-        'defect': 'Defect of normalization equivariance, relative to the output. In the shaded region it is rounding.',
-    }
-
-
-def _level_table(panel: Panel, summary: PanelSummary, entries: Sequence[Entry]) -> Html:
-    labels = [entry.label for entry in entries if entry.label in summary.curves]
-    rows: list[list[Cell]] = []
-    for index, level in enumerate(summary.levels):
-        outputs = [_value(summary.curves[label].psnr_out[index]) for label in labels]
-        rows.append([level, summary.identity.psnr_out[index], *outputs])
-    return table_block(
-        {
-            _header(wording.level_header(panel.degradation), labels): '.4g',
-            IDENTITY: '.2f',
-            **dict.fromkeys(labels, '.2f'),
-        },
-        rows,
-        f'Output PSNR in dB, mean over {wording.counted_text(panel, summary)}; the best network in bold.',
-        compare=labels,
-        marked=_marks(panel, summary, [entry for entry in entries if entry.label in summary.curves]),
-    )
+def _level_table(panel: Panel, summary: PanelSummary, entries: Sequence[Entry]) -> Table:
+    shown = [entry for entry in entries if entry.label in summary.curves]
+    rows: list[list[Cell]] = [
+        [level, identity, *(_value(summary.curves[entry.label].psnr_out[index]) for entry in shown)]
+        for index, (level, identity) in enumerate(zip(summary.levels, summary.identity.psnr_out, strict=True))
+    ]
+    columns = [Column(UNITS[panel.degradation.unit].header, '.4g'), Column(IDENTITY, '.2f')]
+    columns += [Column(entry.label, '.2f', 'row') for entry in shown]
+    return table(columns, rows, marked=_marks(panel, summary, shown))
 
 
 def _marks(panel: Panel, summary: PanelSummary, entries: Sequence[Entry]) -> dict[int, str]:
     """Rows of the table by level that networks were made for."""
-    if panel.degradation.is_affine:
-        return {
-            summary.levels.index(level): 'unchanged' for level in matched_levels(panel.degradation, summary.levels, ())
-        }
     made_for: dict[float, list[str]] = {}
     for entry in entries:
         for level in matched_levels(panel.degradation, summary.levels, entry.training_levels255):
             made_for.setdefault(level, []).append(entry.label)
     known = [entry for entry in entries if entry.training_levels255]
-    return {
-        summary.levels.index(level): 'training level' if len(labels) == len(known) else f'trained: {", ".join(labels)}'
+    texts = {
+        level: 'training level' if len(labels) == len(known) else f'trained: {", ".join(labels)}'
         for level, labels in made_for.items()
+    }
+    return {
+        summary.levels.index(level): 'unchanged' if panel.degradation.is_affine else text
+        for level, text in texts.items()
     }
 
 
-def _strips(panel: Panel, entries: Sequence[Entry]) -> Html:
+def _strips(panel: Panel, entries: Sequence[Entry]) -> dict[str, list[Tile]]:
     trained = wording.training_levels(entries)
     matched = matched_levels(panel.degradation, panel.strips, trained)
-    mark = (
-        ', unchanged'
-        if panel.degradation.is_affine
-        else ', a training level'
-        if len(trained) > 1
-        else ', the training level'
-    )
-    strips = {
-        wording.level_text(panel.degradation, level) + (mark if level in matched else ''): [
-            _tile('JPEG' if name == 'noisy' and panel.degradation.kind == 'jpeg' else name, crop)
-            for name, crop in strip.items()
+    is_one = len(trained) == 1
+    mark = 'unchanged' if panel.degradation.is_affine else 'the training level' if is_one else 'a training level'
+    noisy = 'JPEG' if panel.degradation.kind == 'jpeg' else 'noisy'
+    return {
+        wording.level_text(panel.degradation, level) + (f', {mark}' if level in matched else ''): [
+            _tile(noisy if name == 'noisy' else name, crop) for name, crop in strip.items()
         ]
         for level, strip in panel.strips.items()
     }
-    return strip_block(strips, f"A crop of {panel.strip_image}. PSNR is the crop's; images are clipped for display.")
 
 
 def _tile(name: str, crop: Crop) -> Tile:
@@ -239,14 +152,9 @@ def _tile(name: str, crop: Crop) -> Tile:
     return Tile(crop.pixels / 255, name, note)
 
 
+def _mean_psnr(summary: PanelSummary, label: str) -> Cell:
+    return _value(summary.networks[label].mean_psnr) if label in summary.networks else FAILED
+
+
 def _value(number: float | None) -> Cell:
-    return FAILED if number is not None and (math.isnan(number) or number == -math.inf) else number
-
-
-def _header(name: str, labels: Sequence[str]) -> str:
-    """A header that is the label of no network: headers are unique."""
-    return f'({name})' if name in labels else name
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return FAILED if number is not None and is_failed(number) else number

@@ -2,7 +2,7 @@
 
 What was measured is a projector (``projectors``); the walk is Algorithm 1 (``sampler``); trajectories, their rows and
 the tables' aggregates are in ``trajectories``. For command lines: ``tasks`` by name, a ``session`` of networks over
-images, its ``outputs`` with their ``wording`` and ``page``, and ``films``.
+images, its ``outputs`` with their ``page``, and ``films``.
 """
 
 from ne_basicsr.evaluation.sampling.projectors import (

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ne_basicsr.evaluation.report.html_page import display_pixels
+from ne_basicsr.evaluation.report.page import display_pixels
 from ne_basicsr.evaluation.sampling.projectors import Projector
 from ne_basicsr.evaluation.sampling.sampler import DIVERGED, Denoiser, Noise, Schedule, State, start, walk
 from ne_basicsr.metrics.quality import psnr, psnr_clamped, ssim

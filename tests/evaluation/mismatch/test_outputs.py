@@ -4,12 +4,12 @@ import csv
 import json
 import math
 import re
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser import measured, needs_chromium
+from markupsafe import escape
 from PIL import Image
 
 from ne_basicsr.evaluation.mismatch import wording
@@ -17,6 +17,7 @@ from ne_basicsr.evaluation.mismatch.outputs import figures_of, summary_of, write
 from ne_basicsr.evaluation.mismatch.page import write_comparison
 from ne_basicsr.evaluation.mismatch.result import Comparison, Crop, Panel
 from ne_basicsr.evaluation.mismatch.summaries import matched_levels, summarize_panel
+from ne_basicsr.evaluation.report.tables import json_text
 from ne_basicsr.inference.denoisers import Entry
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.utils.errors import InputError
@@ -216,7 +217,8 @@ def test_summary_json_is_strict_and_complete(whole: Path):
 
     read_back = json.loads((whole / 'summary.json').read_text(encoding='utf-8'), parse_constant=refuse)
     of = everything()
-    assert read_back == summary_of(of, [summarize_panel(each, of.entries) for each in of.panels])
+    found = summary_of(of, [summarize_panel(each, of.entries) for each in of.panels])
+    assert read_back == json.loads(json_text(found))
     assert read_back['settings'] == of.settings and read_back['failures'] == of.failures
     assert [entry['label'] for entry in read_back['entries']] == ['identity', 'plain', 'even']
     networks = read_back['panels'][0]['networks']
@@ -315,24 +317,22 @@ def found_in(of: Comparison, number: int = 0) -> str:
 
 
 def test_the_finding_names_the_best_and_who_loses_with_their_numbers():
-    text = found_in(comparison())
-    assert 'at σ = 25, the training level, plain is best with 30.50 dB (even: 25.00 dB)' in text
-    assert 'plain falls behind most: 30.00 dB at σ = 5, 9.00 dB less than even' in text
-    assert 'at σ = 5 it is 4.00 dB worse than the image left alone' in text
-    assert 'even has the best mean over the 4 levels: 29.00 dB' in text
+    assert found_in(comparison()) == (
+        'even has the best mean PSNR of 29.00 dB over 4 levels; at σ = 25, the training level, plain is best with'
+        ' 30.50 dB. The largest loss against the noisy image is 4.00 dB, of plain at σ = 5.'
+    )
 
 
 def test_the_finding_follows_the_numbers_and_not_the_names():
     swapped = OUTPUT | {'plain': OUTPUT['even'], 'even': OUTPUT['plain']}
-    assert 'even is best with 30.50 dB' in found_in(comparison(panel(output=swapped)))
+    text = found_in(comparison(panel(output=swapped)))
+    assert 'plain has the best mean' in text and 'even is best with 30.50 dB' in text
     third = OUTPUT | {'worse': OUTPUT['plain'] | {5.0: 29.5, 50.0: 18.0}}
     text = found_in(comparison(panel(output=third), labels=('plain', 'even', 'worse')))
-    assert 'worse falls behind most: 29.50 dB at σ = 5, 9.50 dB less than even; at σ = 5 it is 4.50 dB worse' in text
-    gap_elsewhere = OUTPUT | {'worse': OUTPUT['even'] | {10.0: 23.9, 5.0: 33.9}, 'plain': OUTPUT['even'] | {50.0: 1.0}}
-    text = found_in(comparison(panel(output=gap_elsewhere), labels=('plain', 'even', 'worse')))
-    assert 'plain falls behind most: 1.00 dB at σ = 50' in text and '; at σ = 50 it is 13.00 dB worse' in text
+    assert text.endswith('The largest loss against the noisy image is 4.50 dB, of worse at σ = 5.')
     both_gain = OUTPUT | {'plain': {level: psnr + 1 for level, psnr in OUTPUT['identity'].items()}}
-    assert '; every network gains at every level, 1.00 dB or more.' in found_in(comparison(panel(output=both_gain)))
+    text = found_in(comparison(panel(output=both_gain)))
+    assert text.endswith('Every network gains at every level, 1.00 dB or more.')
 
 
 def test_a_finding_claims_nothing_about_what_failed_or_was_not_tested():
@@ -342,24 +342,28 @@ def test_a_finding_claims_nothing_about_what_failed_or_was_not_tested():
     assert 'plain' not in found_in(of, 5)
     assert 'even' not in found_in(of, 6)
     one = found_in(comparison(panel(output={k: OUTPUT[k] for k in ('identity', 'even')}), labels=('even',)))
-    assert 'even reaches 25.00 dB' in one and 'gains at every level, 5.00 dB or more' in one
+    assert 'even has a mean' in one and 'even has 25.00 dB' in one and 'It gains at every level, 5.00 dB or more' in one
 
 
-def test_the_lead_adds_the_largest_loss_of_another_sweep_and_repeats_none():
+def test_the_lead_counts_who_is_best_and_names_the_largest_loss_of_all_sweeps():
     def lead_of(*panels: Panel) -> str:
         of = comparison(*panels)
-        return wording.lead(of, [summarize_panel(each, of.entries) for each in of.panels]).replace('\u00a0', ' ')
+        summaries = [summarize_panel(each, of.entries) for each in of.panels]
+        return wording.lead(of.panels, summaries, of.entries).replace('\u00a0', ' ')
 
-    largest = 'The largest loss against the image left alone is that of plain: 5.00 dB (Set, gain at σ = 25, a = 2).'
-    assert lead_of(panel(), affine('gain')).endswith(largest)  # 4 dB in the first
-    assert 'The largest loss' not in lead_of(affine('gain'), panel())
-    assert lead_of(affine('gain'), panel()).count('worse than the image left alone') == 1
+    for panels in ((panel(), affine('gain')), (affine('gain'), panel())):
+        assert lead_of(*panels) == (
+            'even has the best mean PSNR of 2 networks in 2 of 2 sweeps. The largest loss against the noisy image is'
+            ' 5.00 dB, of plain (Set, gain at σ = 25, a = 2).'
+        )
+    both_gain = panel(output=OUTPUT | {'plain': OUTPUT['even']})
+    assert lead_of(both_gain, both_gain).endswith('No network makes an image worse at any level.')
 
 
 @pytest.mark.parametrize('kind', ['gain', 'offset'])
-def test_a_flat_curve_is_called_unchanged_and_another_is_not(kind: str):
+def test_under_gain_and_offset_the_finding_is_by_how_much_psnr_changes(kind: str):
     text = found_in(comparison(affine(kind)))
-    assert f'The {kind} changes nothing for even' in text
+    assert text.endswith(f'The {kind} changes PSNR by 0.00 dB for even, 15.50 dB for plain.')
     assert 'training level' not in text
 
 
