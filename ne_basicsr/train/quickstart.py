@@ -4,6 +4,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,23 +138,22 @@ def _train(folder: Path, file: str, total_iter: int | None) -> Trained:
     return Trained(model, curve, time.perf_counter() - start)
 
 
-class _only_progress:  # noqa: N801 - used as a function
+@contextmanager
+def _only_progress() -> Iterator[None]:
     """On the terminal, BasicSR's log lines of iterations only; the run's log file has them all."""
+    from basicsr.utils import get_root_logger
 
-    def __enter__(self) -> None:
-        from basicsr.utils import get_root_logger
+    def is_progress(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or all(word in record.getMessage() for word in ('iter:', 'eta:'))
 
-        self.handlers = [h for h in get_root_logger().handlers if not isinstance(h, logging.FileHandler)]
-        for handler in self.handlers:
-            handler.addFilter(self._is_progress)
-
-    def __exit__(self, *_: object) -> None:
-        for handler in self.handlers:
-            handler.removeFilter(self._is_progress)
-
-    @staticmethod
-    def _is_progress(record: logging.LogRecord) -> bool:
-        return ('iter:' in record.getMessage() and 'eta:' in record.getMessage()) or record.levelno >= logging.WARNING
+    handlers = [each for each in get_root_logger().handlers if not isinstance(each, logging.FileHandler)]
+    for handler in handlers:
+        handler.addFilter(is_progress)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(is_progress)
 
 
 def _write_report(path: Path, trained: dict[str, Trained], figure: Figure) -> None:

@@ -356,12 +356,12 @@ def rendered(source: str, **data: object) -> str:
     return pages.TEMPLATES.from_string(start + source).render(data)
 
 
-def strips(of: dict[str, list[Tile]], **options: int) -> str:
-    return rendered('{% call parts.strips(of, **options) %}caption{% endcall %}', of=of, options=options)
+def strips(of: dict[str, list[Tile]], scale: int = 2) -> str:
+    return rendered("{{ parts.strips(of, 'caption', scale) }}", of=of, scale=scale)
 
 
 def table(*arguments: object, **options: object) -> str:
-    return rendered('{% call parts.table(of) %}caption{% endcall %}', of=pages.table(*arguments, **options))
+    return rendered("{{ parts.table(of, 'caption') }}", of=pages.table(*arguments, **options))
 
 
 EXAMPLE = """
@@ -371,15 +371,12 @@ EXAMPLE = """
 {% block content %}
 {{ parts.warning('Warning ' ~ name, [name]) }}
 <section><h2>Curves of {{ name }}</h2>
-{% call parts.figure(figures[0]) %}
-Caption of {{ name }}
-{% endcall %}
-{% call parts.figure(figures[1], 'alt ' ~ name) %}Another of {{ name }}{% endcall %}
-{% call parts.table(table) %}PSNR of {{ name }}{% endcall %}
+{{ parts.figures(figures, {'first': 'Caption of ' ~ name}) }}
+{{ parts.figures(figures, {'second': 'Another of ' ~ name, 'third': 'Not drawn'}, 'alt ' ~ name ~ ': ') }}
+{{ parts.table(table, 'PSNR of ' ~ name) }}
 </section>
-{% call parts.strips(strips) %}Crops of {{ name }}{% endcall %}
-{{ parts.code('basicsr denoise ' ~ name ~ '\\n  --now') }}
-{{ parts.facts({'Time of ' ~ name: '1 s ' ~ name}) }}
+{{ parts.strips(strips, 'Crops of ' ~ name) }}
+{{ parts.facts({'Time of ' ~ name: '1 s ' ~ name}, 'basicsr denoise ' ~ name ~ '\\n  --now') }}
 {% endblock %}
 """
 
@@ -399,7 +396,10 @@ def write_example(path: Path, name: str = 'DnCNN-WNE') -> str:
             'example.html',
             lead=f'Lead {name}',
             name=name,
-            figures=[report.mismatch_figure(curves, [25], title=name), report.mismatch_figure(curves)],
+            figures={
+                'first': report.mismatch_figure(curves, [25], title=name),
+                'second': report.mismatch_figure(curves),
+            },
             table=pages.table(columns, rows, marked={1: name}),
             strips={f'σ = 10, {name}': [tile] * 4, 'σ = 50': [tile] * 3},
         )

@@ -151,7 +151,9 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
         f' difficulties at σ = {levels[-1]:g}.',
         failures=findings.failures,
         figures=figures,
-        networks=list(findings.curves),
+        qualities={
+            f'quality_{n}': f'{label}: Q against Δ, mean ± deviation.' for n, label in enumerate(findings.curves, 1)
+        },
         coverage=table(
             [Column('trained at σ', 'g'), *(Column(f'{level:g}', '.0f') for level in levels)],
             [[row['sigma_train'], *(100 * share for share in row['coverage'].values())] for row in findings.table],

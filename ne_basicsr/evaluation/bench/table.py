@@ -1,13 +1,12 @@
 """The results of a bench as rows, as a table and as JSON."""
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ne_basicsr.evaluation.bench.measure import Measured, Phase, Report, Setting, describe_setting
+from ne_basicsr.evaluation.bench.measure import Phase, Report, describe_setting
 from ne_basicsr.evaluation.report import tables
 
 PHASES = {'inference': 'inference', 'training': 'training step'}
@@ -110,9 +109,6 @@ def _cells(cost: Cost, rate: float, published: Mapping[str, float]) -> list[str]
     ]  # fmt: skip
 
 
-# -- JSON --------------------------------------------------------------------------------------------------------------
-
-
 def to_json(reports: Sequence[Report]) -> str:
     """Reports with every time, and, for readers, the rows that follow from them."""
     derived = [{phase: rows(report, phase) for phase in PHASES} for report in reports]
@@ -120,27 +116,6 @@ def to_json(reports: Sequence[Report]) -> str:
     return tables.json_text({'reports': reports_with_rows})
 
 
-def from_json(text: str) -> list[Report]:
-    """The reports that ``to_json`` wrote."""
-    return [
-        Report(
-            machine=entry['machine'],
-            setting=Setting(**entry['setting']),
-            shape=tuple(entry['shape']),
-            warmup=entry['warmup'],
-            networks=tuple(
-                Measured(e['name'], e['parameters'], _phase(e['inference']), _phase(e['training']))
-                for e in entry['networks']
-            ),
-        )
-        for entry in json.loads(text)['reports']
-    ]
-
-
 def write_json(path: str | Path, reports: Sequence[Report]) -> None:
     """Write ``to_json``; an ``InputError`` where the file cannot be written."""
     tables.write_json(path, to_json(reports))
-
-
-def _phase(entry: Mapping[str, Any]) -> Phase:
-    return Phase(tuple(entry['seconds']), entry['memory'], entry['flops'])

@@ -1,6 +1,6 @@
 """The page of a comparison: the data for its template."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ne_basicsr.evaluation.mismatch import wording
 from ne_basicsr.evaluation.mismatch.result import Comparison, Crop, Panel
-from ne_basicsr.evaluation.mismatch.summaries import PanelSummary, is_failed, matched_levels
+from ne_basicsr.evaluation.mismatch.summaries import NetworkSummary, PanelSummary, is_failed, matched_levels
 from ne_basicsr.evaluation.report.horizontal import UNITS
 from ne_basicsr.evaluation.report.page import Cell, Column, Link, Table, Tile, table, write_page
 from ne_basicsr.inference.denoisers import IDENTITY, Entry
@@ -57,14 +57,10 @@ def write_comparison(
 def _panel(
     anchor: str, panel: Panel, summary: PanelSummary, figures: Mapping[str, Figure], entries: Sequence[Entry]
 ) -> dict[str, Any]:
-    degradation = panel.degradation
-    return {
+    return panel._asdict() | {
         'anchor': anchor,
-        'data': panel.data,
-        'degradation': wording.degradation_text(degradation),
+        'title': wording.degradation_text(panel.degradation),
         'name': wording.panel_text(panel),
-        'kind': degradation.kind,
-        'is_affine': degradation.is_affine,
         'finding': wording.finding(panel, summary, entries),
         'counted': wording.counted_text(panel, summary),
         'has_drop': any(each.drop is not None for each in summary.networks.values()),
@@ -72,65 +68,55 @@ def _panel(
         'figures': figures,
         'levels': _level_table(panel, summary, entries) if summary.curves else None,
         'strips': _strips(panel, entries),
-        'strip_image': panel.strip_image,
     }
 
 
 def _summary_table(panel: Panel, summary: PanelSummary, entries: Sequence[Entry]) -> Table:
-    """A row for each network; the column of matched levels names the level where it is one."""
+    """A row for each network; where there is one matched level, a header names it."""
     levels = {each.matched_level for each in summary.networks.values()} - {None}  # the identity has none, by noise
-    degradation, is_one = panel.degradation, len(levels) == 1
-    columns = [
-        Column('network'), Column('mean PSNR', '.2f', 'highest'), Column('worst loss', '.2f', 'lowest'), Column('where')
-    ]  # fmt: skip
+    is_affine, is_one = panel.degradation.is_affine, len(levels) == 1
+    matched = 'unchanged' if is_affine else f'at σ = {next(iter(levels)):.4g}' if is_one else 'matched'
+
+    def place(level: float | None) -> Cell:
+        return '' if level is None else wording.level_text(panel.degradation, level)
+
+    columns: list[tuple[Column, Callable[[NetworkSummary], Cell]]] = [
+        (Column('mean PSNR', '.2f', 'highest'), lambda each: _value(each.mean_psnr)),
+        (Column('worst loss', '.2f', 'lowest'), lambda each: _value(each.worst_loss)),
+        (Column('where'), lambda each: '' if each is summary.networks.get(IDENTITY) else place(each.worst_loss_level)),
+    ]
     if levels:
-        matched = 'unchanged' if degradation.is_affine else f'at σ = {next(iter(levels)):.4g}' if is_one else 'matched'
-        columns.append(Column(matched, '.2f', 'highest' if is_one else ''))
-        columns += [*([] if is_one else [Column('trained at')]), Column('drop', '.2f', 'lowest')]
-    columns += [Column('mean SSIM', '.4f', 'highest'), Column('worst NE defect', '.1e')]
-    rows: list[list[Cell]] = []
-    for label in (entry.label for entry in entries):
-        each = summary.networks.get(label)
-        if each is None:
-            rows.append([label, FAILED, *[None] * (len(columns) - 2)])
-            continue
-        place, trained = (
-            '' if level is None else wording.level_text(degradation, level)
-            for level in (each.worst_loss_level, each.matched_level)
-        )
-        row: list[Cell] = [label, _value(each.mean_psnr), _value(each.worst_loss), '' if label == IDENTITY else place]
-        if levels:
-            row += [_value(each.matched_psnr), *([] if is_one else [trained]), _value(each.drop)]
-        rows.append([*row, _value(each.mean_ssim), _value(each.worst_defect)])
-    return table(columns, rows, reference=[i for i, entry in enumerate(entries) if entry.label == IDENTITY])
+        columns.append((Column(matched, '.2f', 'highest' if is_one else ''), lambda each: _value(each.matched_psnr)))
+        columns += [] if is_one else [(Column('trained at'), lambda each: place(each.matched_level))]
+        columns.append((Column('drop', '.2f', 'lowest'), lambda each: _value(each.drop)))
+    columns += [
+        (Column('mean SSIM', '.4f', 'highest'), lambda each: each.mean_ssim),
+        (Column('worst NE defect', '.1e'), lambda each: each.worst_defect),
+    ]
+    failed = [FAILED, *[None] * (len(columns) - 1)]
+    rows = [
+        [label, *([cell(each) for _, cell in columns] if (each := summary.networks.get(label)) else failed)]
+        for label in (entry.label for entry in entries)
+    ]
+    reference = [index for index, entry in enumerate(entries) if entry.label == IDENTITY]
+    return table([Column('network'), *(column for column, _ in columns)], rows, reference=reference)
 
 
 def _level_table(panel: Panel, summary: PanelSummary, entries: Sequence[Entry]) -> Table:
+    """A row for each level, those marked that networks were made for."""
     shown = [entry for entry in entries if entry.label in summary.curves]
-    rows: list[list[Cell]] = [
-        [level, identity, *(_value(summary.curves[entry.label].psnr_out[index]) for entry in shown)]
-        for index, (level, identity) in enumerate(zip(summary.levels, summary.identity.psnr_out, strict=True))
-    ]
     columns = [Column(UNITS[panel.degradation.unit].header, '.4g'), Column(IDENTITY, '.2f')]
     columns += [Column(entry.label, '.2f', 'row') for entry in shown]
-    return table(columns, rows, marked=_marks(panel, summary, shown))
-
-
-def _marks(panel: Panel, summary: PanelSummary, entries: Sequence[Entry]) -> dict[int, str]:
-    """Rows of the table by level that networks were made for."""
-    made_for: dict[float, list[str]] = {}
-    for entry in entries:
-        for level in matched_levels(panel.degradation, summary.levels, entry.training_levels255):
-            made_for.setdefault(level, []).append(entry.label)
-    known = [entry for entry in entries if entry.training_levels255]
-    texts = {
-        level: 'training level' if len(labels) == len(known) else f'trained: {", ".join(labels)}'
-        for level, labels in made_for.items()
-    }
-    return {
-        summary.levels.index(level): 'unchanged' if panel.degradation.is_affine else text
-        for level, text in texts.items()
-    }
+    known = [entry for entry in shown if entry.training_levels255]
+    rows: list[list[Cell]] = []
+    marked = {}
+    for index, (level, identity) in enumerate(zip(summary.levels, summary.identity.psnr_out, strict=True)):
+        rows.append([level, identity, *(_value(summary.curves[entry.label].psnr_out[index]) for entry in shown)])
+        made = [each.label for each in shown if matched_levels(panel.degradation, [level], each.training_levels255)]
+        if made:
+            text = 'training level' if len(made) == len(known) else f'trained: {", ".join(made)}'
+            marked[index] = 'unchanged' if panel.degradation.is_affine else text
+    return table(columns, rows, marked=marked)
 
 
 def _strips(panel: Panel, entries: Sequence[Entry]) -> dict[str, list[Tile]]:

@@ -48,10 +48,10 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table as ``parts.html`` shows it: headers, each with whether numbers stand below; rows, a note and cells."""
+    """A table for ``parts.html``: headers and cells, each with whether its column is numbers; rows may be marked."""
 
     headers: list[tuple[str, bool]]
-    rows: list[tuple[str, list[str]]]
+    rows: list[tuple[bool, list[tuple[str, bool]]]]
 
 
 class Tile(NamedTuple):
@@ -105,10 +105,11 @@ def table(
         best = [(y, x) for y, x in numbers if texts[y][x] in largest]  # those printed alike are alike
         for y, x in best if len(best) < len(numbers) else ():
             texts[y][x] = Markup('<strong>{}</strong>').format(texts[y][x])
-    headers = [
-        (column.header, any(isinstance(row[x], int | float) for row in rows)) for x, column in enumerate(columns)
-    ]
-    return Table(headers, [((marked or {}).get(y, ''), row) for y, row in enumerate(texts)])
+    for y, note in (marked or {}).items():
+        texts[y][0] = Markup('{} <small>{}</small>').format(texts[y][0], note)
+    numeric = [any(isinstance(row[x], int | float) for row in rows) for x in range(len(columns))]
+    headers = [(column.header, is_number) for column, is_number in zip(columns, numeric, strict=True)]
+    return Table(headers, [(y in (marked or {}), list(zip(row, numeric, strict=True))) for y, row in enumerate(texts)])
 
 
 def display_pixels(image: NDArray[np.floating] | Tensor) -> NDArray[np.uint8]:
@@ -158,7 +159,7 @@ TEMPLATES = jinja2.Environment(
     undefined=jinja2.StrictUndefined,
 )
 TEMPLATES.filters |= {
-    'svg': lambda figure, alt: Markup(figure_svg(figure, Markup(alt).unescape())),
+    'svg': lambda figure, alt: Markup(figure_svg(figure, alt)),
     'pixels': display_pixels,
     'png': _png_uri,
 }
