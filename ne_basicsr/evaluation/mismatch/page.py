@@ -7,11 +7,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ne_basicsr.evaluation.mismatch import wording
-from ne_basicsr.evaluation.mismatch.result import Comparison, Crop, Panel
+from ne_basicsr.evaluation.mismatch.result import Comparison, Crop
 from ne_basicsr.evaluation.mismatch.summaries import NetworkSummary, PanelSummary, is_failed, matched_levels
 from ne_basicsr.evaluation.report.horizontal import UNITS
 from ne_basicsr.evaluation.report.page import Cell, Column, Link, Table, Tile, table, write_page
-from ne_basicsr.inference.denoisers import IDENTITY, Entry
+from ne_basicsr.inference.denoisers import IDENTITY
 
 FAILED = 'failed'
 
@@ -30,11 +30,8 @@ def write_comparison(
         figures: of each panel, by what they show: ``psnr``, ``ssim``, ``defect``; what was not measured is missing.
         command: that made the comparison.
     """
-    entries, panels = comparison.entries, comparison.panels
-    shown = [
-        _panel(f'panel-{number}', *each, entries)
-        for number, each in enumerate(zip(panels, summaries, figures, strict=True), 1)
-    ]
+    entries = comparison.entries
+    shown = [_panel(f'panel-{n}', *pair) for n, pair in enumerate(zip(summaries, figures, strict=True), 1)]
     columns = [Column(entry.label, '.2f', '' if entry.label == IDENTITY else 'row') for entry in entries]
     means: list[list[Cell]] = [
         [Link(panel['name'], panel['anchor']), *(_mean_psnr(summary, entry.label) for entry in entries)]
@@ -43,10 +40,10 @@ def write_comparison(
     write_page(
         path,
         'mismatch.html',
-        lead=wording.lead(panels, summaries, entries),
+        lead=wording.lead(summaries),
         failures=comparison.failures,
         panels=shown,
-        contents={data: [panel for panel in shown if panel['data'] == data] for data in (each.data for each in panels)},
+        contents={each.data: [panel for panel in shown if panel['data'] == each.data] for each in comparison.panels},
         overview=table([Column('sweep'), *columns], means),
         networks={entry.label: wording.entry_text(entry) for entry in entries},
         settings=comparison.settings,
@@ -54,31 +51,28 @@ def write_comparison(
     )
 
 
-def _panel(
-    anchor: str, panel: Panel, summary: PanelSummary, figures: Mapping[str, Figure], entries: Sequence[Entry]
-) -> dict[str, Any]:
-    return panel._asdict() | {
+def _panel(anchor: str, summary: PanelSummary, figures: Mapping[str, Figure]) -> dict[str, Any]:
+    return summary.panel._asdict() | {
         'anchor': anchor,
-        'title': wording.degradation_text(panel.degradation),
-        'name': wording.panel_text(panel),
-        'finding': wording.finding(panel, summary, entries),
-        'counted': wording.counted_text(panel, summary),
+        'title': wording.degradation_text(summary.panel.degradation),
+        'name': wording.panel_text(summary.panel),
+        'counted': wording.counted_text(summary),
         'has_drop': any(each.drop is not None for each in summary.networks.values()),
-        'summary': _summary_table(panel, summary, entries) if summary.levels else None,
+        'summary': _summary_table(summary) if summary.levels else None,
         'figures': figures,
-        'levels': _level_table(panel, summary, entries) if summary.curves else None,
-        'strips': _strips(panel, entries),
+        'levels': _level_table(summary) if summary.curves else None,
+        'strips': _strips(summary),
     }
 
 
-def _summary_table(panel: Panel, summary: PanelSummary, entries: Sequence[Entry]) -> Table:
+def _summary_table(summary: PanelSummary) -> Table:
     """A row for each network; where there is one matched level, a header names it."""
     levels = {each.matched_level for each in summary.networks.values()} - {None}  # the identity has none, by noise
-    is_affine, is_one = panel.degradation.is_affine, len(levels) == 1
+    is_affine, is_one = summary.panel.degradation.is_affine, len(levels) == 1
     matched = 'unchanged' if is_affine else f'at σ = {next(iter(levels)):.4g}' if is_one else 'matched'
 
     def place(level: float | None) -> Cell:
-        return '' if level is None else wording.level_text(panel.degradation, level)
+        return '' if level is None else wording.level_text(summary.panel.degradation, level)
 
     columns: list[tuple[Column, Callable[[NetworkSummary], Cell]]] = [
         (Column('mean PSNR', '.2f', 'highest'), lambda each: _value(each.mean_psnr)),
@@ -96,40 +90,41 @@ def _summary_table(panel: Panel, summary: PanelSummary, entries: Sequence[Entry]
     failed = [FAILED, *[None] * (len(columns) - 1)]
     rows = [
         [label, *([cell(each) for _, cell in columns] if (each := summary.networks.get(label)) else failed)]
-        for label in (entry.label for entry in entries)
+        for label in (entry.label for entry in summary.entries)
     ]
-    reference = [index for index, entry in enumerate(entries) if entry.label == IDENTITY]
+    reference = [index for index, entry in enumerate(summary.entries) if entry.label == IDENTITY]
     return table([Column('network'), *(column for column, _ in columns)], rows, reference=reference)
 
 
-def _level_table(panel: Panel, summary: PanelSummary, entries: Sequence[Entry]) -> Table:
+def _level_table(summary: PanelSummary) -> Table:
     """A row for each level, those marked that networks were made for."""
-    shown = [entry for entry in entries if entry.label in summary.curves]
-    columns = [Column(UNITS[panel.degradation.unit].header, '.4g'), Column(IDENTITY, '.2f')]
+    degradation = summary.panel.degradation
+    shown = [entry for entry in summary.entries if entry.label in summary.curves]
+    columns = [Column(UNITS[degradation.unit].header, '.4g'), Column(IDENTITY, '.2f')]
     columns += [Column(entry.label, '.2f', 'row') for entry in shown]
     known = [entry for entry in shown if entry.training_levels255]
     rows: list[list[Cell]] = []
     marked = {}
     for index, (level, identity) in enumerate(zip(summary.levels, summary.identity.psnr_out, strict=True)):
         rows.append([level, identity, *(_value(summary.curves[entry.label].psnr_out[index]) for entry in shown)])
-        made = [each.label for each in shown if matched_levels(panel.degradation, [level], each.training_levels255)]
+        made = [each.label for each in shown if matched_levels(degradation, [level], each.training_levels255)]
         if made:
             text = 'training level' if len(made) == len(known) else f'trained: {", ".join(made)}'
-            marked[index] = 'unchanged' if panel.degradation.is_affine else text
+            marked[index] = 'unchanged' if degradation.is_affine else text
     return table(columns, rows, marked=marked)
 
 
-def _strips(panel: Panel, entries: Sequence[Entry]) -> dict[str, list[Tile]]:
-    trained = wording.training_levels(entries)
-    matched = matched_levels(panel.degradation, panel.strips, trained)
-    is_one = len(trained) == 1
-    mark = 'unchanged' if panel.degradation.is_affine else 'the training level' if is_one else 'a training level'
-    noisy = 'JPEG' if panel.degradation.kind == 'jpeg' else 'noisy'
+def _strips(summary: PanelSummary) -> dict[str, list[Tile]]:
+    degradation, strips = summary.panel.degradation, summary.panel.strips
+    matched = matched_levels(degradation, strips, summary.trained)
+    training = 'the training level' if len(summary.trained) == 1 else 'a training level'
+    mark = f', {"unchanged" if degradation.is_affine else training}'
+    noisy = 'JPEG' if degradation.kind == 'jpeg' else 'noisy'
     return {
-        wording.level_text(panel.degradation, level) + (f', {mark}' if level in matched else ''): [
+        wording.level_text(degradation, level) + (mark if level in matched else ''): [
             _tile(noisy if name == 'noisy' else name, crop) for name, crop in strip.items()
         ]
-        for level, strip in panel.strips.items()
+        for level, strip in strips.items()
     }
 
 

@@ -296,7 +296,7 @@ def test_a_network_looks_the_same_in_all_figures_though_others_are_missing():
     reference, *others = (
         network_lines(figure)
         for each in (first, without)
-        for figure in figures_of(each, summarize_panel(each, of.entries), of.entries).values()
+        for figure in figures_of(summarize_panel(each, of.entries)).values()
     )
     assert set(reference) >= {'plain', 'even'} and len(others) == 5
     assert look(reference['plain']) != look(reference['even'])
@@ -311,60 +311,37 @@ def look(line) -> tuple:
 # -- words -------------------------------------------------------------------------------------------------------------
 
 
-def found_in(of: Comparison, number: int = 0) -> str:
-    each = of.panels[number]
-    return wording.finding(each, summarize_panel(each, of.entries), of.entries).replace('\u00a0', ' ')
+def lead_of(*panels: Panel, **options) -> str:
+    of = comparison(*panels, **options)
+    return wording.lead([summarize_panel(each, of.entries) for each in of.panels]).replace('\u00a0', ' ')
 
 
-def test_the_finding_names_the_best_and_who_loses_with_their_numbers():
-    assert found_in(comparison()) == (
-        'even has the best mean PSNR of 29.00 dB over 4 levels; at σ = 25, the training level, plain is best with'
-        ' 30.50 dB. The largest loss against the noisy image is 4.00 dB, of plain at σ = 5.'
+def test_the_lead_names_the_best_and_who_loses_with_their_numbers():
+    assert lead_of() == (
+        'even has the best mean PSNR of 29.00 dB over 4 levels. The largest loss against the noisy image is 4.00 dB,'
+        ' of plain (Set, Gaussian noise, σ = 5).'
     )
-
-
-def test_the_finding_follows_the_numbers_and_not_the_names():
-    swapped = OUTPUT | {'plain': OUTPUT['even'], 'even': OUTPUT['plain']}
-    text = found_in(comparison(panel(output=swapped)))
-    assert 'plain has the best mean' in text and 'even is best with 30.50 dB' in text
-    third = OUTPUT | {'worse': OUTPUT['plain'] | {5.0: 29.5, 50.0: 18.0}}
-    text = found_in(comparison(panel(output=third), labels=('plain', 'even', 'worse')))
-    assert text.endswith('The largest loss against the noisy image is 4.50 dB, of worse at σ = 5.')
-    both_gain = OUTPUT | {'plain': {level: psnr + 1 for level, psnr in OUTPUT['identity'].items()}}
-    text = found_in(comparison(panel(output=both_gain)))
-    assert text.endswith('Every network gains at every level, 1.00 dB or more.')
-
-
-def test_a_finding_claims_nothing_about_what_failed_or_was_not_tested():
-    assert 'training level' not in found_in(comparison(trained=()))
-    assert 'training level' not in found_in(comparison(trained=(30.0,)))
-    of = everything()
-    assert 'plain' not in found_in(of, 5)
-    assert 'even' not in found_in(of, 6)
-    one = found_in(comparison(panel(output={k: OUTPUT[k] for k in ('identity', 'even')}), labels=('even',)))
-    assert 'even has a mean' in one and 'even has 25.00 dB' in one and 'It gains at every level, 5.00 dB or more' in one
-
-
-def test_the_lead_counts_who_is_best_and_names_the_largest_loss_of_all_sweeps():
-    def lead_of(*panels: Panel) -> str:
-        of = comparison(*panels)
-        summaries = [summarize_panel(each, of.entries) for each in of.panels]
-        return wording.lead(of.panels, summaries, of.entries).replace('\u00a0', ' ')
-
+    largest = 'The largest loss against the noisy image is 5.00 dB, of plain (Set, gain at σ = 25, a = 2).'
     for panels in ((panel(), affine('gain')), (affine('gain'), panel())):
-        assert lead_of(*panels) == (
-            'even has the best mean PSNR of 2 networks in 2 of 2 sweeps. The largest loss against the noisy image is'
-            ' 5.00 dB, of plain (Set, gain at σ = 25, a = 2).'
-        )
-    both_gain = panel(output=OUTPUT | {'plain': OUTPUT['even']})
-    assert lead_of(both_gain, both_gain).endswith('No network makes an image worse at any level.')
+        assert lead_of(*panels) == f'even has the best mean PSNR of 2 networks in 2 of 2 sweeps. {largest}'
 
 
-@pytest.mark.parametrize('kind', ['gain', 'offset'])
-def test_under_gain_and_offset_the_finding_is_by_how_much_psnr_changes(kind: str):
-    text = found_in(comparison(affine(kind)))
-    assert text.endswith(f'The {kind} changes PSNR by 0.00 dB for even, 15.50 dB for plain.')
-    assert 'training level' not in text
+def test_the_lead_follows_the_numbers_and_not_the_names():
+    swapped = OUTPUT | {'plain': OUTPUT['even'], 'even': OUTPUT['plain']}
+    assert lead_of(panel(output=swapped)).startswith('plain has the best mean')
+    third = OUTPUT | {'worse': OUTPUT['plain'] | {5.0: 29.5, 50.0: 18.0}}
+    assert '4.50 dB, of worse (' in lead_of(panel(output=third), labels=('plain', 'even', 'worse'))
+    both_gain = OUTPUT | {'plain': {level: psnr + 1 for level, psnr in OUTPUT['identity'].items()}}
+    assert lead_of(panel(output=both_gain)).endswith('Every network gains at every level, 1.00 dB or more.')
+
+
+def test_the_lead_claims_nothing_about_what_failed():
+    of = everything()
+    assert 'plain' not in lead_of(of.panels[5])
+    assert 'even' not in lead_of(of.panels[6])
+    one = panel(output={name: OUTPUT[name] for name in ('identity', 'even')})
+    assert lead_of(one, labels=('even',)).startswith('even has a mean PSNR of 29.00 dB')
+    assert lead_of(one, one, labels=('even',)).startswith('even was tested in 2 sweeps.')
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -373,7 +350,7 @@ def test_under_gain_and_offset_the_finding_is_by_how_much_psnr_changes(kind: str
 def test_page_holds_numbers_entries_protocol_and_command(tmp_path: Path):
     text = text_of(page(tmp_path, comparison(failures=['broken.png: cannot be read'])))
     for expected in (
-        'plain is best with 30.50 dB', 'even.pth · DnCNN, 17 layers · 555,137 parameters · trained at σ = 25',
+        'even has the best mean PSNR', 'even.pth · DnCNN, 17 layers · 555,137 parameters · trained at σ = 25',
         'Draws 1, seed 0', COMMAND, 'Not everything could be measured broken.png: cannot be read',
         '2 images, 4 levels, 1 noise draw', 'A crop of one', '20.00 dB', 'training level',
     ):  # fmt: skip
