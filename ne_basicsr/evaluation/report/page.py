@@ -90,15 +90,10 @@ def table(
         reference: rows that are no candidates for the best of a column, by index.
         marked: rows to point out, by index, each with a word on why.
     """
-    cells = [(y, x) for y in range(len(rows)) for x in range(len(columns))]
     texts = [[_text(cell, column.format) for cell, column in zip(row, columns, strict=True)] for row in rows]
-    ways = {'highest': 1, 'lowest': -1}
-    compared = [{(y, x): 1 for y, x in cells if y == row and columns[x].best == 'row'} for row in range(len(rows))]
-    compared += [
-        {(y, x): ways[column.best] for y, x in cells if x == place and y not in reference}
-        for place, column in enumerate(columns)
-        if column.best in ways
-    ]
+    signs = {x: {'highest': 1, 'lowest': -1}.get(column.best, 0) for x, column in enumerate(columns)}
+    compared = [{(y, x): 1 for x, column in enumerate(columns) if column.best == 'row'} for y in range(len(rows))]
+    compared += [{(y, x): sign for y in range(len(rows)) if y not in reference} for x, sign in signs.items() if sign]
     for candidates in compared:
         numbers = {(y, x): sign * cell for (y, x), sign in candidates.items() if _is_number(cell := rows[y][x])}
         largest = {texts[y][x] for y, x in numbers if numbers[y, x] == max(numbers.values())}

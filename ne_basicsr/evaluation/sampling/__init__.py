@@ -28,27 +28,7 @@ from ne_basicsr.evaluation.sampling.trajectories import (
 )
 
 __all__ = [
-    'RESIDUAL_STOPPED',
-    'SAMPLING',
-    'BlockMeans',
-    'LowPass',
-    'Noise',
-    'Nothing',
-    'Pixels',
-    'Projector',
-    'Quality',
-    'Record',
-    'Schedule',
-    'Spread',
-    'State',
-    'Trajectory',
-    'aggregate',
-    'around_hole',
-    'low_frequencies',
-    'random_pixels',
-    'rows_of',
-    'sample',
-    'start',
-    'summarize',
-    'walk',
-]
+    'RESIDUAL_STOPPED', 'SAMPLING', 'BlockMeans', 'LowPass', 'Noise', 'Nothing', 'Pixels', 'Projector', 'Quality',
+    'Record', 'Schedule', 'Spread', 'State', 'Trajectory', 'aggregate', 'around_hole', 'low_frequencies',
+    'random_pixels', 'rows_of', 'sample', 'start', 'summarize', 'walk',
+]  # fmt: skip
