@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ne_basicsr.evaluation.report import save_figures
-from ne_basicsr.evaluation.report.page import Tile, display_pixels
+from ne_basicsr.evaluation.report.page import Tile, display_pixels, write_page
 from ne_basicsr.evaluation.report.tables import json_text, write_csv, write_json, writing
 from ne_basicsr.evaluation.report.trajectories import trajectory_figure
 from ne_basicsr.evaluation.sampling.films import write_film
-from ne_basicsr.evaluation.sampling.page import Aggregates, settings_of, tile, tiles_of, write_session
+from ne_basicsr.evaluation.sampling.page import Aggregates, observed_tiles, page_of, settings_of, tile, tiles_of
 from ne_basicsr.evaluation.sampling.sampler import DIVERGED
 from ne_basicsr.evaluation.sampling.session import Session
 from ne_basicsr.evaluation.sampling.trajectories import Row, Spread, Trajectory, aggregate, rows_of, summarize
@@ -41,7 +41,7 @@ class Collector:
         self.session, self.folder, self.film = session, folder, film
         self.summaries: list[Row] = []
         self.walks: dict[str, dict[str, list[list[float]]]] = {name: {} for name in _FIGURES}
-        self.shown: dict[str, dict[str, Tile]] = {}
+        self.shown: dict[str, list[Tile]] = {}
         self._clean = {picture.name: picture.pixels for picture in session.pictures[:_SHOWN]}
         labels, images = [entry.label for entry in session.entries], [picture.name for picture in session.pictures]
         # a network is one folder: with folders in it, a/b of one network and b of a/ would meet
@@ -67,8 +67,7 @@ class Collector:
         if self.film and trajectory.frames:
             write_film(self.folder / 'films' / f'{name}.{self.film}', [frame for _, frame in trajectory.frames])
         if trajectory.draw == 0 and trajectory.image in self._clean:
-            strip = self.shown.setdefault(trajectory.image, {})
-            strip |= {name: tile for name, tile in tiles_of(network, trajectory).items() if name not in strip}
+            self.shown.setdefault(trajectory.image, observed_tiles(trajectory)).extend(tiles_of(network, trajectory))
 
     def finish(self, command: str) -> Path:
         """Write what needs all trajectories; the page's path."""
@@ -77,17 +76,22 @@ class Collector:
             for entry in self.session.entries
         }
         write_json(self.folder / 'summary.json', json_text(summary_of(self.session, self.summaries, aggregates)))
-        write_table(self.folder / 'table.csv', aggregates)
+        rows = [
+            (network, name, *spread)
+            for network, measures in aggregates.items()
+            for name, spread in measures.items()
+            if spread is not None
+        ]
+        write_csv(self.folder / 'table.csv', ('network', 'measure', *Spread._fields), rows, '.6g')
         figures = self.figures()
         save_figures(figures, self.folder / 'figures', _FIGURES)
-        page = self.folder / 'report.html'
-        is_known = self.session.request.task.has_reference
-        strips = {
-            name: [*tiles.values(), *([tile('clean', self._clean[name])] if is_known else [])]
-            for name, tiles in self.shown.items()
-        }
-        write_session(page, self.session, self.summaries, aggregates, figures, strips, self.film, command)
-        return page
+        if self.session.request.task.has_reference:
+            for name, tiles in self.shown.items():
+                tiles.append(tile('clean', self._clean[name]))
+        data = page_of(self.session, self.summaries, aggregates)
+        data |= {'figures': figures, 'strips': self.shown, 'film': self.film, 'command': command}
+        write_page(self.folder / 'report.html', 'sampling.html', **data)
+        return self.folder / 'report.html'
 
     def figures(self) -> dict[str, Figure]:
         """PSNR, SSIM and sigma against the step, what there is of them."""
@@ -119,14 +123,3 @@ def summary_of(session: Session, summaries: Sequence[Row], aggregates: Aggregate
         'walks': summaries,
         'failures': session.failures,
     }
-
-
-def write_table(path: Path, aggregates: Aggregates) -> None:
-    """The aggregates as CSV: a line for each network and measure, ``network, measure, mean, deviation, number``."""
-    rows = [
-        (network, name, *spread)
-        for network, measures in aggregates.items()
-        for name, spread in measures.items()
-        if spread is not None
-    ]
-    write_csv(path, ('network', 'measure', *Spread._fields), rows, '.6g')

@@ -1,12 +1,11 @@
 """The page of a session: the data for its template."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from ne_basicsr.evaluation.report.page import Cell, Column, Table, Tile, table, write_page
+from ne_basicsr.evaluation.report.page import Cell, Column, Table, Tile, table
 from ne_basicsr.evaluation.report.tables import text_table
 from ne_basicsr.evaluation.sampling.sampler import CONVERGED
 from ne_basicsr.evaluation.sampling.session import Request, Session
@@ -30,38 +29,16 @@ COLUMNS = {
 _CROP = 256  # pixels of an image in a strip
 
 
-def write_session(
-    path: Path,
-    session: Session,
-    summaries: Sequence[Row],
-    aggregates: Aggregates,
-    figures: Mapping[str, Figure],
-    strips: Mapping[str, Sequence[Tile]],
-    film: str,
-    command: str,
-) -> None:
-    """Write the page.
-
-    Args:
-        figures: by what they show: ``psnr``, ``ssim``, ``sigma``.
-        strips: what is shown of an image, by its name.
-        film: the suffix of the films, empty without them.
-        command: that made the session.
-    """
-    write_page(
-        path,
-        'sampling.html',
-        lead=_lead(session, len(summaries), aggregates),
-        failures=session.failures,
-        aggregates=table([Column(header) for header in _headers()], _rows(aggregates, summaries)),
-        figures=figures,
-        strips=strips,
-        film=film,
-        walks=_all_walks(summaries),
-        settings={entry.label: entry.description or entry.source for entry in session.entries}
-        | settings_of(session.request),
-        command=command,
-    )
+def page_of(session: Session, summaries: Sequence[Row], aggregates: Aggregates) -> dict[str, Any]:
+    """The data of the page, except figures, images and the command."""
+    about = {entry.label: entry.description or entry.source for entry in session.entries}
+    return {
+        'lead': _lead(session, len(summaries), aggregates),
+        'failures': session.failures,
+        'aggregates': table([Column(header) for header in _headers()], _rows(aggregates, summaries)),
+        'walks': _all_walks(summaries),
+        'settings': about | settings_of(session.request),
+    }
 
 
 def table_text(aggregates: Aggregates, summaries: Sequence[Row]) -> str:
@@ -85,16 +62,19 @@ def settings_of(request: Request) -> dict[str, str]:
     }
 
 
-def tiles_of(network: str, trajectory: Trajectory) -> dict[str, Tile]:
-    """What is shown of a walk: what was observed, the same for all networks, one pass, and the end."""
-    tiles = {}
-    if trajectory.observed_quality is not None:
-        tiles['observed'] = tile('observed', trajectory.observed, trajectory.observed_quality)
-        tiles[f'{network} one'] = tile(f'{network}, one pass', trajectory.one_pass, trajectory.one_pass_quality)
-    last = trajectory.records[-1]
+def observed_tiles(trajectory: Trajectory) -> list[Tile]:
+    """What was observed, the same for all networks, where it can be compared with the clean image."""
+    quality = trajectory.observed_quality
+    return [tile('observed', trajectory.observed, quality)] if quality else []
+
+
+def tiles_of(network: str, trajectory: Trajectory) -> list[Tile]:
+    """One pass of the network, where it can be compared with the clean image, and the end of the walk."""
+    last, quality = trajectory.records[-1], trajectory.one_pass_quality
     final = None if last.psnr is None else Quality(last.psnr, last.ssim)
     how = f'{last.step} steps' if trajectory.outcome == CONVERGED else f'{trajectory.outcome}, step {last.step}'
-    return tiles | {f'{network} end': tile(f'{network}, {how}', trajectory.result, final)}
+    end = tile(f'{network}, {how}', trajectory.result, final)
+    return [tile(f'{network}, one pass', trajectory.one_pass, quality), end] if quality else [end]
 
 
 def tile(label: str, image: Tensor, quality: Quality | None = None) -> Tile:
