@@ -1,4 +1,4 @@
-"""The effect in one command: a small DnCNN with and without the wrapper, trained at one noise level, tested at all."""
+"""The effect of the wrapper in one command: a small DnCNN with and without it, trained at one noise level."""
 
 import logging
 import shutil
@@ -93,7 +93,7 @@ def _photographs(files: Iterable[str]) -> Iterator[tuple[str, NDArray[np.uint8]]
 
 
 def _tiles(name: str, image: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Tiles without overlap: a crop is taken from one of them, and decoding a whole photograph for it takes longer."""
+    """Tiles without overlap: a training crop comes from one tile, which decodes faster than a whole photograph."""
     for top, left in product(range(0, image.shape[0], TILE_SIZE), range(0, image.shape[1], TILE_SIZE)):
         tile = image[top : top + TILE_SIZE, left : left + TILE_SIZE]
         if min(tile.shape) >= TILE_SIZE // 2:

@@ -1,4 +1,4 @@
-"""What a validation leaves behind: rows as CSV, the mismatch curve as figure and numbers, images in TensorBoard."""
+"""The results of a validation: rows as CSV, the mismatch curve as figure and numbers, images in TensorBoard."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ STRIP_SIZE = 256  # pixels, of the images in TensorBoard
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:
-    """Rows in one order whatever the number of ranks."""
+    """Rows in an order that does not depend on the number of ranks."""
     return sorted(rows, key=lambda row: (row['image'], row['level'], row['draw']))
 
 

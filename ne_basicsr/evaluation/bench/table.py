@@ -110,7 +110,7 @@ def _cells(cost: Cost, rate: float, published: Mapping[str, float]) -> list[str]
 
 
 def to_json(reports: Sequence[Report]) -> str:
-    """Reports with every time, and, for readers, the rows that follow from them."""
+    """Reports with all times and the rows derived from them."""
     derived = [{phase: rows(report, phase) for phase in PHASES} for report in reports]
     reports_with_rows = [report._asdict() | {'rows': own} for report, own in zip(reports, derived, strict=True)]
     return tables.json_text({'reports': reports_with_rows})

@@ -19,7 +19,7 @@ def line(row: Row) -> str:
 
 
 def footnote(certificate: Certificate) -> str:
-    """Where the tolerances come from."""
+    """How the tolerances were measured."""
     ways: dict[str, list[str]] = {}
     for precision, how in certificate.rounding.items():
         ways.setdefault(how, []).append(precision)

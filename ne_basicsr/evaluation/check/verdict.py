@@ -1,4 +1,4 @@
-"""What the rows of a certificate add up to, in one sentence."""
+"""The verdict of a certificate, in one sentence."""
 
 import math
 from typing import NamedTuple
@@ -10,7 +10,7 @@ LAW = ('scale', 'shift', 'scale and shift', 'fixed shift')
 
 
 class Verdict(NamedTuple):
-    """Whether every check that ran passed, and a sentence that says what the network is, and why."""
+    """Whether every check that ran passed, and a sentence that says what the network is and why."""
 
     passed: bool
     sentence: str
@@ -49,7 +49,7 @@ def _broken_law(certificate: Certificate, law: dict[str, Row]) -> str:
     if scale:
         return 'scale-equivariant only: fails under shift'
     if _fails_for_small_scales_alone(law['scale']):
-        return 'not equivariant: fails as a y gets small, as with an epsilon in the division by the scale (s + 1e-5)'
+        return 'not equivariant: fails when a y is small, as with an epsilon in the division by the scale (s + 1e-5)'
     if shift:
         return 'shift-equivariant only: fails under scaling'
     points = [point for row in law.values() for point in row.points if (point.a, point.b) != (1, 0)]
@@ -74,7 +74,7 @@ def _shortcomings(failed: list[Row]) -> list[str]:
             ends = row.what.removeprefix('f(a y), ')
             parts.append(f'its statistics or products under- or overflow at the {ends}{_where(row)}')
         elif flat and constants:
-            continue  # said once
+            continue  # reported once
         else:
             what = f'{row.what}, constant images' if flat else row.what
             parts.append(f'NaN in {what}' if _is_nan(row) else f'not in {what}{_where(row)}')

@@ -1,9 +1,9 @@
-"""The mismatch evaluation: denoisers at levels of noise, and other degradations, that they were not trained for.
+"""The mismatch evaluation: denoisers under noise levels and other degradations that they were not trained for.
 
 Cells, one for each image, level and draw, become rows (``sweep``); rows become curves (``metrics.curves``). Networks
 over data sets become a comparison (``comparison``: its ``units`` of work, and the ``work``), whose finished cells are
-kept (``utils.result_store``); its tables, figures and page are written by ``outputs`` from ``summaries``, ``wording``
-and ``page``.
+kept (``utils.result_store``); ``outputs`` writes tables, figures and the page, from ``summaries``, ``wording`` and
+``page``.
 """
 
 from ne_basicsr.evaluation.mismatch.sweep import Measure, sweep

@@ -1,4 +1,4 @@
-"""The comparison: networks over data sets and degradations; what is finished is kept, work is shared by processes."""
+"""The comparison of networks over data sets and degradations; finished cells are kept, processes share the work."""
 
 import math
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ from ne_basicsr.utils.result_store import CellStore
 
 
 def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) -> tuple[Comparison, str]:
-    """Measure what is not measured yet, and gather all of it, the same on every rank; and a line on the time taken.
+    """Measure what is missing and gather the result, equal on every rank, with a line on the time taken.
 
     Args:
         folder: finished cells are kept in its ``cells/``.
 
     Raises:
-        InputError: where nothing can be measured, or the request contradicts itself.
+        InputError: where nothing can be measured, or options contradict each other.
     """
     opened, lines = open_denoisers(request.networks, request.labels)
     denoisers, failures = [identity(), *opened], dict.fromkeys(lines)  # a set that keeps its order
@@ -36,7 +36,7 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
     trained = sorted({level for each in denoisers for level in each.entry.training_levels255})
     degradations = [parse_degradation(text, trained) for text in request.degradations]
     if any(each.needs_sigma for each in denoisers) and (odd := [d for d in degradations if d.noise_given(1) is None]):
-        raise InputError(f'{odd[0]}: a non-blind network is told the noise level, and {odd[0].kind} has none')
+        raise InputError(f'{odd[0]}: a non-blind network needs the noise level, and {odd[0].kind} has none')
     axes = [
         Axis(name, store, degradation, strip_levels(degradation, trained, request.strip_levels))
         for name, store in zip(_names_of(stores), stores, strict=True)
@@ -68,7 +68,7 @@ class _Finished:
         self.plan, self.store, self.units = plan, store, units
 
     def panel(self, axis: Axis, denoisers: Sequence[Denoiser], failures: dict[str, None]) -> Panel:
-        """The rows of all networks that were measured completely; a line for each that returned NaN."""
+        """The rows of completely measured networks; each network that returned NaN adds a line to ``failures``."""
         mine = [unit for unit in self.units if unit.axis is axis and unit.precision == self.plan.request.precision]
         rows: list[Row] = []
         for denoiser in denoisers:
@@ -113,7 +113,7 @@ def _names_of(stores: Sequence[ImageStore]) -> list[str]:
 
 
 def _stores(paths: Sequence[Path], failures: dict[str, None]) -> list[ImageStore]:
-    """Those that can be opened; a line for each that cannot."""
+    """The stores that can be opened; the others add a line to ``failures``."""
     stores, lines = [], []
     for path in paths:
         try:
@@ -134,9 +134,9 @@ def _settings(finished: _Finished) -> dict[str, str]:
         'none': 'not measured',
     }
     settings = {
-        'PSNR': 'output clamped to [0, 1], the range of the clean image, after gain and offset are taken back, and not'
-        ' rounded, as in the paper; the noisy input is not clamped; data range 1, mean over images and draws'
-        ' (rows.csv: psnr_clamped; psnr_out is that of the output as it is)',
+        'PSNR': 'output clamped to [0, 1], the range of the clean image, after gain and offset are undone, not rounded,'
+        ' as in the paper; the noisy input is not clamped; data range 1, mean over images and draws (rows.csv:'
+        ' psnr_clamped; psnr_out is not clamped)',
         'PSNR 8-bit': 'output and clean image clipped and rounded to 8 bits, as BasicSR calculates it',
         'SSIM': 'scikit-image, 7 x 7 uniform window, output clipped and not rounded, data range 255',
         'NE defect': '|f(a y + b) - (a f(y) + b)| / |a f(y) + b|, a in [0.5, 1.5], b in [-0.25, 0.25];'
@@ -169,6 +169,6 @@ def _effect(finished: _Finished) -> str:
         return 'not known'
     worst = max(changes, key=abs)
     return (
-        f'against float32, contiguous: {sum(changes) / len(changes):+.4f} dB in the mean, {worst:+.4f} dB at most'
+        f'against float32, contiguous: {sum(changes) / len(changes):+.4f} dB on average, {worst:+.4f} dB at most'
         f' ({len(changes)} cells of the first image)'
     )

@@ -25,7 +25,7 @@ MEASURES = ('psnr_in', 'psnr_out', 'psnr_clamped', 'psnr_8bit', 'ssim', 'ne_defe
 
 
 def write_outputs(comparison: Comparison, folder: Path, command: str) -> Path:
-    """Write all there is about a comparison.
+    """Write all results of a comparison.
 
     ``rows.csv``, one line per network, image, level and draw; ``summary.json``; ``report.html``; for each panel
     ``curves/<data>_<degradation>.csv`` and ``figures/<data>_<degradation>_{psnr,ssim,defect}.{png,pdf}``.
@@ -93,7 +93,7 @@ def write_curves(path: Path, summary: PanelSummary) -> None:
 
 
 def summary_of(comparison: Comparison, summaries: Sequence[PanelSummary]) -> dict[str, Any]:
-    """What ``summary.json`` holds, but that numbers that are not finite are null there."""
+    """The content of ``summary.json``, where numbers that are not finite become null."""
     panels = [
         {
             'data': summary.panel.data,

@@ -97,7 +97,7 @@ def _summary_table(summary: PanelSummary) -> Table:
 
 
 def _level_table(summary: PanelSummary) -> Table:
-    """A row for each level, those marked that networks were made for."""
+    """A row for each level; levels of the training are marked."""
     degradation = summary.panel.degradation
     shown = [entry for entry in summary.entries if entry.label in summary.curves]
     columns = [Column(UNITS[degradation.unit].header, '.4g'), Column(IDENTITY, '.2f')]

@@ -1,4 +1,4 @@
-"""What a comparison of networks found: the data that tables, figures and the page are made from."""
+"""The result of a comparison of networks: the data behind tables, figures and the page."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from ne_basicsr.ops.degradations import Degradation
 
 
 class Crop(NamedTuple):
-    """Part of an image for display: uint8 (H, W) or (H, W, 3), and its PSNR in dB where there is one."""
+    """Part of an image for display: uint8 (H, W) or (H, W, 3); its PSNR in dB, or None for the clean image."""
 
     pixels: NDArray[np.uint8]
     psnr: float | None
@@ -23,7 +23,7 @@ class Panel(NamedTuple):
 
     Args:
         strips: level to name to crop; names are ``noisy``, the labels of the networks, ``clean``.
-        strip_image: whose crops these are.
+        strip_image: the image that the crops are from.
     """
 
     data: str
@@ -35,7 +35,7 @@ class Panel(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Everything that was found.
+    """All results.
 
     Args:
         settings: the protocol behind the numbers, names with values.

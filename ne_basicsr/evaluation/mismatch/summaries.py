@@ -1,4 +1,4 @@
-"""A panel's rows as curves and in a few numbers per network: what tables, figures and sentences are made from."""
+"""The rows of a panel as curves and as a few numbers per network, for tables, figures and sentences."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,10 +16,10 @@ class NetworkSummary(NamedTuple):
     Args:
         mean_psnr: of the output, over the levels.
         worst_loss: against the identity, negative where the network gains at every level.
-        worst_loss_level: where that is.
-        matched_level: what it was made for, see ``matched_level``.
-        matched_psnr: there.
-        drop: from there to its lowest output PSNR.
+        worst_loss_level: the level of the worst loss.
+        matched_level: the level of its training, see ``matched_levels``.
+        matched_psnr: at the matched level.
+        drop: from the matched level to its lowest output PSNR.
         mean_ssim: over the levels.
         mean_psnr_8bit: as BasicSR calculates it, over the levels.
         worst_defect: of normalization equivariance, the largest of all cells.
@@ -43,7 +43,7 @@ class PanelSummary(NamedTuple):
         entries: all networks of the comparison.
         trained: the levels that any of them was trained at, in increasing order.
         levels: that were tested, in increasing order.
-        identity: the curve of the image left as it is.
+        identity: the curve of the noisy image.
         curves, ssim, defects: of each network but the identity: means over images and draws by level.
         identity_ssim: of the input, by level.
         networks: of each network and of the identity.
@@ -89,10 +89,10 @@ def summarize_panel(panel: Panel, entries: Sequence[Entry]) -> PanelSummary:
 
 
 def matched_levels(degradation: Degradation, levels: Iterable[float], trained255: Sequence[float]) -> list[float]:
-    """The tested levels that a network was made for: those of its training, or the gain or offset that changes nothing.
+    """The tested levels that match the training: its noise levels, or the gain or offset that changes nothing.
 
     Args:
-        trained255: levels of the training, in 8-bit units; without meaning for degradations that are no noise.
+        trained255: noise levels of the training, in 8-bit units; ignored for other degradations than noise.
     """
     if degradation.is_affine:
         wanted: Sequence[float] = (1.0,) if degradation.kind == 'gain' else (0.0,)
@@ -102,12 +102,12 @@ def matched_levels(degradation: Degradation, levels: Iterable[float], trained255
 
 
 def is_failed(value: float) -> bool:
-    """Whether a PSNR is that of an output that is no image: NaN, or infinitely wrong."""
+    """Whether the output is not an image: its PSNR is NaN or -inf."""
     return math.isnan(value) or value == -math.inf
 
 
 def _as_it_is(rows: Sequence[Row]) -> Curve:
-    """The curve of the image left alone, which nothing clamps."""
+    """The curve of the noisy image, which is not clamped."""
     inputs = means(rows, 'psnr_in')
     return Curve(tuple(inputs), tuple(inputs.values()), tuple(inputs.values()))
 
@@ -120,7 +120,7 @@ def _measured(by_network: Mapping[str, Sequence[Row]], column: str) -> dict[str,
 def _summarize_network(rows: Sequence[Row], degradation: Degradation, entry: Entry) -> NetworkSummary:
     of = _as_it_is(rows) if entry.label == IDENTITY else curve(rows)
     total = summarize(of)
-    # of several training levels the noisiest: below it, more PSNR is no merit of the network
+    # of several training levels the noisiest: at less noise PSNR is higher for every network
     matched = max(matched_levels(degradation, of.levels, entry.training_levels255), default=None)
     lost = {
         level: psnr_in - psnr_out

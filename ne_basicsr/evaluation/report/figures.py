@@ -1,4 +1,4 @@
-"""What figures over degradations show: PSNR as the paper draws it, SSIM in the same form, the defect of equivariance.
+"""Figures over degradations: PSNR as the paper draws it, SSIM in the same form, the defect of equivariance.
 
 Over noise, JPEG and photons the horizontal axis is the input PSNR, with the levels on top; over a gain or an offset,
 which do not change the input PSNR, it is the level.
@@ -24,8 +24,8 @@ Line = tuple[Sequence[float], Sequence[float]]
 FLOAT32_ROUNDING = 1e-5
 """Defects below it are rounding: deep networks that are exactly equivariant show 2e-7 to 2e-6 in float32."""
 
-_DEEPEST = 15.0  # dB below the identity; a line that goes on below would flatten all others
-_SMALLEST_DEFECT = 1e-9  # what is exact is drawn there, on the logarithmic axis
+_DEEPEST = 15.0  # dB below the identity; showing more of a line would flatten all others
+_SMALLEST_DEFECT = 1e-9  # zero is drawn there, on the logarithmic axis
 
 
 def mismatch_figure(

@@ -36,8 +36,8 @@ def save_figures(figures: Mapping[str, Figure], folder: Path, known: Iterable[st
     """Write each figure as ``<name>.png`` and ``<name>.pdf``.
 
     Args:
-        known: names that figures may have, ``*`` for anything: those that lie in the folder and are not of ``figures``
-            are of an earlier run, and are removed.
+        known: names that figures may have, ``*`` for anything: such files of an earlier run that are not in
+            ``figures`` are removed.
     """
     for kind in ('png', 'pdf'):
         for name, figure in figures.items():
@@ -59,7 +59,7 @@ def figure_svg(figure: Figure, alt: str) -> str:
 
     Args:
         figure: equal figures give equal elements; ids of different figures do not meet in one page.
-        alt: what the figure shows, for those who do not see it; figures that look alike need different ones.
+        alt: what the figure shows, for screen readers; figures that look alike need different texts.
     """
     rendered = _render(figure, 'svg').decode()
     body = rendered[rendered.index('>', rendered.index('<svg')) + 1 :].strip()

@@ -99,7 +99,7 @@ def write_json(path: str | Path, text: str) -> None:
 
 
 def text_table(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
-    """Rows as plain text in aligned columns, to the right but for those that ``left`` names."""
+    """Rows as plain text in aligned columns: the columns ``left`` to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return '\n'.join(
         '  '.join(

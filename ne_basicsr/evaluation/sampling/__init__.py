@@ -1,7 +1,7 @@
 """Sampling with a denoiser as the prior: inpainting and other linear inverse problems, and denoising in small steps.
 
-What was measured is a projector (``projectors``); the walk is Algorithm 1 (``sampler``); trajectories, their rows and
-the tables' aggregates are in ``trajectories``. For command lines: ``tasks`` by name, a ``session`` of networks over
+Measurements are projectors (``projectors``); the walk is Algorithm 1 (``sampler``); trajectories, their rows and
+the aggregates of tables are in ``trajectories``. For command lines: ``tasks`` by name, a ``session`` of networks over
 images, its ``outputs`` with their ``page``, and ``films``.
 """
 

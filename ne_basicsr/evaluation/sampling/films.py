@@ -11,7 +11,7 @@ from PIL import Image
 from ne_basicsr.utils.errors import InputError
 
 FRAMES_PER_SECOND = 12
-LAST_FRAME = 1.5  # seconds that it stands
+LAST_FRAME = 1.5  # seconds that the last frame is shown
 
 Frame = NDArray[np.uint8]
 

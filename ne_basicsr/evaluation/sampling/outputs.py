@@ -25,7 +25,7 @@ _FIGURES = {'psnr': ('PSNR (dB)', False), 'ssim': ('SSIM', False), 'sigma': ('no
 
 
 class Collector:
-    """Takes trajectories as they end and writes them down; ``finish`` writes what needs all of them.
+    """Writes each trajectory when it ends; ``finish`` writes what needs all of them.
 
     Args:
         folder: ``rows.csv``, ``images/<network>/<image>.png``, ``films/<network>/<image>.<film>``; later
@@ -70,7 +70,7 @@ class Collector:
             self.shown.setdefault(trajectory.image, observed_tiles(trajectory)).extend(tiles_of(network, trajectory))
 
     def finish(self, command: str) -> Path:
-        """Write what needs all trajectories; the page's path."""
+        """Write what needs all trajectories; returns the path of the page."""
         aggregates = {
             entry.label: aggregate([row for row in self.summaries if row['network'] == entry.label])
             for entry in self.session.entries
@@ -94,7 +94,7 @@ class Collector:
         return self.folder / 'report.html'
 
     def figures(self) -> dict[str, Figure]:
-        """PSNR, SSIM and sigma against the step, what there is of them."""
+        """PSNR, SSIM and sigma against the step, those that were measured."""
         return {
             name: trajectory_figure(self.walks[name], label, log=log)
             for name, (label, log) in _FIGURES.items()
@@ -103,7 +103,7 @@ class Collector:
 
 
 def summary_of(session: Session, summaries: Sequence[Row], aggregates: Aggregates) -> dict[str, Any]:
-    """What ``summary.json`` holds, but that numbers that are not finite are null there."""
+    """The content of ``summary.json``, where numbers that are not finite become null."""
     networks = {}
     for entry in session.entries:
         outcomes = [row['outcome'] for row in summaries if row['network'] == entry.label]

@@ -1,4 +1,4 @@
-"""Tasks by name, as command lines give them: what is known of an image, and how the walk starts and ends."""
+"""Tasks by name, as on the command line: what is known of an image, how the walk starts and ends."""
 
 import math
 import re
@@ -68,7 +68,7 @@ class Task(NamedTuple):
 
     @property
     def has_reference(self) -> bool:
-        """Whether a result can be compared with the image: not where nothing of it is known."""
+        """Whether results can be compared with the image: not if nothing of it is known."""
         return self.kind != 'unconstrained'
 
     @property
@@ -77,7 +77,7 @@ class Task(NamedTuple):
         return self.kind == 'denoise'
 
     def schedule(self) -> Schedule:
-        """That of the paper for this task."""
+        """The schedule of the paper for this task."""
         if not self.starts_noisy:
             return SAMPLING
         return RESIDUAL_STOPPED._replace(sigma_start=_number(self, 0, MOST_LEVEL) / 255)

@@ -1,4 +1,4 @@
-"""Trajectories of the sampler with what is known about each step, and what tables say of them."""
+"""Trajectories of the sampler: measures of every step, a row for each trajectory, aggregates for tables."""
 
 import math
 import statistics
@@ -38,7 +38,7 @@ class Record(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """What became of one image.
+    """The walk of one image.
 
     Args:
         outcome: ``converged``, ``unfinished`` or ``diverged``.
@@ -75,18 +75,18 @@ def sample(
     with_frames: bool = False,
     on_step: Callable[[int], object] = lambda count: None,
 ) -> list[Trajectory]:
-    """Algorithm 1 (``sampler``) for images of one size, and what came of each.
+    """Algorithm 1 (``sampler``) for images of one size: a trajectory for each.
 
     Args:
         denoiser: D, in eval mode, on the device of ``x``.
         x: clean images (N, C, H, W) on [0, 1].
-        projector: P; the sampler sees P x and nothing else of x, unless ``from_noisy``.
+        projector: P; the sampler depends on x only by P x, unless ``from_noisy``.
         names: of the images; the noise of an image depends on (seed, draw, name) alone, whatever else is in the batch.
         from_noisy: start from y_0 = x + sigma_0 z, which is residual-stopped denoising with P = 0 and beta = 1.
-        has_reference: whether PSNR and SSIM against x mean something.
+        has_reference: whether PSNR and SSIM against x are measured.
         needs_sigma: whether D has to be told the noise level, as ``sigma``.
         with_frames: keep up to 96 images of each walk.
-        on_step: called with the number of steps that are done, or no longer to be done.
+        on_step: called with the number of steps that are done or are no longer needed.
 
     Raises:
         InputError: unless there is a name for each image; see ``walk``, too.

@@ -384,7 +384,7 @@ def test_the_effect_of_the_arithmetic_at_most_is_the_largest_of_either_sign():
     finished = SimpleNamespace(
         units=units, row=row, plan=SimpleNamespace(request=SimpleNamespace(precision=precisions[1]))
     )
-    assert '-0.2500 dB in the mean, -1.0000 dB at most' in _effect(finished)
+    assert '-0.2500 dB on average, -1.0000 dB at most' in _effect(finished)
 
 
 def test_strips_show_the_centre_of_an_image():
