@@ -8,15 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from ne_basicsr.evaluation.report.style import (
-    COLUMN_WIDTH,
-    DPI,
-    finish,
-    fix_layout,
-    new_figure,
-    plot_network,
-    refuse_nothing,
-)
+from ne_basicsr.evaluation.report.style import COLUMN_WIDTH, DPI, finish, fix_layout, line_figure, refuse_nothing
 
 _BINS = 60
 
@@ -31,20 +23,19 @@ def histogram_figure(
         label: of the horizontal axis.
         spans: for some of them, two ends that are marked below the axis line as a bar of the same colour.
     """
-    figure, axes = new_figure(values, label, 'density')
+    refuse_nothing(values)
     arrays = {name: array[np.isfinite(array)] for name, array in ((k, np.asarray(v)) for k, v in values.items())}
     edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), _BINS)
-    handles = []
-    densities = [np.histogram(each, edges, density=True)[0] for each in arrays.values()]
-    peak = max(float(density.max()) for density in densities)
-    for number, density in enumerate(densities):
-        line = plot_network(axes, number, np.repeat(edges, 2).tolist(), [0, *np.repeat(density, 2).tolist(), 0], 1)
+    densities = {name: np.histogram(each, edges, density=True)[0] for name, each in arrays.items()}
+    peak = max(float(density.max()) for density in densities.values())
+    xs = np.repeat(edges, 2).tolist()
+    lines = {name: (xs, [0, *np.repeat(density, 2).tolist(), 0]) for name, density in densities.items()}
+    figure, axes, handles = line_figure(lines, label, 'density')
+    for number, (name, line) in enumerate(zip(lines, handles, strict=True), 1):
         line.set(marker='None', linewidth=1.2)
-        handles.append(line)
-    for number, name in enumerate(arrays):
         if spans and name in spans:
-            ys = [-0.03 * peak * (number + 1)] * 2
-            axes.plot(spans[name], ys, color=handles[number].get_color(), linewidth=2, solid_capstyle='butt')
+            ys = [-0.03 * peak * number] * 2
+            axes.plot(spans[name], ys, color=line.get_color(), linewidth=2, solid_capstyle='butt')
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f'{y:g}' if y >= 0 else ''))
     return finish(figure, handles, list(arrays))
@@ -57,26 +48,20 @@ def quality_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]], title: str
         curves: by what the legend says, the rows of ``analysis.quality_curve``.
         title: above the figure, say the network.
     """
-    figure, axes = new_figure(curves, 'difficulty Δ', 'residual quality Q (dB)')
-    handles = []
-    for number, rows in enumerate(curves.values()):
-        xs, means = [row['delta'] for row in rows], [row['mean'] for row in rows]
-        line = plot_network(axes, number, xs, means, len(curves))
+    lines = {name: ([row['delta'] for row in rows], [row['mean'] for row in rows]) for name, rows in curves.items()}
+    figure, axes, handles = line_figure(lines, 'difficulty Δ', 'residual quality Q (dB)')
+    for line, rows, (xs, means) in zip(handles, curves.values(), lines.values(), strict=True):
         spread = np.array([row['deviation'] or 0.0 for row in rows])
         low, high = np.array(means) - spread, np.array(means) + spread
         axes.fill_between(xs, low, high, color=line.get_color(), alpha=0.15, linewidth=0, zorder=0)
-        handles.append(line)
     return finish(figure, handles, list(curves), title)
 
 
 def interval_figure(changes: Mapping[str, Mapping[str, float]]) -> Figure:
     """How much the interval changes the answer, relative to it, by network and interval, on a logarithmic axis."""
-    figure, axes = new_figure(changes, 'interval [a, b]', 'relative change of the answer')
-    names = list(next(iter(changes.values())))
-    handles = [
-        plot_network(axes, number, range(len(names)), [max(own[name], 1e-9) for name in names], len(changes))
-        for number, own in enumerate(changes.values())
-    ]
+    names = list(next(iter(changes.values()), ()))
+    lines = {label: (range(len(names)), [max(own[name], 1e-9) for name in names]) for label, own in changes.items()}
+    figure, axes, handles = line_figure(lines, 'interval [a, b]', 'relative change of the output')
     axes.set_yscale('log')
     axes.set_xticks(range(len(names)), names, rotation=30, ha='right')
     return finish(figure, handles, list(changes))

@@ -12,14 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ne_basicsr.evaluation.report.horizontal import Horizontal
-from ne_basicsr.evaluation.report.style import GREY, finish, new_figure, plot_network
+from ne_basicsr.evaluation.report.style import GREY, Line, finish, line_figure
 from ne_basicsr.metrics.curves import Curve
 
 ByLevel = Mapping[str, Mapping[float, float]]
 """By the network's name, level to value."""
-
-Line = tuple[Sequence[float], Sequence[float]]
-"""Places and values."""
 
 FLOAT32_ROUNDING = 1e-5
 """Defects below it are rounding: deep networks that are exactly equivariant show 2e-7 to 2e-6 in float32."""
@@ -133,9 +130,7 @@ def _figure(
     title: str = '',
 ) -> Figure:
     """A line per network, dotted lines at training levels, the dashed identity; ``adjust`` sets the vertical axis."""
-    figure, axes = new_figure(lines, '', label)
-    order = list(names or lines)
-    handles = [plot_network(axes, order.index(name), *line, len(lines)) for name, line in lines.items()]
+    figure, axes, handles = line_figure(lines, '', label, names)
     verticals = [axes.axvline(x, color='black', linewidth=0.8, linestyle=':', zorder=1) for x in over.marked]
     dashed = axes.plot(*identity, color=GREY, linewidth=1, linestyle='--', zorder=1) if identity else []
     adjust(axes)

@@ -2,12 +2,15 @@
 
 import math
 import textwrap
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+
+Line = tuple[Sequence[float], Sequence[float]]
+"""Horizontal and vertical places."""
 
 COLUMN_WIDTH = 3.4  # inches, one column of a two-column paper
 DPI = 200
@@ -22,19 +25,29 @@ _FEW = 6  # networks
 _MARKERS_IN_ALL = 90  # more than that on the lines of a figure hide each other
 
 
-def new_figure(shown: Sized, x: str, y: str) -> tuple[Figure, Axes]:
-    """An empty figure, one column wide, and its axes with their labels.
+def line_figure(
+    lines: Mapping[str, Line], x: str, y: str, names: Sequence[str] = ()
+) -> tuple[Figure, Axes, list[Line2D]]:
+    """A figure, one column wide, with a line for each network; ``finish`` completes it.
+
+    Args:
+        lines: by the network's name.
+        x, y: labels of the axes.
+        names: the networks of all figures that belong together, in the order that gives each its colour and marker;
+            where not given, those of ``lines``.
 
     Raises:
-        ValueError: where there is nothing in ``shown``.
+        ValueError: where there is no line.
     """
-    refuse_nothing(shown)
+    refuse_nothing(lines)
     figure = Figure(figsize=(COLUMN_WIDTH, 2.5), dpi=DPI, layout='constrained')
     axes = figure.add_subplot()
     axes.set_xlabel(x, fontsize=8)
     axes.set_ylabel(y, fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
-    return figure, axes
+    order = list(names or lines)
+    handles = [_plot_network(axes, order.index(name), *line, len(lines)) for name, line in lines.items()]
+    return figure, axes, handles
 
 
 def refuse_nothing(shown: Sized) -> None:
@@ -43,7 +56,7 @@ def refuse_nothing(shown: Sized) -> None:
         raise ValueError('a figure shows one network or more; got none.')
 
 
-def plot_network(axes: Axes, number: int, xs: Sequence[float], ys: Sequence[float], networks: int) -> Line2D:
+def _plot_network(axes: Axes, number: int, xs: Sequence[float], ys: Sequence[float], networks: int) -> Line2D:
     """The line of the network of that number, of so many, through the points that are finite."""
     points = [p for p in zip(xs, ys, strict=True) if all(map(math.isfinite, p))]
     marker = _MARKERS[(number + number // len(_MARKERS)) % len(_MARKERS)]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ne_basicsr.evaluation.report.style import finish, limits, new_figure, plot_network
+from ne_basicsr.evaluation.report.style import finish, limits, line_figure
 
 Walk = Sequence[float]
 """A value at each step 0, 1, 2, ..."""
@@ -19,14 +19,12 @@ def trajectory_figure(walks: Mapping[str, Sequence[Walk]], label: str, *, log: b
         label: of the vertical axis.
         log: a logarithmic vertical axis.
     """
-    figure, axes = new_figure(walks, 'step', label)
-    handles = []
-    for number, own in enumerate(walks.values()):
-        thick = mean_walk(own)
-        line = plot_network(axes, number, range(len(thick)), thick, len(walks))
+    means = {name: mean_walk(own) for name, own in walks.items()}
+    lines = {name: (range(len(mean)), mean) for name, mean in means.items()}
+    figure, axes, handles = line_figure(lines, 'step', label)
+    for line, own in zip(handles, walks.values(), strict=True):
         for each in own if len(own) > 1 else []:
             axes.plot(range(len(each)), each, color=line.get_color(), linewidth=0.5, alpha=0.35, zorder=1)
-        handles.append(line)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
     axes.set_xlim(limits([0.0, *(len(walk) - 1.0 for own in walks.values() for walk in own)], 4.0))
     if log:
