@@ -91,10 +91,9 @@ def _lead(session: Session, walks: int, aggregates: Aggregates) -> str:
     if not final:
         return text
     best = max(final, key=lambda label: final[label])
-    observed = aggregates[best]['observed_psnr']
-    return f'{text} {best} ends at {final[best]:.2f} dB on average' + (
-        f'; observed: {observed.mean:.2f} dB.' if observed else '.'
-    )
+    place, observed = 'best, at' if len(final) > 1 else 'at', aggregates[best]['observed_psnr']
+    against = f'; observed: {observed.mean:.2f} dB' if observed else ''
+    return f'{text} {best} ends {place} {final[best]:.2f} dB on average{against}.'
 
 
 def _headers() -> list[str]:
