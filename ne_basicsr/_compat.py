@@ -17,6 +17,7 @@ import importlib.util
 import pkgutil
 import sys
 import types
+from collections.abc import Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from itertools import count
@@ -257,7 +258,16 @@ def _mend_sizes() -> None:
     from basicsr.archs.swinir_arch import SwinIR
 
     RRDBNet.size_multiple = property(lambda self: {1: 4, 2: 2}.get(self.scale, 1))
+    RRDBNet.facts_from = staticmethod(lambda options: {'size_multiple': {1: 4, 2: 2}.get(options['scale'], 1)})
     SwinIR.size_multiple = property(lambda self: self.layers[0].residual_group.blocks[0].window_size)
+    SwinIR.facts_from = staticmethod(_facts_of_swinir)
+
+
+def _facts_of_swinir(options: Mapping[str, Any]) -> dict[str, int]:
+    sides = options['img_size'] if isinstance(options['img_size'], Sequence) else [options['img_size']]
+    # a window is no larger than the image of the training; without an upsampler, upscale is not read
+    multiple = min(options['window_size'], *sides)
+    return {'size_multiple': multiple, 'scale': options['upscale'] if options['upsampler'] else 1}
 
 
 def _model_to_device(self: Any, net: Any) -> Any:

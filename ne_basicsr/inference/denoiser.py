@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, REFUSALS, is_non_blind
+from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, REFUSALS, Facts, facts_of, is_non_blind
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.ops.equivariance import ne_defect
 from ne_basicsr.ops.padding import crop, pad_to_multiple
@@ -40,14 +41,6 @@ class Entry(NamedTuple):
     description: str = ''
     parameters: int = 0
     training_levels255: tuple[float, ...] = ()
-
-
-class Sizes(NamedTuple):
-    """What a network takes and returns: channels of its input and output, and output size over input size."""
-
-    channels: int
-    output_channels: int
-    scale: int
 
 
 class Denoiser(nn.Module):
@@ -156,12 +149,17 @@ class Denoiser(nn.Module):
         return next(self.parameters(), torch.empty(0, dtype=self._dtype))
 
     @cached_property
-    def sizes(self) -> Sizes:
-        """Found with an image of 64x64 pixels and the channels of the first convolution, 1 or 3.
+    def facts(self) -> Facts:
+        """What the network says about itself; channels and scale that it does not say are found out, once.
+
+        They are found with an image of 64x64 pixels and the channels of the first convolution, 1 or 3.
 
         Raises:
             InputError: if the network runs with none of them.
         """
+        said = facts_of(self.network) if isinstance(self.network, nn.Module) else Facts()
+        if said.in_channels is not None:
+            return said
         modules = self.network.modules() if isinstance(self.network, nn.Module) else ()
         first = [module.in_channels for module in modules if isinstance(module, nn.Conv2d)][:1]
         candidates, problem = [self.shape[1]] if self.shape[1] else list(dict.fromkeys([*first, *GRAY_OR_COLOUR])), ''
@@ -173,14 +171,17 @@ class Denoiser(nn.Module):
             except REFUSALS as error:
                 problem = problem or first_line(error)
             else:
-                return Sizes(channels, output.shape[1], output.shape[-1] // image.shape[-1])
+                scale = output.shape[-1] // image.shape[-1]
+                return replace(said, in_channels=channels, out_channels=output.shape[1], scale=scale)
         counts, size = ', '.join(map(str, candidates)), 'x'.join(map(str, image.shape[2:]))
         raise InputError(f'{self.source}: does not run on images of {counts} channels and {size} pixels: {problem}')
 
     @property
     def channels(self) -> int:
         """C, of the images that it takes; 1 for the identity."""
-        return self.sizes.channels
+        channels = self.facts.in_channels
+        assert channels is not None, 'found out if not said'
+        return channels
 
     @cached_property
     def is_equivariant(self) -> bool:
@@ -205,12 +206,13 @@ class Denoiser(nn.Module):
         """Raise InputError unless images keep their size and have one of ``only`` many channels; any if empty."""
         if self.is_identity:
             return
-        channels, output_channels, scale = self.sizes
+        channels, facts = self.channels, self.facts
         if only and channels not in only:
             counts = ' or '.join(map(str, only))
             raise InputError(f'{self.source}: takes images of {channels} channels; {counts} are needed here')
-        if (output_channels, scale) != (channels, 1):
-            given, got = (channels, SIDE, SIDE), (output_channels, SIDE * scale, SIDE * scale)
+        if (facts.out_channels, facts.scale) != (channels, 1):
+            side = SIDE * facts.scale
+            given, got = (channels, SIDE, SIDE), (facts.out_channels, side, side)
             raise InputError(f'{self.source}: a denoiser returns images of the shape it is given; {given} became {got}')
 
     def _image(self, channels: int) -> Tensor:

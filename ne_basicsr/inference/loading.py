@@ -1,6 +1,5 @@
 """Networks that are ready to use, from any file whose layout is known."""
 
-import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from ne_basicsr.archs.backbone import BackboneHolder, build_arch
+from ne_basicsr.archs.backbone import BackboneHolder, backbone_of, build_arch
 from ne_basicsr.archs.network_inputs import REFUSALS, is_non_blind
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
@@ -125,11 +124,11 @@ def retyped(layout: Layout, kind: str) -> Layout:
         raise InputError(f'no network {kind}: {error.args[0]}') from error
     if kind == layout.options['type'] and not layout.wrapper_is_unknown:
         return layout
-    held = backbone_options(layout.options)
+    held = backbone_of(layout.options)
     weights = layout.weights
     if held is not None:
         weights = {key.removeprefix('backbone.'): value for key, value in weights.items()}
-    plain = layout._replace(options=held or layout.options, weights=weights)
+    plain = layout._replace(options=dict(held or layout.options), weights=weights)
     if not issubclass(arch, BackboneHolder):
         return plain._replace(options={**plain.options, 'type': kind}, wrapper_is_unknown=False)
     wrapper = matching.wrapper_of(arch)
@@ -140,18 +139,6 @@ def retyped(layout: Layout, kind: str) -> Layout:
         return wrapped
     options = {key: value for key, value in wrapped.options.items() if key != 'backbone'}
     return wrapped._replace(options={**plain.options, **options, 'type': kind})  # DnCNNWNE
-
-
-def backbone_options(options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Options of the backbone of a wrapped network; None for a network without wrapper."""
-    arch = ARCH_REGISTRY.get(options['type'])
-    if not (isinstance(arch, type) and issubclass(arch, BackboneHolder)):
-        return None
-    if 'backbone' in options:  # nested
-        return dict(options['backbone'])
-    own = inspect.signature(WNE).parameters
-    kept = {key: value for key, value in options.items() if key not in own}
-    return kept | {'type': options['type'].removesuffix('WNE')}
 
 
 def _from_its_run(path: Path | str, layout: Layout) -> Layout:

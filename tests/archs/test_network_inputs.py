@@ -1,5 +1,7 @@
 """What a network takes is found out in one place, for every command; docs/guides/new_network.md says how it says so."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,11 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 import ne_basicsr
+from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
-from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, channels_of, is_non_blind
-from ne_basicsr.archs.wne_arch import WNE
+from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, Facts, channels_of, facts_of, is_non_blind
+from ne_basicsr.archs.wne_arch import WNE, is_image_to_image
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.evaluation import check
 from ne_basicsr.inference.denoisers import open_denoiser, parse_spec
@@ -56,6 +59,58 @@ def test_commands_on_image_files_refuse_two_channels(tmp_path):
     with pytest.raises(InputError, match='does not run on images of 1, 3 channels'):
         ne_basicsr.denoise(dncnn(2), np.zeros((8, 8), np.float32))
     assert open_denoiser(parse_spec(str(path)), 'net', only=()).channels == 2
+
+
+# -- facts about a network without building it -------------------------------------------------------------------------
+
+SMALL = {
+    **dict.fromkeys(('num_in_ch', 'num_out_ch', 'in_channels', 'out_channels', 'num_layers'), 3),
+    **dict.fromkeys(('num_feat', 'num_channel', 'dim', 'embed_dim', 'num_grow_ch'), 8),
+    **dict.fromkeys(('num_block', 'num_group', 'num_conv'), 1),
+    **{'num_feats': [4, 4], 'heads': [1] * 4, 'mid_channels': 16, 'depths': [2], 'num_heads': [2], 'img_size': 56},
+    **{'with_idt': False, 'act_type': 'prelu', 'squeeze_factor': 2},
+}
+FURTHER = [
+    {'type': 'FDnCNN', 'blind': False, 'num_in_ch': 1},
+    {'type': 'DRUNetWNE', 'blind': False, 'prediction': 'residual'},
+    {'type': 'SwinIR', 'window_size': 8, 'upscale': 3, 'upsampler': 'pixelshuffledirect', 'in_chans': 1},
+    {'type': 'SwinIRNoMeanWNE', 'window_size': 8, 'img_size': [4, 8]},
+    *({'type': 'RRDBNet', 'scale': scale} for scale in (1, 2)),
+]  # fmt: skip
+
+
+def small(options):
+    taken = inspect.signature(ARCH_REGISTRY.get(options['type'])).parameters
+    blocks = {'num_blocks': [1] * 4} if 'Restormer' in options['type'] else {'num_blocks': 1}
+    return {key: value for key, value in {'scale': 2, **SMALL, **blocks}.items() if key in taken} | options
+
+
+def image_to_image():
+    names = [name for name, arch in ARCH_REGISTRY if isinstance(arch, type) and is_image_to_image(name)]
+    return sorted(
+        {*names} - {'WNE', 'WSE', 'InputNorm', 'ZeroShot', 'Spandrel', 'HiFaceGAN', 'SpandrelWNE', 'HiFaceGANWNE'}
+    )
+
+
+@pytest.mark.parametrize('options', [*({'type': name} for name in image_to_image()), *FURTHER], ids=lambda o: o['type'])
+def test_what_options_say_is_what_the_network_does(options):
+    facts, network = facts_of(small(options)), build_arch(small(options)).eval()
+    assert facts_of(network) == facts
+    assert facts.needs_sigma == is_non_blind(network)
+    side = max(3 * facts.size_multiple, 16)
+    with torch.no_grad():
+        image = torch.rand(1, facts.in_channels, side, side)
+        output = network(image, sigma=0.1) if facts.needs_sigma else network(image)
+    assert output.shape == (1, facts.out_channels, side * facts.scale, side * facts.scale)
+    assert facts.size_multiple == getattr(network, 'size_multiple', 1)
+
+
+def test_facts_of_networks_around_networks():
+    colour = {'type': 'DnCNN', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 4, 'num_layers': 3}
+    zero_shot = {'type': 'ZeroShot', 'backbone': {'type': 'WNE', 'backbone': colour}, 'sigma255': 15.0}
+    assert facts_of(zero_shot) == facts_of(build_arch(zero_shot)) == Facts(3, 3, sigma255=15.0)
+    assert facts_of({'type': 'ZeroShot', 'backbone': colour}).sigma255 == 25
+    assert facts_of(WNE(FDnCNN(num_feat=4, num_layers=3, blind=False))) == Facts(needs_sigma=True)  # not by options
 
 
 # -- a network of one's own, as the guide has it -----------------------------------------------------------------------

@@ -60,7 +60,7 @@ class NormalizationEquivariant(Architecture):
             )
         layout = layout._replace(options=with_weights(layout.options, layout.weights))
         denoiser = Denoiser(loading.restore(layout, {}).eval(), source='the state dict')
-        channels, output_channels, scale = denoiser.sizes
+        facts = denoiser.facts
         cut = isinstance(denoiser.network, MeasuresWhole)
         restore: nn.Module = Tiled(denoiser) if cut else denoiser
 
@@ -71,13 +71,13 @@ class NormalizationEquivariant(Architecture):
             denoiser,
             denoiser.state_dict(),
             architecture=self,
-            purpose='Restoration' if scale == 1 else 'SR',
+            purpose='Restoration' if facts.scale == 1 else 'SR',
             tags=_tags(denoiser.network),
             supports_half=_runs_in(torch.float16, denoiser),
             supports_bfloat16=_runs_in(torch.bfloat16, denoiser),
-            scale=scale,
-            input_channels=channels,
-            output_channels=output_channels,
+            scale=facts.scale,
+            input_channels=facts.in_channels,
+            output_channels=facts.out_channels,
             tiling=spandrel.ModelTiling.INTERNAL if cut else spandrel.ModelTiling.SUPPORTED,
             call_fn=call,
         )
