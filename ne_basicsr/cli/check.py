@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ne_basicsr.cli.command import Commands, add_command
-from ne_basicsr.cli.device import add_device, chosen_device
+from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
 
@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
         help='lists take commas (default: float64,float32,bfloat16,float16)',
     )
     parser.add_argument('--images', type=Path, metavar='DIR', help='check with the first images below a folder')
-    parser.add_argument('--trust', action='store_true', help='read .pt2 files, which can hold code')
+    add_trust(parser)
     parser.add_argument('--json', type=Path, metavar='FILE', help='write all measurements, too')
 
 

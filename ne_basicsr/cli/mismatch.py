@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ne_basicsr.cli.command import Commands, add_command
-from ne_basicsr.cli.device import add_device, chosen_device
+from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import printable
 
@@ -64,6 +64,7 @@ def add(commands: Commands) -> None:
         '--strips', nargs='+', type=float, default=[], metavar='LEVEL', help='levels to show images at (default: four)'
     )
     add_device(parser)
+    add_trust(parser)
     parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32', help='of autocast')
     parser.add_argument('--channels-last', action='store_true', help='memory format of networks and images')
     parser.add_argument('--batch', type=int, help='cells that pass a network together (default: by the pixels)')
@@ -97,6 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=device,
         precision=Precision(arguments.dtype, arguments.channels_last),
         batch=arguments.batch,
+        trusted=arguments.trust,
     )
     with (
         ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size),

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ne_basicsr.cli.command import Commands, add_command
-from ne_basicsr.cli.device import add_device, chosen_device
+from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
 _EPILOG = """\
@@ -64,6 +64,7 @@ def add(commands: Commands) -> None:
     parser.add_argument('--seed', type=int, default=0, help='of what is random (default: 0)')
     parser.add_argument('--film', choices=['gif', 'mp4'], default='', help='write a film of every first walk')
     add_device(parser)
+    add_trust(parser)
     parser.add_argument('--batch', type=int, help='images that pass a network together (default: by the pixels)')
 
 
@@ -102,6 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             device=device,
             batch=arguments.batch,
+            trusted=arguments.trust,
             with_frames=bool(arguments.film),
         )
     )

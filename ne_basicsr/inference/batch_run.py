@@ -85,9 +85,7 @@ def denoise_files(
 class _Run:
     """Reads files, gathers those of equal sizes, denoises and writes them."""
 
-    def __init__(
-        self, tiled: Tiled, noise: float | None, output: Path, store: CellStore, keys: dict[Job, str]
-    ) -> None:
+    def __init__(self, tiled: Tiled, noise: float | None, output: Path, store: CellStore, keys: dict[Job, str]) -> None:
         self.tiled, self.noise, self.output, self.store, self.keys = tiled, noise, output, store, keys
         self.on_pixels: Callable[[int], None] = lambda pixels: None
         self.failures: list[str] = []

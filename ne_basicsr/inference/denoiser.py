@@ -216,9 +216,11 @@ class Denoiser(nn.Module):
             raise InputError(f'{self.source}: a denoiser returns images of the shape it is given; {given} became {got}')
 
     def _image(self, channels: int) -> Tensor:
-        batch, _, height, width = (side or default for side, default in zip(self.shape, (1, 1, SIDE, SIDE), strict=True))
+        batch, _, height, width = (
+            side or default for side, default in zip(self.shape, (1, 1, SIDE, SIDE), strict=True)
+        )
         generator = torch.Generator().manual_seed(0)
-        return torch.rand(batch, channels, height, width, generator=generator).to(self.like)
+        return torch.rand(batch or 1, channels, height or SIDE, width or SIDE, generator=generator).to(self.like)
 
     def _levels(self, sigma: float | Sequence[float] | Tensor | None, y: Tensor) -> Tensor:
         """(N,)"""
@@ -227,9 +229,9 @@ class Denoiser(nn.Module):
         if not self.takes_sigma:
             raise InputError('this network finds the noise level itself; leave sigma out')
         levels = torch.as_tensor(sigma, dtype=y.dtype, device=y.device).flatten()
-        if len(levels) not in (1, len(y)):
+        if levels.shape[0] not in (1, y.shape[0]):  # not len(): a graph would fix it
             raise InputError(f'sigma is one value, or one for each of the {len(y)} images; got {len(levels)}')
-        return levels.expand(len(y))
+        return levels.expand(y.shape[0])
 
     # -- a module whose state is that of the network -------------------------------------------------------------------
 
@@ -251,11 +253,13 @@ def as_denoiser(network: nn.Module | Callable[..., Tensor]) -> Denoiser:
 
 def _sigma_of(network: nn.Module | Callable[..., Tensor]) -> tuple[bool, bool]:
     """Whether a network takes a noise level, and whether it needs one."""
-    if isinstance(network, nn.Module):
-        non_blind = is_non_blind(network)
-        return non_blind or any(isinstance(module, ZeroShot) for module in network.modules()), non_blind
     try:
-        parameter = inspect.signature(network).parameters.get('sigma')
+        called = network.forward if isinstance(network, nn.Module) else network
+        sigma = inspect.signature(called).parameters.get('sigma')
     except (TypeError, ValueError):  # a builtin
-        parameter = None
-    return parameter is not None, parameter is not None and parameter.default is parameter.empty
+        sigma = None
+    needs = sigma is not None and sigma.default is sigma.empty
+    if not isinstance(network, nn.Module):
+        return sigma is not None, needs
+    needs |= is_non_blind(network)
+    return needs or any(isinstance(module, ZeroShot) for module in network.modules()), needs

@@ -19,7 +19,7 @@ from ne_basicsr.cli.main import _parser, main
 from ne_basicsr.data.image_store import FolderStore, on_unit_range
 from ne_basicsr.evaluation import analysis
 from ne_basicsr.evaluation.analysis.study import centre_crop
-from ne_basicsr.evaluation.check.request import randomize
+from ne_basicsr.inference.opening import randomize
 from ne_basicsr.ops.noise import seed_of
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.weights import checkpoint

@@ -22,6 +22,7 @@ from ne_basicsr.evaluation.report.trajectories import mean_walk, trajectory_figu
 from ne_basicsr.evaluation.sampling import films, tasks
 from ne_basicsr.evaluation.sampling import projectors as projectors_module
 from ne_basicsr.evaluation.sampling.session import Picture, batches
+from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.metrics.quality import psnr, psnr_clamped
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.weights import checkpoint
@@ -325,7 +326,7 @@ def test_non_blind_denoisers_are_told_the_level_that_is_left():
         return torch.full_like(y, 0.5)
 
     schedule = sampling.Schedule(h0=0.1, beta=0.5, max_steps=3)
-    found = sampling.sample(network, x, sampling.Nothing(), schedule, NAMES[:2], needs_sigma=True)
+    found = sampling.sample(network, x, sampling.Nothing(), schedule, NAMES[:2])
     assert told[0] == [1.0, 1.0]
     expected = [(1 - 0.5 * schedule.step_size(1)) * trajectory.records[0].sigma for trajectory in found]
     assert told[1] == pytest.approx(expected)
@@ -570,8 +571,7 @@ def test_a_network_that_fails_is_named_and_the_others_go_on(network_file, photos
         def forward(self, y):
             raise RuntimeError('out of luck\nand more')
 
-    bad = opened.denoisers[0]._replace(network=Fails(), entry=opened.denoisers[0].entry._replace(source='bad.pth'))
-    opened.denoisers.insert(0, bad)
+    opened.denoisers.insert(0, Denoiser(Fails(), source='bad.pth'))
     seen = []
     opened.run(lambda network, trajectory: seen.append(trajectory.image))
     assert opened.failures == ['bad.pth: out of luck']

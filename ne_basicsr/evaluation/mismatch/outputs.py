@@ -17,7 +17,8 @@ from ne_basicsr.evaluation.mismatch.result import Comparison, Panel
 from ne_basicsr.evaluation.mismatch.summaries import PanelSummary, matched_levels, summarize_panel
 from ne_basicsr.evaluation.mismatch.wording import training_levels
 from ne_basicsr.evaluation.report import defect_figure, mismatch_figure, save_figures, ssim_figure
-from ne_basicsr.inference.denoisers import IDENTITY, Entry
+from ne_basicsr.inference.denoiser import Entry
+from ne_basicsr.inference.opening import IDENTITY
 from ne_basicsr.metrics.curves import KEYS, write_csv
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import file_names

@@ -27,7 +27,8 @@ from ne_basicsr.evaluation.report.html_page import (
     warning_block,
     write_page,
 )
-from ne_basicsr.inference.denoisers import IDENTITY, Entry
+from ne_basicsr.inference.denoiser import Entry
+from ne_basicsr.inference.opening import IDENTITY
 
 FAILED = 'failed'
 _FEW_PANELS = 2  # so many show their tables by level without being asked

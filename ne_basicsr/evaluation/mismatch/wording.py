@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from ne_basicsr.evaluation.mismatch.result import Comparison, Panel
 from ne_basicsr.evaluation.mismatch.summaries import NetworkSummary, PanelSummary, matched_levels
-from ne_basicsr.inference.denoisers import IDENTITY, Entry
+from ne_basicsr.inference.denoiser import Entry
+from ne_basicsr.inference.opening import IDENTITY
 from ne_basicsr.ops.degradations import Degradation
 
 UNNOTICED = 0.01  # dB: what a table of two decimals cannot show

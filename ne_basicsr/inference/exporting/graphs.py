@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ne_basicsr.inference.denoiser import Denoiser
+from ne_basicsr.inference.denoiser import Denoiser, as_denoiser
 from ne_basicsr.inference.exported_graphs import open_exported
 from ne_basicsr.inference.exporting import swinir
 from ne_basicsr.utils import atomic_files
@@ -36,15 +36,16 @@ class Agreement(NamedTuple):
     difference: float
 
 
-def trace(denoiser: Denoiser) -> torch.export.ExportedProgram:
+def trace(network: Denoiser | nn.Module) -> torch.export.ExportedProgram:
     """The program of a network, for any batch, and any height and width of ``least_side`` or more.
 
     Args:
-        denoiser: in eval mode. The program takes images ``y`` and, if it is non-blind, the noise levels (N,).
+        network: in eval mode. The program takes images ``y`` and, if it is non-blind, the noise levels (N,).
 
     Raises:
         InputError: where the network's own code cannot be traced, or fixes a size.
     """
+    denoiser = as_denoiser(network)
     axes = dict.fromkeys(AXES, torch.export.Dim.AUTO)
     dynamic: dict[str, Any] = {'y': axes} | ({'sigma': {0: torch.export.Dim.AUTO}} if denoiser.needs_sigma else {})
     name = type(denoiser.network).__name__
@@ -100,12 +101,13 @@ def write_program(program: torch.export.ExportedProgram, path: Path) -> None:
         atomic_files.write(path, lambda file: torch.export.save(program, file))
 
 
-def compare(path: Path, denoiser: Denoiser) -> list[Agreement]:
+def compare(path: Path, network: Denoiser | nn.Module) -> list[Agreement]:
     """The exported file against the network it was made from, at ``CHECKED``.
 
     Raises:
         InputError: where they differ by more than ``TOLERANCE``, or the file does not run at a size.
     """
+    denoiser = as_denoiser(network)
     with _quiet():
         exported = open_exported(path, 'cpu', trusted=True)
     agreements = []

@@ -375,7 +375,7 @@ def test_reduced_precision_says_what_it_costs(nets, image_folder, tmp_path):
 
 def test_the_effect_of_the_arithmetic_at_most_is_the_largest_of_either_sign():
     precisions, changes = (Precision(), Precision('bfloat16')), {0: -1.0, 1: 0.5}
-    axis, denoiser = object(), SimpleNamespace(entry=SimpleNamespace(label='n'), is_identity=False)
+    axis, denoiser = object(), SimpleNamespace(label='n', is_identity=False)
     units = [SimpleNamespace(axis=axis, denoiser=denoiser, image='a', cells=(0, 1), precision=p) for p in precisions]
 
     def row(unit, cell):
