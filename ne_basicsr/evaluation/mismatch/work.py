@@ -18,7 +18,7 @@ from ne_basicsr.data.image_store import on_unit_range
 from ne_basicsr.evaluation.mismatch.sweep import Cell, degraded
 from ne_basicsr.evaluation.mismatch.units import CROP, DEFECT_SAMPLES, Plan, Precision, Unit
 from ne_basicsr.inference.denoiser import Denoiser
-from ne_basicsr.metrics.quality import psnr, psnr_8bit, psnr_clamped, ssim
+from ne_basicsr.metrics.quality import psnr, psnr_8bit, psnr_clamped, psnrs, ssim
 from ne_basicsr.ops.equivariance import Network, ne_defect
 from ne_basicsr.ops.noise import seed_of
 from ne_basicsr.utils.errors import InputError, first_line
@@ -196,7 +196,7 @@ class Worker:
             undo = partial(unit.axis.degradation.undo, level=cell.level)
             given, restored = noisy[i : i + 1], undo(outputs[i : i + 1])
             if cell in missing.get('quality', ()):
-                values[keys['quality']] = {'psnr_in': psnr(undo(given), clean), **_quality(restored, clean)}
+                values[keys['quality']] = {**psnrs(undo(given), restored, clean), **_further_quality(restored, clean)}
             if cell in missing.get('crop', ()):
                 shown, measure = (given, psnr) if unit.denoiser.is_identity else (restored, psnr_clamped)
                 values[keys['crop']] = _crop_value(shown, restored, clean, measure)
@@ -207,11 +207,9 @@ class Worker:
 # -- measures ----------------------------------------------------------------------------------------------------------
 
 
-def _quality(restored: Tensor, clean: Tensor) -> dict[str, float | None]:
+def _further_quality(restored: Tensor, clean: Tensor) -> dict[str, float | None]:
     large = min(clean.shape[-2:]) >= SSIM_WINDOW
     return {
-        'psnr_out': psnr(restored, clean),
-        'psnr_clamped': psnr_clamped(restored, clean),
         'psnr_8bit': psnr_8bit(restored, clean),
         'ssim': ssim(restored[0], clean[0]) if large else None,
     }
