@@ -7,8 +7,8 @@
 3. mends BasicSR's classes (``mend``), and
 4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves.
 
-A module of this package that imports ``basicsr`` may be the first to do so: step 4 then finds it half imported. So
-these modules import names from modules without ``basicsr`` only.
+Whoever imports a room of this package that needs BasicSR gets it imported first, by the same finder: step 4 never finds
+a module half imported, whichever comes first.
 """
 
 import functools
@@ -35,10 +35,18 @@ def install() -> None:
         sys.meta_path.insert(0, _BasicSRFinder())
 
 
+_ROOMS = {
+    f'ne_basicsr.{room}'
+    for room in ('archs', 'data', 'evaluation', 'inference', 'metrics', 'models', 'options', 'train', 'weights')
+}
+
+
 class _BasicSRFinder(MetaPathFinder):
     """Finds the top-level package ``basicsr`` where Python would, and wraps its loader."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if fullname in _ROOMS:
+            importlib.import_module('basicsr')
         if fullname != 'basicsr':
             return None
         others = [finder for finder in sys.meta_path if finder is not self]

@@ -168,7 +168,7 @@ def test_cells_of_an_earlier_protocol_are_not_mixed_with_new_ones(nets, image_fo
     with monkeypatch.context() as before:
         before.setattr('ne_basicsr.evaluation.mismatch.units.PROTOCOL', 1)
         before.setattr(
-            'ne_basicsr.evaluation.mismatch.work.psnr_clamped', lambda *_: 0.0
+            'ne_basicsr.metrics.quality.psnr_clamped', lambda *_: 0.0
         )  # as far as the keys tell, this is PSNR
         old, _ = compare(request(nets, image_folder), tmp_path / 'out')
     new, timing = compare(request(nets, image_folder), tmp_path / 'out')
