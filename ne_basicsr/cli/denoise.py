@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.cli.command import Commands, add_command
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command
 from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
-_ABOUT = """\
-CKPT is a checkpoint of this project or of any toolbox whose layout is known; net.pth@25+wne is short for
-net.pth --wne --sigma255 25, and net.pt=WNE says the type where the file does not (WNE, DnCNN, InputNorm, ...).
-Without one, a model that comes with this package is used.
+_ABOUT = f"""\
+{NETWORKS}  Without one, a model that comes with the package is used; --wne --sigma255 25 is the same as @25+wne.
+
 INPUT is an image (PNG, JPEG, TIFF, WebP, BMP), a folder with all that lies below, or a pattern ('a/**/*.png').
 
 Results have the format, depth, channels, transparency, EXIF and colour profile of their inputs, and their place below
@@ -39,7 +38,6 @@ def add(commands: Commands) -> None:
         'denoise image files and folders of any size',
         run,
         epilog=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('paths', nargs='+', metavar='[CKPT] INPUT', help='see below')
     parser.add_argument(

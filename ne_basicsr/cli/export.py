@@ -6,12 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.cli.command import Commands, add_command
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command
 from ne_basicsr.utils.errors import InputError
 
 GRAPHS = ('.onnx', '.pt2')
 WEIGHTS = ('.pth', '.safetensors')
-_ABOUT = """\
+_ABOUT = f"""\
+{NETWORKS}
 The suffix of FILE says what it becomes:
   .onnx          the whole network, statistics and wrapper included, for any batch, height and width (networks that
                  estimate noise, such as with --wne --sigma255, from 8x8 pixels on); float32
@@ -38,13 +39,11 @@ def add(commands: Commands) -> None:
         'write a network as ONNX, torch.export program, safetensors or .pth',
         run,
         epilog=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         'network',
         metavar='CKPT',
-        help='checkpoint of this project, or of any toolbox whose layout is known; CKPT=TYPE where it does not say its'
-        ' type or wrapper, as in net.pt=WNE',
+        help='checkpoint, option file, or a model that comes with the package; see below',
     )
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='see below')
     parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')
