@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ne_basicsr.data.any_store import open_any
 from ne_basicsr.data.image_store import ImageStore, on_unit_range
@@ -100,6 +100,8 @@ def study(request: Request) -> Findings:
         InputError: where there is nothing to measure, or the request contradicts itself.
     """
     denoisers, failures = open_denoisers(request.networks, request.labels)
+    if graphs := [each.source for each in denoisers if not isinstance(each.network, nn.Module)]:
+        raise InputError(f'{graphs[0]}: filters are derivatives, which a graph does not have; give its checkpoint')
     channels = common_channels(denoisers)
     store = open_any(request.data)
     sizes, unread = sizes_of(store, channels)
