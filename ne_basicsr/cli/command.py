@@ -44,7 +44,7 @@ def typed(arguments: argparse.Namespace, leave_out: Sequence[str] = ('output', '
     texts = arguments.parser.prog.split()
     for action in arguments.parser._actions:
         value = getattr(arguments, action.dest, None)
-        if action.dest in (*leave_out, 'debug') or value in (None, False, '', []):
+        if action.dest in (*leave_out, 'debug') or value is None or value is False or value in ('', []):
             continue
         values = [_text(each) for each in (value if isinstance(value, list) else [value])]
         if not action.option_strings:

@@ -15,8 +15,8 @@ from torch import nn
 
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.dncnn_arch import DnCNN
+from ne_basicsr.cli.command import typed as typed_again
 from ne_basicsr.cli.main import _parser, main
-from ne_basicsr.cli.sample import _command
 from ne_basicsr.evaluation import sampling
 from ne_basicsr.evaluation.report.trajectories import mean_walk, trajectory_figure
 from ne_basicsr.evaluation.sampling import films, tasks
@@ -625,9 +625,9 @@ def test_the_command_on_the_page_is_the_one_that_was_typed():
     typed += ['--max-steps', '1000000', '--seed', '123456789', '--draws', '7', '--film', 'mp4']
     for words in (typed, typed[:2]):
         arguments = _parser().parse_args(['sample', *words])
-        (program, *again) = shlex.split(_command(arguments))
+        (program, *again) = shlex.split(typed_again(arguments))
         assert program == 'basicsr'
-        assert _parser().parse_args(again) == arguments
+        assert vars(_parser().parse_args(again)) | {'parser': 0} == vars(arguments) | {'parser': 0}
 
 
 def test_two_images_of_one_name_are_refused(workplace, network_file, photos, capsys):
