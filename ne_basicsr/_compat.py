@@ -42,20 +42,39 @@ _ROOMS = {
 
 
 class _BasicSRFinder(MetaPathFinder):
-    """Finds the top-level package ``basicsr`` where Python would, and wraps its loader."""
+    """Finds the package ``basicsr``, and the rooms, where Python would, and wraps their loaders."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if fullname in _ROOMS:
-            importlib.import_module('basicsr')
-        if fullname != 'basicsr':
+            importlib.import_module('basicsr')  # which imports the rooms, in an order that works
+        elif fullname != 'basicsr':
             return None
         others = [finder for finder in sys.meta_path if finder is not self]
         found = (finder.find_spec(fullname, path, target) for finder in others if hasattr(finder, 'find_spec'))
         spec = next((spec for spec in found if spec is not None), None)
         if spec is None or spec.loader is None:
             return None
-        spec.loader = _BasicSRLoader(spec.loader)
+        spec.loader = _RoomLoader(spec.loader) if fullname in _ROOMS else _BasicSRLoader(spec.loader)
         return spec
+
+
+class _RoomLoader(Loader):
+    """Loads a room once: BasicSR's import, which the finder starts, may have loaded it already."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.loaded: types.ModuleType | None = None
+
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
+        return self.loaded or self.loader.create_module(spec)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        if self.loaded is None:
+            self.loaded = module
+            self.loader.exec_module(module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
 
 
 class _BasicSRLoader(Loader):
