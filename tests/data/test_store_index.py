@@ -301,7 +301,7 @@ def test_a_store_that_an_earlier_version_began_is_not_gone_on_with(folder, capsy
     header = journal.read_text().splitlines()[0]
     journal.write_text(f'{header}\n{{"source": "photo_0 photo_0.png", "stores": [[["photo_0", 9, 14, 3, 0]]]}}\n')
     assert main(['prepare', str(folder), '-o', str(store), '--resume']) == 2
-    assert 'prepare.jsonl: damaged, or of an earlier version without checksums' in capsys.readouterr().err
+    assert 'prepare.jsonl: damaged, or written by an earlier version' in capsys.readouterr().err
 
 
 # -- names that are no text --------------------------------------------------------------------------------------------
