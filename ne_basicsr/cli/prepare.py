@@ -2,9 +2,8 @@
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from ne_basicsr.cli.command import Commands, add_command
 from ne_basicsr.utils.errors import InputError
 
 SIDD_CROP, SIDD_STEP = 512, 384  # an overlap of 128, so that crops lie whole in a sub-image
-LINE_SECONDS = 10.0
 
 
 def add(commands: Commands) -> None:
@@ -48,6 +46,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.data.prepare import Recipe, prepare
+    from ne_basicsr.utils.progress import progress
 
     if arguments.verify:
         return _verify(arguments.inputs)
@@ -59,7 +58,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sidd and crop is None:
         crop, step = SIDD_CROP, step or SIDD_STEP
     file_format = arguments.format or ('raw' if arguments.output.suffix == '.raw' else 'png')
-    with _progress() as on_progress:
+    with ExitStack() as stack:
+        bars: list[Any] = []
+
+        def on_progress(done: int, total: int) -> None:
+            if bars:
+                bars[0].update()
+            else:  # what is done was found before anything is read
+                bars.append(stack.enter_context(progress(total - done, 'Preparing', 'image')))
+
         summary = prepare(
             arguments.inputs,
             arguments.output,
@@ -91,7 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _verify(paths: Sequence[Path]) -> int:
-    from ne_basicsr.data.verify import stores_in, verify
+    from ne_basicsr.data.image_store import verify
+    from ne_basicsr.data.store_index import stores_in
 
     code = 0
     for store in [store for path in paths for store in stores_in(path)]:
@@ -104,34 +112,3 @@ def _verify(paths: Sequence[Path]) -> int:
             how = 'as they were written' if has_checksums else 'which can be read; it was written without checksums'
             print(f'{store}: {images} images, {how}')
     return code
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a line now and then elsewhere."""
-    from tqdm import tqdm
-
-    start = last = time.monotonic()
-    first: int | None = None
-    bar: Any = None
-
-    def show(done: int, total: int) -> None:
-        nonlocal first, last, bar
-        if first is None:
-            first = done
-            if sys.stderr.isatty():
-                bar = tqdm(total=total, initial=done, unit='image')
-            return
-        if bar is not None:
-            bar.update(done - bar.n)
-        elif (now := time.monotonic()) - last >= LINE_SECONDS:
-            last = now
-            rate = (done - first) / (now - start)
-            left = tqdm.format_interval((total - done) / rate)
-            print(f'{done}/{total} images, {rate:.4g} images/s, {left} left', file=sys.stderr, flush=True)
-
-    try:
-        yield show
-    finally:
-        if bar is not None:
-            bar.close()

@@ -12,8 +12,7 @@ import pytest
 
 from ne_basicsr.cli.main import main
 from ne_basicsr.data import store_index
-from ne_basicsr.data.any_store import open_any
-from ne_basicsr.data.image_store import LmdbStore, RawStore
+from ne_basicsr.data.image_store import LmdbStore, RawStore, open_any
 from ne_basicsr.data.prepare import Recipe, prepare, write_lmdb
 from ne_basicsr.utils.errors import InputError
 
