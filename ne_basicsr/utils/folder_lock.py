@@ -7,8 +7,8 @@ host, process and time, and its holder touches it every ``PERIOD`` seconds. A fi
 and taken over after ``PATIENCE`` seconds without a touch. Without a lock that both see, nothing separates two machines
 that start at the same moment, nor stops a holder that slept for longer than that.
 
-Why not filelock: its ``FileLock`` relies on ``flock`` alone if there is one; its ``SoftFileLease`` relies on the touched
-file alone, and waits its full time for a holder on another machine that ended long ago. This is both.
+Why not filelock: its ``FileLock`` relies on ``flock`` alone if there is one; its ``SoftFileLease`` on the touched
+file alone, and it waits its full time for a holder on another machine that ended long ago. This is both.
 """
 
 import json
