@@ -10,37 +10,39 @@ from typing import Any
 from ne_basicsr.cli.command import Commands, add_command
 from ne_basicsr.utils.errors import InputError
 
-SIDD_CROP, SIDD_STEP = 512, 384  # an overlap of 128, so that crops lie whole in a sub-image
+SIDD_CROP, SIDD_STEP = 512, 384  # an overlap of 128, so that crops fit into a sub-image
 
 
 def add(commands: Commands) -> None:
-    what = 'folders of images to an LMDB or a raw store, whole or in sub-images'
+    what = 'convert folders of images to an LMDB or a raw store, whole or in sub-images'
     parser = add_command(commands, 'prepare', what, run)
-    parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='folder, read with those below it')
+    parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='folder, read recursively')
     parser.add_argument('-o', '--output', type=Path, metavar='X.lmdb', help='folder to write')
     parser.add_argument(
         '--format',
         choices=['png', 'raw'],
-        help="png: BasicSR's LMDB, keeps 16 bits; raw: 8-bit pixels as they are, much faster to read, for"
-        ' io_backend: {type: raw} (default: raw where the output ends in .raw, else png)',
+        help="png: BasicSR's LMDB, keeps 16 bits; raw: uncompressed 8-bit pixels, much faster to read, for"
+        ' io_backend: {type: raw} (default: raw if the output ends in .raw, else png)',
     )
     parser.add_argument('--crop', type=int, metavar='SIZE', help="sub-images of this side, as BasicSR's (DIV2K: 480)")
     parser.add_argument('--step', type=int, help='from one sub-image to the next (default: SIZE; DIV2K: 240)')
-    parser.add_argument('--in_ch', type=int, choices=[1, 3], help='gray or RGB (default: as each file is, less alpha)')
+    parser.add_argument(
+        '--in_ch', type=int, choices=[1, 3], help='gray or RGB (default: as in each file, without alpha)'
+    )
     parser.add_argument('--workers', type=int, metavar='N', help='threads (default: one per core)')
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='go on with what an earlier run wrote: sources that are new, changed or gone',
+        help='continue an earlier run: add new sources, rewrite changed ones, remove those that are gone',
     )
     parser.add_argument(
-        '--verify', action='store_true', help='write nothing: compare stores (INPUT) with their checksums'
+        '--verify', action='store_true', help='compare stores (INPUT) with their checksums; write nothing'
     )
     parser.add_argument(
         '--sidd',
         action='store_true',
-        help=f'pairs *_GT_SRGB* and *_NOISY_SRGB* to gt.lmdb and lq.lmdb in the output, under equal names, in'
-        f' sub-images of {SIDD_CROP} every {SIDD_STEP} unless told otherwise',
+        help=f'write pairs *_GT_SRGB* and *_NOISY_SRGB* to gt.lmdb and lq.lmdb in the output, under equal names, in'
+        f' sub-images of {SIDD_CROP} every {SIDD_STEP} by default',
     )
 
 
@@ -84,16 +86,16 @@ def run(arguments: argparse.Namespace) -> int:
         print(f'{summary.rounded} {what} had 16 bits a channel: rounded to 8 (--format png keeps 16)')
     for count, what_happened in (
         (summary.changed, 'changed since, and written again'),
-        (summary.gone, 'no longer in the inputs, and taken out'),
+        (summary.gone, 'no longer in the inputs, and removed'),
     ):
         if count:
             print(f'{count} {what} {what_happened}')
     if not summary.failures:
         return 0
-    print(f'{len(summary.failures)} could not be used, everything else is there:', file=sys.stderr)
+    print(f'{len(summary.failures)} could not be used; everything else was written:', file=sys.stderr)
     for failure in summary.failures:
         print(f'  {failure}', file=sys.stderr)
-    print('mend them and add them by --resume, or leave them out', file=sys.stderr)
+    print('fix them and add them with --resume, or leave them out', file=sys.stderr)
     return 1
 
 

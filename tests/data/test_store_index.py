@@ -289,7 +289,7 @@ def test_the_command_says_what_changed_and_what_is_gone(folder, capsys):
     assert out.splitlines() == [
         f'{store}: 11 images, 8 of them before',
         '2 images changed since, and written again',
-        '1 images no longer in the inputs, and taken out',
+        '1 images no longer in the inputs, and removed',
     ]
     assert 'photo_5.png: not a readable image' in err
 
