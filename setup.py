@@ -24,6 +24,7 @@ setup(
     packages=[*find_packages(include=['ne_basicsr', 'ne_basicsr.*']), 'ne_basicsr.shipped_options'],
     package_dir={'ne_basicsr.shipped_options': 'options'},  # so that quickstart works from an installed wheel
     package_data={
+        'ne_basicsr.evaluation.report': ['templates/*'],
         'ne_basicsr.shipped_options': ['*.yml', 'experiments/*.yml', 'schema.json'],
         'ne_basicsr.weights.shipped_models': ['*.pth'],
     },
@@ -32,6 +33,7 @@ setup(
         'torch>=2.11',
         'torchvision>=0.26',  # must come from the same index as torch
         'numpy>=2',
+        'Jinja2>=3.1',  # the pages of reports; BSD; torch brings it, too
         'lmdb',
         'matplotlib>=3.8',  # figures; PSF licence, the field's standard
         'Pillow>=10',  # image files with EXIF and profiles; MIT-CMU
