@@ -18,7 +18,9 @@ from ne_basicsr.evaluation.bench.table import Ratios
 from ne_basicsr.options import read_yaml
 from ne_basicsr.options.paths import check_network_files
 from ne_basicsr.options.reader import parse_literal
-from ne_basicsr.options.sections import OptionError, check_network, hint, one_of, registered
+from ne_basicsr.options.sections import registered
+from ne_basicsr.options.validation import check_network
+from ne_basicsr.options.words import OptionError, hint, one_of
 from ne_basicsr.utils.errors import InputError
 
 DEVICES = ('cpu', 'cuda', 'auto', 'all')
@@ -68,10 +70,10 @@ def _read_network(text: str) -> tuple[str, dict[str, Any]]:
         known = hint(text, registered(ARCH_REGISTRY))
         raise InputError(f'{text}: neither an option file (.yml), nor {{type: ...}}, nor a registered network; {known}')
     try:
-        check_network(options, path, ARCH_REGISTRY)
+        check_network(options, path)
         check_network_files(options, path)
     except OptionError as error:
-        raise InputError(': '.join(filter(None, (where, ':'.join(error.path), error.problem)))) from None
+        raise InputError(': '.join(filter(None, (where, ':'.join(error.key), error.problem)))) from None
     return name, options
 
 

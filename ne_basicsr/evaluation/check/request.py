@@ -16,7 +16,7 @@ from ne_basicsr.inference import exported_graphs, loading
 from ne_basicsr.inference.denoisers import parse_spec
 from ne_basicsr.ops.equivariance import Network
 from ne_basicsr.options import read_yaml
-from ne_basicsr.options.sections import one_of
+from ne_basicsr.options.words import one_of
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.weights import checkpoint, shipped_models
 
