@@ -115,7 +115,10 @@ def stand_ins() -> None:
     """Supply modules that BasicSR imports under names which are gone."""
     # torchvision 0.17 removed it; basicsr/data/degradations.py takes rgb_to_grayscale from it (BasicSR issues 533, 663,
     # 681). Drop when BasicSR imports from torchvision.transforms.functional.
-    if importlib.util.find_spec('torchvision.transforms.functional_tensor') is None:
+    if (
+        'torchvision.transforms.functional_tensor' not in sys.modules
+        and importlib.util.find_spec('torchvision.transforms.functional_tensor') is None
+    ):
         name = 'torchvision.transforms.functional_tensor'
         stand_in = types.ModuleType(name, 'Stand-in by ne_basicsr: removed in torchvision 0.17.')
         functional = importlib.import_module('torchvision.transforms.functional')
@@ -124,7 +127,7 @@ def stand_ins() -> None:
 
     # Python 3.12 removed distutils, setuptools lends a copy only where it is installed; basicsr/archs/arch_util.py
     # compares versions with it. Drop when BasicSR uses packaging.
-    if importlib.util.find_spec('distutils') is None:
+    if _is_missing('distutils'):
         version = importlib.import_module('packaging.version')
         package, module = types.ModuleType('distutils'), types.ModuleType('distutils.version')
         module.LooseVersion = version.Version  # type: ignore[attr-defined]
@@ -132,8 +135,12 @@ def stand_ins() -> None:
         sys.modules['distutils'], sys.modules['distutils.version'] = package, module
 
     # SciPy 2.0 drops scipy.ndimage.filters; basicsr/metrics/niqe.py imports it. Drop when it imports scipy.ndimage.
-    if importlib.util.find_spec('scipy.ndimage.filters') is None:
+    if _is_missing('scipy.ndimage.filters'):
         sys.modules['scipy.ndimage.filters'] = importlib.import_module('scipy.ndimage')
+
+
+def _is_missing(name: str) -> bool:
+    return name not in sys.modules and importlib.util.find_spec(name) is None  # asked again after a failed import
 
 
 def mend() -> None:
