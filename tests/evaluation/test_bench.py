@@ -245,7 +245,7 @@ def test_a_wrong_network_is_one_line(text, parts):
 def test_an_option_file_without_a_network_is_one_line(tmp_path):
     path = tmp_path / 'mine.yml'
     path.write_text('network_d: {type: DnCNN}\n')
-    with pytest.raises(InputError, match=r'mine.yml: network_g: missing'):
+    with pytest.raises(InputError, match=r'mine.yml: network_g is missing.* did you mean'):
         bench.parse_networks([str(path)])
 
 

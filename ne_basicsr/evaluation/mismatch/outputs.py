@@ -16,7 +16,7 @@ from ne_basicsr.evaluation.mismatch.summaries import NetworkSummary, PanelSummar
 from ne_basicsr.evaluation.report import defect_figure, mismatch_figure, save_figures, ssim_figure
 from ne_basicsr.evaluation.report.horizontal import UNITS
 from ne_basicsr.evaluation.report.tables import json_text, write_csv, write_json, write_rows, writing
-from ne_basicsr.inference.denoisers import IDENTITY
+from ne_basicsr.inference.opening import IDENTITY
 from ne_basicsr.metrics.curves import KEYS
 from ne_basicsr.utils.file_names import file_names
 

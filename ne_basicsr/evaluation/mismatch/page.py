@@ -11,7 +11,7 @@ from ne_basicsr.evaluation.mismatch.result import Comparison, Crop
 from ne_basicsr.evaluation.mismatch.summaries import NetworkSummary, PanelSummary, is_failed, matched_levels
 from ne_basicsr.evaluation.report.horizontal import UNITS
 from ne_basicsr.evaluation.report.page import Cell, Column, Link, Table, Tile, table, write_page
-from ne_basicsr.inference.denoisers import IDENTITY
+from ne_basicsr.inference.opening import IDENTITY
 
 FAILED = 'failed'
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ne_basicsr.evaluation.mismatch.result import Panel
-from ne_basicsr.inference.denoisers import IDENTITY, Entry
+from ne_basicsr.inference.denoiser import Entry
+from ne_basicsr.inference.opening import IDENTITY
 from ne_basicsr.metrics.curves import Curve, Row, curve, drop_from, means, summarize
 from ne_basicsr.ops.degradations import Degradation
 

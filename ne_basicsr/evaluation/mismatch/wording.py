@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from ne_basicsr.evaluation.mismatch.result import Panel
 from ne_basicsr.evaluation.mismatch.summaries import PanelSummary
 from ne_basicsr.evaluation.report.horizontal import UNITS
-from ne_basicsr.inference.denoisers import IDENTITY, Entry
+from ne_basicsr.inference.denoiser import Entry
+from ne_basicsr.inference.opening import IDENTITY
 from ne_basicsr.ops.degradations import Degradation
 
 _NAMES = {'jpeg': 'JPEG compression', 'poisson': 'photon noise', 'gain': 'gain', 'offset': 'offset'}

@@ -10,6 +10,7 @@ from ne_basicsr.evaluation.report.tables import text_table
 from ne_basicsr.evaluation.sampling.sampler import CONVERGED
 from ne_basicsr.evaluation.sampling.session import Request, Session
 from ne_basicsr.evaluation.sampling.trajectories import Quality, Row, Spread, Trajectory
+from ne_basicsr.ops.center import center
 
 Aggregates = Mapping[str, Mapping[str, Spread | None]]
 """The aggregates of each network by measure."""
@@ -79,9 +80,7 @@ def tiles_of(network: str, trajectory: Trajectory) -> list[Tile]:
 
 def tile(label: str, image: Tensor, quality: Quality | None = None) -> Tile:
     """The centre of an image (C, H, W), with the PSNR of all of it."""
-    top, left = (max(0, (side - _CROP) // 2) for side in image.shape[-2:])
-    crop = image[:, top : top + _CROP, left : left + _CROP]
-    return Tile(crop, label, '' if quality is None else f'{quality.psnr:.2f} dB')
+    return Tile(center(image, _CROP), label, '' if quality is None else f'{quality.psnr:.2f} dB')
 
 
 def _lead(session: Session, walks: int, aggregates: Aggregates) -> str:

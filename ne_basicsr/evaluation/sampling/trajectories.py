@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ne_basicsr.evaluation.report.page import display_pixels
 from ne_basicsr.evaluation.sampling.projectors import Projector
-from ne_basicsr.evaluation.sampling.sampler import DIVERGED, Denoiser, Noise, Schedule, State, start, walk
+from ne_basicsr.evaluation.sampling.sampler import DIVERGED, Noise, Schedule, State, start, walk
 from ne_basicsr.metrics.quality import psnr, psnr_clamped, ssim
 from ne_basicsr.utils.errors import InputError
 
@@ -61,7 +61,7 @@ class Trajectory(NamedTuple):
 
 
 def sample(
-    denoiser: Denoiser,
+    denoiser: Callable[..., Tensor],
     x: Tensor,
     projector: Projector,
     schedule: Schedule,
@@ -71,20 +71,18 @@ def sample(
     draw: int = 0,
     from_noisy: bool = False,
     has_reference: bool = True,
-    needs_sigma: bool = False,
     with_frames: bool = False,
     on_step: Callable[[int], object] = lambda count: None,
 ) -> list[Trajectory]:
     """Algorithm 1 (``sampler``) for images of one size: a trajectory for each.
 
     Args:
-        denoiser: D, in eval mode, on the device of ``x``.
+        denoiser: D, in eval mode, on the device of ``x``; see ``walk``.
         x: clean images (N, C, H, W) on [0, 1].
         projector: P; the sampler depends on x only by P x, unless ``from_noisy``.
         names: of the images; the noise of an image depends on (seed, draw, name) alone, whatever else is in the batch.
         from_noisy: start from y_0 = x + sigma_0 z, which is residual-stopped denoising with P = 0 and beta = 1.
         has_reference: whether PSNR and SSIM against x are measured.
-        needs_sigma: whether D has to be told the noise level, as ``sigma``.
         with_frames: keep up to 96 images of each walk.
         on_step: called with the number of steps that are done or are no longer needed.
 
@@ -98,7 +96,7 @@ def sample(
     y = x + schedule.sigma_start * noise.draw(range(len(x)), x) if from_noisy else start(x, projector, schedule, noise)
     observed = (y if from_noisy else measured).cpu()
     followers = [_Follower(image if has_reference else None, with_frames) for image in x.cpu()]
-    for states in walk(denoiser, y, measured, projector, schedule, noise, needs_sigma):
+    for states in walk(denoiser, y, measured, projector, schedule, noise):
         for state in states:
             followers[state.number].see(state)
             left = schedule.max_steps - state.step

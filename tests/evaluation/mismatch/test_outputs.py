@@ -18,7 +18,7 @@ from ne_basicsr.evaluation.mismatch.page import write_comparison
 from ne_basicsr.evaluation.mismatch.result import Comparison, Crop, Panel
 from ne_basicsr.evaluation.mismatch.summaries import matched_levels, summarize_panel
 from ne_basicsr.evaluation.report.tables import json_text
-from ne_basicsr.inference.denoisers import Entry
+from ne_basicsr.inference.denoiser import Entry
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.utils.errors import InputError
 
