@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import math
 import re
 from collections import Counter
@@ -21,7 +22,8 @@ from PIL import Image
 from ne_basicsr.evaluation import report
 from ne_basicsr.evaluation.mismatch import Curve
 from ne_basicsr.evaluation.report import page as pages
-from ne_basicsr.evaluation.report.page import Column, Link, Tile
+from ne_basicsr.evaluation.report import tables
+from ne_basicsr.evaluation.report.page import Column, Tile, link
 from ne_basicsr.utils.errors import InputError
 
 LEVELS = (5.0, 10.0, 25.0, 50.0, 100.0)
@@ -309,6 +311,42 @@ def test_figure_array_is_the_saved_picture(tmp_path: Path) -> None:
     np.testing.assert_array_equal(array, np.asarray(Image.open(tmp_path / 'figure.png').convert('RGB')))
 
 
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def test_csv_has_the_given_digits_empty_cells_and_one_header(tmp_path: Path) -> None:
+    path = tmp_path / 'new' / 'rows.csv'
+    tables.write_csv(path, ('name', 'a', 'b'), [('one, two', 1 / 3, 2 / 3)], {'a': '.2f'})
+    tables.write_csv(path, ('name', 'a', 'b'), [('three', None, 4)], append=True)
+    assert path.read_text() == 'name,a,b\n"one, two",0.33,0.6666666666666666\nthree,,4\n'
+    with pytest.raises(ValueError, match='zip'):
+        tables.write_csv(path, ('name', 'a'), [('one',)])
+
+
+def test_json_is_strict_and_keeps_every_name(tmp_path: Path) -> None:
+    content = {'σ\udcff': [math.nan, -math.inf, 0.1], 'curve': Curve((5.0,), (math.inf,), (30.0,))}
+    tables.write_json(tmp_path / 'a.json', tables.json_text(content))
+    text = (tmp_path / 'a.json').read_text(encoding='utf-8')
+    assert 'σ' in text and 'NaN' not in text and 'Infinity' not in text
+    curve = {'levels': [5.0], 'psnr_in': [None], 'psnr_out': [30.0]}
+    assert json.loads(text) == {'σ\udcff': [None, None, 0.1], 'curve': curve}
+
+
+def test_text_tables_are_aligned() -> None:
+    rows = [['network', 'PSNR'], ['a', '9.5'], ['wrapped', '30.25']]
+    assert tables.text_table(rows).splitlines() == ['network   PSNR', 'a          9.5', 'wrapped  30.25']
+    assert tables.text_table(rows, left=(0, 1)).splitlines() == ['network  PSNR', 'a        9.5', 'wrapped  30.25']
+
+
+def test_folders_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    with pytest.raises(InputError, match=r'the results cannot be written .*; give another folder') as error:
+        tables.make_writable(tmp_path / 'file' / 'folder')
+    assert '\n' not in str(error.value)
+    tables.make_writable(tmp_path / 'folder')
+    assert not list((tmp_path / 'folder').iterdir())
+
+
 # -- the page ----------------------------------------------------------------------------------------------------------
 
 
@@ -548,7 +586,7 @@ def test_table_finds_the_best_of_a_column_whichever_way_is_better() -> None:
 
 
 def test_links_lead_to_sections() -> None:
-    html = table([Column('sweep'), Column('n', 'g')], [(Link('a & b', 'there'), 1)])
+    html = table([Column('sweep'), Column('n', 'g')], [(link('a & b', 'there'), 1)])
     assert Page(html).problems == []
     assert [each['href'] for each in Page(html).of('a')] == ['#there']
     assert html.count('a &amp; b') == 1

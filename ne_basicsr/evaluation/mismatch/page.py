@@ -10,7 +10,7 @@ from ne_basicsr.evaluation.mismatch import wording
 from ne_basicsr.evaluation.mismatch.result import Comparison, Crop
 from ne_basicsr.evaluation.mismatch.summaries import NetworkSummary, PanelSummary, is_failed, matched_levels
 from ne_basicsr.evaluation.report.horizontal import UNITS
-from ne_basicsr.evaluation.report.page import Cell, Column, Link, Table, Tile, table, write_page
+from ne_basicsr.evaluation.report.page import Cell, Column, Table, Tile, link, table, write_page
 from ne_basicsr.inference.opening import IDENTITY
 
 FAILED = 'failed'
@@ -34,7 +34,7 @@ def write_comparison(
     shown = [_panel(f'panel-{n}', *pair) for n, pair in enumerate(zip(summaries, figures, strict=True), 1)]
     columns = [Column(entry.label, '.2f', '' if entry.label == IDENTITY else 'row') for entry in entries]
     means: list[list[Cell]] = [
-        [Link(panel['name'], panel['anchor']), *(_mean_psnr(summary, entry.label) for entry in entries)]
+        [link(panel['name'], panel['anchor']), *(_mean_psnr(summary, entry.label) for entry in entries)]
         for panel, summary in zip(shown, summaries, strict=True)
     ]
     write_page(

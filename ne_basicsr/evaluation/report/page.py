@@ -20,16 +20,8 @@ from torch import Tensor
 
 from ne_basicsr.evaluation.report.files import figure_svg
 
-
-class Link(NamedTuple):
-    """Text that leads to a section of the page, by its anchor."""
-
-    text: str
-    anchor: str
-
-
-Cell = str | float | Link | None
-"""Of a table; None for what is not known."""
+Cell = str | float | None
+"""Of a table; None where nothing is known."""
 
 
 class Column(NamedTuple):
@@ -107,6 +99,11 @@ def table(
     return Table(headers, [(y in (marked or {}), list(zip(row, numeric, strict=True))) for y, row in enumerate(texts)])
 
 
+def link(text: str, anchor: str) -> Markup:
+    """Text that leads to a section of the page, by its anchor; a cell of a table."""
+    return Markup('<a href="#{}">{}</a>').format(anchor, text)
+
+
 def display_pixels(image: NDArray[np.floating] | Tensor) -> NDArray[np.uint8]:
     """An image on [0, 1], (H, W), (H, W, 3) or a tensor (C, H, W), as 8-bit (H, W) or (H, W, 3), clipped.
 
@@ -132,8 +129,6 @@ def _is_number(cell: Cell) -> TypeGuard[float]:
 
 
 def _text(cell: Cell, spec: str) -> str:
-    if isinstance(cell, Link):
-        return Markup('<a href="#{}">{}</a>').format(cell.anchor, cell.text)
     if isinstance(cell, str):
         return cell
     # exponents and signs as in print
