@@ -156,11 +156,11 @@ def _effect(finished: _Finished) -> str:
 
     def outputs(precision: Precision) -> dict[tuple[Any, ...], float]:
         return {
-            (id(unit.axis), unit.denoiser.label, unit.image, cell): finished.row(unit, cell)['psnr_clamped']
+            (id(unit.axis), unit.denoiser.label, unit.image, cell): row['psnr_clamped']
             for unit in finished.units
             if unit.precision == precision and not unit.denoiser.is_identity
             for cell in unit.cells
-            if finished.row(unit, cell)
+            if (row := finished.row(unit, cell))
         }
 
     reference, own = outputs(Precision()), outputs(finished.plan.request.precision)
