@@ -508,16 +508,6 @@ def test_coverage_on_photographs_is_like_the_paper_s(shared):
     assert shares[4][0] > shares[0][4] + 0.1  # weak noise covers strong noise rather than the other way round
 
 
-def test_figures_refuse_to_show_nothing():
-    from ne_basicsr.evaluation.report import analysis as figures
-
-    for draw in (figures.quality_figure, figures.interval_figure, figures.filters_figure):
-        with pytest.raises(ValueError, match='or more; got none'):
-            draw({})
-    with pytest.raises(ValueError, match='or more; got none'):
-        figures.histogram_figure({}, 'x')
-
-
 def test_colour_filters_span_all_channels():
     y = torch.rand(1, 3, 12, 12, dtype=torch.float64)
     net = network(DNCNN | {'type': 'DnCNNWNE', 'num_in_ch': 3, 'num_out_ch': 3})

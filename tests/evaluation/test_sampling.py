@@ -18,7 +18,7 @@ from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.cli.command import typed as typed_again
 from ne_basicsr.cli.main import _parser, main
 from ne_basicsr.evaluation import sampling
-from ne_basicsr.evaluation.report.trajectories import mean_walk, trajectory_figure
+from ne_basicsr.evaluation.report.trajectories import mean_walk
 from ne_basicsr.evaluation.sampling import films, tasks
 from ne_basicsr.evaluation.sampling import projectors as projectors_module
 from ne_basicsr.evaluation.sampling.session import Picture, batches
@@ -386,8 +386,6 @@ def test_aggregates_are_mean_and_deviation():
 
 def test_a_walk_that_has_ended_counts_as_it_ended():
     assert mean_walk([[1.0, 3.0], [1.0, 5.0, 7.0]]) == [1.0, 4.0, 5.0]
-    with pytest.raises(ValueError, match='one network or more'):
-        trajectory_figure({}, 'PSNR')
 
 
 def test_images_are_batched_by_size_and_all_of_them_once():
