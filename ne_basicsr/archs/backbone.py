@@ -9,7 +9,12 @@ from torch import nn
 
 
 class BackboneHolder(nn.Module):
-    """A network around another one, whose weights it holds under ``backbone.``; weights of the bare one load, too."""
+    """A network around another one, the backbone, whose weights have the prefix ``backbone.``; bare weights load, too.
+
+    Args:
+        backbone: a module, or the options of a registered network with its ``type``.
+        size_multiple: what the backbone needs height and width to be multiples of; where not given, its class says it.
+    """
 
     def __init__(self, backbone: nn.Module | Mapping[str, Any], size_multiple: int | None = None) -> None:
         super().__init__()
@@ -20,7 +25,12 @@ class BackboneHolder(nn.Module):
 
 
 def build_arch(options: Mapping[str, Any]) -> nn.Module:
-    """The network that ``options``, its registered ``type`` and its arguments, describe. They are left as they are."""
+    """Build a network from ``options``, a registered ``type`` and its arguments, which are not changed.
+
+    Raises:
+        ValueError: without a type.
+        KeyError: for a type that is not registered.
+    """
     # not above: this module is imported while BasicSR is, by those that register themselves
     from basicsr.utils.registry import ARCH_REGISTRY
 

@@ -23,7 +23,7 @@ OUTPUT_CHANNELS = ('num_out_ch', 'out_channels')
 SCALE = ('upscale', 'scale')
 GRAY_OR_COLOUR = (1, 3)
 SIZE = (64, 64)  # every backbone here takes that many pixels
-# what may go wrong inside a network that was made for other types, sizes or devices
+# what a network may raise when it is called with other types, sizes or devices than it was made for
 REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError, ArithmeticError)
 
 
@@ -95,7 +95,7 @@ def _facts_from_options(options: Mapping[str, Any]) -> Facts:
 
 
 def is_non_blind(network: nn.Module) -> bool:
-    """Whether the network, or one that it is wrapped around, says ``blind = False``: it has to be told the noise."""
+    """Whether the network needs ``sigma``: it, or a module inside it, has the attribute ``blind = False``."""
     return any(getattr(module, 'blind', True) is False for module in network.modules())
 
 
@@ -103,7 +103,9 @@ def is_non_blind(network: nn.Module) -> bool:
 def channels_of(
     network: nn.Module, needs_sigma: bool, name: str, only: Sequence[int] = (), size: tuple[int, int] = SIZE
 ) -> int:
-    """How many channels the network takes: those of its first convolution, 1 or 3, the first with which it runs.
+    """How many channels the network takes, by experiment: the first number with which it runs.
+
+    Tried are those of its first convolution, 1 and 3. ``facts_of`` knows without an experiment, for most networks.
 
     Args:
         name: of the network, for the error.

@@ -12,7 +12,10 @@ BLOCK = 8  # side of the blocks, in pixels
 
 
 def dct_kernels(size: int, like: Tensor) -> Tensor:
-    """The two-dimensional DCT-II as convolution kernels (size^2, 1, size, size), row-major in (u, v)."""
+    """The orthonormal two-dimensional DCT-II as convolution kernels (size^2, 1, size, size), row-major in (u, v).
+
+    Type and device are those of ``like``.
+    """
     i = torch.arange(size, dtype=torch.float64)
     basis = torch.cos((2 * i[None, :] + 1) * i[:, None] * math.pi / (2 * size)) * math.sqrt(2 / size)
     basis[0] /= math.sqrt(2)
@@ -23,15 +26,16 @@ def dct_kernels(size: int, like: Tensor) -> Tensor:
 def dct_shrink(y: Tensor, noise: Tensor, low: float = 2.5, high: float = 3.5, mean: Tensor | None = None) -> Tensor:
     """Denoise by shrinking overlapping 8x8 DCT blocks.
 
-    Coefficients below ``low * noise`` vanish, those above ``high * noise`` stay; the linear ramp between (firm
-    shrinkage) keeps the result continuous. The mean of a block is kept, and blocks weigh the more, the fewer
-    coefficients they keep. Channels are first mixed by an orthonormal DCT. Commutes with y -> a y + b when ``noise`` is
+    Coefficients below ``low * noise`` become 0, those above ``high * noise`` stay; the linear ramp between (firm
+    shrinkage) keeps the result continuous. The mean of a block is kept. Blocks that keep fewer coefficients get more
+    weight. Channels are first mixed by an orthonormal DCT. Commutes with y -> a y + b when ``noise`` is
     scaled by a.
 
     Args:
         y: (N, C, H, W), any range.
         noise: standard deviation of the noise on the scale of y, (N, 1, 1, 1), positive.
-        mean: subtracted meanwhile, (N, 1, 1, 1), which saves digits and changes nothing else; None: each plane's own.
+        mean: subtracted before and added after, (N, 1, 1, 1), which saves digits and changes nothing else; None: each
+            plane's own.
 
     Returns:
         (N, C, H, W) in float32 or better.
