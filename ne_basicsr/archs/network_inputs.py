@@ -11,18 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from ne_basicsr.archs.backbone import BackboneHolder, backbone_of
-from ne_basicsr.utils.errors import InputError, first_line
 
 # what networks call these arguments: this package and BasicSR, SwinIR, Restormer, RIDNet
 INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels', 'in_channels')
 OUTPUT_CHANNELS = ('num_out_ch', 'out_channels')
 SCALE = ('upscale', 'scale')
 GRAY_OR_COLOUR = (1, 3)
-SIZE = (64, 64)  # every backbone here takes that many pixels
 # what a network may raise when it is called with other types, sizes or devices than it was made for
 REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError, ArithmeticError)
 
@@ -97,37 +94,3 @@ def _facts_from_options(options: Mapping[str, Any]) -> Facts:
 def is_non_blind(network: nn.Module) -> bool:
     """Whether the network needs ``sigma``: it, or a module inside it, has the attribute ``blind = False``."""
     return any(getattr(module, 'blind', True) is False for module in network.modules())
-
-
-@torch.no_grad()
-def channels_of(
-    network: nn.Module, needs_sigma: bool, name: str, only: Sequence[int] = (), size: tuple[int, int] = SIZE
-) -> int:
-    """How many channels the network takes, by experiment: the first number with which it runs.
-
-    Tried are those of its first convolution, 1 and 3. ``facts_of`` knows without an experiment, for most networks.
-
-    Args:
-        name: of the network, for the error.
-        only: the numbers that can be used, such as ``GRAY_OR_COLOUR``; any where empty.
-        size: height and width to try.
-
-    Raises:
-        InputError: where it runs with none of them.
-    """
-    first = [module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)][:1]
-    candidates = list(only or dict.fromkeys([*first, *GRAY_OR_COLOUR]))
-    problem = ''
-    for channels in candidates:
-        image = torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0))
-        image = image.to(next(network.parameters(), image))
-        try:
-            network(image, sigma=0.1) if needs_sigma else network(image)
-        except REFUSALS as error:
-            problem = problem or first_line(error)
-        else:
-            return channels
-    raise InputError(
-        f'{name}: does not run on images of {", ".join(map(str, candidates))} channels and {size[0]}x{size[1]} pixels:'
-        f' {problem}'
-    )

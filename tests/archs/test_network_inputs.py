@@ -12,11 +12,12 @@ import ne_basicsr
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
-from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, Facts, channels_of, facts_of, is_non_blind
+from ne_basicsr.archs.network_inputs import Facts, facts_of, is_non_blind
 from ne_basicsr.archs.wne_arch import WNE, is_image_to_image
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.evaluation import check
-from ne_basicsr.inference.denoisers import open_denoiser, parse_spec
+from ne_basicsr.inference.denoiser import Denoiser
+from ne_basicsr.inference.opening import open_denoiser, parse_spec
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.weights import checkpoint
@@ -35,28 +36,31 @@ def test_what_a_network_is_wrapped_in_makes_no_difference(blind):
 
 @pytest.mark.parametrize('channels', [1, 2, 3, 5])
 def test_channels_are_those_of_the_first_convolution(channels):
-    assert channels_of(WNE(dncnn(channels)), False, 'net') == channels
+    assert Denoiser(WNE(dncnn(channels))).channels == channels
 
 
 def test_where_the_first_convolution_takes_more_than_the_image_gray_is_tried():
-    assert channels_of(FDnCNN(num_feat=4, num_layers=3, blind=False), True, 'net') == 1
-    assert channels_of(nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 12, 3, padding=1)), False, 'net') == 3
-    assert channels_of(nn.Identity(), False, 'net') == 1
+    assert Denoiser(FDnCNN(num_feat=4, num_layers=3, blind=False)).channels == 1
+    assert Denoiser(nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 12, 3, padding=1))).channels == 3
+    assert Denoiser(nn.Identity()).channels == 1
+    with pytest.raises(InputError, match=r'^net: does not run on images of 1, 3 channels and 64x64 pixels: '):
+        Denoiser(nn.Linear(5, 5), source='net').channels  # noqa: B018
 
 
 def test_a_caller_says_which_it_can_use():
-    with pytest.raises(InputError, match=r'^net: does not run on images of 1, 3 channels and 64x64 pixels: .*channels'):
-        channels_of(dncnn(2), False, 'net', GRAY_OR_COLOUR)
-    assert channels_of(dncnn(3), False, 'net', GRAY_OR_COLOUR) == 3
+    with pytest.raises(InputError, match=r'^net: takes images of 2 channels; 1 or 3 are needed here'):
+        Denoiser(dncnn(2), source='net').require_image_to_image()
+    Denoiser(dncnn(3)).require_image_to_image()
+    Denoiser(dncnn(2)).require_image_to_image(only=())
 
 
 def test_commands_on_image_files_refuse_two_channels(tmp_path):
     path = tmp_path / 'net.pth'
     options = {'type': 'DnCNN', 'num_in_ch': 2, 'num_out_ch': 2, 'num_feat': 4, 'num_layers': 3, 'act_mode': 'R'}
     checkpoint.save_network(path, {'params': dncnn(2)}, {'network_g': options})
-    with pytest.raises(InputError, match='does not run on images of 1, 3 channels'):
+    with pytest.raises(InputError, match='takes images of 2 channels; 1 or 3'):
         open_denoiser(parse_spec(str(path)), 'net')
-    with pytest.raises(InputError, match='does not run on images of 1, 3 channels'):
+    with pytest.raises(InputError, match='takes images of 2 channels; 1 or 3'):
         ne_basicsr.denoise(dncnn(2), np.zeros((8, 8), np.float32))
     assert open_denoiser(parse_spec(str(path)), 'net', only=()).channels == 2
 
@@ -153,7 +157,8 @@ def test_a_non_blind_network_says_so_and_has_a_wrapped_twin(registered):
 
 
 def test_without_the_attribute_it_is_not_told_and_without_the_default_it_has_no_twin(registered):
+    subject = check.find_subject('{type: NotSaidCNNWNE}')
     with pytest.raises(InputError, match='does not run on images'):
-        check.find_subject('{type: NotSaidCNNWNE}')
+        check.certify(subject.network, subject.images(None), sigma=subject.sigma)
     assert check.find_subject('{type: NoDefaultCNN}').sigma == 25 / 255
     assert 'NoDefaultCNNWNE' not in ARCH_REGISTRY
