@@ -13,7 +13,7 @@ class BackboneHolder(nn.Module):
 
     Args:
         backbone: a module, or the options of a registered network with its ``type``.
-        size_multiple: what the backbone needs height and width to be multiples of; where not given, its class says it.
+        size_multiple: height and width that the backbone needs are multiples of it; the default is that of its class.
     """
 
     def __init__(self, backbone: nn.Module | Mapping[str, Any], size_multiple: int | None = None) -> None:
@@ -31,7 +31,7 @@ def build_arch(options: Mapping[str, Any]) -> nn.Module:
         ValueError: without a type.
         KeyError: for a type that is not registered.
     """
-    # not above: this module is imported while BasicSR is, by those that register themselves
+    # not above: networks import this module while BasicSR is being imported
     from basicsr.utils.registry import ARCH_REGISTRY
 
     from ne_basicsr.archs.network_inputs import facts_of

@@ -42,8 +42,8 @@ class DRUNet(nn.Module):
     Reference: Zhang et al., IEEE TPAMI 2021; Herbreteau, Moebel and Kervrann, NeurIPS 2023.
     """
 
-    size_multiple = 1  # it pads inside,
-    pads_with_mean = True  # to multiples of pad_to, which tiles then have to do with the mean of the whole image
+    size_multiple = 1  # it pads inside, to multiples of pad_to
+    pads_with_mean = True  # tiles have to be padded from outside, with the mean of the whole image
 
     def __init__(
         self,

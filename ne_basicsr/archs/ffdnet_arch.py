@@ -1,4 +1,4 @@
-"""FFDNet: a plain convolutional stack at half the resolution that is told the noise level."""
+"""FFDNet: a plain non-blind stack of convolutions at half the resolution."""
 
 from collections.abc import Sequence
 

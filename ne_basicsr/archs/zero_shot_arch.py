@@ -75,7 +75,7 @@ class ZeroShot(BackboneHolder):
         size_multiple: as for ``WNE``.
 
     Input: (N, C, H, W), any range, not clipped; images do not depend on each other. A constant image, and one in which
-    no noise is found, comes back as it is. ``forward(y, sigma)`` takes a known noise level, on the scale of y.
+    no noise is found, is returned unchanged. ``forward(y, sigma)`` takes a known noise level, on the scale of y.
 
     Raises:
         ValueError: for a level that is not positive, or another number of passes.

@@ -65,7 +65,7 @@ def write_safetensors(path: Path, weights: StateDict, metadata: Mapping[str, Any
 def digest(weights: Mapping[str, Tensor], about: str) -> str:
     """A hash of the names, types, shapes (any) and values of ``weights``, and of ``about``."""
     state = hashlib.blake2b(about.encode(), digest_size=16)
-    for key, value in sorted(weights.items()):  # safetensors has an order of its own
+    for key, value in sorted(weights.items()):  # safetensors reorders them
         array: Any = value.detach().cpu().contiguous()
         state.update(f'{key}{tuple(array.shape)}{array.dtype}'.encode())
         state.update(array.flatten().view(torch.uint8).numpy().data)
@@ -93,7 +93,7 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
         raise InputError(f'{path}: no such checkpoint file')
     content = _read(path, allow)
     if isinstance(content, Mapping) and _is_deep(content.get(METADATA)):
-        raise InputError(f'{path}: what it says about its network is nested more than {DEEPEST} deep')
+        raise InputError(f'{path}: the metadata about its network are nested more than {DEEPEST} deep')
     return content
 
 
@@ -131,7 +131,7 @@ def _is_deep(value: Any) -> bool:
 
 
 def _compare_checksums(path: Path) -> None:
-    """Raise unless every record of the zip archive has the CRC-32 that its directory says: torch.load asks for none."""
+    """Raise unless every record of the zip archive has the CRC-32 of its directory; torch.load does not compare."""
     try:
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
@@ -212,7 +212,7 @@ def load_network(
         raise InputError(f'{path}: {one_line(error)}') from error
     logger.info(f'Loading {type(network).__name__} from {path}, {f"key {key}" if key else "a bare state dict"}.')
     layout = described(content, weights) or matching.recognise(weights, key)
-    if layout and layout.wrapper_is_unknown:  # the network says it
+    if layout and layout.wrapper_is_unknown:  # it is that of the network
         asked = matching.wrapper_of(type(network))
         layout = as_trained(layout, None if asked == 'ZeroShot' else asked)
         with contextlib.suppress(InputError):

@@ -35,7 +35,7 @@ class Spandrel(nn.Module):
         InputError: without spandrel, for a file that cannot be read, and for weights that it does not recognise.
     """
 
-    # str alone, which is what an option file can give
+    # annotated as str, all that an option file can give
     def __init__(self, weights: str) -> None:
         super().__init__()
         descriptor = recognise(weights)
