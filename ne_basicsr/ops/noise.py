@@ -27,24 +27,27 @@ FEWEST = 64  # blocks at least, so that the estimate of a small image does not r
 
 
 def gaussian(shape: Shape, generator: Generator) -> Tensor:
-    """N(0, 1): like the three below of any shape, standard deviation 1, float32, on the generator's device."""
+    """N(0, 1), of any shape, in float32 on the generator's device."""
     return torch.randn(shape, generator=generator, device=generator.device)
 
 
 def uniform(shape: Shape, generator: Generator) -> Tensor:
-    """U(-sqrt(3), sqrt(3))."""
+    """U(-sqrt(3), sqrt(3)), of any shape, in float32 on the generator's device. Standard deviation 1."""
     return (2 * torch.rand(shape, generator=generator, device=generator.device) - 1) * math.sqrt(3)
 
 
 def laplace(shape: Shape, generator: Generator) -> Tensor:
-    """Laplace(0, 1) / sqrt(2): a random sign times an exponential."""
+    """Laplace(0, 1) / sqrt(2): a random sign times an exponential. Of any shape, in float32, standard deviation 1."""
     magnitude = torch.empty(shape, device=generator.device).exponential_(generator=generator)
     sign = torch.empty(shape, device=generator.device).bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
     return sign * magnitude / math.sqrt(2)
 
 
 def rayleigh(shape: Shape, generator: Generator) -> Tensor:
-    """Rayleigh(1) / sqrt((4 - pi) / 2). Not recentred, as published: it brightens the image by 1.91 sigma."""
+    """Rayleigh(1) / sqrt((4 - pi) / 2), of any shape, in float32. Standard deviation 1.
+
+    Not recentred, as published: it brightens the image by 1.91 sigma.
+    """
     radius = torch.empty(shape, device=generator.device).exponential_(generator=generator).mul_(2).sqrt_()
     return radius / math.sqrt((4 - math.pi) / 2)
 
