@@ -9,7 +9,12 @@ from torch import nn
 
 
 class BackboneHolder(nn.Module):
-    """A network around another one, whose weights it holds under ``backbone.``; weights of the bare one load, too."""
+    """A network around another one, the backbone, whose weights have the prefix ``backbone.``; bare weights load, too.
+
+    Args:
+        backbone: a module, or the options of a registered network with its ``type``.
+        size_multiple: height and width that the backbone needs are multiples of it; the default is that of its class.
+    """
 
     def __init__(self, backbone: nn.Module | Mapping[str, Any], size_multiple: int | None = None) -> None:
         super().__init__()
@@ -20,8 +25,13 @@ class BackboneHolder(nn.Module):
 
 
 def build_arch(options: Mapping[str, Any]) -> nn.Module:
-    """The network that ``options``, its registered ``type`` and its arguments, describe. They are left as they are."""
-    # not above: this module is imported while BasicSR is, by those that register themselves
+    """Build a network from ``options``, a registered ``type`` and its arguments, which are not changed.
+
+    Raises:
+        ValueError: without a type.
+        KeyError: for a type that is not registered.
+    """
+    # not above: networks import this module while BasicSR is being imported
     from basicsr.utils.registry import ARCH_REGISTRY
 
     from ne_basicsr.archs.network_inputs import facts_of

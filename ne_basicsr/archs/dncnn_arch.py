@@ -22,7 +22,7 @@ class DnCNN(nn.Module):
             weights of N(0, 2 / (9 64)) clamped to +-0.025, as in the WNE paper's code and in DnCNN-PyTorch.
 
     Input and output: (N, C, H, W), nominally in [0, 1], not clipped, any height and width. Keys (``model.<i>``) and
-    the defaults of BatchNorm as in KAIR's model zoo. Convolutions start as He et al. (2015) say, biases at 0.
+    the defaults of BatchNorm as in KAIR's model zoo. Convolutions start as in He et al. (2015), biases at 0.
 
     Raises:
         ValueError: for an unknown ``act_mode`` or ``init``, different channel counts, fewer than 2 layers, or a
@@ -69,7 +69,7 @@ class DnCNN(nn.Module):
         layers.append(conv(num_feat, num_out_ch))
         self.model = nn.Sequential(*layers)
 
-        self.bn_eps = bn_eps  # has no key: here it is compared with what a checkpoint says
+        self.bn_eps = bn_eps  # has no key in checkpoints, and is compared with their metadata
         _start(self.model, init)
 
     def forward(self, y: Tensor) -> Tensor:
@@ -86,5 +86,5 @@ def _start(layers: nn.Sequential, init: str) -> None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d) and init == 'paper':
             nn.init.normal_(module.weight, std=math.sqrt(2 / 9 / 64)).clamp_(-0.025, 0.025)
-    if init == 'near_identity':  # not at an image with noise of its own
+    if init == 'near_identity':  # a random network would add noise
         layers[-1].get_parameter('weight').mul_(0.1)

@@ -42,8 +42,8 @@ class DRUNet(nn.Module):
     Reference: Zhang et al., IEEE TPAMI 2021; Herbreteau, Moebel and Kervrann, NeurIPS 2023.
     """
 
-    size_multiple = 1  # it pads inside,
-    pads_with_mean = True  # to multiples of pad_to, which tiles then have to do with the mean of the whole image
+    size_multiple = 1  # it pads inside, to multiples of pad_to
+    pads_with_mean = True  # tiles have to be padded from outside, with the mean of the whole image
 
     def __init__(
         self,
@@ -69,21 +69,20 @@ class DRUNet(nn.Module):
 
         in_ch = num_in_ch if blind else num_in_ch + 1
         pairs = list(itertools.pairwise(num_feats))  # (finer, coarser)
-        self.m_head = _conv3x3(in_ch, num_feats[0], mode, noise_map=not blind)
-        self.m_down = nn.ModuleList(nn.Sequential(*blocks(fine), _down(fine, coarse, mode)) for fine, coarse in pairs)
+        self.m_head = _conv(in_ch, num_feats[0], mode, noise_map=not blind)
+        self.m_down = nn.ModuleList(
+            nn.Sequential(*blocks(fine), _conv(fine, coarse, mode, 2, 2)) for fine, coarse in pairs
+        )
         self.m_body = nn.Sequential(*blocks(num_feats[-1]))
         self.m_up = nn.ModuleList(nn.Sequential(_up(coarse, fine, mode), *blocks(fine)) for fine, coarse in pairs[::-1])
-        self.m_tail = _conv3x3(num_feats[0], num_out_ch, mode)
+        self.m_tail = _conv(num_feats[0], num_out_ch, mode)
         self.res = nn.ModuleList(_residual(mode) for _ in num_feats)  # the skips, from the coarsest level up
 
     def forward(self, x: Tensor, sigma: float | Sequence[float] | Tensor | None = None) -> Tensor:
         """Denoise x (N, C, H, W).
 
-        Args:
-            sigma: noise level on the scale of x, one value or N; for ``blind=False``, and only there.
-
-        Raises:
-            ValueError: for a sigma that is missing, not wanted, or neither 1 nor N values.
+        ``sigma``, where ``blind`` is off: the noise level on the scale of x, one value or N; errors as
+        ``append_noise_map``.
         """
         x, (height, width) = pad_to_multiple_with_mean(x, self.pad_to)
         x = self.m_head(append_noise_map(x, sigma, self.blind, 'DRUNet'))
@@ -104,7 +103,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, num_feat: int, mode: str) -> None:
         super().__init__()
         act = SortPool() if mode == 'norm-equiv' else nn.ReLU(inplace=True)
-        self.m_res = nn.Sequential(_conv3x3(num_feat, num_feat, mode), act, _conv3x3(num_feat, num_feat, mode))
+        self.m_res = nn.Sequential(_conv(num_feat, num_feat, mode), act, _conv(num_feat, num_feat, mode))
         self.sum = _residual(mode)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,19 +118,15 @@ class PlainResidual(nn.Module):
     """x + y, where ``AffineResidual`` takes a mean."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """x and y (N, C, H, W) to the same shape."""
         return x + y
 
 
-def _conv3x3(in_ch: int, out_ch: int, mode: str, noise_map: bool = False) -> nn.Module:
+def _conv(in_ch: int, out_ch: int, mode: str, size: int = 3, stride: int = 1, noise_map: bool = False) -> nn.Module:
+    padding = (size - stride) // 2  # 3x3 keeps the size, 2x2 with stride 2 halves it
     if mode == 'norm-equiv':
-        return AffineConv2d(in_ch, out_ch, 3, padding=1, noise_map=noise_map)
-    return nn.Conv2d(in_ch, out_ch, 3, padding=1, bias=mode == 'ordinary')
-
-
-def _down(in_ch: int, out_ch: int, mode: str) -> nn.Module:
-    if mode == 'norm-equiv':
-        return AffineConv2d(in_ch, out_ch, 2, stride=2)
-    return nn.Conv2d(in_ch, out_ch, 2, stride=2, bias=mode == 'ordinary')
+        return AffineConv2d(in_ch, out_ch, size, stride, padding, noise_map=noise_map)
+    return nn.Conv2d(in_ch, out_ch, size, stride, padding, bias=mode == 'ordinary')
 
 
 def _up(in_ch: int, out_ch: int, mode: str) -> nn.Module:

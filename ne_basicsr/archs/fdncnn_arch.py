@@ -72,11 +72,8 @@ class FDnCNN(nn.Module):
     def forward(self, x: Tensor, sigma: float | Sequence[float] | Tensor | None = None) -> Tensor:
         """Denoise x (N, C, H, W).
 
-        Args:
-            sigma: noise level on the scale of x, one value or N; for ``blind=False``, and only there.
-
-        Raises:
-            ValueError: for a sigma that is missing, not wanted, or neither 1 nor N values.
+        ``sigma``, where ``blind`` is off: the noise level on the scale of x, one value or N; errors as
+        ``append_noise_map``.
         """
         x = append_noise_map(x, sigma, self.blind, 'FDnCNN')
         if self.mode == 'norm-equiv':

@@ -1,4 +1,4 @@
-"""FFDNet: a plain convolutional stack at half the resolution that is told the noise level."""
+"""FFDNet: a plain non-blind stack of convolutions at half the resolution."""
 
 from collections.abc import Sequence
 
@@ -47,11 +47,7 @@ class FFDNet(nn.Module):
     def forward(self, x: Tensor, sigma: float | Sequence[float] | Tensor | None = None) -> Tensor:
         """Denoise x (N, C, H, W).
 
-        Args:
-            sigma: noise level on the scale of x, one value or N.
-
-        Raises:
-            ValueError: for a sigma that is missing, or neither 1 nor N values.
+        ``sigma``: the noise level on the scale of x, one value or N; errors as ``append_noise_map``.
         """
         padded, (height, width) = pad_to_multiple(x, 2, 'replicate')
         z = append_noise_map(F.pixel_unshuffle(padded, 2), sigma, self.blind, 'FFDNet')  # (N, 4 C + 1, H/2, W/2)

@@ -46,7 +46,7 @@ def sort_pairs(x: Tensor) -> Tensor:
 
 
 def to_halves(t: Tensor, dim: int) -> Tensor:
-    """Move index 2i of ``dim`` to i and 2i+1 to half + i."""
+    """Move index 2i of ``dim``, of any even length, to i and 2i+1 to half + i. The shape of t stays."""
     return t.unflatten(dim, (-1, 2)).transpose(dim, dim + 1).flatten(dim, dim + 1)
 
 
@@ -127,7 +127,7 @@ class AffineConv2d(nn.Conv2d):
         return kernel.contiguous(memory_format=_layout(self.weight))
 
     def convolve(self, padded: Tensor, kernel: Tensor) -> Tensor:
-        """Convolve images that are padded already."""
+        """Convolve images (N, in_channels, H, W) that are padded already, to (N, out_channels, H', W')."""
         return F.conv2d(padded, kernel, None, self.stride, 0, self.dilation, self.groups)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,6 +146,7 @@ class AffineUpsample2x(nn.Module):
         self.conv1x1 = AffineConv2d(in_channels, 4 * out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, out_channels, 2H, 2W)."""
         return F.pixel_shuffle(self.conv1x1(x), 2)
 
 
@@ -157,6 +158,7 @@ class SortPool(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
         check_pairs(x.shape[1], 'SortPool', 'channels')
         return sort_pairs(x)
 
@@ -169,6 +171,7 @@ class AffineResidual(nn.Module):
         self.alpha = nn.Parameter(torch.full((1,), 0.5))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """x and y (N, C, H, W) to the same shape."""
         alpha = self.alpha.to(x.dtype)
         return alpha * x + (1 - alpha) * y
 
@@ -193,7 +196,7 @@ def affine_chain(x: Tensor, convs: Sequence[AffineConv2d]) -> Tensor:
     return x
 
 
-# -- what the networks made of these layers share ----------------------------------------------------------------------
+# -- shared by the networks that use these layers ----------------------------------------------------------------------
 
 NETWORK_MODES = ('ordinary', 'scale-equiv', 'norm-equiv')
 

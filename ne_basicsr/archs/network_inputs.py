@@ -1,9 +1,9 @@
 """Facts about a network: channels, scale, size multiple, whether it needs sigma. From its options, or from itself.
 
-The options of a network say them without building it. An argument of a usual name is a fact: ``num_in_ch``,
-``in_chans``, ``upscale``, ``blind``, ... What arguments do not say is on the class: ``size_multiple``, an integer;
-``blind = False``, for a network that always needs sigma; or, where a fact follows from several arguments,
-``facts_from(arguments)``, a static method that returns a mapping of the fields of ``Facts``.
+They follow from the options of a network without building it. Arguments with usual names are facts: ``num_in_ch``,
+``in_chans``, ``upscale``, ``blind``, ... Others are attributes of the class: ``size_multiple``, an integer, and
+``blind = False``, for a network that always needs sigma. Where a fact follows from several arguments, the class has a
+static method ``facts_from(arguments)``, which returns a mapping of fields of ``Facts``.
 """
 
 import inspect
@@ -20,7 +20,7 @@ INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels', 'in_channels')
 OUTPUT_CHANNELS = ('num_out_ch', 'out_channels')
 SCALE = ('upscale', 'scale')
 GRAY_OR_COLOUR = (1, 3)
-# what may go wrong inside a network that was made for other types, sizes or devices
+# what a network may raise when it is called with other types, sizes or devices than it was made for
 REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError, ArithmeticError)
 
 
@@ -29,7 +29,7 @@ class Facts:
     """What a network takes and returns: (N, in_channels, H, W) to (N, out_channels, scale H, scale W).
 
     Args:
-        in_channels, out_channels: without a noise map; None where the network does not say.
+        in_channels, out_channels: without a noise map; None if unknown.
         scale: 1 for a denoiser.
         size_multiple: what height and width have to be multiples of.
         needs_sigma: whether ``forward`` needs ``sigma``, the noise level on the scale of the images.
@@ -92,5 +92,5 @@ def _facts_from_options(options: Mapping[str, Any]) -> Facts:
 
 
 def is_non_blind(network: nn.Module) -> bool:
-    """Whether the network, or one that it is wrapped around, says ``blind = False``: it has to be told the noise."""
+    """Whether the network needs ``sigma``: it, or a module inside it, has the attribute ``blind = False``."""
     return any(getattr(module, 'blind', True) is False for module in network.modules())

@@ -4,7 +4,9 @@ Reference: Zamir et al., Restormer: Efficient Transformer for High-Resolution Im
 the paper and from the published checkpoints' names and shapes.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -66,12 +68,8 @@ class Restormer(nn.Module):
         self.dual_pixel_task = dual_pixel_task
 
         def blocks(channels: int, level: int, number: int) -> nn.Sequential:
-            return nn.Sequential(
-                *(
-                    TransformerBlock(channels, heads[level], ffn_expansion_factor, bias, LayerNorm_type)
-                    for _ in range(number)
-                )
-            )
+            block = partial(TransformerBlock, channels, heads[level], ffn_expansion_factor, bias, LayerNorm_type)
+            return nn.Sequential(*(block() for _ in range(number)))
 
         self.patch_embed = PatchEmbed(inp_channels, dim)
         self.encoder_level1 = blocks(dim, 0, num_blocks[0])
@@ -166,19 +164,15 @@ class GatedFeedForward(nn.Module):
         return self.project_out(F.gelu(p) * q)
 
 
-class LayerNorm(nn.Module):
+class LayerNorm(nn.Sequential):
     """Layer normalization over the channels of (N, C, H, W), in float32 or better."""
 
     def __init__(self, dim: int, norm_type: str) -> None:
-        super().__init__()
-        self.body = ChannelScale(dim, with_bias=norm_type == 'WithBias')
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)
+        super().__init__(OrderedDict(body=ChannelScale(dim, with_bias=norm_type == 'WithBias')))
 
 
 class ChannelScale(nn.Module):
-    """(x - mean) / sqrt(var + 1e-5) * weight + bias; without a bias nothing is subtracted either."""
+    """(x - mean) / sqrt(var + 1e-5) * weight + bias over the channels; without bias, x / sqrt(var + 1e-5) * weight."""
 
     def __init__(self, dim: int, with_bias: bool) -> None:
         super().__init__()
@@ -186,6 +180,7 @@ class ChannelScale(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim)) if with_bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
         variance, mean = torch.var_mean(widen(x), dim=1, keepdim=True, correction=0)  # (N, 1, H, W)
         scale = self.weight.view(-1, 1, 1) / (variance + 1e-5).sqrt()  # (N, C, H, W)
         if self.bias is None:
@@ -193,37 +188,27 @@ class ChannelScale(nn.Module):
         return ((x - mean) * scale + self.bias.view(-1, 1, 1)).to(x.dtype)
 
 
-class PatchEmbed(nn.Module):
-    """The input's features: a 3x3 convolution without bias."""
+class PatchEmbed(nn.Sequential):
+    """The input's features, (N, in_channels, H, W) to (N, dim, H, W): a 3x3 convolution without bias."""
 
     def __init__(self, in_channels: int, dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_channels, dim, 3, padding=1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x)
+        super().__init__(OrderedDict(proj=nn.Conv2d(in_channels, dim, 3, padding=1, bias=False)))
 
 
-class Downsample(nn.Module):
+class Downsample(nn.Sequential):
     """(N, C, H, W) to (N, 2 C, H / 2, W / 2): a 3x3 convolution to C / 2 channels, then pixel unshuffle."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)
+        convolution = nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False)
+        super().__init__(OrderedDict(body=nn.Sequential(convolution, nn.PixelUnshuffle(2))))
 
 
-class Upsample(nn.Module):
+class Upsample(nn.Sequential):
     """(N, C, H, W) to (N, C / 2, 2 H, 2 W): a 3x3 convolution to 2 C channels, then pixel shuffle."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(channels, channels * 2, 3, padding=1, bias=False), nn.PixelShuffle(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)
+        convolution = nn.Conv2d(channels, channels * 2, 3, padding=1, bias=False)
+        super().__init__(OrderedDict(body=nn.Sequential(convolution, nn.PixelShuffle(2))))
 
 
 def _check_levels(dim: int, num_blocks: Sequence[int], heads: Sequence[int]) -> None:

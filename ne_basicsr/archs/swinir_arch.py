@@ -1,4 +1,4 @@
-"""BasicSR's SwinIR as the WNE paper has it in colour: without a mean that is subtracted."""
+"""BasicSR's SwinIR without the RGB mean, as the WNE paper uses it for colour images."""
 
 from functools import wraps
 from typing import Any
@@ -10,10 +10,11 @@ from basicsr.utils.registry import ARCH_REGISTRY
 
 @ARCH_REGISTRY.register()
 class SwinIRNoMean(SwinIR):
-    """SwinIR of colour images as they are: BasicSR's subtracts DIV2K's RGB mean, and adds it at the end.
+    """SwinIR without a mean: BasicSR's subtracts DIV2K's RGB mean from colour images, and adds it at the end.
 
-    Arguments, input, output and keys as ``SwinIR``, which it is for gray images. Weights do not tell which of the two
-    they belong to.
+    Arguments, input, output and keys as ``SwinIR``; for gray images the two are the same network. Weights do not tell
+    which of the two they belong to: without metadata they load as ``SwinIR``, and ``options={'type': 'SwinIRNoMean'}``,
+    on the command line ``FILE=SwinIRNoMean``, names this one.
     """
 
     @wraps(SwinIR.__init__)  # type: ignore[misc] # its arguments, for option files

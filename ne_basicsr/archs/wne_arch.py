@@ -87,7 +87,7 @@ class Wrapper(BackboneHolder):
         return self.restore(y, self.measure(y), sigma)
 
     def restore(self, y: Tensor, pair: Statistics, sigma: float | Tensor | None = None) -> Tensor:
-        """As ``forward`` with the statistics given: those of whole images, for instance, where y are parts of them."""
+        """As ``forward`` of y (N, C, H, W) with given statistics: those of whole images, where y are parts of them."""
         z = normalize(y, pair)
         if self.target.mean:
             z = z + self.target.mean

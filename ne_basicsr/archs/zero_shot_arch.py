@@ -34,7 +34,7 @@ CONTRAST = 0.21  # standard deviation of what the network is shown, at most
 
 
 class Measured(NamedTuple):
-    """What whole images say, each (N, 1, 1, 1) in float32 or better.
+    """Measurements of whole images, each (N, 1, 1, 1) in float32 or better.
 
     Args:
         mean, contrast: mean and standard deviation over C, H, W.
@@ -58,7 +58,7 @@ class Measured(NamedTuple):
         return power_of_two(self.contrast)
 
     def over(self, unit: Tensor) -> 'Measured':
-        """What would have been measured of the images over ``unit``."""
+        """The measurements of the images divided by ``unit`` (N, 1, 1, 1)."""
         base_mean = None if self.base_mean is None else self.base_mean / unit
         return Measured(self.mean / unit, self.contrast / unit, self.noise / unit, base_mean)
 
@@ -75,7 +75,7 @@ class ZeroShot(BackboneHolder):
         size_multiple: as for ``WNE``.
 
     Input: (N, C, H, W), any range, not clipped; images do not depend on each other. A constant image, and one in which
-    no noise is found, comes back as it is. ``forward(y, sigma)`` takes a known noise level, on the scale of y.
+    no noise is found, is returned unchanged. ``forward(y, sigma)`` takes a known noise level, on the scale of y.
 
     Raises:
         ValueError: for a level that is not positive, or another number of passes.
@@ -97,6 +97,7 @@ class ZeroShot(BackboneHolder):
         self.passes = passes
 
     def forward(self, y: Tensor, sigma: float | Tensor | None = None) -> Tensor:
+        """Denoise y (N, C, H, W); ``sigma``, on the scale of y, is the noise level if it is known, one value or N."""
         return self.restore(y, self.measure(y, sigma))
 
     def measure(
@@ -105,11 +106,12 @@ class ZeroShot(BackboneHolder):
         sigma: float | Tensor | None = None,
         mean_of: Callable[[Network], Tensor] | None = None,
     ) -> Measured:
-        """What ``restore`` needs to know about the whole images.
+        """The measurements of whole images y (N, C, H, W) that ``restore`` needs.
 
         Args:
+            sigma: the noise level on the scale of y, where it is known, one value or N.
             mean_of: takes a function of images to the mean of its values over y, (N, 1, 1, 1), tile by tile for
-                instance. None leaves it to ``restore``, which then has to see the whole images.
+                instance. Without it ``restore`` computes the mean, and has to see the whole images.
         """
         if sigma is not None:
             sigma = torch.as_tensor(sigma, device=y.device).to(widen(y).dtype).expand(len(y)).view(-1, 1, 1, 1)
@@ -122,11 +124,11 @@ class ZeroShot(BackboneHolder):
         return measured._replace(base_mean=unit * mean)
 
     def restore(self, y: Tensor, measured: Measured, sigma: float | Tensor | None = None) -> Tensor:
-        """As ``forward`` for images, or parts of them, of which the whole was measured; sigma is in ``measured``."""
+        """As ``forward`` for images, or parts of them, (N, C, H, W), measured as a whole; ``measured`` has sigma."""
         return zero_shot(self._denoiser(y.dtype), self.sigma, y, measured, self.passes)
 
     def _denoiser(self, dtype: torch.dtype) -> Network:
-        """The backbone in some type, between images of another."""
+        """The backbone, computing in ``dtype``, for images of any type and size."""
 
         def denoise(z: Tensor) -> Tensor:
             padded, (height, width) = pad_to_multiple(z.to(dtype), self.pad_to)
@@ -171,7 +173,7 @@ def measure(y: Tensor, noise: Tensor | None = None) -> Measured:
 
 
 def share_and_gain(sigma: float, measured: Measured) -> tuple[Tensor, Tensor]:
-    """w and k of the formula; 0 and a number that does no harm where there is no noise."""
+    """w and k of the formula, (N, 1, 1, 1) each; w = 0 and any finite k where there is no noise."""
     gain = sigma / torch.where(measured.noisy, measured.noise, torch.ones_like(measured.noise))
     contrast = torch.where(measured.noisy, measured.contrast, torch.ones_like(measured.contrast))
     share = (1 - CONTRAST / (gain * contrast)).clamp(min=0)
@@ -179,7 +181,7 @@ def share_and_gain(sigma: float, measured: Measured) -> tuple[Tensor, Tensor]:
 
 
 def first_share(g: Network, sigma: float, y: Tensor, measured: Measured, passes: int) -> Tensor:
-    """w x0, the share of the first estimate that is taken away before the network sees the image."""
+    """w x0, the share of the first estimate that is subtracted before the network sees y; (N, C, H, W) as y."""
     share, gain = share_and_gain(sigma, measured)
     noisy, ones = measured.noisy, torch.ones_like(measured.noise)
     first = dct_shrink(y, torch.where(noisy, measured.noise, ones), mean=measured.mean)

@@ -1,4 +1,4 @@
-"""Rows of a sweep, and what is read off them: the curve and its summary."""
+"""The rows of a sweep, their curve and its summary."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,8 @@ Row = Mapping[str, Any]
 """One cell of a sweep.
 
 ``image``; ``degradation`` with its ``level`` and the level's ``unit``; ``draw``; ``psnr_in`` and ``psnr_out``, PSNR in
-dB of input and output as they are; ``psnr_clamped``, of the output clamped to [0, 1], which is what curves and
-summaries show, as the paper's do; further measures. A comparison of networks adds ``network`` and ``data``.
+dB of input and output without clamping; ``psnr_clamped``, of the output clamped to [0, 1], which curves and summaries
+show, as the paper's do; further measures. A comparison of networks adds ``network`` and ``data``.
 """
 
 KEYS = ('network', 'data', 'image', 'degradation', 'level', 'unit', 'draw')
@@ -31,7 +31,7 @@ class Summary(NamedTuple):
 
 
 def means(rows: Sequence[Row], column: str) -> dict[float, float]:
-    """Mean of a column over images and draws, by level, in increasing order; of what is there, NaN included."""
+    """Mean of a column over images and draws, by level, in increasing order; rows without a value are left out."""
     by_level: dict[float, list[float]] = {}
     for row in rows:
         if row.get(column) is not None:
@@ -54,7 +54,7 @@ def summarize(curve: Curve) -> Summary:
 
 
 def drop_from(curve: Curve, level: float) -> float | None:
-    """Output PSNR at ``level``, the training's, minus the lowest of the curve, in dB; None where it was not tested."""
+    """Output PSNR at ``level``, that of the training, minus the curve's lowest, in dB; None if the level is missing."""
     if level not in curve.levels:
         return None
     return curve.psnr_out[curve.levels.index(level)] - min(curve.psnr_out)

@@ -1,4 +1,4 @@
-"""How close two images are: as they are; clamped to the clean image's range, as in the paper; and as 8-bit files."""
+"""PSNR and SSIM of two images: of the values themselves, clamped to [0, 1] as in the paper, or rounded to 8 bits."""
 
 import numpy as np
 from skimage.metrics import structural_similarity
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def psnr(image: Tensor, clean: Tensor) -> float:
-    """10 log10(1 / MSE) in dB, for images of one shape as they are, data range 1; infinite where they are equal."""
+    """10 log10(1 / MSE) in dB, of images of one shape on [0, 1], neither clamped nor rounded; infinite if equal."""
     error = (image.double() - clean.double()).square().mean().item()
     return float('inf') if error == 0 else -10 * float(np.log10(error))
 
@@ -14,8 +14,8 @@ def psnr(image: Tensor, clean: Tensor) -> float:
 def psnr_clamped(output: Tensor, clean: Tensor) -> float:
     """PSNR in dB of a network's output clamped to [0, 1], not rounded: what the paper's curves and tables show.
 
-    The noisy input is not clamped there: its PSNR is ``psnr``. An output that is not finite is not clamped either, so
-    that it counts as what it is: its PSNR is NaN, or -inf where infinities are all that is wrong with it.
+    Both images have one shape, any; ``clean`` is on [0, 1]. The PSNR of the noisy input is ``psnr``, without clamping.
+    An output that is not finite is not clamped either: its PSNR is NaN, or -inf if it has infinities and no NaN.
     """
     return psnr(output.clamp(0, 1) if bool(output.isfinite().all()) else output, clean)
 
@@ -30,7 +30,7 @@ def psnrs(noisy: Tensor, output: Tensor, clean: Tensor) -> dict[str, float]:
 
 
 def psnr_8bit(image: Tensor, clean: Tensor) -> float:
-    """PSNR in dB of both images as 8-bit files hold them, clipped to [0, 1] and rounded: BasicSR's calculate_psnr."""
+    """PSNR in dB of two images of one shape, clipped to [0, 1] and rounded to 8 bits: BasicSR's calculate_psnr."""
     return psnr(*((x.clamp(0, 1) * 255).round() / 255 for x in (image, clean)))
 
 

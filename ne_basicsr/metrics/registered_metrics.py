@@ -1,4 +1,4 @@
-"""What BasicSR's METRIC_REGISTRY gets of this package.
+"""The metrics that this package adds to BasicSR's METRIC_REGISTRY.
 
 A metric whose name ends in ``_float`` is given float images on [0, 1]; BasicSR's own see clipped 8-bit images. The
 protocol behind the paper's numbers is the float one, with the output clamped to [0, 1].
@@ -27,7 +27,7 @@ def calculate_psnr_float(img: Image, img2: Image, crop_border: int = 0, clamp: b
     Args:
         img, img2: tensors (C, H, W) or (1, C, H, W), or arrays (H, W) or (H, W, C).
         crop_border: pixels left out at each edge.
-        clamp: whether ``img``, the output, is clamped to [0, 1], the range of ``img2``; otherwise it is taken as it is.
+        clamp: whether ``img``, the output, is clamped to [0, 1], the range of ``img2``.
 
     Raises:
         ValueError: for images of integer type, or of different shapes.
@@ -43,7 +43,7 @@ def calculate_ssim_float(img: Image, img2: Image, crop_border: int = 0, **_: Any
 
 @METRIC_REGISTRY.register()
 def calculate_ne_defect(net: Network, lq: Tensor, samples: int = 8, seed: int = 0, **_: Any) -> float:
-    """Relative defect of normalization equivariance of ``net`` at ``lq`` (1, C, H, W), see ``ne_defect``."""
+    """Relative defect of normalization equivariance of ``net`` at ``lq`` (1, C, H, W) on [0, 1], see ``ne_defect``."""
     return ne_defect(net, lq, samples=samples, seed=seed).mean().item()
 
 
@@ -53,8 +53,8 @@ def calculate_mismatch(rows: Sequence[Row], summary: str = 'mean_psnr', **_: Any
 
     Args:
         rows: cells of a sweep over noise levels, from ``sweep``. PSNR is that of the output clamped to [0, 1].
-        summary: ``mean_psnr``, the output PSNR averaged over the levels, in dB; or ``worst_loss``, the most that the
-            network loses against leaving the noisy image as it is, in dB, negative where it always gains.
+        summary: ``mean_psnr``, the output PSNR averaged over the levels, in dB; or ``worst_loss``, the largest input
+            less output PSNR, in dB, negative where the network improves every level.
 
     Raises:
         ValueError: for an unknown summary.

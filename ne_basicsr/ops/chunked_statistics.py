@@ -1,7 +1,7 @@
-"""Statistics of images that are too large for temporaries of their size: sums over chunks of rows.
+"""Sums over chunks of rows, for images that are too large for temporaries of their size.
 
-The results are those of the plain formulas up to the order of summation. The plain formulas serve whatever is smaller,
-is differentiated, or is exported.
+Results agree with the plain formulas up to the order of summation. The plain formulas are used for smaller images, and
+for images that are differentiated or exported.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ne_basicsr.ops.padding import widen
 
-LARGE = 2**22  # values; 16 MiB in float32, and 64 times as much in a DCT of all blocks
+LARGE = 2**22  # values: 16 MiB in float32, and 64 times as much for the DCT of all blocks
 CHUNK = 2**19  # values of a chunk, about
 
 
@@ -23,7 +23,7 @@ def is_large(y: Tensor) -> bool:
 
 
 def chunks_of(y: Tensor, overlap: int = 0) -> Iterator[Tensor]:
-    """Views of y (N, C, H, W), in float32 or better, whose rows cover it; neighbours share ``overlap`` rows."""
+    """Chunks of rows of y (N, C, H, W), in float32 or better, that cover it; neighbours share ``overlap`` rows."""
     height = y.shape[2]
     step = max(1, CHUNK // max(1, y[:, :, :1].numel()))
     for top in range(0, height - overlap, step):

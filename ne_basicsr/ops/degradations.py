@@ -1,7 +1,7 @@
-"""What an image goes through in a test: noise, JPEG, few photons, a change of gain or offset; one number says how much.
+"""Degradations of test images: noise, JPEG, few photons, a change of gain or offset, each with one level.
 
-A cell of a test, (image, level, draw), is degraded in one way whatever else is computed: its random numbers depend on
-(seed, image, kind, level, draw) alone and are drawn on the CPU.
+The random numbers of a cell of a test depend on (seed, image, kind, level, draw) alone and are drawn on the CPU, so
+that its image is the same whatever else is computed.
 """
 
 import math
@@ -19,7 +19,7 @@ from ne_basicsr.utils.errors import InputError
 
 
 class Kind(NamedTuple):
-    """A family of degradations: the unit of its levels, those that are taken where none are given, their limits."""
+    """A family of degradations: the unit of its levels, the default levels, their limits and spacing."""
 
     what: str
     unit: str
@@ -27,7 +27,7 @@ class Kind(NamedTuple):
     low: float
     high: float = math.inf
     spacing: str = 'log'
-    sigma255: float | None = None  # of the Gaussian noise beside it, where there is one
+    sigma255: float | None = None  # of the Gaussian noise that is added as well, where there is some
 
 
 _NOISE = Kind('noise of that standard deviation', 'sigma255', '5:100:20', 0)
@@ -50,7 +50,7 @@ class Degradation(NamedTuple):
     Args:
         kind: one of ``KINDS``.
         levels: in the unit of the kind: 8-bit standard deviations, JPEG quality factors, photons, gains a or offsets b.
-        sigma255: the Gaussian noise beside it, in 8-bit units; of ``poisson``, ``gain`` and ``offset``.
+        sigma255: standard deviation of the Gaussian noise of ``poisson``, ``gain`` and ``offset``, in 8-bit units.
     """
 
     kind: str
@@ -59,6 +59,7 @@ class Degradation(NamedTuple):
 
     @property
     def unit(self) -> str:
+        """The unit of the levels: ``sigma255``, ``quality``, ``photons``, ``a`` or ``b``."""
         return KINDS[self.kind].unit
 
     @property
@@ -68,15 +69,16 @@ class Degradation(NamedTuple):
 
     @property
     def is_affine(self) -> bool:
-        """Whether an equivariant network's answers differ by a y + b alone, so that its curve is flat."""
+        """Whether the curve of an equivariant network is flat: its outputs differ by a y + b alone."""
         return self.kind in _SHIFTS
 
     @property
     def is_random(self) -> bool:
+        """Whether there are several draws; only JPEG has one result."""
         return self.kind != 'jpeg'
 
     def apply(self, clean: Tensor, name: str, level: float, draw: int = 0, seed: int = 0) -> Tensor:
-        """The degraded image of a cell, on the CPU.
+        """The degraded image of a cell, (1, C, H, W) on the CPU, not clipped.
 
         Args:
             clean: (1, C, H, W) on [0, 1]; with ``jpeg`` C is 1 or 3.
@@ -96,13 +98,13 @@ class Degradation(NamedTuple):
         return noisy * level if self.kind == 'gain' else noisy + level
 
     def undo(self, image: Tensor, level: float) -> Tensor:
-        """``image`` with gain and offset taken back, to be compared with the clean one; of other kinds, as it is."""
+        """An image of any shape with gain or offset undone, to compare with the clean one; else unchanged."""
         if self.kind == 'gain':
             return image / level
         return image - level if self.kind == 'offset' else image
 
     def noise_given(self, level: float) -> float | None:
-        """What a network that is told the noise level gets, on the [0, 1] scale; None where there is no one level."""
+        """``sigma`` for a network that needs it, on the [0, 1] scale; None where the noise has no single level."""
         if self.is_noise:
             return level / 255
         if self.is_affine:
@@ -118,60 +120,61 @@ def parse_degradation(text: str, further_levels: Sequence[float] = ()) -> Degrad
     """A degradation from a command line: ``kind[@sigma255][=levels]``.
 
     Levels are a list, ``5,10,25``, or ``first:last:count``, spaced by equal ratios (noise, photons, gain) or equal
-    steps (quality, offset). Without them: the paper's for noise and JPEG.
+    steps (quality, offset). The defaults for noise and JPEG are the paper's.
 
     Args:
-        further_levels: 8-bit noise levels that join those that are spaced, as the training's does in the paper.
+        further_levels: 8-bit noise levels to add to spaced ones; the paper adds the level of the training.
 
     Raises:
         InputError: an unknown kind, or levels that it does not have.
     """
+    try:
+        return _parsed(text, further_levels)
+    except InputError as error:
+        raise InputError(f'degradation {text!r}: {error}') from None
+
+
+def _parsed(text: str, further_levels: Sequence[float]) -> Degradation:
     match = re.fullmatch(r'(?P<kind>[\w-]+)(@(?P<sigma>[^=]*))?(=(?P<levels>.*))?', text.strip())
-    kind = KINDS.get(match['kind']) if match else None
-    if match is None or kind is None:
-        raise InputError(f'degradation {text!r}: none of {", ".join(KINDS)}, as in gaussian=5:100:20 or jpeg=10,40')
+    if match is None or match['kind'] not in KINDS:
+        raise InputError(f'none of {", ".join(KINDS)}, as in gaussian=5:100:20 or jpeg=10,40')
+    kind = KINDS[match['kind']]
     sigma = kind.sigma255
     if match['sigma'] is not None:
         if sigma is None:
-            raise InputError(
-                f'degradation {text!r}: {match["kind"]} has no noise beside it; leave out @{match["sigma"]}'
-            )
-        sigma = _number(match['sigma'], text)
+            raise InputError(f'{match["kind"]} has no noise beside it; leave out @{match["sigma"]}')
+        sigma = _number(match['sigma'])
         if sigma < 0:
-            raise InputError(f'degradation {text!r}: noise levels are at least 0; got {sigma:g}')
+            raise InputError(f'noise levels are at least 0; got {sigma:g}')
     spelled = kind.default if match['levels'] is None else match['levels']
-    levels = _levels(spelled, kind, text)
+    levels = _spaced(spelled, kind) if ':' in spelled else [_number(part) for part in spelled.split(',')]
     if ':' in spelled and match['kind'] in UNIT_NOISE:
         levels += [float(level) for level in further_levels if level > 0]
     for level in levels:
         if not kind.low <= level <= kind.high:
-            raise InputError(
-                f'degradation {text!r}: a level lies between {kind.low:g} and {kind.high:g}; got {level:g}'
-            )
+            raise InputError(f'a level lies between {kind.low:g} and {kind.high:g}; got {level:g}')
         if match['kind'] == 'jpeg' and level != int(level):
-            raise InputError(f'degradation {text!r}: a quality factor is a whole number; got {level:g}')
+            raise InputError(f'a quality factor is a whole number; got {level:g}')
     return Degradation(match['kind'], tuple(sorted(set(levels))), sigma)
 
 
-def _levels(spelled: str, kind: Kind, text: str) -> list[float]:
-    if ':' not in spelled:
-        return [_number(part, text) for part in spelled.split(',')]
+def _spaced(spelled: str, kind: Kind) -> list[float]:
     parts = spelled.split(':')
     if len(parts) != 3 or not parts[2].strip().isdecimal() or int(parts[2]) < 1:
-        raise InputError(f'degradation {text!r}: spaced levels are first:last:count, as in 5:100:20')
-    first, last, count = _number(parts[0], text), _number(parts[1], text), int(parts[2])
+        raise InputError('spaced levels are first:last:count, as in 5:100:20')
+    first, last, count = _number(parts[0]), _number(parts[1]), int(parts[2])
     if kind.spacing == 'log' and not (first > 0 and last > 0):
-        raise InputError(f'degradation {text!r}: equal ratios need levels above 0; list them instead: 0,5,10')
+        raise InputError('equal ratios need levels above 0; list them instead: 0,5,10')
     space = np.geomspace if kind.spacing == 'log' else np.linspace
     values = [float(f'{value:.6g}') for value in space(first, last, count)]  # what is printed is what is used
     return [float(round(value)) for value in values] if kind.unit == 'quality' else values
 
 
-def _number(text: str, where: str) -> float:
+def _number(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f'degradation {where!r}: {text.strip()!r} is not a number')
+        raise InputError(f'{text.strip()!r} is not a number')
     return value

@@ -30,7 +30,10 @@ class Statistics(NamedTuple):
 
 
 def mean_std(y: Tensor, correction: int = 0) -> Statistics:
-    """Mean and standard deviation over C, H, W. ``correction`` 0 divides by d (the paper), 1 by d - 1 (its code)."""
+    """Mean and standard deviation over C, H, W of y (N, C, H, W), any range.
+
+    ``correction`` 0 divides by d (the paper), 1 by d - 1 (its code).
+    """
     origin = widen(y[:, :1, :1, :1])
     unit = unit_of(y, origin)
     # Taken relative to one pixel, a constant image has mean 0 and deviation 0 exactly, and a large b costs no digits.
@@ -44,21 +47,21 @@ def mean_std(y: Tensor, correction: int = 0) -> Statistics:
 
 
 def min_max(y: Tensor) -> Statistics:
-    """Minimum and range over C, H, W."""
+    """Minimum and range (largest less smallest value) over C, H, W of y (N, C, H, W), any range."""
     low, high = torch.aminmax(widen(y).flatten(1), dim=1)
     low, high = low.view(-1, 1, 1, 1), high.view(-1, 1, 1, 1)
     return Statistics(low, high - low)
 
 
 def mean_noise(y: Tensor) -> Statistics:
-    """Mean over C, H, W and the estimated noise level; the standard deviation where no noise is found."""
+    """Mean over C, H, W of y (N, C, H, W) and its estimated noise level; the standard deviation where none is found."""
     shift, deviation = mean_std(y)
     level = noise_level(y)
     return Statistics(shift, torch.where(level > torch.finfo(level.dtype).eps * deviation, level, deviation))
 
 
 def root_mean_square(y: Tensor) -> Statistics:
-    """Shift 0 and the root mean square over C, H, W: follows y -> a y only."""
+    """Shift 0 and the root mean square over C, H, W of y (N, C, H, W): follows y -> a y only."""
     unit = unit_of(y)
     scale = unit * root((widen(y) / unit).square().mean(dim=(1, 2, 3), keepdim=True))
     return Statistics(torch.zeros_like(scale), scale)
@@ -75,7 +78,7 @@ def normalize(y: Tensor, statistics: Statistics) -> Tensor:
 
 
 def denormalize(z: Tensor, statistics: Statistics) -> Tensor:
-    """scale z + shift, the inverse of ``normalize``."""
+    """scale z + shift, the inverse of ``normalize``. (N, C, H, W) to the same shape, in the statistics' type."""
     return torch.addcmul(statistics.shift, z.to(statistics.scale.dtype), statistics.scale)
 
 
@@ -96,7 +99,7 @@ def ne_defect(
         network: f, (N, C, H, W) to (N, C', rH, rW).
         y: images (N, C, H, W), nominally on [0, 1].
         samples: number of (a, b) pairs of each image.
-        seed: of the pairs, which are the same for all images; or one for each image, which draws pairs of its own.
+        seed: of the pairs, which are the same for all images; or N seeds, and each image has its own pairs.
 
     Returns:
         (N,), one value per image, in the dtype of the output.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def compress(image: Tensor, quality: int) -> Tensor:
-    """What JPEG leaves of an image, on its device and of its type.
+    """An image after JPEG compression, on its device and of its type.
 
     Args:
         image: (C, H, W) on [0, 1], C = 1 or 3 (RGB); rounded to 8 bits first.

@@ -1,4 +1,4 @@
-"""Noise: its models, the seeds of its draws, the levels of a training, and the level found in an image.
+"""Noise: its distributions, the seeds of its draws, the levels of a training, and the estimate of an image's level.
 
 Sigma is on the [0, 1] scale of the images here; eight-bit values (``sigma255``) come from option files and are
 converted once, in ``TrainingNoise.from_options``.
@@ -22,28 +22,32 @@ from ne_basicsr.ops.random_numbers import centred_uniforms
 
 Shape = Sequence[int]
 
-QUIETEST = 0.005  # share of the blocks that speaks for the image
-FEWEST = 64  # blocks that speak at least, so that the answer of a small image is not one block's
+QUIETEST = 0.005  # share of the blocks that the noise level is estimated from
+FEWEST = 64  # blocks at least, so that the estimate of a small image does not rest on one
 
 
 def gaussian(shape: Shape, generator: Generator) -> Tensor:
+    """N(0, 1), of any shape, in float32 on the generator's device."""
     return torch.randn(shape, generator=generator, device=generator.device)
 
 
 def uniform(shape: Shape, generator: Generator) -> Tensor:
-    """U(-sqrt(3), sqrt(3))."""
+    """U(-sqrt(3), sqrt(3)), of any shape, in float32 on the generator's device. Standard deviation 1."""
     return (2 * torch.rand(shape, generator=generator, device=generator.device) - 1) * math.sqrt(3)
 
 
 def laplace(shape: Shape, generator: Generator) -> Tensor:
-    """Laplace(0, 1) / sqrt(2): a random sign times an exponential."""
+    """Laplace(0, 1) / sqrt(2): a random sign times an exponential. Of any shape, in float32, standard deviation 1."""
     magnitude = torch.empty(shape, device=generator.device).exponential_(generator=generator)
     sign = torch.empty(shape, device=generator.device).bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
     return sign * magnitude / math.sqrt(2)
 
 
 def rayleigh(shape: Shape, generator: Generator) -> Tensor:
-    """Rayleigh(1) / sqrt((4 - pi) / 2). Not recentred, as published: it brightens the image by 1.91 sigma."""
+    """Rayleigh(1) / sqrt((4 - pi) / 2), of any shape, in float32. Standard deviation 1.
+
+    Not recentred, as published: it brightens the image by 1.91 sigma.
+    """
     radius = torch.empty(shape, device=generator.device).exponential_(generator=generator).mul_(2).sqrt_()
     return radius / math.sqrt((4 - math.pi) / 2)
 
@@ -63,11 +67,11 @@ def seed_of(*parts: str | int | float) -> int:
 
 
 def add_noise(clean: Tensor, sigma: float, kind: str = 'gaussian', *, seed: int) -> Tensor:
-    """``clean`` plus noise of deviation ``sigma``, not clipped; the same on every device, since it is drawn on the CPU.
+    """``clean`` plus noise, of the same shape, not clipped; the same on every device, since it is drawn on the CPU.
 
     Args:
         clean: an image or images of any shape, on [0, 1].
-        sigma: standard deviation on the [0, 1] scale.
+        sigma: standard deviation of the noise on the [0, 1] scale.
         kind: one of ``UNIT_NOISE``.
         seed: see ``seed_of``.
     """
@@ -75,7 +79,7 @@ def add_noise(clean: Tensor, sigma: float, kind: str = 'gaussian', *, seed: int)
     return clean + sigma * noise.to(clean)
 
 
-# the same distributions by their quantiles: v uniform on (-1, 1) to the value below which a share (1 + v) / 2 lies
+# the same distributions by their quantiles: from v, uniform on (-1, 1), to the quantile of (1 + v) / 2
 QUANTILE: dict[str, Callable[[Tensor], Tensor]] = {
     'gaussian': lambda v: math.sqrt(2) * torch.erfinv(v),
     'uniform': lambda v: math.sqrt(3) * v,
@@ -85,7 +89,7 @@ QUANTILE: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class TrainingNoise(NamedTuple):
-    """What is done to clean crops during training.
+    """The noise, or JPEG compression, that clean crops get during training.
 
     Args:
         kind: one of ``QUANTILE``, or ``jpeg``.
@@ -103,8 +107,8 @@ class TrainingNoise(NamedTuple):
     def from_options(cls, options: Mapping[str, Any]) -> 'TrainingNoise | None':
         """From a training set's ``noise: {type, sigma_type, sigma255}``, or Restormer's ``sigma_type, sigma_range``.
 
-        JPEG is ``noise: {type: jpeg, quality}``, a factor or a list of them. None where there is neither: pairs bring
-        their own noise.
+        JPEG is ``noise: {type: jpeg, quality}``, a factor or a list of them. None where there is neither: pairs are
+        noisy already.
         """
         noise = options.get('noise') or {}
         if not noise and options.get('sigma_range') is None:
@@ -116,11 +120,11 @@ class TrainingNoise(NamedTuple):
         return cls(noise.get('type', 'gaussian'), sigma_type, tuple(level / 255 for level in levels))
 
     def add(self, clean: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Noisy copies of ``clean`` (N, C, H, W), made on its device, each from its own seed and no other state."""
+        """Noisy copies of ``clean``, (N, C, H, W) on [0, 1], not clipped, on its device; each from its seed alone."""
         return self.apply(clean, self.levels(seeds), seeds)
 
     def apply(self, clean: Tensor, levels: Sequence[float], seeds: Sequence[int]) -> Tensor:
-        """As ``add``, with the level of each image given: its sigma or, for JPEG, its quality factor.
+        """As ``add``, with N levels: standard deviations on the [0, 1] scale or, for JPEG, quality factors.
 
         JPEG runs on the CPU, image by image, and waits for the device.
         """
@@ -133,7 +137,7 @@ class TrainingNoise(NamedTuple):
         return clean + (sigmas * unit_noise).to(clean.dtype)
 
     def levels(self, seeds: Sequence[int]) -> list[float]:
-        """The sigma, or the quality factor, of the image with each seed."""
+        """The standard deviation (on the [0, 1] scale), or the quality factor, of the image with each seed."""
         if self.sigma_type == 'constant':
             return [self.sigmas[0]] * len(seeds)
         draws = map(random.Random, seeds)
@@ -149,17 +153,18 @@ def _listed(value: Any) -> tuple[Any, ...]:
 def noise_level(y: Tensor) -> Tensor:
     """Standard deviation of the white Gaussian noise in each image, joint over its channels.
 
-    Looks at every 8x8 block through an orthonormal DCT. The blocks with the least energy in the low frequencies
+    Every 8x8 block goes through an orthonormal DCT. The blocks with the least energy in the low frequencies
     (0 < u + v < 8) have the least texture, and the energy of their high frequencies (u + v >= 8) is the noise. White
-    noise is independent in the two, so choosing by one does not bias the other: no correction factor. Saturated and
-    synthetic blocks, found by equal pixels, carry no noise of the sensor and are left out.
+    noise is independent in the two, so a choice by one does not bias the other, and no correction factor is needed.
+    Saturated and synthetic blocks, found by equal pixels, show no sensor noise and are left out. Large images are read
+    in chunks of rows, twice.
 
     Args:
         y: (N, C, H, W), any range.
 
     Returns:
         (N, 1, 1, 1) on the scale of y, in float32 or better: the level of a y + b is a times the level of y. Zero where
-        no block carries noise: a constant image, or one of a single row or column.
+        no block shows noise: a constant image, or one of a single row or column.
 
     Source: Ponomarenko et al., An automatic approach to lossy compression of AVIRIS images, IGARSS 2007; Colom and
     Buades, Analysis and extension of the Ponomarenko et al. method, IPOL 2013. Here the selection is a ramp instead of
@@ -232,5 +237,5 @@ def unspoilt_blocks(y: Tensor, size: int, smallest: Tensor, largest: Tensor) -> 
 
 
 def quietest(count: Tensor) -> Tensor:
-    """How many of ``count`` blocks speak for the image."""
+    """How many of ``count`` blocks (integers, any shape) the noise level is estimated from."""
     return (QUIETEST * count).long().clamp(min=FEWEST).minimum(count)

@@ -1,4 +1,4 @@
-"""Padding that commutes with y -> a y + b: every new pixel copies one of the image, or is the image's mean.
+"""Padding that commutes with y -> a y + b: every new pixel is a copy of one of the image, or the image's mean.
 
 Position i of a line of n pixels, i < 0 or i >= n, takes its value from the position
 
@@ -40,7 +40,7 @@ def pad_to_multiple(x: Tensor, multiple: int, mode: str = 'reflect') -> tuple[Te
 
 
 def pad_to_multiple_with_mean(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
-    """As ``pad_to_multiple``, with each image's own mean over C, H, W, so that no image depends on its neighbours."""
+    """As ``pad_to_multiple``, of x (N, C, H, W), with each image's own mean over C, H, W: batches do not matter."""
     padded, (height, width) = pad_to_multiple(x, multiple, 'replicate')
     if padded is x:
         return x, (height, width)
@@ -82,7 +82,7 @@ def pad(x: Tensor, pads: Sequence[int], mode: str = 'reflect') -> Tensor:
 
 
 def source(i: Tensor, n: int, mode: str) -> Tensor:
-    """Where the positions i of a line of n pixels take their values from: the formulas above."""
+    """Which positions, 0 to n - 1, the positions i (M,) of a line of n pixels copy: the formulas above."""
     if mode == 'reflect':
         # a tensor: ONNX has no remainder by a size that is not known yet
         period = torch.full_like(i[:1], torch.sym_max(2 * (n - 1), 1))
@@ -107,7 +107,7 @@ def check_mode(mode: str, who: str) -> None:
 
 
 def widen(x: Tensor) -> Tensor:
-    """float16 and bfloat16 to float32, wider types as they are: sums and differences of many terms need the digits."""
+    """float16 and bfloat16, of any shape, to float32; wider types unchanged. Sums of many terms need the digits."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 

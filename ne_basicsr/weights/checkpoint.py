@@ -1,7 +1,7 @@
-"""Checkpoints: written whole or not at all, read without running code, and loaded with a reason where they do not fit.
+"""Checkpoints: written as atomic files, read without running code, and loaded with a reason where they do not fit.
 
-A file holds BasicSR's ``params`` (and ``params_ema``), and under ``ne_basicsr`` what is needed to use it alone: the
-network's options, the training noise and the version.
+A file holds BasicSR's ``params`` (and ``params_ema``), and under ``ne_basicsr`` the metadata that make it usable
+without an option file: the network's options, the training noise and the version.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ from ne_basicsr.weights.formats.paper_run import find_run
 StateDict = dict[str, Tensor]
 METADATA = 'ne_basicsr'
 DIGEST = 'ne_basicsr_digest'  # in the header of a safetensors file, whose format has no checksums
-# where toolboxes keep weights, the first that is there
+# the keys under which toolboxes keep weights; the first one found is used
 CONTAINERS = ('params', 'params_ema', 'state_dict', 'model_state', 'model_state_dict', 'model', 'net')
 DEEPEST = 20  # containers inside one another in the metadata
-# classes that hold values and do nothing: what the message about a refused file offers to allow
+# classes that hold values and do nothing: the message about a refused file offers to allow them
 HARMLESS = ('argparse.Namespace', 'types.SimpleNamespace')
 
 
@@ -63,9 +63,9 @@ def write_safetensors(path: Path, weights: StateDict, metadata: Mapping[str, Any
 
 
 def digest(weights: Mapping[str, Tensor], about: str) -> str:
-    """Equal for equal names, types, shapes and values, and equal ``about``, and only for them."""
+    """A hash of the names, types, shapes (any) and values of ``weights``, and of ``about``."""
     state = hashlib.blake2b(about.encode(), digest_size=16)
-    for key, value in sorted(weights.items()):  # safetensors has an order of its own
+    for key, value in sorted(weights.items()):  # safetensors reorders them
         array: Any = value.detach().cpu().contiguous()
         state.update(f'{key}{tuple(array.shape)}{array.dtype}'.encode())
         state.update(array.flatten().view(torch.uint8).numpy().data)
@@ -93,7 +93,7 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
         raise InputError(f'{path}: no such checkpoint file')
     content = _read(path, allow)
     if isinstance(content, Mapping) and _is_deep(content.get(METADATA)):
-        raise InputError(f'{path}: what it says about its network is nested more than {DEEPEST} deep')
+        raise InputError(f'{path}: the metadata about its network are nested more than {DEEPEST} deep')
     return content
 
 
@@ -121,17 +121,17 @@ def _read(path: Path, allow: Sequence[type]) -> Any:
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether more than ``DEEPEST`` containers are inside one another: code that follows them would not come back."""
+    """Whether more than ``DEEPEST`` containers are inside one another: recursion over them would fail."""
     level = [value]
     for _ in range(DEEPEST + 1):
         containers = [each for each in level if isinstance(each, (Mapping, list, tuple))]
         children = (child for each in containers for child in (each.values() if isinstance(each, Mapping) else each))
-        level = list({id(child): child for child in children}.values())  # one that is in many places counts once
+        level = list({id(child): child for child in children}.values())  # shared ones count once
     return bool(level)
 
 
 def _compare_checksums(path: Path) -> None:
-    """Raise unless every record of the zip archive has the CRC-32 that its directory says: torch.load asks for none."""
+    """Raise unless every record of the zip archive has the CRC-32 of its directory; torch.load does not compare."""
     try:
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
@@ -165,7 +165,14 @@ def extract(source: Path | str, target: Path | str, allow: Sequence[type] = ()) 
 
 
 def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping[str, Any]) -> None:
-    """Write networks under their keys (``params``, ``params_ema``), with what is needed to use the file alone."""
+    """Write networks under their keys (``params``, ``params_ema``), with the metadata, complete or not at all.
+
+    Args:
+        options: of the run, whose ``network_g``, training noise and ``scale`` are noted.
+
+    Raises:
+        OSError: as ``write``.
+    """
     content: dict[str, Any] = {key: _state_on_cpu(network) for key, network in networks.items()}
     train_set = options.get('datasets', {}).get('train', {})
     content[METADATA] = {
@@ -205,7 +212,7 @@ def load_network(
         raise InputError(f'{path}: {one_line(error)}') from error
     logger.info(f'Loading {type(network).__name__} from {path}, {f"key {key}" if key else "a bare state dict"}.')
     layout = described(content, weights) or matching.recognise(weights, key)
-    if layout and layout.wrapper_is_unknown:  # the network says it
+    if layout and layout.wrapper_is_unknown:  # it is that of the network
         asked = matching.wrapper_of(type(network))
         layout = as_trained(layout, None if asked == 'ZeroShot' else asked)
         with contextlib.suppress(InputError):
@@ -230,8 +237,8 @@ def load_network(
         logger.warning(f'{path}: the weights fit, but they were trained otherwise: {one_line(difference)}')
     if matching.is_bare_backbone(network, weights) and hasattr(network, 'target'):  # ZeroShot is made for them
         logger.info(
-            'These are weights of the bare backbone, trained without the wrapper; they go to backbone.*. It'
-            ' moves images out of the range that they know: train on, or use target: {mean: 0.45, scale: 0.25}.'
+            'These are weights of the bare backbone, trained without the wrapper; they go to backbone.*. The wrapper'
+            ' moves images out of the range of their training: train on, or use target: {mean: 0.45, scale: 0.25}.'
         )
     network.load_state_dict(fitted, strict=strict)
 
@@ -258,7 +265,12 @@ def select_weights(content: Any, param_key: str | None = 'params') -> tuple[Stat
 
 
 def described(content: Any, weights: StateDict) -> Layout | None:
-    """What a checkpoint of this package says about its network; None where it says nothing."""
+    """The network that the metadata of a checkpoint of this package describe; None without such metadata.
+
+    Args:
+        content: as ``read`` returns it.
+        weights: the state dict that was selected in it.
+    """
     metadata = content.get(METADATA) if isinstance(content, Mapping) else None
     network_g = metadata.get('network_g') if isinstance(metadata, Mapping) else None
     if not isinstance(network_g, Mapping) or not isinstance(network_g.get('type'), str):
@@ -269,7 +281,7 @@ def described(content: Any, weights: StateDict) -> Layout | None:
 
 
 def last_complete_state(states: Path, models: Path, labels: list[str]) -> Path | None:
-    """The newest training state that can be read and whose networks ``<label>_<iter>.pth`` can be, too."""
+    """The newest training state that is readable, as are its networks ``<label>_<iter>.pth``; None without one."""
     candidates = sorted(((int(p.stem), p) for p in states.glob('*.state') if p.stem.isdigit()), reverse=True)
     for iteration, path in candidates:
         try:
@@ -317,7 +329,7 @@ def _plain_weights(weights: Mapping[Any, Tensor]) -> StateDict:
 
 
 def _unusual(value: Tensor) -> str | None:
-    """What is unusual about a tensor that no network here can hold."""
+    """Why no network here can hold a tensor; None if one can."""
     if value.is_meta:
         return 'a meta tensor, which has no values'
     if value.layout is not torch.strided or value.is_nested:

@@ -20,7 +20,7 @@ StateDict = dict[str, Tensor]
 # buffers that a network computes from its options: it keeps its own
 COMPUTED = ('attn_mask', 'relative_position_index')
 DNCNNS = ('DnCNN', 'DnCNNWNE')
-WRAPPERS = ('WNE', 'WSE', 'InputNorm', 'ZeroShot')  # these have no keys of their own
+WRAPPERS = ('WNE', 'WSE', 'InputNorm', 'ZeroShot')  # they add no keys
 # what a file's own description may ask for: sizes without weights, as img_size, further values, networks inside others
 LARGEST_SIZE, SPARE_VALUES, DEEPEST = 512, 2**14, 4
 

@@ -35,7 +35,7 @@ class Spandrel(nn.Module):
         InputError: without spandrel, for a file that cannot be read, and for weights that it does not recognise.
     """
 
-    # str alone, which is what an option file can give
+    # annotated as str, all that an option file can give
     def __init__(self, weights: str) -> None:
         super().__init__()
         descriptor = recognise(weights)
@@ -59,6 +59,7 @@ class Spandrel(nn.Module):
         self.register_load_state_dict_pre_hook(_put_in_prefix)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, input_channels, H, W) to (N, output_channels, scale H, scale W), not clipped."""
         height, width = x.shape[-2:]
         right, bottom = self.requirements.get_padding(width, height)
         padded = pad(x, (0, right, 0, bottom))
@@ -106,9 +107,9 @@ def recognise(weights: Path | str | Mapping[str, Tensor]) -> Any:
 
 
 def with_weights(options: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """``options`` of a network, and where a ``Spandrel`` is in it, its ``weights`` taken from ``weights``.
+    """``options`` of a network; a ``Spandrel`` among them gets its ``weights`` from the state dict ``weights``.
 
-    A checkpoint of such a network needs no other file then: the file that it was first made from may be gone.
+    A checkpoint of such a network then needs no other file: the file that it was first made from may be gone.
 
     Args:
         weights: the state dict of the network.

@@ -62,10 +62,11 @@ def test_files_of_kair_are_told_from_fdncnns_and_the_level_is_asked_for(tmp_path
         torch.save(net.state_dict(), tmp_path / 'ffdnet.pth')
         loaded = ne_basicsr.load(tmp_path / 'ffdnet.pth')
         y = torch.rand(1, channels, 9, 11)
-        assert type(loaded).__name__ == 'FFDNet'
+        assert type(loaded.network).__name__ == 'FFDNet'
         assert torch.equal(loaded(y, sigma=0.1), net(y, sigma=0.1))
-        with pytest.raises(ValueError, match='FFDNet with blind=False needs sigma'):
-            loaded(y)
+        for call, message in ((loaded, 'has to be told the noise level'), (net, 'FFDNet with blind=False needs sigma')):
+            with pytest.raises(ValueError, match=message):
+                call(y)
         wrapped = ne_basicsr.load(tmp_path / 'ffdnet.pth', wrap='wne').double()
         y, sigma = y.double(), 0.1
         error = wrapped(2 * y - 1, sigma=2 * sigma) - (2 * wrapped(y, sigma=sigma) - 1)

@@ -110,7 +110,7 @@ def test_dct_is_orthonormal_and_shrinking_nothing_changes_nothing():
     torch.testing.assert_close(kernels @ kernels.T, torch.eye(64, dtype=torch.float64), rtol=0, atol=1e-12)
     y = torch.rand(2, 3, 20, 23, dtype=torch.float64)
     noise = torch.full((2, 1, 1, 1), 1e-9, dtype=torch.float64)
-    torch.testing.assert_close(dct_shrink(y, noise), y, rtol=0, atol=1e-6)
+    torch.testing.assert_close(dct_shrink(y, noise, y.mean()), y, rtol=0, atol=1e-6)
 
 
 def test_dct_shrinkage_is_firm_and_blocks_weigh_by_what_they_lose():
@@ -125,13 +125,13 @@ def test_dct_shrinkage_is_firm_and_blocks_weigh_by_what_they_lose():
         total[place] += idctn(block * keep, norm='ortho') / keep.sum()
         weights[place] += 1 / keep.sum()
     expected = torch.from_numpy((total / weights)[7:-7, 7:-7])
-    torch.testing.assert_close(dct_shrink(y, torch.full((1, 1, 1, 1), 0.2))[0, 0], expected)
+    torch.testing.assert_close(dct_shrink(y, torch.full((1, 1, 1, 1), 0.2), y.mean())[0, 0], expected)
 
 
 def test_dct_shrinkage_denoises():
     clean = photograph('camera.png')[..., 100:260, 200:360]
     noisy = Degradation('gaussian', ()).apply(clean, 'camera', 25)
-    restored = dct_shrink(noisy, torch.full((1, 1, 1, 1), 25 / 255, dtype=torch.float64))
+    restored = dct_shrink(noisy, torch.full((1, 1, 1, 1), 25 / 255, dtype=torch.float64), noisy.mean())
     assert psnr(restored, clean) > psnr(noisy, clean) + 6
 
 

@@ -18,8 +18,8 @@ from ne_basicsr.cli.command import typed as typed_again
 from ne_basicsr.cli.main import _parser, main
 from ne_basicsr.data.image_store import FolderStore, on_unit_range
 from ne_basicsr.evaluation import analysis
-from ne_basicsr.evaluation.analysis.study import centre_crop
 from ne_basicsr.inference.opening import randomize
+from ne_basicsr.ops.center import center
 from ne_basicsr.ops.noise import seed_of
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.weights import checkpoint
@@ -480,8 +480,8 @@ def test_a_pixel_outside_the_crop_and_a_missing_folder_are_refused(workplace, ne
 
 def test_the_crop_is_the_centre():
     image = torch.arange(30).view(1, 5, 6)
-    assert torch.equal(centre_crop(image, 3), image[:, 1:4, 1:4])
-    assert torch.equal(centre_crop(image, 9), image)
+    assert torch.equal(center(image, 3), image[:, 1:4, 1:4])
+    assert torch.equal(center(image, 9), image)
 
 
 def test_coverage_on_photographs_is_like_the_paper_s(shared):

@@ -120,7 +120,7 @@ def test_a_paper_checkpoint_is_refused_unless_something_says_what_it_was_trained
     assert same(zero_shot.network.backbone, networks['idem'], y)
     with pytest.raises(InputError, match='no network DnCN: '):
         ne_basicsr.load(path, options={'type': 'DnCN'})
-    with pytest.raises(InputError, match=r'last.pt: VGGFeatureExtractor is no network from images to images'):
+    with pytest.raises(InputError, match=r'last\.pt: VGGFeatureExtractor is no network from images to images'):
         ne_basicsr.load(path, options={'type': 'VGGFeatureExtractor'})
 
 

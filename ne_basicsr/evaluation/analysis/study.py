@@ -22,6 +22,7 @@ from ne_basicsr.evaluation.analysis.intervals import INTERVALS, interval_rows
 from ne_basicsr.evaluation.analysis.residual import qualities, quality_curve
 from ne_basicsr.inference.denoiser import Denoiser, Entry
 from ne_basicsr.inference.opening import common_channels, open_denoisers
+from ne_basicsr.ops.center import center
 from ne_basicsr.ops.noise import add_noise, seed_of
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.progress import progress
@@ -115,7 +116,7 @@ def study(request: Request) -> Findings:
     )  # fmt: skip
     if not denoisers:
         return findings
-    clean = centre_crop(_image(store, image, channels), request.crop)[None]
+    clean = center(_image(store, image, channels), request.crop)[None]
     sigma = request.filter_sigma255 / 255
     noisy = add_noise(clean, sigma, seed=seed_of('analysis crop', request.seed))
     pixels = list(request.pixels) or [(clean.shape[-2] // 2, clean.shape[-1] // 2)]
@@ -130,12 +131,6 @@ def study(request: Request) -> Findings:
             except (RuntimeError, ValueError, IndexError) as error:
                 failures.append(f'{denoiser.source}: {first_line(error)}')
     return findings._replace(shown=(clean[0], noisy[0]))
-
-
-def centre_crop(image: Tensor, side: int) -> Tensor:
-    """The centre of (C, H, W), at most ``side`` a side."""
-    top, left = (max(0, (length - side) // 2) for length in image.shape[-2:])
-    return image[:, top : top + side, left : left + side]
 
 
 def _study_network(

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ne_basicsr.data.image_store import FolderStore, decode
+from ne_basicsr.ops.center import center
 from ne_basicsr.ops.noise import add_noise
 from ne_basicsr.utils.errors import InputError
 
@@ -56,5 +57,4 @@ def read_images(folder: Path, channels: int, count: int = 4) -> list[Tensor]:
 def _middles(store: FolderStore, channels: int, count: int) -> Iterator[Tensor]:
     for name in store.names[:count]:
         image = torch.from_numpy(decode(store.read(name), channels, name)).double().permute(2, 0, 1)[None]
-        top, left = (max(side - SIDE, 0) // 2 for side in image.shape[-2:])
-        yield image[..., top : top + SIDE, left : left + SIDE]
+        yield center(image, SIDE)

@@ -1,9 +1,9 @@
-"""Layouts: whose network a state dict belongs to, found by its keys, and the same network in this package.
+"""Layouts of other toolboxes: recognised by the keys of a state dict, and converted to a network of this package.
 
-One function per layout takes a state dict to a ``Layout``: the options of a registered network that computes the same
-images, and its weights. Networks that return the noise become ``DnCNN``, which subtracts it. What keys and shapes do
-not tell is in ``note``. To add a layout, write its function in one of the modules beside this one, and its line in
-``LAYOUTS``.
+``LAYOUTS`` has for each a pattern that all of its keys match, and a function from the state dict to a ``Layout``: the
+options of a registered network that computes the same images, and its weights. Networks that return the noise become
+``DnCNN``, which subtracts it. ``note`` says what keys and shapes do not tell. To add a layout, write its function in a
+module beside this one, and its line in ``LAYOUTS``.
 """
 
 import re
@@ -84,7 +84,7 @@ def recognise(weights: Mapping[str, Tensor], container: str | None = None) -> La
 
 
 def explain_unknown(weights: Mapping[str, Tensor]) -> str:
-    """Why nothing was recognised: the nearest layout and the keys that it does not have, or the layouts there are."""
+    """Why a state dict was not recognised: the nearest layout and the keys it does not have, or the known layouts."""
     strangers = {
         name: [key for key in weights if not re.fullmatch(pattern, key)] for name, (pattern, _) in LAYOUTS.items()
     }
@@ -105,7 +105,12 @@ def in_wrapper(plain: Layout, wrapper: str, **options: Any) -> Layout:
 
 
 def as_trained(plain: Layout, wrapper: str | None, prediction: str | None = None) -> Layout:
-    """A network of the WNE paper's code in the wrapper that it was trained in; there deviations divide by n - 1."""
+    """A network of the WNE paper's code in the wrapper of its training; deviations divide by n - 1 in that code.
+
+    Args:
+        wrapper: ``WNE``, ``WSE`` or ``InputNorm``; None for a plain network.
+        prediction: ``direct`` or ``residual``.
+    """
     plain = plain._replace(wrapper_is_unknown=False)
     if wrapper is None:
         return plain

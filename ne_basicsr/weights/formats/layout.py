@@ -1,4 +1,4 @@
-"""What a layout's function returns, and what these functions share."""
+"""The result of a layout's function, and helpers of these functions."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,14 +9,14 @@ StateDict = dict[str, Tensor]
 
 
 class Layout(NamedTuple):
-    """What was recognised.
+    """A recognised state dict as a network of this package.
 
     Attributes:
         name: whose layout it is.
         options: ``type`` and arguments of the registered network.
         weights: the state dict of that network.
         note: what had to be assumed, or how the network differs from the original; may be empty.
-        is_complete: whether ``options`` are all there were, so that others had their defaults.
+        is_complete: whether ``options`` are all that were given, so that the others had their defaults.
         wrapper_is_unknown: whether the network may have been trained inside a wrapper, which the file does not tell;
             ``options`` and ``weights`` are those of the plain network.
     """
@@ -43,7 +43,7 @@ def describe(options: Mapping[str, Any]) -> str:
 
 
 def first_few(keys: list[str]) -> str:
-    """The first keys of a list, in words."""
+    """The first three keys, comma-separated, with dots if there are more."""
     return ', '.join(keys[:3]) + (', ...' if len(keys) > 3 else '')
 
 

@@ -1,4 +1,4 @@
-"""What the ``config.json`` of a run of the WNE paper's code says about its network, which its checkpoints do not."""
+"""The ``config.json`` of a run of the WNE paper's code, which tells the wrapper that its checkpoints do not tell."""
 
 import json
 from collections.abc import Iterator
