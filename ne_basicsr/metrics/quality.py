@@ -21,7 +21,7 @@ def psnr_clamped(output: Tensor, clean: Tensor) -> float:
 
 
 def psnrs(noisy: Tensor, output: Tensor, clean: Tensor) -> dict[str, float]:
-    """The columns of every table of PSNR: of the input, of the output as it is, and of the output clamped."""
+    """The columns of every table of PSNR, in dB: of the input, the output, and the output clamped; all of one shape."""
     return {
         'psnr_in': psnr(noisy, clean),
         'psnr_out': psnr(output, clean),
