@@ -7,8 +7,8 @@
 3. mends BasicSR's classes (``mend``; ``models.base_model`` mends ``BaseModel``), and
 4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves.
 
-A module of this package that imports ``basicsr`` may be the first to do so: step 4 then finds it half imported. So
-these modules import names from modules without ``basicsr`` only.
+A module of this package may be the first to import ``basicsr``: step 4 then finds it half imported. So modules that
+import ``basicsr`` import names only from modules that do not.
 """
 
 import functools
@@ -35,7 +35,7 @@ def install() -> None:
 
 
 class _BasicSRFinder(MetaPathFinder):
-    """Finds the top-level package ``basicsr`` where Python would, and wraps its loader."""
+    """Finds the top-level package ``basicsr`` as Python would, and wraps its loader."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if fullname != 'basicsr':
@@ -80,7 +80,7 @@ def _complete(basicsr: types.ModuleType) -> None:
     importlib.import_module('ne_basicsr.metrics.registered_metrics')
 
 
-# -- what is missing ---------------------------------------------------------------------------------------------------
+# -- missing modules ---------------------------------------------------------------------------------------------------
 
 
 def stand_ins() -> None:
@@ -94,7 +94,7 @@ def stand_ins() -> None:
         stand_in.rgb_to_grayscale = functional.rgb_to_grayscale  # type: ignore[attr-defined]
         sys.modules[name] = stand_in
 
-    # Python 3.12 removed distutils, setuptools lends a copy only where it is installed; basicsr/archs/arch_util.py
+    # Python 3.12 removed distutils, setuptools provides a copy only if it is installed; basicsr/archs/arch_util.py
     # compares versions with it. Drop when BasicSR uses packaging.
     if importlib.util.find_spec('distutils') is None:
         version = importlib.import_module('packaging.version')
@@ -119,7 +119,7 @@ def mend() -> None:
 
 
 def _mend_registry() -> None:
-    # Registry.get prints "Name X is not found, use name: X_basicsr!" before it fails. Drop when it says what is known.
+    # Registry.get prints "Name X is not found, use name: X_basicsr!" before it fails. Drop when it lists names.
     import difflib
 
     from basicsr.utils.registry import Registry
@@ -168,10 +168,10 @@ def _worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> N
 
 
 def _outlive_signals() -> None:
-    # Terminals and schedulers send SIGINT and SIGTERM to all processes. The trainer saves and stops then, and the
-    # iteration that it is in needs its data, so workers live on. SIGTERM from the trainer itself, which ends its
-    # workers so when it exits, ends them; only sigwaitinfo (Linux) tells the sender. Drop when torch's workers do so.
-    # It needs workers that are forked, as torch's are: one that starts anew has threads of libraries that take SIGTERM.
+    # Terminals and schedulers send SIGINT and SIGTERM to all processes. The trainer saves and stops then, and its
+    # current iteration needs its data, so workers ignore them. SIGTERM from the trainer itself, which ends its workers
+    # so when it exits, does end them; only sigwaitinfo (Linux) tells the sender. Drop when torch's workers do so.
+    # Workers must be forked, as torch's are: in a new process, threads of libraries would receive SIGTERM.
     import multiprocessing
     import os
     import signal
@@ -193,8 +193,8 @@ def _outlive_signals() -> None:
 
 
 def _mend_prefetch() -> None:
-    # An error in the loader ends PrefetchGenerator's thread, and who waits for its queue waits for ever.
-    # Drop when BasicSR hands the error on.
+    # An error in the loader ends PrefetchGenerator's thread, and its consumer waits for ever.
+    # Drop when BasicSR passes the error on.
     from basicsr.data.prefetch_dataloader import PrefetchGenerator
 
     def run(self: Any) -> None:
@@ -217,7 +217,7 @@ def _mend_prefetch() -> None:
 
 
 def _mend_archive() -> None:
-    # An older run of the same name is renamed to <name>_archived_<second>, which fails where that second has one
+    # An older run of the same name is renamed to <name>_archived_<second>, which fails if that name exists
     # already. Drop when BasicSR's names are unique.
     import basicsr.utils
     from basicsr.utils import misc
@@ -246,7 +246,7 @@ def _mend_sizes() -> None:
     SwinIR.size_multiple = property(lambda self: self.layers[0].residual_group.blocks[0].window_size)
 
 
-# -- what is wrong, in words -------------------------------------------------------------------------------------------
+# -- explanations of failures ------------------------------------------------------------------------------------------
 
 
 def explain_foreign(folder: Path) -> str | None:
@@ -278,7 +278,7 @@ def explain_failure(error: BaseException) -> str:
 
 @functools.cache
 def installed_version(name: str) -> str | None:
-    """The version of an installed distribution, None where it is not installed; imports nothing."""
+    """The version of an installed distribution, None if it is not installed; imports nothing."""
     from importlib import metadata
 
     try:

@@ -17,7 +17,7 @@ class GradientStep:
     Args:
         optimizer: its gradients are None before the first backward pass, and after each ``apply``.
         parameters: whose gradients are clipped.
-        device: where the network runs.
+        device: of the network.
         amp: ``bf16`` or ``fp16``, for matrix products and convolutions within ``autocast``; None: float32. Weights,
             gradients and losses stay float32. With ``fp16`` the loss is scaled, and a step whose gradients overflow is
             skipped (``torch.amp.GradScaler``).
