@@ -97,7 +97,7 @@ class LmdbStore:
         with self._environment().begin() as transaction:
             value = transaction.get(name.encode())
         if value is None:
-            raise InputError(f'{self.root}: no entry {name!r}, which its {INDEX} lists; make the LMDB anew')
+            raise InputError(f'{self.root}: no entry {name!r}, which its {INDEX} lists; make the LMDB again')
         self._checked.check(name, value)
         return value
 
@@ -131,7 +131,7 @@ class LmdbStore:
             size = (path / LMDB_FILE).stat().st_size
             if size < needed:  # reading beyond the end of a mapped file kills the process
                 environment.close()
-                raise InputError(f'{self.root}: {LMDB_FILE} was cut to {size:,} bytes of {needed:,}; make it anew')
+                raise InputError(f'{self.root}: {LMDB_FILE} was cut to {size:,} bytes of {needed:,}; make it again')
             self._environments[path] = environment
         return self._environments[path]
 
@@ -291,7 +291,7 @@ def decode_pixels(data: bytes, channels: int | None, name: str) -> Image:
         InputError: for data that is not a complete image, or has several pages.
     """
     if (pages := _pages(data)) > 1:
-        raise InputError(f'{name}: holds {pages} pages or frames; save the one that is meant as a file of its own')
+        raise InputError(f'{name}: holds {pages} pages or frames; save the one that is meant on its own')
     buffer = np.frombuffer(data, np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if buffer.size else None

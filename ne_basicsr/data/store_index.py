@@ -21,7 +21,7 @@ from ne_basicsr.utils import atomic_files, regular_files
 from ne_basicsr.utils.errors import InputError
 
 INDEX = 'meta_info.txt'
-REMEDY = 'write it anew by basicsr prepare --resume, or make the store anew'
+REMEDY = 'write it again with basicsr prepare --resume, or make the store again'
 COMPRESS_LEVEL = 1  # of PNG: BasicSR's
 
 _LINE = re.compile(
@@ -140,5 +140,5 @@ class Checked:
         if entry is None or entry.checksum is None or self._done[number]:
             return
         if checksum_of(name, entry.shape, value) != entry.checksum:
-            raise InputError(f'{self.root}/{name}: damaged since it was written (checksum); make the store anew')
+            raise InputError(f'{self.root}/{name}: damaged since it was written (checksum); make the store again')
         self._done[number] = 1

@@ -86,14 +86,8 @@ class DenoisingModel(SRModel):
         if train.get('channels_last') and average is not None:
             average.to(memory_format=torch.channels_last)
         self.parts = train.get('accumulate') or 1
-        self.gradient_step = GradientStep(
-            self.optimizer_g,
-            self.net_g.parameters(),
-            self.device,
-            amp=train.get('amp'),
-            clip_norm=train.get('clip_grad_norm'),
-            parts=self.parts,
-        )
+        amp, clip_norm = train.get('amp'), train.get('clip_grad_norm')
+        self.gradient_step = GradientStep(self.optimizer_g, self.device, amp=amp, clip_norm=clip_norm, parts=self.parts)
         # logged values stay on the device until they are read: a GPU need not wait for that
         self._losses: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}  # of the parts so far
