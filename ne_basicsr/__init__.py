@@ -4,26 +4,46 @@
 hold the names of this package (``WNE``, ``DnCNN``, ``SwinIRWNE``, ``DenoisingDataset``, ...). Nothing heavy is imported
 until BasicSR is, so the command line can explain a broken installation instead of failing in it.
 
-``ne_basicsr.load(path)`` opens the network of a checkpoint (``ne_basicsr.inference.loading.load``);
-``ne_basicsr.denoise(network, array)`` runs it on an image (``ne_basicsr.inference.pixels.denoise``).
+Public are the names in ``__all__``, what option files and the command line name, and what the documentation describes.
+Everything else is private and may change.
 """
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ne_basicsr import _compat
 
+if TYPE_CHECKING:
+    from ne_basicsr.archs.wne_arch import WNE
+    from ne_basicsr.evaluation.check.assertion import assert_equivariant, check
+    from ne_basicsr.evaluation.mismatch.sweep import mismatch
+    from ne_basicsr.inference.denoiser import Denoiser
+    from ne_basicsr.inference.loading import load
+    from ne_basicsr.inference.pixels import denoise
+    from ne_basicsr.weights.shipped_models import list_models
+
 __version__ = '0.1.0'
+__all__ = ['WNE', 'Denoiser', 'assert_equivariant', 'check', 'denoise', 'list_models', 'load', 'mismatch']
 
 _compat.install()
 
+_MODULES = {
+    'WNE': 'archs.wne_arch',
+    'Denoiser': 'inference.denoiser',
+    'assert_equivariant': 'evaluation.check.assertion',
+    'check': 'evaluation.check.assertion',
+    'denoise': 'inference.pixels',
+    'list_models': 'weights.shipped_models',
+    'load': 'inference.loading',
+    'mismatch': 'evaluation.mismatch.sweep',
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name == 'load':  # imports torch and BasicSR
-        from ne_basicsr.inference.loading import load
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'{__name__}.{_MODULES[name]}'), name)  # imports torch and BasicSR
 
-        return load
-    if name == 'denoise':
-        from ne_basicsr.inference.pixels import denoise
 
-        return denoise
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

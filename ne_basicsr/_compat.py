@@ -7,8 +7,8 @@
 3. mends BasicSR's classes (``mend``; ``models.base_model`` mends ``BaseModel``), and
 4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves.
 
-A module of this package may be the first to import ``basicsr``: step 4 then finds it half imported. So modules that
-import ``basicsr`` import names only from modules that do not.
+When a room of this package that needs BasicSR is imported, the same finder imports BasicSR first. So step 4 never finds
+a module half imported, whichever module comes first.
 """
 
 import functools
@@ -17,6 +17,7 @@ import importlib.util
 import pkgutil
 import sys
 import types
+from collections.abc import Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from itertools import count
@@ -34,19 +35,46 @@ def install() -> None:
         sys.meta_path.insert(0, _BasicSRFinder())
 
 
+_ROOMS = {
+    f'ne_basicsr.{room}'
+    for room in ('archs', 'data', 'evaluation', 'inference', 'metrics', 'models', 'options', 'train', 'weights')
+}
+
+
 class _BasicSRFinder(MetaPathFinder):
-    """Finds the top-level package ``basicsr`` as Python would, and wraps its loader."""
+    """Finds the package ``basicsr``, and the rooms, as Python would, and wraps their loaders."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if fullname != 'basicsr':
+        if fullname in _ROOMS:
+            importlib.import_module('basicsr')  # which imports the rooms, in an order that works
+        elif fullname != 'basicsr':
             return None
         others = [finder for finder in sys.meta_path if finder is not self]
         found = (finder.find_spec(fullname, path, target) for finder in others if hasattr(finder, 'find_spec'))
         spec = next((spec for spec in found if spec is not None), None)
         if spec is None or spec.loader is None:
             return None
-        spec.loader = _BasicSRLoader(spec.loader)
+        spec.loader = _RoomLoader(spec.loader) if fullname in _ROOMS else _BasicSRLoader(spec.loader)
         return spec
+
+
+class _RoomLoader(Loader):
+    """Loads a room once: BasicSR's import, which the finder starts, may have loaded it already."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.loaded: types.ModuleType | None = None
+
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
+        return self.loaded or self.loader.create_module(spec)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        if self.loaded is None:
+            self.loaded = module
+            self.loader.exec_module(module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
 
 
 class _BasicSRLoader(Loader):
@@ -87,7 +115,10 @@ def stand_ins() -> None:
     """Supply modules that BasicSR imports under names which are gone."""
     # torchvision 0.17 removed it; basicsr/data/degradations.py takes rgb_to_grayscale from it (BasicSR issues 533, 663,
     # 681). Drop when BasicSR imports from torchvision.transforms.functional.
-    if importlib.util.find_spec('torchvision.transforms.functional_tensor') is None:
+    if (
+        'torchvision.transforms.functional_tensor' not in sys.modules
+        and importlib.util.find_spec('torchvision.transforms.functional_tensor') is None
+    ):
         name = 'torchvision.transforms.functional_tensor'
         stand_in = types.ModuleType(name, 'Stand-in by ne_basicsr: removed in torchvision 0.17.')
         functional = importlib.import_module('torchvision.transforms.functional')
@@ -96,7 +127,7 @@ def stand_ins() -> None:
 
     # Python 3.12 removed distutils, setuptools provides a copy only if it is installed; basicsr/archs/arch_util.py
     # compares versions with it. Drop when BasicSR uses packaging.
-    if importlib.util.find_spec('distutils') is None:
+    if _is_missing('distutils'):
         version = importlib.import_module('packaging.version')
         package, module = types.ModuleType('distutils'), types.ModuleType('distutils.version')
         module.LooseVersion = version.Version  # type: ignore[attr-defined]
@@ -104,8 +135,12 @@ def stand_ins() -> None:
         sys.modules['distutils'], sys.modules['distutils.version'] = package, module
 
     # SciPy 2.0 drops scipy.ndimage.filters; basicsr/metrics/niqe.py imports it. Drop when it imports scipy.ndimage.
-    if importlib.util.find_spec('scipy.ndimage.filters') is None:
+    if _is_missing('scipy.ndimage.filters'):
         sys.modules['scipy.ndimage.filters'] = importlib.import_module('scipy.ndimage')
+
+
+def _is_missing(name: str) -> bool:
+    return name not in sys.modules and importlib.util.find_spec(name) is None  # asked again after a failed import
 
 
 def mend() -> None:
@@ -243,7 +278,16 @@ def _mend_sizes() -> None:
     from basicsr.archs.swinir_arch import SwinIR
 
     RRDBNet.size_multiple = property(lambda self: {1: 4, 2: 2}.get(self.scale, 1))
+    RRDBNet.facts_from = staticmethod(lambda options: {'size_multiple': {1: 4, 2: 2}.get(options['scale'], 1)})
     SwinIR.size_multiple = property(lambda self: self.layers[0].residual_group.blocks[0].window_size)
+    SwinIR.facts_from = staticmethod(_facts_of_swinir)
+
+
+def _facts_of_swinir(options: Mapping[str, Any]) -> dict[str, int]:
+    sides = options['img_size'] if isinstance(options['img_size'], Sequence) else [options['img_size']]
+    # a window is no larger than the image of the training; without an upsampler, upscale is not read
+    multiple = min(options['window_size'], *sides)
+    return {'size_multiple': multiple, 'scale': options['upscale'] if options['upsampler'] else 1}
 
 
 # -- explanations of failures ------------------------------------------------------------------------------------------

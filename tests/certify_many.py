@@ -29,7 +29,7 @@ import ne_basicsr  # noqa: F401 - first, so that basicsr imports
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.ne_layers import AffineConv2d
 from ne_basicsr.evaluation.check import certify, judge, synthetic_images
-from ne_basicsr.evaluation.check.request import randomize
+from ne_basicsr.inference.opening import randomize
 
 BREAKS = {'bias': 1e-8, 'epsilon': 1e-12, 'kernel sum': 1e-12, 'zero padding': 0.0, 'clipping': 0.0, 'float16': 0.0}
 SMOOTH = ('bias', 'epsilon', 'kernel sum')

@@ -30,6 +30,7 @@ REGISTERED = (
         'import ne_basicsr.archs.wne_arch',
         'import ne_basicsr.models.denoising_model',
         'import ne_basicsr.train.pipeline',
+        'import ne_basicsr.inference.denoiser',
     ],
 )
 def test_whatever_is_imported_first_everything_is_registered(first):

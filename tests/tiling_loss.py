@@ -14,7 +14,7 @@ import cv2
 import torch
 from torch import Tensor
 
-from ne_basicsr.inference.denoisers import open_denoiser, parse_spec
+from ne_basicsr.inference.opening import open_denoiser
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.metrics.quality import psnr
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument('--tile', type=int, default=128, help='what a tile is responsible for, in pixels')
     parser.add_argument('--pad', type=int, default=32, help='what it sees beyond on each side')
     arguments = parser.parse_args()
-    network = open_denoiser(parse_spec(arguments.network), 'network').network
+    network = open_denoiser(arguments.network)
     tiled = Tiled(network, arguments.tile + 2 * arguments.pad, arguments.pad)
     print('ours:', tiled.plan(1))
     print('sigma  whole image   loss of ours   loss of tiles as HAT cuts them   (dB, mean and worst)')

@@ -1,5 +1,6 @@
 """Networks around networks: what the wrappers share."""
 
+import inspect
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -23,10 +24,29 @@ def build_arch(options: Mapping[str, Any]) -> nn.Module:
     # not above: this module is imported while BasicSR is, by those that register themselves
     from basicsr.utils.registry import ARCH_REGISTRY
 
+    from ne_basicsr.archs.network_inputs import facts_of
+
     if 'type' not in options:
         raise ValueError(f'a backbone needs a type, the name of a registered network; got {dict(options)}.')
     arguments = {key: deepcopy(value) for key, value in options.items() if key != 'type'}
-    return ARCH_REGISTRY.get(options['type'])(**arguments)
+    network: Any = ARCH_REGISTRY.get(options['type'])(**arguments)
+    if facts_of(network).in_channels is None:
+        network.facts = facts_of(options)
+    return network
+
+
+def backbone_of(options: Mapping[str, Any]) -> Any:
+    """The backbone of a wrapped network, ``WNE`` or ``DnCNNWNE``, mostly its options; None for other networks."""
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    arch = ARCH_REGISTRY.get(options['type'])
+    if not (isinstance(arch, type) and issubclass(arch, BackboneHolder)):
+        return None
+    if 'backbone' in options:
+        return options['backbone']
+    own = inspect.signature(arch.__mro__[1]).parameters  # those of WNE, whose subclass DnCNNWNE is
+    kept = {key: value for key, value in options.items() if key not in own}
+    return kept | {'type': options['type'].removesuffix('WNE')}
 
 
 def _accept_plain_backbone(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

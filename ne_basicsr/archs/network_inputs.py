@@ -1,50 +1,96 @@
-"""What a network takes: how many channels, and whether it has to be told the noise level."""
+"""Facts about a network: channels, scale, size multiple, whether it needs sigma. From its options, or from itself.
 
-from collections.abc import Sequence
+The options of a network say them without building it. An argument of a usual name is a fact: ``num_in_ch``,
+``in_chans``, ``upscale``, ``blind``, ... What arguments do not say is on the class: ``size_multiple``, an integer;
+``blind = False``, for a network that always needs sigma; or, where a fact follows from several arguments,
+``facts_from(arguments)``, a static method that returns a mapping of the fields of ``Facts``.
+"""
 
-import torch
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
 from torch import nn
 
-from ne_basicsr.utils.errors import InputError, first_line
+from ne_basicsr.archs.backbone import BackboneHolder, backbone_of
 
+# what networks call these arguments: this package and BasicSR, SwinIR, Restormer, RIDNet
+INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels', 'in_channels')
+OUTPUT_CHANNELS = ('num_out_ch', 'out_channels')
+SCALE = ('upscale', 'scale')
 GRAY_OR_COLOUR = (1, 3)
-SIZE = (64, 64)  # every backbone here takes that many pixels
 # what may go wrong inside a network that was made for other types, sizes or devices
 REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError, ArithmeticError)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a network takes and returns: (N, in_channels, H, W) to (N, out_channels, scale H, scale W).
+
+    Args:
+        in_channels, out_channels: without a noise map; None where the network does not say.
+        scale: 1 for a denoiser.
+        size_multiple: what height and width have to be multiples of.
+        needs_sigma: whether ``forward`` needs ``sigma``, the noise level on the scale of the images.
+        sigma255: the one noise level that ``ZeroShot``'s backbone was trained at, in 8-bit units. What other networks
+            were trained on is in the checkpoint.
+    """
+
+    in_channels: int | None = None
+    out_channels: int | None = None
+    scale: int = 1
+    size_multiple: int = 1
+    needs_sigma: bool = False
+    sigma255: float | None = None
+
+
+def facts_of(subject: nn.Module | Mapping[str, Any]) -> Facts:
+    """The facts about a network, from its options (a registered ``type`` and arguments) or from a built network.
+
+    A built network has ``facts`` where ``build_arch`` made it. Of other modules the channels are not known.
+
+    Raises:
+        KeyError: for options whose type is not registered.
+    """
+    if isinstance(subject, Mapping):
+        return _facts_from_options(subject)
+    if isinstance(held := getattr(subject, 'facts', None), Facts):
+        return held
+    if isinstance(subject, BackboneHolder):
+        sigma = getattr(subject, 'sigma', None)  # ZeroShot's
+        return replace(
+            facts_of(subject.backbone), size_multiple=1, sigma255=None if sigma is None else round(255 * sigma, 6)
+        )
+    multiple: Any = getattr(subject, 'size_multiple', 1)
+    return Facts(size_multiple=int(multiple), needs_sigma=is_non_blind(subject))
+
+
+def _facts_from_options(options: Mapping[str, Any]) -> Facts:
+    from basicsr.utils.registry import ARCH_REGISTRY  # this module may be imported while BasicSR is
+
+    arch = ARCH_REGISTRY.get(options['type'])
+    parameters = inspect.signature(arch).parameters.values()
+    arguments = {p.name: p.default for p in parameters if p.default is not p.empty} | dict(options)
+    if (backbone := backbone_of(options)) is not None:
+        return replace(facts_of(backbone), size_multiple=1, sigma255=arguments.get('sigma255'))
+
+    def named(names: Sequence[str], default: Any) -> Any:
+        return next((arguments[name] for name in names if name in arguments), default)
+
+    channels = named(INPUT_CHANNELS, None)
+    facts = {
+        'in_channels': channels,
+        'out_channels': named(OUTPUT_CHANNELS, channels),
+        'scale': named(SCALE, 1),
+        'size_multiple': getattr(arch, 'size_multiple', 1),
+        'needs_sigma': not arguments.get('blind', getattr(arch, 'blind', True)),
+    }
+    if hasattr(arch, 'facts_from'):
+        facts |= arch.facts_from(arguments)
+    return Facts(**facts)
 
 
 def is_non_blind(network: nn.Module) -> bool:
     """Whether the network, or one that it is wrapped around, says ``blind = False``: it has to be told the noise."""
     return any(getattr(module, 'blind', True) is False for module in network.modules())
-
-
-@torch.no_grad()
-def channels_of(
-    network: nn.Module, needs_sigma: bool, name: str, only: Sequence[int] = (), size: tuple[int, int] = SIZE
-) -> int:
-    """How many channels the network takes: those of its first convolution, 1 or 3, the first with which it runs.
-
-    Args:
-        name: of the network, for the error.
-        only: the numbers that can be used, such as ``GRAY_OR_COLOUR``; any where empty.
-        size: height and width to try.
-
-    Raises:
-        InputError: where it runs with none of them.
-    """
-    first = [module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)][:1]
-    candidates = list(only or dict.fromkeys([*first, *GRAY_OR_COLOUR]))
-    problem = ''
-    for channels in candidates:
-        image = torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0))
-        image = image.to(next(network.parameters(), image))
-        try:
-            network(image, sigma=0.1) if needs_sigma else network(image)
-        except REFUSALS as error:
-            problem = problem or first_line(error)
-        else:
-            return channels
-    raise InputError(
-        f'{name}: does not run on images of {", ".join(map(str, candidates))} channels and {size[0]}x{size[1]} pixels:'
-        f' {problem}'
-    )

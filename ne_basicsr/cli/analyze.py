@@ -1,23 +1,20 @@
 """``basicsr analyze``."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
-from ne_basicsr.cli.command import Commands, add_command
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, typed
 from ne_basicsr.cli.device import add_device, chosen_device
 from ne_basicsr.utils.errors import InputError
 
-_EPILOG = """\
+_EPILOG = f"""\
 what is measured:
   without networks   the difficulty Delta of patches at each noise level, its coverage (Table 3), their contrast sigma_x
   with networks      residual quality Q against Delta; adaptive filters, rows of the Jacobian, with their sum and rho;
                      what bringing the image to an interval [a, b] does to the answer
 
-networks: net.pth, net.pth@25+wne (trained at 25, made equivariant without training), net.yml,
-  net.pt=WNE (its type, where the file does not say it), as in basicsr mismatch
-
+{NETWORKS}
 examples:
   basicsr analyze --data datasets/BSD400
   basicsr analyze dncnn_25.pth@25 dncnn_25.pth@25+wne --data datasets/Set12 --pixel 20,30 32,32
@@ -31,7 +28,6 @@ def add(commands: Commands) -> None:
         'why denoisers hold at other noise levels: difficulty, residual quality, adaptive filters, intervals',
         run,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('networks', nargs='*', metavar='CKPT', help='denoisers, see below')
     parser.add_argument('--data', required=True, type=Path, metavar='DIR', help='folder or LMDB of clean images')
@@ -105,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
                 device=device,
             )
         )
-        page = write_study(findings, arguments.output, _command(arguments))
+        page = write_study(findings, arguments.output, typed(arguments))
     print(coverage_text(findings.table))
     for row in findings.filter_rows:
         where = 'worst of the crop' if row['row'] is None else f'row {row["row"]}, column {row["column"]}'
@@ -122,19 +118,3 @@ def _pair(text: str, name: str, kind: type) -> tuple:
     except ValueError:
         raise InputError(f'analyze: --{name} takes two numbers, as in 20,30; got {text!r}') from None
     return first, second
-
-
-def _command(arguments: argparse.Namespace) -> str:
-    """The command as it can be typed again, but for ``--output`` and ``--device``: the same numbers, wherever."""
-    texts = ['basicsr', 'analyze', *arguments.networks, '--data', str(arguments.data)]
-    for name in ('label', 'sigma255', 'pixel'):
-        if getattr(arguments, name):
-            texts += [f'--{name}', *map(_text, getattr(arguments, name))]
-    texts += [f'--interval={text}' for text in arguments.interval]
-    for name in ('patches', 'patch_size', 'denoised', 'crop', 'crop_sigma255', 'seed'):
-        texts += [f'--{name.replace("_", "-")}', _text(getattr(arguments, name))]
-    return shlex.join(texts)
-
-
-def _text(value: object) -> str:
-    return str(value).removesuffix('.0') if isinstance(value, float) else str(value)

@@ -3,14 +3,16 @@
 import argparse
 from pathlib import Path
 
-from ne_basicsr.cli.command import Commands, add_command
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command
 from ne_basicsr.utils.errors import InputError
 
 
 def add(commands: Commands) -> None:
-    parser = add_command(commands, 'bench', 'time, memory and arithmetic of networks side by side', run)
+    parser = add_command(
+        commands, 'bench', 'time, memory and arithmetic of networks side by side', run, epilog=NETWORKS
+    )
     parser.add_argument(
-        'networks', nargs='*', metavar='NET', help="option file, '{type: DnCNNWNE, num_layers: 20}', or X"
+        'networks', nargs='*', metavar='NET', help="see below; also '{type: DnCNNWNE, num_layers: 20}' or DnCNNWNE"
     )
     parser.add_argument('--table', choices=['2', '5', '6', 'affine'], help="networks and input of the paper's table")
     parser.add_argument('--input', metavar='NxCxHxW', help='default: that of the table, else 16x1x128x128')

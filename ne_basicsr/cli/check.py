@@ -3,18 +3,17 @@
 import argparse
 from pathlib import Path
 
-from ne_basicsr.cli.command import Commands, add_command
-from ne_basicsr.cli.device import add_device, chosen_device
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command
+from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
 
 def add(commands: Commands) -> None:
-    parser = add_command(commands, 'check', 'certify that a network is normalization-equivariant', run)
+    parser = add_command(commands, 'check', 'certify that a network is normalization-equivariant', run, epilog=NETWORKS)
     parser.add_argument(
         'network',
         metavar='CKPT',
-        help='checkpoint, CKPT=TYPE where it does not say its type, .onnx, .pt2, option file,'
-        " '{type: DnCNNWNE, num_layers: 20}', or X",
+        help="see below; also '{type: DnCNNWNE, num_layers: 20}' or DnCNNWNE, with random weights",
     )
     parser.add_argument('--wne', action='store_true', help='wrap it first, as ne_basicsr.load does')
     parser.add_argument(
@@ -30,7 +29,7 @@ def add(commands: Commands) -> None:
         help='lists take commas (default: float64,float32,bfloat16,float16)',
     )
     parser.add_argument('--images', type=Path, metavar='DIR', help='check with the first images below a folder')
-    parser.add_argument('--trust', action='store_true', help='read .pt2 files, which can hold code')
+    add_trust(parser)
     parser.add_argument('--json', type=Path, metavar='FILE', help='write all measurements, too')
 
 

@@ -4,17 +4,57 @@ Modules are imported to print ``--help``: what is heavy is imported inside ``run
 """
 
 import argparse
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ne_basicsr.utils.file_names import printable
+
 Commands = Any  # argparse's _SubParsersAction, which is not public
+
+NETWORKS = """\
+networks:
+  net.pth            checkpoint of this project or of any toolbox whose layout is known
+  net.pth@25         the same, trained at noise level 25, if the file does not say it
+  net.pth@25+wne     the same, made equivariant without training
+  net.pt=WNE         checkpoint that does not say its type or wrapper, such as those of the WNE paper's code;
+                     =DnCNN for a plain network, =InputNorm; net.pt=DnCNN@25+wne is all of these
+  net.yml            option file: its network_g, with the weights of path:pretrain_network_g
+  gray               model that comes with the package
+  net.onnx, net.pt2  exported graph, as it is; reading .pt2 needs --trust
+"""
+"""The grammar of ``inference.opening``, for ``--help``."""
 
 
 def add_command(
     commands: Commands, name: str, what: str, run: Callable[[argparse.Namespace], int], **options: Any
 ) -> argparse.ArgumentParser:
     """A subcommand with ``--debug``; ``run`` gets its arguments and returns the exit code."""
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what, **options)
-    parser.set_defaults(run=run)
+    layout = argparse.RawDescriptionHelpFormatter if 'epilog' in options else argparse.HelpFormatter
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=what, description=what, formatter_class=layout, **options
+    )
+    parser.set_defaults(run=run, parser=parser)
     parser.add_argument('--debug', action='store_true', help='tracebacks instead of one line')
     return parser
+
+
+def typed(arguments: argparse.Namespace, leave_out: Sequence[str] = ('output', 'device', 'batch')) -> str:
+    """The command as it can be typed again to get the same numbers anywhere, without the options ``leave_out``."""
+    texts = arguments.parser.prog.split()
+    for action in arguments.parser._actions:
+        value = getattr(arguments, action.dest, None)
+        if action.dest in (*leave_out, 'debug') or value is None or value is False or value in ('', []):
+            continue
+        values = [_text(each) for each in (value if isinstance(value, list) else [value])]
+        if not action.option_strings:
+            texts += values
+        elif isinstance(action, argparse._AppendAction):
+            texts += [f'{action.option_strings[-1]}={each}' for each in values]
+        else:
+            texts += [action.option_strings[-1], *([] if value is True else values)]
+    return printable(shlex.join(texts))
+
+
+def _text(value: object) -> str:
+    return str(value).removesuffix('.0') if isinstance(value, float) else str(value)

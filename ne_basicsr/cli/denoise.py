@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.cli.command import Commands, add_command
-from ne_basicsr.cli.device import add_device, chosen_device
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command
+from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
-_ABOUT = """\
-CKPT is a checkpoint of this project or of any toolbox whose layout is known; net.pth@25+wne is short for
-net.pth --wne --sigma255 25, and net.pt=WNE says the type where the file does not (WNE, DnCNN, InputNorm, ...).
-Without one, a model that comes with this package is used.
+_ABOUT = f"""\
+{NETWORKS}  Without one, a model that comes with the package is used; --wne --sigma255 25 is the same as @25+wne.
+
 INPUT is an image (PNG, JPEG, TIFF, WebP, BMP), a folder with all that lies below, or a pattern ('a/**/*.png').
 
 Results have the format, depth, channels, transparency, EXIF and colour profile of their inputs, and their place below
@@ -39,7 +38,6 @@ def add(commands: Commands) -> None:
         'denoise image files and folders of any size',
         run,
         epilog=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('paths', nargs='+', metavar='[CKPT] INPUT', help='see below')
     parser.add_argument(
@@ -65,6 +63,7 @@ def add(commands: Commands) -> None:
         '--overlap', type=int, help='that a tile sees on each side (default: as far as the network looks)'
     )
     add_device(parser)
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -72,9 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ne_basicsr import __version__
     from ne_basicsr.inference.batch_run import MEMORY, Outcome, denoise_files, earlier_results, share
-    from ne_basicsr.inference.denoisers import open_denoiser
     from ne_basicsr.inference.image_jobs import find_jobs
-    from ne_basicsr.inference.pixels import Restorer
+    from ne_basicsr.inference.opening import open_denoiser
     from ne_basicsr.inference.tiles import Tiled
     from ne_basicsr.utils.process_group import UNTIL_THE_LAST, gathered, holding, launcher_here, ranks
 
@@ -84,11 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
     results = earlier_results(arguments.output)
     jobs = find_jobs(inputs, arguments.output, arguments.suffix, arguments.format, arguments.strip, results)
     spec = _spec(network, arguments)
-    denoiser = open_denoiser(spec, spec.source)
+    denoiser = open_denoiser(spec, device=device, trusted=arguments.trust)
     noise = None if arguments.noise255 is None else arguments.noise255 / 255
-    tiled = Tiled(denoiser.network, arguments.tile, arguments.overlap)
-    restorer = Restorer(tiled, denoiser.channels or 1, denoiser.needs_sigma, noise)
-    restorer.check()
+    denoiser.check_level(noise)
+    tiled = Tiled(denoiser, arguments.tile, arguments.overlap)
     settings = {
         'network': denoiser.digest,
         'noise': noise,
@@ -104,9 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
         ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size),
         holding(rank, arguments.output, 'choose another --output'),
     ):
-        restorer.tiled.to(torch.device(device))
+        tiled.to(torch.device(device))
         mine = share(jobs, rank, world_size)
-        outcomes = gathered(denoise_files(mine, restorer, arguments.output, settings, rank, shown=rank == 0))
+        outcomes = gathered(denoise_files(mine, tiled, arguments.output, settings, noise, rank, shown=rank == 0))
     total = Outcome(
         sum(outcome.done for outcome in outcomes),
         sum(outcome.skipped for outcome in outcomes),
@@ -133,7 +130,7 @@ def _split(paths: list[str]) -> tuple[str | None, list[str]]:
 
 def _spec(network: str | None, arguments: argparse.Namespace) -> Any:
     """The ``Spec`` of the network, or of the shipped one."""
-    from ne_basicsr.inference.denoisers import parse_spec
+    from ne_basicsr.inference.opening import parse_spec
     from ne_basicsr.weights.shipped_models import DEFAULT
 
     if network is None:

@@ -1,4 +1,4 @@
-"""``--device`` of the commands that compute."""
+"""``--device`` and ``--trust`` of the commands that run networks."""
 
 import argparse
 
@@ -11,6 +11,11 @@ def add_device(parser: argparse.ArgumentParser, default: str = 'auto') -> None:
     """Declare ``--device``; ``chosen_device`` reads it."""
     text = f'cpu, cuda, or auto: cuda if there is one (default: {default})'
     parser.add_argument('--device', default=default, help=text)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--trust``."""
+    parser.add_argument('--trust', action='store_true', help='read .pt2 files, which can hold code')
 
 
 def chosen_device(arguments: argparse.Namespace) -> str:

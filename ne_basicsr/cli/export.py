@@ -6,12 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.cli.command import Commands, add_command
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command
 from ne_basicsr.utils.errors import InputError
 
 GRAPHS = ('.onnx', '.pt2')
 WEIGHTS = ('.pth', '.safetensors')
-_ABOUT = """\
+_ABOUT = f"""\
+{NETWORKS}
 The suffix of FILE says what it becomes:
   .onnx          the whole network, statistics and wrapper included, for any batch, height and width (networks that
                  estimate noise, such as with --wne --sigma255, from 8x8 pixels on); float32
@@ -38,13 +39,11 @@ def add(commands: Commands) -> None:
         'write a network as ONNX, torch.export program, safetensors or .pth',
         run,
         epilog=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         'network',
         metavar='CKPT',
-        help='checkpoint of this project, or of any toolbox whose layout is known; CKPT=TYPE where it does not say its'
-        ' type or wrapper, as in net.pt=WNE',
+        help='checkpoint, option file, or a model that comes with the package; see below',
     )
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='see below')
     parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')
@@ -56,7 +55,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ne_basicsr.inference.denoisers import parse_spec
+    from ne_basicsr.inference.opening import parse_spec
 
     path = arguments.output
     if path.suffix not in (*GRAPHS, *WEIGHTS):
@@ -86,13 +85,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _graph(spec: Any, path: Path) -> list[str]:
-    from ne_basicsr.inference.denoisers import open_denoiser
-    from ne_basicsr.inference.exporting import graphs
+    from torch import nn
 
-    denoiser = open_denoiser(spec, path.stem, only=())
-    channels = denoiser.channels or 1
-    program = graphs.trace(denoiser.network, channels, denoiser.needs_sigma)
-    about, side = denoiser.entry.description, graphs.least_side(program)
+    from ne_basicsr.inference.exporting import graphs
+    from ne_basicsr.inference.opening import open_denoiser
+
+    denoiser = open_denoiser(spec, only=None)
+    if not isinstance(denoiser.network, nn.Module):
+        raise InputError(f'{spec.source}: is an exported graph already; give the checkpoint that it was made from')
+    program = graphs.trace(denoiser)
+    about, side = denoiser.description, graphs.least_side(program)
     if side > 1:
         about += f'; for images of {side}x{side} pixels or more'
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +105,7 @@ def _graph(spec: Any, path: Path) -> list[str]:
                 graphs.write_onnx(program, part, about)
             else:
                 graphs.write_program(program, part)
-            found = graphs.compare(part, denoiser.network, channels, denoiser.needs_sigma)
+            found = graphs.compare(part, denoiser)
         except InputError as error:
             raise InputError(str(error).replace(str(part), str(path))) from error
         os.replace(part, path)  # an older file stays until the new one is known to be right

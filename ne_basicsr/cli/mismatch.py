@@ -2,24 +2,15 @@
 
 import argparse
 import os
-import shlex
 import sys
 from pathlib import Path
 
-from ne_basicsr.cli.command import Commands, add_command
-from ne_basicsr.cli.device import add_device, chosen_device
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, typed
+from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
-from ne_basicsr.utils.file_names import printable
 
-_NETWORKS = """\
-networks:
-  net.pth            a checkpoint of this project, or of any toolbox whose layout is known
-  net.pth@25         trained at noise level 25, which the file does not say
-  net.pth@25+wne     the same, made equivariant without training
-  net.pt=WNE         a checkpoint that does not say its type or wrapper, such as the WNE paper's code writes;
-                     =DnCNN for a plain network, =InputNorm; net.pt=DnCNN@25+wne is all of these
-  net.yml            an option file: its network_g, with the weights of path:pretrain_network_g
-  The identity, the noisy image as it is, is always there.
+_EPILOG = f"""\
+{NETWORKS}  The identity, the noisy image as it is, is always there.
 
 degradations: kind[@sigma255][=levels], levels as 5,10,25 or first:last:count
   gaussian uniform laplace rayleigh    standard deviation in 8-bit units; 20 levels from 5 to 100, and the training's
@@ -40,8 +31,7 @@ def add(commands: Commands) -> None:
         'mismatch',
         'compare denoisers at noise levels they were not trained for: rows, curves, a report',
         run,
-        epilog=_NETWORKS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
     )
     parser.add_argument('networks', nargs='+', metavar='NET', help='see below')
     parser.add_argument(
@@ -64,6 +54,7 @@ def add(commands: Commands) -> None:
         '--strips', nargs='+', type=float, default=[], metavar='LEVEL', help='levels to show images at (default: four)'
     )
     add_device(parser)
+    add_trust(parser)
     parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32', help='of autocast')
     parser.add_argument('--channels-last', action='store_true', help='memory format of networks and images')
     parser.add_argument('--batch', type=int, help='cells that pass a network together (default: by the pixels)')
@@ -97,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=device,
         precision=Precision(arguments.dtype, arguments.channels_last),
         batch=arguments.batch,
+        trusted=arguments.trust,
     )
     with (
         ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size),
@@ -104,22 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         result, timing = compare(request, arguments.output, rank, world_size)
         if rank == 0:
-            page = write_outputs(result, arguments.output, _command(arguments))
+            page = write_outputs(result, arguments.output, typed(arguments))
             print(f'{timing}\nReport: {page.resolve()}')
             for line in result.failures:
                 print(f'basicsr: {line}', file=sys.stderr)
     return 1 if result.failures else 0
-
-
-def _command(arguments: argparse.Namespace) -> str:
-    """The command as it can be typed again, but for ``--output``, ``--device`` and ``--batch``."""
-    texts = ['basicsr', 'mismatch', *arguments.networks, '--data', *map(str, arguments.data)]
-    if arguments.label:
-        texts += ['--label', *arguments.label]
-    texts += ['--degradation', *arguments.degradation, '--draws', arguments.draws, '--seed', arguments.seed]
-    texts += ['--defect', arguments.defect, '--dtype', arguments.dtype]
-    if arguments.strips:
-        texts += ['--strips', *arguments.strips]
-    if arguments.channels_last:
-        texts.append('--channels-last')
-    return printable(shlex.join(map(str, texts)))

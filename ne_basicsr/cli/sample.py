@@ -1,15 +1,14 @@
 """``basicsr sample``."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
-from ne_basicsr.cli.command import Commands, add_command
-from ne_basicsr.cli.device import add_device, chosen_device
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, typed
+from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
-_EPILOG = """\
+_EPILOG = f"""\
 tasks, what is known of each image:
   random[=0.1]       a share of the pixels, chosen at random (the paper's Table 12)
   hole[=0.25]        all but a centred hole, its sides as a share of the image's
@@ -19,9 +18,7 @@ tasks, what is known of each image:
   denoise[@10]       the image with noise of that level (of 255), in small steps without new noise (Table 11)
   unconstrained      nothing: images from noise, of the size of those given
 
-networks: net.pth, net.pth@25+wne (trained at 25, made equivariant without training), net.yml,
-  net.pt=WNE (its type, where the file does not say it), as in basicsr mismatch
-
+{NETWORKS}
 The walk (Kadkhodaie and Simoncelli) starts with noise of --sigma-start and follows the denoiser's residual in steps
 of h, from --h0 towards 1, adding some noise each time, until the denoiser finds less than --sigma-stop. Sigmas are
 on [0, 1].
@@ -39,7 +36,6 @@ def add(commands: Commands) -> None:
         'inpaint, and solve other linear problems, with a denoiser as the prior',
         run,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('network', metavar='CKPT', help='the denoiser, see below')
     parser.add_argument('images', nargs='+', type=Path, metavar='IMAGE', help='files, folders or LMDBs of clean images')
@@ -64,6 +60,7 @@ def add(commands: Commands) -> None:
     parser.add_argument('--seed', type=int, default=0, help='of what is random (default: 0)')
     parser.add_argument('--film', choices=['gif', 'mp4'], default='', help='write a film of every first walk')
     add_device(parser)
+    add_trust(parser)
     parser.add_argument('--batch', type=int, help='images that pass a network together (default: by the pixels)')
 
 
@@ -86,9 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
     device = chosen_device(arguments)
 
     from ne_basicsr.evaluation.sampling.outputs import Collector
+    from ne_basicsr.evaluation.sampling.page import table_text
     from ne_basicsr.evaluation.sampling.session import Request, open_session
     from ne_basicsr.evaluation.sampling.trajectories import aggregate
-    from ne_basicsr.evaluation.sampling.wording import table_text
     from ne_basicsr.utils.folder_lock import hold
 
     session = open_session(
@@ -102,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             device=device,
             batch=arguments.batch,
+            trusted=arguments.trust,
             with_frames=bool(arguments.film),
         )
     )
@@ -109,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         with hold(arguments.output, 'choose another --output'):
             collector = Collector(session, arguments.output, arguments.film)
             session.run(collector.add)
-            page = collector.finish(_command(arguments))
+            page = collector.finish(typed(arguments))
     except OSError as error:
         where = error.filename or arguments.output
         raise InputError(f'{where}: the results cannot be written ({error.strerror}); give another folder') from error
@@ -119,17 +117,3 @@ def run(arguments: argparse.Namespace) -> int:
     for line in session.failures:
         print(f'basicsr: {line}', file=sys.stderr)
     return 1 if session.failures else 0
-
-
-def _command(arguments: argparse.Namespace) -> str:
-    """The command as it can be typed again, but for ``--output``, ``--device`` and ``--batch``."""
-    texts = ['basicsr', 'sample', arguments.network, *map(str, arguments.images), '--task', arguments.task]
-    for name in ('against', 'label'):
-        if getattr(arguments, name):
-            texts += [f'--{name}', *getattr(arguments, name)]
-    for name in ('sigma_start', 'sigma_stop', 'h0', 'beta', 'max_steps'):
-        if getattr(arguments, name) is not None:
-            texts += [f'--{name.replace("_", "-")}', str(getattr(arguments, name))]
-    if arguments.film:
-        texts += ['--film', arguments.film]
-    return shlex.join([*texts, '--draws', str(arguments.draws), '--seed', str(arguments.seed)])

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from ne_basicsr.inference import image_files as files
 from ne_basicsr.inference.image_files import Picture
 from ne_basicsr.inference.image_jobs import Job
-from ne_basicsr.inference.pixels import Restorer, fits_float32, restore, to_type
+from ne_basicsr.inference.pixels import fits_float32, restore, to_type
+from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError, first_line, last_line
 from ne_basicsr.utils.progress import progress
@@ -51,9 +52,10 @@ def share(jobs: Sequence[Job], rank: int, world_size: int) -> list[Job]:
 
 def denoise_files(
     jobs: Sequence[Job],
-    restorer: Restorer,
+    tiled: Tiled,
     output: Path,
     settings: dict[str, Any],
+    noise: float | None = None,
     rank: int = 0,
     shown: bool = True,
 ) -> Outcome:
@@ -62,6 +64,7 @@ def denoise_files(
     Args:
         output: the folder that the results lie below.
         settings: whatever changes results, the network's digest included; JSON.
+        noise: see ``pixels.restore``.
         rank: tells processes that do this at the same time, with other files, apart.
         shown: whether to show progress.
     """
@@ -69,7 +72,7 @@ def denoise_files(
     store = CellStore(output / MEMORY, rank)
     keys = {job: key for job in jobs if (key := _key(job, output, settings)) is not None}
     todo = [job for job in jobs if job not in keys or not _is_finished(store, keys[job], output)]
-    run = _Run(restorer, output, store, keys)
+    run = _Run(tiled, noise, output, store, keys)
     total = sum(np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000
     with progress(int(total), 'Denoising', 'kilopixel', shown and bool(todo)) as bar:
         run.on_pixels = _counted(bar.update)
@@ -82,8 +85,8 @@ def denoise_files(
 class _Run:
     """Reads files, gathers those of equal sizes, denoises and writes them."""
 
-    def __init__(self, restorer: Restorer, output: Path, store: CellStore, keys: dict[Job, str]) -> None:
-        self.restorer, self.output, self.store, self.keys = restorer, output, store, keys
+    def __init__(self, tiled: Tiled, noise: float | None, output: Path, store: CellStore, keys: dict[Job, str]) -> None:
+        self.tiled, self.noise, self.output, self.store, self.keys = tiled, noise, output, store, keys
         self.on_pixels: Callable[[int], None] = lambda pixels: None
         self.failures: list[str] = []
         self.done = 0
@@ -104,7 +107,7 @@ class _Run:
         kind = (pixels.shape, pixels.dtype.str, target, fits_float32(pixels[None]))
         group = self._waiting.setdefault(kind, [])
         group.append((job, picture))
-        if (len(group) + 1) * pixels.shape[0] * pixels.shape[1] > self.restorer.tiled.tile**2:
+        if (len(group) + 1) * pixels.shape[0] * pixels.shape[1] > self.tiled.tile**2:
             self._denoise(self._waiting.pop(kind))
         elif sum(p.pixels.size for group in self._waiting.values() for _, p in group) > WAITING:
             self.flush()
@@ -120,7 +123,7 @@ class _Run:
         try:
             batch = first.pixels[None] if len(group) == 1 else np.stack([picture.pixels for _, picture in group])
             counted = len(group)
-            restored = restore(self.restorer, batch, dtype, lambda pixels: self.on_pixels(pixels * counted))
+            restored = restore(self.tiled, batch, dtype, self.noise, lambda pixels: self.on_pixels(pixels * counted))
         except (RuntimeError, ValueError, IndexError, MemoryError, InputError) as error:
             if len(group) == 1:
                 self._fail(job, error)
@@ -153,14 +156,14 @@ class _Run:
 
     def _say_channels(self, job: Job, picture: Picture) -> None:
         channels = picture.pixels.shape[2]
-        restorer = self.restorer
-        if channels > restorer.channels:
-            how = 'brightness and colour differences' if restorer.takes_any_range() else 'each channel by itself'
+        denoiser = self.tiled.denoiser
+        if channels > denoiser.channels:
+            how = 'brightness and colour differences' if denoiser.is_equivariant else 'each channel by itself'
             self._say(f'{job.source}: a gray network takes a colour image as {how}')
-        elif channels < restorer.channels:
+        elif channels < denoiser.channels:
             self._say(f'{job.source}: a colour network takes a gray image three times, and the mean is kept')
-        if max(picture.pixels.shape[:2]) > restorer.tiled.tile:
-            plan = restorer.tiled.plan(restorer.channels, restorer.needs_sigma)
+        if max(picture.pixels.shape[:2]) > self.tiled.tile:
+            plan = self.tiled.plan(denoiser.channels)
             self._say(f'{job.source}: large images are cut into {plan}')
 
     def _say(self, line: str) -> None:

@@ -1,43 +1,28 @@
 """Networks that are ready to use, from any file whose layout is known."""
 
-import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
-from torch import Tensor, nn
+from torch import nn
 
-from ne_basicsr.archs.backbone import BackboneHolder, build_arch
+from ne_basicsr.archs.backbone import BackboneHolder, backbone_of, build_arch
 from ne_basicsr.archs.network_inputs import REFUSALS, is_non_blind
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
-from ne_basicsr.inference.arrays import take_arrays
+from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.ops.noise import TrainingNoise
-from ne_basicsr.ops.padding import crop, pad_to_multiple
 from ne_basicsr.utils.errors import InputError, first_line, one_line
+from ne_basicsr.utils.file_names import printable
 from ne_basicsr.weights import checkpoint, formats, matching
 from ne_basicsr.weights.formats import Layout
 from ne_basicsr.weights.formats.paper_run import find_run
 from ne_basicsr.weights.spandrel_arch import with_weights
 
 WRAPS = (None, 'wne')
-
-
-class Loaded(NamedTuple):
-    """A network from a file.
-
-    Args:
-        network: ready to use, as ``load`` returns it.
-        description: what the file was recognised as.
-        noise: what it was trained on, where the file says so.
-    """
-
-    network: nn.Module
-    description: str
-    noise: TrainingNoise | None
 
 
 def load(
@@ -49,47 +34,34 @@ def load(
     allow: Sequence[type] = (),
     param_key: str | None = None,
     options: Mapping[str, Any] | None = None,
-) -> nn.Module:
+) -> Denoiser:
     """The network of a checkpoint, in eval mode: (N, C, H, W) to (N, C', rH, rW), any height and width.
 
     Checkpoints of this package say how they are built. For others the layout is found by the keys
     (``ne_basicsr.weights.formats``) and the network's arguments by keys and shapes; what was found is logged.
 
     Args:
-        path: the file.
+        path: the file, or the name of a model that comes with the package.
         wrap: ``wne`` makes a network that was trained without the wrapper normalization-equivariant, see
             ``wrap_zero_shot``.
-        device: where the network goes; the CPU where not given.
-        sigma: with ``wrap``, the one noise level that the network was trained at, on the [0, 1] scale; where not given,
+        device: where the network goes; the CPU if not given.
+        sigma: with ``wrap``, the one noise level that the network was trained at, on the [0, 1] scale; if not given,
             the checkpoint's own note of it.
         allow: classes that the file may hold beside weights, such as ``argparse.Namespace``.
-        param_key: which weights of a BasicSR checkpoint; where not given ``params_ema``, and ``params`` without it.
+        param_key: which weights of a BasicSR checkpoint; if not given ``params_ema``, and ``params`` without it.
         options: arguments of the network that the file does not tell, such as FDnCNN's ``mode``, and its ``type``.
             Files of the WNE paper's code do not say what their network was trained in: ``{'type': 'DnCNN'}`` says that
             it was plain, ``{'type': 'WNE'}`` or ``{'type': 'InputNorm'}`` name the wrapper. The run's ``config.json``
             beside the file, or in the folder above, says it, too.
 
-    Non-blind networks are called with ``sigma``, the noise level on the scale of the images. Called with a numpy array,
-    (H, W) or (H, W, C), the network returns one, as ``ne_basicsr.denoise`` does and with its arguments.
+    Returns:
+        A ``Denoiser``; the network itself is its ``network``. It takes arrays, too, and non-blind networks are called
+        with ``sigma``, the noise level on the scale of the images.
 
     Raises:
         InputError: for an unreadable file, an unknown layout, a description that its weights do not bear out, a file
             of the WNE paper's code that nothing tells the wrapper of, or weights that do not fit or are not finite.
     """
-    loaded = load_described(path, wrap, sigma=sigma, allow=allow, param_key=param_key, options=options)
-    return take_arrays(loaded.network.to(device or 'cpu'))
-
-
-def load_described(
-    path: Path | str,
-    wrap: str | None = None,
-    *,
-    sigma: float | None = None,
-    allow: Sequence[type] = (),
-    param_key: str | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> Loaded:
-    """As ``load``, on the CPU, with what the file says about the network."""
     if wrap not in WRAPS:
         raise ValueError(f"wrap must be None or 'wne'; got {wrap!r}.")
     content = checkpoint.read(path, allow)
@@ -101,10 +73,19 @@ def load_described(
     except InputError as error:
         raise InputError(f'{path}: {one_line(error)}') from error
     logging.getLogger('basicsr').info(f'{path}: recognised {layout}.')
+    description = str(layout)
     if wrap is not None:
         known = noise.sigmas[0] if noise and noise.sigma_type == 'constant' and not is_non_blind(network) else None
         network = wrap_zero_shot(network, known if sigma is None else sigma)
-    return Loaded(any_size(network).eval(), str(layout), noise)
+        description += ', wrapped without training'
+    denoiser = Denoiser(
+        network.eval(),
+        label=Path(path).stem,
+        source=printable(str(path)),
+        description=printable(description),
+        training_levels255=levels255(noise),
+    )
+    return denoiser.to(device or 'cpu')
 
 
 def layout_of(path: Path | str, content: Any, param_key: str | None = None, kind: str | None = None) -> Layout:
@@ -135,21 +116,20 @@ def retyped(layout: Layout, kind: str) -> Layout:
     """The same weights as a network of another type: in another wrapper, in none, or of a class with the same keys.
 
     Raises:
-        InputError: for a type that is not registered.
+        InputError: for a type that is not registered, or is no network from images to images.
     """
-    try:
-        arch = ARCH_REGISTRY.get(kind)
-    except KeyError as error:
-        raise InputError(f'no network {kind}: {error.args[0]}') from error
+    matching.check_type(kind)
+    arch = ARCH_REGISTRY.get(kind)
     if kind == layout.options['type'] and not layout.wrapper_is_unknown:
         return layout
-    held = backbone_options(layout.options)
+    held = backbone_of(layout.options)
     weights = layout.weights
     if held is not None:
         weights = {key.removeprefix('backbone.'): value for key, value in weights.items()}
-    plain = layout._replace(options=held or layout.options, weights=weights)
+    plain = layout._replace(options=dict(held or layout.options), weights=weights)
     if not issubclass(arch, BackboneHolder):
-        return plain._replace(options={**plain.options, 'type': kind}, wrapper_is_unknown=False)
+        note = plain.note if kind == plain.options['type'] else ''  # it is about the type that was assumed
+        return plain._replace(options={**plain.options, 'type': kind}, wrapper_is_unknown=False, note=note)
     wrapper = matching.wrapper_of(arch)
     wrapped = (
         formats.as_trained(plain, wrapper) if layout.wrapper_is_unknown else formats.in_wrapper(plain, str(wrapper))
@@ -158,18 +138,6 @@ def retyped(layout: Layout, kind: str) -> Layout:
         return wrapped
     options = {key: value for key, value in wrapped.options.items() if key != 'backbone'}
     return wrapped._replace(options={**plain.options, **options, 'type': kind})  # DnCNNWNE
-
-
-def backbone_options(options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Options of the backbone of a wrapped network; None for a network without wrapper."""
-    arch = ARCH_REGISTRY.get(options['type'])
-    if not (isinstance(arch, type) and issubclass(arch, BackboneHolder)):
-        return None
-    if 'backbone' in options:  # nested
-        return dict(options['backbone'])
-    own = inspect.signature(WNE).parameters
-    kept = {key: value for key, value in options.items() if key not in own}
-    return kept | {'type': options['type'].removesuffix('WNE')}
 
 
 def _from_its_run(path: Path | str, layout: Layout) -> Layout:
@@ -221,9 +189,10 @@ def training_noise(content: Any) -> TrainingNoise | None:
         raise InputError(f'its note of the training noise cannot be used: {first_line(error)}') from error
 
 
-def any_size(network: nn.Module) -> nn.Module:
-    """``network``, or ``AnySize`` around it where it asks for multiples of some number of pixels."""
-    return AnySize(network) if getattr(network, 'size_multiple', 1) > 1 else network
+def levels255(noise: TrainingNoise | None) -> tuple[float, ...]:
+    """Noise levels of a training in 8-bit units; empty if unknown."""
+    # converted to the unit interval and back: what was 25 is 25 again
+    return tuple(round(255 * sigma, 6) for sigma in noise.sigmas) if noise else ()
 
 
 def wrap_zero_shot(network: nn.Module, sigma: float | None = None) -> nn.Module:
@@ -245,24 +214,3 @@ def wrap_zero_shot(network: nn.Module, sigma: float | None = None) -> nn.Module:
         logging.getLogger('basicsr').info('The noise level of the training is not known; give sigma if there was one.')
         return WNE(network, target={'mean': 0.45, 'scale': 0.25})
     return ZeroShot(network, sigma255=255 * sigma)
-
-
-class AnySize(nn.Module):
-    """A network that needs height and width to be multiples of its ``size_multiple``, for images of any size.
-
-    Images (N, C, H, W) are reflect-padded right and bottom, and the result (N, C', rH, rW) is cropped.
-    """
-
-    size_multiple = 1
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        multiple: Any = network.size_multiple
-        self.pad_to = int(multiple)
-
-    def forward(self, y: Tensor, **arguments: Any) -> Tensor:
-        padded, (height, width) = pad_to_multiple(y, self.pad_to)
-        output = self.network(padded, **arguments)
-        ratio = output.shape[-1] // padded.shape[-1]
-        return crop(output, height * ratio, width * ratio)

@@ -1,26 +1,22 @@
 """Arrays of pixels through a network: depths, channels and ranges in, the same out."""
 
-import math
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, channels_of, is_non_blind
-from ne_basicsr.archs.zero_shot_arch import ZeroShot
+from ne_basicsr.inference.denoiser import as_denoiser
 from ne_basicsr.inference.tiles import TILE, Tiled
-from ne_basicsr.ops.equivariance import ne_defect
 from ne_basicsr.ops.noise import noise_level
 from ne_basicsr.utils.errors import InputError
 
 Pixels = NDArray[Any]
 
 ROWS = 256  # of an image that change colour space at once
-EQUIVARIANT = 1e-3  # a relative defect: rounding is far below, in bfloat16 too, and plain networks above
 
 # Orthonormal: brightness, red against blue, green against both. White noise stays white and as strong, while nearly all
 # of an image goes into the brightness, where a gray network sees it above the noise of all three channels.
@@ -29,37 +25,6 @@ OPPONENT = torch.tensor(
 )
 
 TYPES = ('uint8', 'uint16', 'float16', 'float32', 'float64')
-
-
-class Restorer(NamedTuple):
-    """A network with what has to be known to call it.
-
-    Args:
-        channels: that it takes, 1 or 3.
-        needs_sigma: whether it has to be told the noise level.
-        noise: the level that it is told, in units of its input; None: where it has to be told, the estimate.
-    """
-
-    tiled: Tiled
-    channels: int
-    needs_sigma: bool
-    noise: float | None = None
-
-    @torch.no_grad()
-    def takes_any_range(self) -> bool:
-        """Whether the network is normalization-equivariant, so that differences of colours are images to it as well."""
-        parameter = next(self.tiled.parameters(), torch.empty(0))
-        y = torch.rand(1, self.channels, 64, 64, generator=torch.Generator().manual_seed(0)).to(parameter)
-        return not self.needs_sigma and bool(ne_defect(self.tiled.network, y, samples=2).max() < EQUIVARIANT)
-
-    def check(self) -> None:
-        """Raise where a noise level is none, or given to a network that takes none."""
-        if self.noise is None:
-            return
-        if not 0 < self.noise < math.inf:
-            raise InputError(f'the noise level is finite and above 0; got {self.noise:g}')
-        if not self.needs_sigma and not isinstance(self.tiled.network, ZeroShot):
-            raise InputError('this network finds the noise level itself; leave the level out')
 
 
 def denoise(
@@ -102,48 +67,47 @@ def denoise(
         raise InputError('denoise takes finite values; the image holds others')
     if image.dtype.kind == 'u' and noise is not None and noise > 1:
         raise InputError(f'the noise level of integers is on the [0, 1] scale; got {noise:g}: divide by 255')
-    needs_sigma = is_non_blind(network)
-    channels = channels_of(network, needs_sigma, type(network).__name__, GRAY_OR_COLOUR)
-    restorer = Restorer(Tiled(network, tile, overlap), channels, needs_sigma, noise)
-    restorer.check()
-    return restore(restorer, image[None], image.dtype)[0].reshape(shape)
+    denoiser = as_denoiser(network)
+    denoiser.require_image_to_image()
+    denoiser.check_level(noise)
+    return restore(Tiled(denoiser, tile, overlap), image[None], image.dtype, noise)[0].reshape(shape)
 
 
 def restore(
-    restorer: Restorer,
+    tiled: Tiled,
     batch: Pixels,
     dtype: np.dtype[Any],
+    noise: float | None = None,
     on_tile: Callable[[int], None] = lambda pixels: None,
 ) -> Pixels:
     """Denoise pixels (N, H, W, C), C 1 or 3, into an array of the same shape and of type ``dtype``.
 
     Args:
+        noise: the level in units of the network's input; None: the estimate, where it has to be told.
         on_tile: is told, after each tile, how many pixels of each image are done with it.
 
     Raises:
         InputError: where the network changes the size, or returns values that are not finite.
     """
     n, height, width, channels = batch.shape
-    tiled = restorer.tiled
-    parameter = next(tiled.parameters(), torch.empty(0))
-    if parameter.dtype != torch.float64 and not fits_float32(batch):
-        restorer = restorer._replace(tiled=Tiled(deepcopy(tiled.network).double(), tiled.tile, tiled.overlap))
-        parameter = parameter.double()
+    denoiser = tiled.denoiser
+    if denoiser.like.dtype != torch.float64 and not fits_float32(batch):
+        denoiser = deepcopy(denoiser).double()
+        tiled = Tiled(denoiser, tiled.tile, tiled.overlap)
+    parameter = denoiser.like
     exact = parameter.dtype == torch.float64
     y = _on_unit_range(batch, np.float64 if exact else np.float32).to(parameter).permute(0, 3, 1, 2)  # (N, C, H, W)
-    split = channels > restorer.channels  # each channel by itself
-    axes = OPPONENT.to(y) if split and restorer.takes_any_range() else None
+    split = channels > denoiser.channels  # each channel by itself
+    axes = OPPONENT.to(y) if split and denoiser.is_equivariant else None
     if axes is not None:
         for rows in y.permute(0, 2, 3, 1).split(ROWS, dim=1):  # in place: large images leave no room for another
             rows.copy_(rows @ axes.T)
     y = y.reshape(-1, 1, height, width) if split else y
-    sigma = None
-    if restorer.noise is not None:
-        sigma = torch.full((len(y),), restorer.noise).to(y)
-    elif restorer.needs_sigma:
+    sigma = None if noise is None else torch.full((len(y),), noise).to(y)
+    if sigma is None and denoiser.needs_sigma:
         sigma = noise_level(y).flatten().to(y)
-    replicated = channels < restorer.channels
-    y = y.expand(-1, restorer.channels, -1, -1) if replicated else y
+    replicated = channels < denoiser.channels
+    y = y.expand(-1, denoiser.channels, -1, -1) if replicated else y
 
     result = np.empty(batch.shape, dtype)
 
@@ -164,7 +128,7 @@ def restore(
             raise InputError(f'the result has values that {dtype} does not hold; save the image as float64')
         result[:, rows] = values
 
-    restorer.tiled.run(y, write, sigma, on_tile)
+    tiled.run(y, write, sigma, on_tile)
     return result
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ne_basicsr.inference.denoiser import as_denoiser
 from ne_basicsr.inference.receptive_field import MeasuresWhole, grid, reach
 from ne_basicsr.ops.equivariance import Network, mean_std
 from ne_basicsr.utils.errors import InputError
@@ -61,7 +62,7 @@ class Tiled(nn.Module):
     exactly equivariant. For inference: no gradients, and the network in eval mode.
 
     Args:
-        network: maps (N, C, H, W) to (N, C', rH, rW).
+        network: maps (N, C, H, W) to (N, C', rH, rW); a module, or a ``Denoiser``.
         tile: side of the tiles, rounded down to a multiple of the network's grid (32, or more); smaller images are not
             cut. With an overlap of None it is three such multiples or more, since less leaves no room for one.
         overlap: what a tile sees on each side beyond the pixels that it is responsible for, rounded up to a multiple
@@ -73,9 +74,9 @@ class Tiled(nn.Module):
 
     def __init__(self, network: nn.Module, tile: int = TILE, overlap: int | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.denoiser = as_denoiser(network)
         self.tile, self.overlap = tile, overlap
-        self._plans: dict[tuple[int, bool], Plan] = {}
+        self._plans: dict[int, Plan] = {}
         step = grid(network)
         if overlap is not None and overlap < 0:
             raise InputError(f'the overlap of tiles is 0 pixels or more; got {overlap}')
@@ -84,12 +85,17 @@ class Tiled(nn.Module):
             beside = f' beside an overlap of {overlap}' if overlap else ''
             raise InputError(f'tiles of this network are {least} pixels wide or more{beside}; got {tile}')
 
-    def plan(self, channels: int, needs_sigma: bool = False) -> Plan:
+    @property
+    def network(self) -> Any:
+        """What tiles go through: the network if it ``MeasuresWhole``, else the denoiser, which pads them."""
+        return self.denoiser.network if isinstance(self.denoiser.network, MeasuresWhole) else self.denoiser
+
+    def plan(self, channels: int) -> Plan:
         """How images with so many channels are cut."""
-        key = channels, needs_sigma
-        if key not in self._plans:
-            self._plans[key] = make_plan(self.network, self.tile, self.overlap, channels, 0.1 if needs_sigma else None)
-        return self._plans[key]
+        if channels not in self._plans:
+            sigma = self.denoiser.needed(0.1)
+            self._plans[channels] = make_plan(self.network, self.tile, self.overlap, channels, sigma)
+        return self._plans[channels]
 
     def forward(self, y: Tensor, sigma: float | Tensor | None = None) -> Tensor:
         result: list[Tensor] = []
@@ -122,10 +128,10 @@ class Tiled(nn.Module):
             write(slice(0, output.shape[2]), output.shape[2], output)
             on_tile(y.shape[2] * y.shape[3])
             return
-        plan = self.plan(y.shape[1], sigma is not None)
+        plan = self.plan(y.shape[1])
         down, across = _cut(y.shape[2], plan), _cut(y.shape[3], plan)
         measured = None
-        network: Any = self.network
+        network = self.network
         if isinstance(network, MeasuresWhole):
             measured = network.measure(y, sigma, lambda function: _mean(function, y, down, across))
 

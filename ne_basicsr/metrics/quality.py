@@ -20,6 +20,15 @@ def psnr_clamped(output: Tensor, clean: Tensor) -> float:
     return psnr(output.clamp(0, 1) if bool(output.isfinite().all()) else output, clean)
 
 
+def psnrs(noisy: Tensor, output: Tensor, clean: Tensor) -> dict[str, float]:
+    """The columns of every table of PSNR: of the input, of the output as it is, and of the output clamped."""
+    return {
+        'psnr_in': psnr(noisy, clean),
+        'psnr_out': psnr(output, clean),
+        'psnr_clamped': psnr_clamped(output, clean),
+    }
+
+
 def psnr_8bit(image: Tensor, clean: Tensor) -> float:
     """PSNR in dB of both images as 8-bit files hold them, clipped to [0, 1] and rounded: BasicSR's calculate_psnr."""
     return psnr(*((x.clamp(0, 1) * 255).round() / 255 for x in (image, clean)))

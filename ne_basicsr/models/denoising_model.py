@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ne_basicsr.evaluation import mismatch
 from ne_basicsr.evaluation.mismatch import Row
-from ne_basicsr.metrics.quality import psnr, psnr_clamped
+from ne_basicsr.metrics.quality import psnrs
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.ops.noise import TrainingNoise, seed_of
 from ne_basicsr.ops.padding import pad_to_multiple
@@ -336,11 +336,7 @@ class PairedDenoisingModel(DenoisingModel):
         noisy, clean = (data[key].to(self.device) for key in ('lq', 'gt'))
         output = self.denoise(noisy)
         row = {'image': Path(data['gt_path'][0]).with_suffix('').as_posix(), 'level': 0, 'draw': 0}
-        row |= {
-            'psnr_in': psnr(noisy, clean),
-            'psnr_out': psnr(output, clean),
-            'psnr_clamped': psnr_clamped(output, clean),
-        }
+        row |= psnrs(noisy, output, clean)
         yield row | {label: measure(output, clean, noisy) for label, measure in measures.items()}, noisy, output
 
     def _keep(self, rows: list[Row], name: str, current_iter: int | str, tb_logger: Any) -> None:

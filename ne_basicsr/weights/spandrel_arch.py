@@ -11,6 +11,7 @@ import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from ne_basicsr.archs.network_inputs import Facts
 from ne_basicsr.ops.padding import pad
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.optional import require
@@ -42,6 +43,7 @@ class Spandrel(nn.Module):
         self.scale = int(descriptor.scale)
         self.input_channels, self.output_channels = int(descriptor.input_channels), int(descriptor.output_channels)
         self.size_multiple = int(descriptor.size_requirements.multiple_of)
+        self.facts = Facts(self.input_channels, self.output_channels, self.scale, self.size_multiple)
         self.requirements = descriptor.size_requirements
         self.model = descriptor.model
         # What calling the descriptor comes to without its clamp to [0, 1] and its inference mode: normalized images

@@ -1,5 +1,7 @@
 """What a network takes is found out in one place, for every command; docs/guides/new_network.md says how it says so."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,15 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 import ne_basicsr
+from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
-from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, channels_of, is_non_blind
-from ne_basicsr.archs.wne_arch import WNE
+from ne_basicsr.archs.network_inputs import Facts, facts_of, is_non_blind
+from ne_basicsr.archs.wne_arch import WNE, is_image_to_image
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.evaluation import check
-from ne_basicsr.inference.denoisers import open_denoiser, parse_spec
+from ne_basicsr.inference.denoiser import Denoiser
+from ne_basicsr.inference.opening import open_denoiser, parse_spec
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.weights import checkpoint
@@ -32,30 +36,85 @@ def test_what_a_network_is_wrapped_in_makes_no_difference(blind):
 
 @pytest.mark.parametrize('channels', [1, 2, 3, 5])
 def test_channels_are_those_of_the_first_convolution(channels):
-    assert channels_of(WNE(dncnn(channels)), False, 'net') == channels
+    assert Denoiser(WNE(dncnn(channels))).channels == channels
 
 
 def test_where_the_first_convolution_takes_more_than_the_image_gray_is_tried():
-    assert channels_of(FDnCNN(num_feat=4, num_layers=3, blind=False), True, 'net') == 1
-    assert channels_of(nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 12, 3, padding=1)), False, 'net') == 3
-    assert channels_of(nn.Identity(), False, 'net') == 1
+    assert Denoiser(FDnCNN(num_feat=4, num_layers=3, blind=False)).channels == 1
+    assert Denoiser(nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 12, 3, padding=1))).channels == 3
+    assert Denoiser(nn.Identity()).channels == 1
+    with pytest.raises(InputError, match=r'^net: does not run on images of 1, 3 channels and 64x64 pixels: '):
+        Denoiser(nn.Linear(5, 5), source='net').channels  # noqa: B018
 
 
 def test_a_caller_says_which_it_can_use():
-    with pytest.raises(InputError, match=r'^net: does not run on images of 1, 3 channels and 64x64 pixels: .*channels'):
-        channels_of(dncnn(2), False, 'net', GRAY_OR_COLOUR)
-    assert channels_of(dncnn(3), False, 'net', GRAY_OR_COLOUR) == 3
+    with pytest.raises(InputError, match=r'^net: takes images of 2 channels; 1 or 3 are needed here'):
+        Denoiser(dncnn(2), source='net').require_image_to_image()
+    Denoiser(dncnn(3)).require_image_to_image()
+    Denoiser(dncnn(2)).require_image_to_image(only=())
 
 
 def test_commands_on_image_files_refuse_two_channels(tmp_path):
     path = tmp_path / 'net.pth'
     options = {'type': 'DnCNN', 'num_in_ch': 2, 'num_out_ch': 2, 'num_feat': 4, 'num_layers': 3, 'act_mode': 'R'}
     checkpoint.save_network(path, {'params': dncnn(2)}, {'network_g': options})
-    with pytest.raises(InputError, match='does not run on images of 1, 3 channels'):
+    with pytest.raises(InputError, match='takes images of 2 channels; 1 or 3'):
         open_denoiser(parse_spec(str(path)), 'net')
-    with pytest.raises(InputError, match='does not run on images of 1, 3 channels'):
+    with pytest.raises(InputError, match='takes images of 2 channels; 1 or 3'):
         ne_basicsr.denoise(dncnn(2), np.zeros((8, 8), np.float32))
     assert open_denoiser(parse_spec(str(path)), 'net', only=()).channels == 2
+
+
+# -- facts about a network without building it -------------------------------------------------------------------------
+
+SMALL = {
+    **dict.fromkeys(('num_in_ch', 'num_out_ch', 'in_channels', 'out_channels', 'num_layers'), 3),
+    **dict.fromkeys(('num_feat', 'num_channel', 'dim', 'embed_dim', 'num_grow_ch'), 8),
+    **dict.fromkeys(('num_block', 'num_group', 'num_conv'), 1),
+    **{'num_feats': [4, 4], 'heads': [1] * 4, 'mid_channels': 16, 'depths': [2], 'num_heads': [2], 'img_size': 56},
+    **{'with_idt': False, 'act_type': 'prelu', 'squeeze_factor': 2},
+}
+FURTHER = [
+    {'type': 'FDnCNN', 'blind': False, 'num_in_ch': 1},
+    {'type': 'DRUNetWNE', 'blind': False, 'prediction': 'residual'},
+    {'type': 'SwinIR', 'window_size': 8, 'upscale': 3, 'upsampler': 'pixelshuffledirect', 'in_chans': 1},
+    {'type': 'SwinIRNoMeanWNE', 'window_size': 8, 'img_size': [4, 8]},
+    *({'type': 'RRDBNet', 'scale': scale} for scale in (1, 2)),
+]  # fmt: skip
+
+
+def small(options):
+    taken = inspect.signature(ARCH_REGISTRY.get(options['type'])).parameters
+    blocks = {'num_blocks': [1] * 4} if 'Restormer' in options['type'] else {'num_blocks': 1}
+    return {key: value for key, value in {'scale': 2, **SMALL, **blocks}.items() if key in taken} | options
+
+
+def image_to_image():
+    names = [name for name, arch in ARCH_REGISTRY if isinstance(arch, type) and is_image_to_image(name)]
+    return sorted(
+        {*names} - {'WNE', 'WSE', 'InputNorm', 'ZeroShot', 'Spandrel', 'HiFaceGAN', 'SpandrelWNE', 'HiFaceGANWNE'}
+    )
+
+
+@pytest.mark.parametrize('options', [*({'type': name} for name in image_to_image()), *FURTHER], ids=lambda o: o['type'])
+def test_what_options_say_is_what_the_network_does(options):
+    facts, network = facts_of(small(options)), build_arch(small(options)).eval()
+    assert facts_of(network) == facts
+    assert facts.needs_sigma == is_non_blind(network)
+    side = max(3 * facts.size_multiple, 16)
+    with torch.no_grad():
+        image = torch.rand(1, facts.in_channels, side, side)
+        output = network(image, sigma=0.1) if facts.needs_sigma else network(image)
+    assert output.shape == (1, facts.out_channels, side * facts.scale, side * facts.scale)
+    assert facts.size_multiple == getattr(network, 'size_multiple', 1)
+
+
+def test_facts_of_networks_around_networks():
+    colour = {'type': 'DnCNN', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 4, 'num_layers': 3}
+    zero_shot = {'type': 'ZeroShot', 'backbone': {'type': 'WNE', 'backbone': colour}, 'sigma255': 15.0}
+    assert facts_of(zero_shot) == facts_of(build_arch(zero_shot)) == Facts(3, 3, sigma255=15.0)
+    assert facts_of({'type': 'ZeroShot', 'backbone': colour}).sigma255 == 25
+    assert facts_of(WNE(FDnCNN(num_feat=4, num_layers=3, blind=False))) == Facts(needs_sigma=True)  # not by options
 
 
 # -- a network of one's own, as the guide has it -----------------------------------------------------------------------
@@ -98,7 +157,8 @@ def test_a_non_blind_network_says_so_and_has_a_wrapped_twin(registered):
 
 
 def test_without_the_attribute_it_is_not_told_and_without_the_default_it_has_no_twin(registered):
+    subject = check.find_subject('{type: NotSaidCNNWNE}')
     with pytest.raises(InputError, match='does not run on images'):
-        check.find_subject('{type: NotSaidCNNWNE}')
+        check.certify(subject.network, subject.images(None), sigma=subject.sigma)
     assert check.find_subject('{type: NoDefaultCNN}').sigma == 25 / 255
     assert 'NoDefaultCNNWNE' not in ARCH_REGISTRY

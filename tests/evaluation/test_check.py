@@ -16,8 +16,8 @@ from ne_basicsr.archs.wne_arch import WNE, WSE, InputNorm
 from ne_basicsr.cli.main import main
 from ne_basicsr.evaluation import check
 from ne_basicsr.evaluation.check import checks, law, monte_carlo
-from ne_basicsr.evaluation.check.request import randomize
 from ne_basicsr.inference.exporting import graphs
+from ne_basicsr.inference.opening import randomize
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.weights import checkpoint
 
@@ -528,7 +528,7 @@ def test_images_of_a_folder_are_used(tmp_path, image_folder, capsys):
     [
         (['none.pth'], 'none.pth: no such checkpoint file'),
         (['none.onnx'], 'none.onnx: no such exported file'),
-        (['DnCNWNE'], "neither an option file .* did you mean 'DnCNNWNE'"),
+        (['DnCNWNE'], "neither a file, nor .* did you mean 'DnCNNWNE'"),
         (['{type: DnCNNWNE, num_fet: 4}'], 'num_fet.*num_feat'),
         ([INLINE, '--dtype', 'float31'], "one of float64, float32, bfloat16, float16 is needed; got 'float31'"),
         ([INLINE, '--device', 'tpu'], "one of cpu, cuda, auto is needed; got 'tpu'"),
@@ -536,7 +536,7 @@ def test_images_of_a_folder_are_used(tmp_path, image_folder, capsys):
         ([INLINE, '--images', 'nowhere'], 'nowhere: no such folder of images'),
         ([INLINE, '--json', 'nowhere/x.json'], "the folder 'nowhere' does not exist"),
         ([INLINE, '--wne'], 'wrapped network already'),
-        (['{type: VGGStyleDiscriminator, num_in_ch: 3, num_feat: 4}'], 'does not run on images of 3, 1 channels'),
+        (['{type: VGGStyleDiscriminator, num_in_ch: 3, num_feat: 4}'], 'does not run on images 1x3x24x32 in any of'),
     ],
 )
 def test_wrong_input_is_one_line_and_code_2(arguments, message, workplace, capsys):
@@ -589,7 +589,7 @@ def test_graphs_of_one_huge_size_are_refused(tmp_path, capsys):
 
 def told(mode, tmp_path):
     network = random(FDNCNN | {'blind': False, 'mode': mode})
-    graphs.write_program(graphs.trace(network, 1, needs_sigma=True), tmp_path / 'net.pt2')
+    graphs.write_program(graphs.trace(network), tmp_path / 'net.pt2')
     return str(tmp_path / 'net.pt2')
 
 

@@ -18,7 +18,7 @@ import ne_basicsr
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.cli.main import main
 from ne_basicsr.evaluation.check import find_subject
-from ne_basicsr.inference.denoisers import parse_spec
+from ne_basicsr.inference.opening import parse_spec
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.weights import checkpoint
 
@@ -117,9 +117,25 @@ def test_a_paper_checkpoint_is_refused_unless_something_says_what_it_was_trained
                 assert (networks[mode](y) - networks[other](y)).abs().max() > 1e-3
     assert same(ne_basicsr.load(path, options={'type': 'DnCNNWNE', 'correction': 1}), networks['norm-equiv'], y)
     zero_shot = ne_basicsr.load(path, wrap='wne', sigma=0.1, options={'type': 'DnCNN'})
-    assert same(zero_shot.backbone, networks['idem'], y)
+    assert same(zero_shot.network.backbone, networks['idem'], y)
     with pytest.raises(InputError, match='no network DnCN: '):
         ne_basicsr.load(path, options={'type': 'DnCN'})
+    with pytest.raises(InputError, match=r'last.pt: VGGFeatureExtractor is no network from images to images'):
+        ne_basicsr.load(path, options={'type': 'VGGFeatureExtractor'})
+
+
+def test_weights_of_a_colour_swinir_say_how_to_name_the_one_without_a_mean(tmp_path):
+    small = {'in_chans': 3, 'img_size': 8, 'window_size': 8, 'depths': [1], 'embed_dim': 4, 'num_heads': [1]}
+    network = build_network({'type': 'SwinIRNoMean', 'upscale': 1, 'mlp_ratio': 2.0, **small}).eval()
+    torch.save(network.state_dict(), tmp_path / 'net.pth')
+    assumed = ne_basicsr.load(tmp_path / 'net.pth')
+    assert 'name the type, FILE=SwinIRNoMean' in assumed.description
+    named = ne_basicsr.load(tmp_path / 'net.pth', options={'type': 'SwinIRNoMean'})
+    assert 'name the type' not in named.description
+    image = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(named.network(image), network(image))
+        assert (assumed.network(image) - network(image)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize('place', ['beside', 'above'])
@@ -166,7 +182,7 @@ def test_the_command_line_says_the_type_after_the_file(paper_run, tmp_path, caps
     assert f'{path}: KAIR DnCNN in the WNE paper' in capsys.readouterr().err
     for kind in ('DnCNN', 'InputNorm'):
         assert main(['export', f'{path}={kind}', '-o', str(tmp_path / f'{kind}.safetensors')]) == 0
-        assert type(ne_basicsr.load(tmp_path / f'{kind}.safetensors')).__name__ == kind
+        assert type(ne_basicsr.load(tmp_path / f'{kind}.safetensors').network).__name__ == kind
     spec = parse_spec(f'{path}=DnCNN@25+wne')
     assert (spec.file, spec.type, spec.sigma255, spec.wrap) == (str(path), 'DnCNN', 25, True)
     assert 'InputNorm' in find_subject(f'{path}=InputNorm').about
@@ -182,7 +198,7 @@ def test_wrapping_makes_it_equivariant_and_refuses_to_wrap_twice(tmp_path, image
             defect[name] = (net(0.5 * images + 0.2) - (0.5 * net(images) + 0.2)).abs().max()
     assert defect['wrapped'] < 1e-12
     assert defect['plain'] > 1e-3
-    assert isinstance(wrapped, WNE)
+    assert isinstance(wrapped.network, WNE)
     torch.save(wrapped.state_dict(), tmp_path / 'wrapped.pth')
     with pytest.raises(InputError, match='wrapped network already'):
         ne_basicsr.load(tmp_path / 'wrapped.pth', wrap='wne')
@@ -286,10 +302,10 @@ def test_a_training_level_given_or_noted_makes_the_wrapped_network_zero_shot(tmp
         train = {'noise': {'type': 'gaussian', **noise}}
         checkpoint.save_network(path, {'params': net}, {'network_g': options, 'datasets': {'train': train}})
         wrapped = ne_basicsr.load(path, wrap='wne')
-        assert isinstance(wrapped, ZeroShot) == (level is not None)
+        assert isinstance(wrapped.network, ZeroShot) == (level is not None)
         if level:
-            assert wrapped.sigma * 255 == pytest.approx(level)
-        assert ne_basicsr.load(path, wrap='wne', sigma=0.2).sigma == pytest.approx(0.2)
+            assert wrapped.network.sigma * 255 == pytest.approx(level)
+        assert ne_basicsr.load(path, wrap='wne', sigma=0.2).network.sigma == pytest.approx(0.2)
 
 
 def test_a_network_takes_arrays_as_well(tmp_path):
@@ -297,8 +313,7 @@ def test_a_network_takes_arrays_as_well(tmp_path):
     net = build_network(options).eval()
     checkpoint.save_network(tmp_path / 'net.pth', {'params': net}, {'network_g': options})
     loaded = ne_basicsr.load(tmp_path / 'net.pth')
-    assert isinstance(loaded, type(net))
-    assert type(loaded).__name__ == type(net).__name__
+    assert isinstance(loaded.network, type(net))
     assert list(loaded.state_dict()) == list(net.state_dict())
     photo = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
     expected = ne_basicsr.denoise(net, photo)

@@ -15,7 +15,7 @@ import ne_basicsr
 from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.cli.main import main
-from ne_basicsr.evaluation.check.request import randomize
+from ne_basicsr.inference.opening import randomize
 from ne_basicsr.ops.equivariance import ne_defect
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.weights import checkpoint

@@ -1,11 +1,12 @@
 """A study: the analysis of networks on patches of a data set, all parts of it, as arrays and rows."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ne_basicsr.data.image_store import ImageStore, on_unit_range, open_any
 from ne_basicsr.evaluation.analysis.difficulty import (
@@ -19,7 +20,8 @@ from ne_basicsr.evaluation.analysis.difficulty import (
 from ne_basicsr.evaluation.analysis.filters import adaptive_filter, homogeneity
 from ne_basicsr.evaluation.analysis.intervals import INTERVALS, interval_rows
 from ne_basicsr.evaluation.analysis.residual import qualities, quality_curve
-from ne_basicsr.inference.denoisers import Denoiser, Entry, common_channels, open_denoisers
+from ne_basicsr.inference.denoiser import Denoiser, Entry
+from ne_basicsr.inference.opening import common_channels, open_denoisers
 from ne_basicsr.ops.noise import add_noise, seed_of
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.progress import progress
@@ -31,7 +33,7 @@ class Request(NamedTuple):
     """What to study.
 
     Args:
-        networks: as ``denoisers.parse_spec`` takes them; without any, only the images are studied.
+        networks: as ``opening.parse_spec`` takes them; without any, only the images are studied.
         data: a folder, LMDB or raw store of clean images.
         sigmas255: noise levels, of training and of test, in 8-bit units.
         patches: of how many the difficulty is measured.
@@ -97,6 +99,8 @@ def study(request: Request) -> Findings:
         InputError: where there is nothing to measure, or the request contradicts itself.
     """
     denoisers, failures = open_denoisers(request.networks, request.labels)
+    if graphs := [each.source for each in denoisers if not isinstance(each.network, nn.Module)]:
+        raise InputError(f'{graphs[0]}: filters are derivatives, which a graph does not have; give its checkpoint')
     channels = common_channels(denoisers)
     store = open_any(request.data)
     sizes, unread = sizes_of(store, channels)
@@ -124,7 +128,7 @@ def study(request: Request) -> Findings:
             try:
                 _study_network(denoiser, findings, patches, clean, noisy, pixels, bar.update)
             except (RuntimeError, ValueError, IndexError) as error:
-                failures.append(f'{denoiser.entry.source}: {first_line(error)}')
+                failures.append(f'{denoiser.source}: {first_line(error)}')
     return findings._replace(shown=(clean[0], noisy[0]))
 
 
@@ -143,12 +147,11 @@ def _study_network(
     pixels: Sequence[tuple[int, int]],
     on_part: Any,
 ) -> None:
-    request, label = findings.request, denoiser.entry.label
-    network: Any = denoiser.network.to(request.device)
+    request, label = findings.request, denoiser.label
+    denoiser.to(request.device)
 
     def told(level: float) -> Any:
-        """The network, told the level where it has to be."""
-        return (lambda y: network(y, sigma=level / 255)) if denoiser.needs_sigma else network
+        return partial(denoiser, sigma=denoiser.needed(level / 255))
 
     chosen = patches[: request.denoised].to(request.device)
     own: dict[float, tuple[Values, Values]] = {}
@@ -157,12 +160,12 @@ def _study_network(
         on_part(1)
     rows = interval_rows(told(request.filter_sigma255), noisy.to(request.device), clean.to(request.device),
                          request.intervals)  # fmt: skip
-    network.double()  # derivatives: what is 0 shall look like it
+    denoiser.double()  # derivatives: what is 0 shall look like it
     y = noisy.to(request.device).double()
     told_network = told(request.filter_sigma255)
     rho, sums, _ = homogeneity(told_network, y)
     filters = {place: adaptive_filter(told_network, y, *place).cpu() for place in pixels}
-    network.float().cpu()
+    denoiser.float().cpu()
     on_part(1)
     findings.quality[label] = own
     findings.curves[label] = {level: quality_curve(*values) for level, values in own.items()}

@@ -1,13 +1,12 @@
 """What to measure: networks, input and settings from a command line, and the tables of the paper."""
 
 from collections.abc import Collection, Iterable, Mapping
+from copy import deepcopy
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from ne_basicsr.archs.backbone import build_arch
@@ -15,10 +14,8 @@ from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.archs.ne_layers import SortPool
 from ne_basicsr.evaluation.bench.measure import DTYPES, MEMORY_FORMATS, Build, Setting, Shape
 from ne_basicsr.evaluation.bench.table import Ratios
-from ne_basicsr.options import read_yaml
-from ne_basicsr.options.paths import check_network_files
-from ne_basicsr.options.reader import parse_literal
-from ne_basicsr.options.sections import OptionError, check_network, hint, one_of, registered
+from ne_basicsr.inference.opening import open_denoiser, parse_spec, read_description
+from ne_basicsr.options.words import one_of
 from ne_basicsr.utils.errors import InputError
 
 DEVICES = ('cpu', 'cuda', 'auto', 'all')
@@ -36,43 +33,27 @@ def parse_networks(texts: Iterable[str]) -> dict[str, Build]:
     """Networks by name, from what a command line says.
 
     Args:
-        texts: each an option file, whose ``network_g`` counts; an inline mapping, ``'{type: DnCNNWNE, num_layers:
-            20}'``; or the name of a registered network.
+        texts: as ``opening.parse_spec`` takes them; those that are described, rather than stored, get random weights.
 
     Raises:
-        InputError: no such file or network, or options that the network does not take. Nothing is built yet.
+        InputError: no such file or network, or options that the network does not take. Described ones are not built
+            yet.
     """
     networks: dict[str, Build] = {}
     for text in texts:
-        name, options = _read_network(text)
+        spec = parse_spec(text)
+        build: Build
+        if spec.is_description and not spec.wrap:
+            name, options, _ = read_description(spec.file)
+            build = partial(build_arch, options)
+        else:
+            denoiser = open_denoiser(spec, only=None, untrained=True)
+            if not isinstance(denoiser.network, nn.Module):
+                raise InputError(f'{text}: bench trains networks, too, which a graph cannot: give its checkpoint')
+            name, build = denoiser.label, partial(deepcopy, denoiser)
         count = sum(known.split(' #')[0] == name for known in networks)
-        networks[f'{name} #{count + 1}' if count else name] = partial(build_arch, options)
+        networks[f'{name} #{count + 1}' if count else name] = build
     return networks
-
-
-def _read_network(text: str) -> tuple[str, dict[str, Any]]:
-    path: tuple[str, ...] = ()
-    name, where, options = text, text, {'type': text}  # type: str, str, Any
-    if text.lstrip().startswith('{'):
-        try:
-            options = parse_literal(text)
-        except ValueError as error:
-            raise InputError(f'{error}') from None
-        name = text.strip().strip('{}').removeprefix('type:').strip()
-    elif Path(text).suffix in ('.yml', '.yaml') or '/' in text:
-        name, path, content = Path(text).stem, ('network_g',), read_yaml(text)
-        if 'network_g' not in content:
-            raise InputError(f'{text}: network_g: missing, and bench measures it; {hint("network_g", content)}')
-        options = content['network_g']
-    elif text not in registered(ARCH_REGISTRY):
-        known = hint(text, registered(ARCH_REGISTRY))
-        raise InputError(f'{text}: neither an option file (.yml), nor {{type: ...}}, nor a registered network; {known}')
-    try:
-        check_network(options, path, ARCH_REGISTRY)
-        check_network_files(options, path)
-    except OptionError as error:
-        raise InputError(': '.join(filter(None, (where, ':'.join(error.path), error.problem)))) from None
-    return name, options
 
 
 def parse_shape(text: str) -> Shape:

@@ -227,7 +227,7 @@ def _in_tiles(
 ) -> Iterator[Point]:
     """The law in tiles, and agreement with the whole image where tiles see as far as the network does."""
     own = next(network.parameters(), torch.empty(0))
-    plan = Tiled(deepcopy(network).to(device=device, dtype=own.dtype), TILE).plan(images[0].shape[1], sigma is not None)
+    plan = Tiled(deepcopy(network).to(device=device, dtype=own.dtype), TILE).plan(images[0].shape[1])
     evaluate = evaluator(Tiled(network, TILE), runner.precision, device, sigma)
     tiled = runner._replace(evaluate=evaluate, exact=None).on(images)
     if plan.exact:

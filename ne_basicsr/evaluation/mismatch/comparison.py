@@ -10,7 +10,8 @@ from ne_basicsr.evaluation.mismatch.result import Comparison, Crop, Panel
 from ne_basicsr.evaluation.mismatch.sweep import Cell, row_of
 from ne_basicsr.evaluation.mismatch.units import Axis, Plan, Precision, Request, Unit, strip_levels
 from ne_basicsr.evaluation.mismatch.work import Worker, pixels_of
-from ne_basicsr.inference.denoisers import Denoiser, common_channels, identity, open_denoisers
+from ne_basicsr.inference.denoiser import Denoiser
+from ne_basicsr.inference.opening import common_channels, identity, open_denoisers
 from ne_basicsr.metrics.curves import Row
 from ne_basicsr.ops.degradations import KINDS, parse_degradation
 from ne_basicsr.utils.errors import InputError
@@ -28,11 +29,11 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
     Raises:
         InputError: where nothing can be measured, or the request contradicts itself.
     """
-    opened, lines = open_denoisers(request.networks, request.labels)
+    opened, lines = open_denoisers(request.networks, request.labels, device=request.device, trusted=request.trusted)
     denoisers, failures = [identity(), *opened], dict.fromkeys(lines)  # a set that keeps its order
     channels = common_channels(denoisers)
     stores = _stores(request.data, failures)
-    trained = sorted({level for each in denoisers for level in each.entry.training_levels255})
+    trained = sorted({level for each in denoisers for level in each.training_levels255})
     degradations = [parse_degradation(text, trained) for text in request.degradations]
     if any(each.needs_sigma for each in denoisers) and (odd := [d for d in degradations if d.noise_given(1) is None]):
         raise InputError(f'{odd[0]}: a non-blind network is told the noise level, and {odd[0].kind} has none')
@@ -78,7 +79,7 @@ class _Finished:
             if broken := sorted({row['level'] for row in found if math.isnan(row['psnr_out'])}):
                 levels = ', '.join(f'{level:g}' for level in broken[:5]) + (', ...' if len(broken) > 5 else '')
                 where = f'on {axis.data} with {axis.degradation}, {axis.degradation.unit} {levels}'
-                failures[f'{denoiser.entry.source}: the network returns NaN {where}'] = None
+                failures[f'{denoiser.source}: the network returns NaN {where}'] = None
         images = tuple(dict.fromkeys(unit.image for unit in mine))
         return Panel(axis.data, axis.degradation, images, rows, self._strips(axis, mine), images[0] if images else '')
 
@@ -88,7 +89,7 @@ class _Finished:
         if keys['quality'] not in self.store:
             return {}
         defect = self.store[keys['defect']]['ne_defect'] if keys.get('defect', '') in self.store else None
-        names = {'network': unit.denoiser.entry.label, 'data': unit.axis.data}
+        names = {'network': unit.denoiser.label, 'data': unit.axis.data}
         quality = self.store[keys['quality']]
         return {**names, **row_of(unit.image, unit.axis.degradation, cell), **quality, 'ne_defect': defect}
 
@@ -100,7 +101,7 @@ class _Finished:
                 key = self.plan.wanted(unit, cell).get('crop', '')
                 if key in self.store:
                     value = self.store[key]
-                    label = 'noisy' if unit.denoiser.is_identity else unit.denoiser.entry.label
+                    label = 'noisy' if unit.denoiser.is_identity else unit.denoiser.label
                     strips[cell.level][label] = Crop(pixels_of(value['shown']), value['psnr'])
                     clean = Crop(pixels_of(value['clean']), None)
         return {level: {**strip, 'clean': clean} for level, strip in strips.items() if strip and clean}
@@ -155,7 +156,7 @@ def _effect(finished: _Finished) -> str:
 
     def outputs(precision: Precision) -> dict[tuple[Any, ...], float]:
         return {
-            (id(unit.axis), unit.denoiser.entry.label, unit.image, cell): finished.row(unit, cell)['psnr_clamped']
+            (id(unit.axis), unit.denoiser.label, unit.image, cell): finished.row(unit, cell)['psnr_clamped']
             for unit in finished.units
             if unit.precision == precision and not unit.denoiser.is_identity
             for cell in unit.cells

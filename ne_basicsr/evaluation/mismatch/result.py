@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ne_basicsr.inference.denoisers import Entry
+from ne_basicsr.inference.denoiser import Entry
 from ne_basicsr.metrics.curves import Row
 from ne_basicsr.ops.degradations import Degradation
 

@@ -1,16 +1,21 @@
-"""The sweep: one network over images, levels and draws, in batches."""
+"""The sweep: one denoiser over images, levels and draws, in batches."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from ne_basicsr.metrics.curves import Row
-from ne_basicsr.metrics.quality import psnr, psnr_clamped
+from ne_basicsr.data.image_store import on_unit_range, open_any
+from ne_basicsr.inference.denoiser import Denoiser, as_denoiser
+from ne_basicsr.inference.opening import open_denoiser
+from ne_basicsr.metrics.curves import Curve, Row, curve
+from ne_basicsr.metrics.quality import psnrs
 from ne_basicsr.ops.degradations import Degradation
-from ne_basicsr.ops.equivariance import Network
 
 Measure = Callable[[Tensor, Tensor, Tensor], float]
 """(output, clean, noisy), each (1, C, H, W), to one number."""
@@ -21,6 +26,54 @@ class Cell(NamedTuple):
 
     level: float
     draw: int
+
+
+Network = Denoiser | nn.Module | Callable[..., Tensor]
+
+
+def mismatch(
+    network: Network | str,
+    images: Path | str | Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]],
+    levels255: Sequence[float] = (5, 10, 15, 20, 25, 30, 35, 40, 45, 50),
+    *,
+    kind: str = 'gaussian',
+    draws: int = 1,
+    seed: int = 0,
+    device: torch.device | str = 'cpu',
+) -> Curve:
+    """The mismatch curve of a denoiser: mean PSNR of its output, and of its input, at each noise level.
+
+    Args:
+        network: a ``Denoiser``, a module, a function (N, C, H, W) to the same shape, or text as on the command line,
+            such as ``net.pth@25+wne``. Non-blind ones are told the level.
+        images: clean ones: a folder or LMDB, or arrays (H, W) or (H, W, C), C 1 or 3, integers or on [0, 1]. The noise
+            of an image depends on its name, which is its number for a sequence of arrays.
+        levels255: of the noise, in 8-bit units, or in the unit of ``kind``.
+        kind: of the degradation, see ``ne_basicsr.ops.degradations``.
+        draws: noise draws per image and level.
+        seed: of the noise.
+        device: where the network runs.
+
+    Returns:
+        ``levels``, ``psnr_in`` and ``psnr_out`` in dB, the output clamped to [0, 1].
+
+    Raises:
+        InputError: for a network that cannot be opened or is no denoiser, or images that cannot be read.
+    """
+    denoiser = open_denoiser(network, device=str(device)) if isinstance(network, str) else as_denoiser(network)
+    denoiser.require_image_to_image()
+    channels = denoiser.channels
+    pixels: Iterable[tuple[str, NDArray[Any]]]
+    if isinstance(images, (str, Path)):
+        store = open_any(Path(images))
+        pixels = ((name, store.pixels(name, channels)) for name in store.names)
+    else:
+        named = images.items() if isinstance(images, Mapping) else ((str(i), image) for i, image in enumerate(images))
+        pixels = ((name, image[..., None] if image.ndim == 2 else image) for name, image in named)
+    tensors = ((name, torch.from_numpy(np.moveaxis(on_unit_range(image), 2, 0).copy())[None]) for name, image in pixels)
+    degradation = Degradation(kind, tuple(levels255))
+    cells = sweep(denoiser.to(device), tensors, degradation, draws=draws, seed=seed, device=device)
+    return curve([row for row, _, _ in cells])
 
 
 def sweep(
@@ -37,7 +90,7 @@ def sweep(
     """Denoise every image at every level and draw.
 
     Args:
-        network: (N, C, H, W) to (N, C, H, W).
+        network: (N, C, H, W) to (N, C, H, W); a non-blind one is told the level.
         images: (name, clean image (1, C, H, W) on [0, 1]).
         draws: noise draws per image and level; 1 where nothing is random.
         seed: with it, the name, the kind, the level and the draw the noise is determined, whatever the order, the
@@ -48,22 +101,18 @@ def sweep(
     Yields:
         (row, noisy, output), images (1, C, H, W) on ``device``; gain and offset of the output are taken back.
     """
-    cells = cells_of(degradation, draws)
+    denoiser, cells = as_denoiser(network), cells_of(degradation, draws)
     for name, clean in images:
         for start in range(0, len(cells), batch):
             chunk = cells[start : start + batch]
             noisy = degraded(clean, name, degradation, chunk, seed).to(device)
             with torch.no_grad():
-                output = network(noisy)
+                output = denoiser(noisy, denoiser.needed([degradation.noise_given(cell.level) for cell in chunk]))
             clean = clean.to(device)
             for cell, one_noisy, one_output in zip(chunk, noisy.split(1), output.split(1), strict=True):
                 restored = degradation.undo(one_output, cell.level)
                 row = row_of(name, degradation, cell)
-                row |= {
-                    'psnr_in': psnr(degradation.undo(one_noisy, cell.level), clean),
-                    'psnr_out': psnr(restored, clean),
-                    'psnr_clamped': psnr_clamped(restored, clean),
-                }
+                row |= psnrs(degradation.undo(one_noisy, cell.level), restored, clean)
                 row |= {label: measure(restored, clean, one_noisy) for label, measure in (measures or {}).items()}
                 yield row, one_noisy, restored
 

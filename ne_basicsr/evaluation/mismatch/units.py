@@ -10,7 +10,7 @@ import numpy as np
 
 from ne_basicsr.data.image_store import ImageStore
 from ne_basicsr.evaluation.mismatch.sweep import Cell, cells_of
-from ne_basicsr.inference.denoisers import Denoiser
+from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.result_store import key_of
@@ -36,7 +36,7 @@ class Request(NamedTuple):
     """What to compare, and how.
 
     Args:
-        networks: as ``denoisers.parse_spec`` takes them; the identity is there without being asked for.
+        networks: as ``opening.parse_spec`` takes them; the identity is there without being asked for.
         data: folders and LMDBs of clean images.
         degradations: as ``parse_degradation`` takes them.
         labels: of the networks, in order; the rest are named after their files.
@@ -46,6 +46,7 @@ class Request(NamedTuple):
             protocol; ``none``.
         strip_levels: levels that images are shown at; where empty, four of those measured.
         batch: cells that pass a network together; where not given, as many as have ``PIXELS``.
+        trusted: see ``exported_graphs.open_exported``.
     """
 
     networks: Sequence[str]
@@ -59,6 +60,7 @@ class Request(NamedTuple):
     device: str = 'cpu'
     precision: Precision = Precision()
     batch: int | None = None
+    trusted: bool = False
 
 
 class Axis(NamedTuple):

@@ -17,8 +17,8 @@ from torch import Tensor
 from ne_basicsr.data.image_store import on_unit_range
 from ne_basicsr.evaluation.mismatch.sweep import Cell, degraded
 from ne_basicsr.evaluation.mismatch.units import CROP, DEFECT_SAMPLES, Plan, Precision, Unit
-from ne_basicsr.inference.denoisers import Denoiser
-from ne_basicsr.metrics.quality import psnr, psnr_8bit, psnr_clamped, ssim
+from ne_basicsr.inference.denoiser import Denoiser
+from ne_basicsr.metrics.quality import psnr, psnr_8bit, psnr_clamped, psnrs, ssim
 from ne_basicsr.ops.equivariance import Network, ne_defect
 from ne_basicsr.ops.noise import seed_of
 from ne_basicsr.utils.errors import InputError, first_line
@@ -97,7 +97,7 @@ class Worker:
             dead: set[str] = set()
             placed: tuple[str, Precision] | None = None
             for (unit, missing), prepared in _ahead(pool, self._prepare, todo, 2 * workers):
-                label = unit.denoiser.entry.label
+                label = unit.denoiser.label
                 if label in dead:
                     bar.update(len(unit.cells))
                     continue
@@ -108,7 +108,7 @@ class Worker:
                     clean, noisy = prepared
                     output, defects = self._denoise(unit, noisy, missing.get('defect', []))
                 except Failed as failure:
-                    self.failures[f'{unit.denoiser.entry.source}: {failure}'] = None
+                    self.failures[f'{unit.denoiser.source}: {failure}'] = None
                     dead.add(label)
                     continue
                 pending.append((unit, pool.submit(self._measure, unit, missing, clean, noisy, output, defects)))
@@ -119,7 +119,7 @@ class Worker:
 
     def _place(self, denoiser: Denoiser, precision: Precision) -> None:
         memory_format = torch.channels_last if precision.channels_last else torch.contiguous_format
-        network: Any = denoiser.network.to(self.device)  # torch's stubs lack the keyword
+        network: Any = denoiser.to(self.device)  # torch's stubs lack the keyword
         network.to(memory_format=memory_format)
 
     def _prepare(self, job: tuple[Unit, Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
@@ -149,18 +149,21 @@ class Worker:
         return torch.cat(parts), defects
 
     def _call(self, unit: Unit, noisy: Tensor, cells: Sequence[Cell]) -> Tensor:
-        given = [unit.axis.degradation.noise_given(cell.level) for cell in cells] if unit.denoiser.needs_sigma else None
-        return self._network(unit, given)(noisy.to(self.device)).float().cpu()
+        levels = [unit.axis.degradation.noise_given(cell.level) for cell in cells]
+        output = self._network(unit, unit.denoiser.needed(levels))(noisy.to(self.device)).float().cpu()
+        if output.shape != noisy.shape:
+            got, wanted = (tuple(x.shape[1:]) for x in (output, noisy))
+            raise InputError(f'a denoiser returns images of the shape it is given; {wanted} became {got}')
+        return output
 
-    def _network(self, unit: Unit, given: Sequence[float | None] | None = None) -> Network:
+    def _network(self, unit: Unit, sigma: Any = None) -> Network:
         dtype = DTYPES[unit.precision.dtype]
         memory_format = torch.channels_last if unit.precision.channels_last else torch.contiguous_format
 
         def call(y: Tensor) -> Tensor:
-            sigma = None if given is None else torch.tensor(given, device=y.device, dtype=y.dtype)
             y = y.contiguous(memory_format=memory_format)
             with torch.autocast(y.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-                return unit.denoiser.call(y, sigma)
+                return unit.denoiser(y, sigma)
 
         return call
 
@@ -193,7 +196,7 @@ class Worker:
             undo = partial(unit.axis.degradation.undo, level=cell.level)
             given, restored = noisy[i : i + 1], undo(outputs[i : i + 1])
             if cell in missing.get('quality', ()):
-                values[keys['quality']] = {'psnr_in': psnr(undo(given), clean), **_quality(restored, clean)}
+                values[keys['quality']] = {**psnrs(undo(given), restored, clean), **_further_quality(restored, clean)}
             if cell in missing.get('crop', ()):
                 shown, measure = (given, psnr) if unit.denoiser.is_identity else (restored, psnr_clamped)
                 values[keys['crop']] = _crop_value(shown, restored, clean, measure)
@@ -204,11 +207,9 @@ class Worker:
 # -- measures ----------------------------------------------------------------------------------------------------------
 
 
-def _quality(restored: Tensor, clean: Tensor) -> dict[str, float | None]:
+def _further_quality(restored: Tensor, clean: Tensor) -> dict[str, float | None]:
     large = min(clean.shape[-2:]) >= SSIM_WINDOW
     return {
-        'psnr_out': psnr(restored, clean),
-        'psnr_clamped': psnr_clamped(restored, clean),
         'psnr_8bit': psnr_8bit(restored, clean),
         'ssim': ssim(restored[0], clean[0]) if large else None,
     }

@@ -27,15 +27,13 @@ import torch
 from torch import Tensor
 
 from ne_basicsr.evaluation.sampling.projectors import Projector
+from ne_basicsr.inference.denoiser import as_denoiser
 from ne_basicsr.ops.noise import seed_of
 from ne_basicsr.ops.padding import widen
 from ne_basicsr.utils.errors import InputError
 
 CONVERGED, UNFINISHED, DIVERGED = 'converged', 'unfinished', 'diverged'
 FARTHEST = 10.0  # sigma, in units of what a sampler starts with, of an image that does not come back
-
-Denoiser = Callable[..., Tensor]
-"""(N, C, H, W) to the same shape; one that has to be told the noise level takes it as ``sigma``, N values."""
 
 
 class Schedule(NamedTuple):
@@ -126,21 +124,20 @@ def start(x: Tensor, projector: Projector, schedule: Schedule, noise: Noise) -> 
 
 
 def walk(
-    denoiser: Denoiser,
+    denoiser: Callable[..., Tensor],
     y: Tensor,
     measured: Tensor,
     projector: Projector,
     schedule: Schedule,
     noise: Noise,
-    needs_sigma: bool = False,
 ) -> Iterator[list[State]]:
     """Algorithm 1 for a batch, image by image as if each were alone: the states of those that are on the way.
 
     Args:
-        denoiser: D.
+        denoiser: D, (N, C, H, W) to the same shape; a ``Denoiser``, a module or a function. A non-blind one is told
+            sigma_0 at first, then (1 - beta h) sigma, N values.
         y: y_0, (N, C, H, W), see ``start``; for denoising the noisy images.
         measured: P x, (N, C, H, W).
-        needs_sigma: whether D has to be told the noise level: sigma_0 at first, then (1 - beta h) sigma.
 
     Yields:
         The states after 0, 1, 2, ... steps, one for each image that had not ended before.
@@ -149,6 +146,7 @@ def walk(
         InputError: for a denoiser that returns another shape than it is given.
     """
     schedule.check()
+    denoiser = as_denoiser(denoiser)
     numbers = list(range(len(y)))
     limit = FARTHEST * max(1.0, schedule.sigma_start)
     level = y.new_full((len(y),), schedule.sigma_start)
@@ -156,7 +154,7 @@ def walk(
     gammas: list[float | None] = [None] * len(y)
     for step in range(schedule.max_steps + 1):
         with torch.no_grad():
-            output = denoiser(y, sigma=level) if needs_sigma else denoiser(y)
+            output = denoiser(y, denoiser.needed(level))
         if output.shape != y.shape:
             shapes = (tuple(each.shape[1:]) for each in (y, output))
             raise InputError('a denoiser returns images of the shape it is given; {} became {}'.format(*shapes))

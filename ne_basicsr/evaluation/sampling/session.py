@@ -12,7 +12,8 @@ from ne_basicsr.data.image_store import ImageStore, decode, on_unit_range, open_
 from ne_basicsr.evaluation.sampling.sampler import DIVERGED, Schedule
 from ne_basicsr.evaluation.sampling.tasks import Task
 from ne_basicsr.evaluation.sampling.trajectories import Trajectory, sample
-from ne_basicsr.inference.denoisers import Denoiser, Entry, common_channels, open_denoisers
+from ne_basicsr.inference.denoiser import Denoiser, Entry
+from ne_basicsr.inference.opening import common_channels, open_denoisers
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.progress import progress
 
@@ -23,11 +24,12 @@ class Request(NamedTuple):
     """What to sample, and how.
 
     Args:
-        networks: as ``denoisers.parse_spec`` takes them.
+        networks: as ``opening.parse_spec`` takes them.
         images: files, folders and LMDBs of clean images.
         labels: of the networks, in order; the rest are named after their files.
         draws: walks for each image.
         batch: images that pass a network together; where not given, as many as have ``PIXELS``.
+        trusted: see ``exported_graphs.open_exported``.
     """
 
     networks: Sequence[str]
@@ -40,6 +42,7 @@ class Request(NamedTuple):
     device: str = 'cpu'
     batch: int | None = None
     with_frames: bool = False
+    trusted: bool = False
 
 
 class Picture(NamedTuple):
@@ -69,15 +72,15 @@ class Session(NamedTuple):
         total = len(self.denoisers) * self.request.draws * len(self.pictures) * self.request.schedule.max_steps
         with progress(total, 'Sampling', 'step') as bar:
             for denoiser in self.denoisers:
-                network = denoiser.network.to(self.request.device)
+                denoiser.to(self.request.device)
                 try:
                     for trajectory in self._of(denoiser, bar.update):
                         if trajectory.outcome == DIVERGED:
-                            self.failures.append(_explain(denoiser.entry.label, trajectory))
-                        on_trajectory(denoiser.entry.label, trajectory)
+                            self.failures.append(_explain(denoiser.label, trajectory))
+                        on_trajectory(denoiser.label, trajectory)
                 except _Failed as failure:
-                    self.failures.append(f'{denoiser.entry.source}: {failure}')
-                network.cpu()
+                    self.failures.append(f'{denoiser.source}: {failure}')
+                denoiser.cpu()
 
     def _of(self, denoiser: Denoiser, on_step: Callable[[int], object]) -> Iterator[Trajectory]:
         request = self.request
@@ -90,7 +93,7 @@ class Session(NamedTuple):
                 )
                 try:
                     trajectories = sample(
-                        denoiser.network,
+                        denoiser,
                         x,
                         projector,
                         request.schedule,
@@ -99,7 +102,6 @@ class Session(NamedTuple):
                         draw=draw,
                         from_noisy=request.task.starts_noisy,
                         has_reference=request.task.has_reference,
-                        needs_sigma=denoiser.needs_sigma,
                         with_frames=request.with_frames and draw == 0,
                         on_step=on_step,
                     )
@@ -119,7 +121,9 @@ def open_session(request: Request) -> Session:
         InputError: where there is nothing to do, or the request contradicts itself.
     """
     request.schedule.check()
-    denoisers, failures = open_denoisers(request.networks, request.labels)
+    denoisers, failures = open_denoisers(
+        request.networks, request.labels, device=request.device, trusted=request.trusted
+    )
     pictures = open_pictures(request.images, common_channels(denoisers), failures)
     for size in dict.fromkeys(picture.pixels.shape[-2:] for picture in pictures):
         request.task.projector(['size'], (size[0], size[1]), 0)  # says now where a value does not fit the images

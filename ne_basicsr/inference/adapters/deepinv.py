@@ -5,12 +5,9 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ne_basicsr.archs.network_inputs import is_non_blind
-from ne_basicsr.archs.zero_shot_arch import ZeroShot
-from ne_basicsr.utils.errors import InputError
+from ne_basicsr.inference.denoiser import as_denoiser
 from ne_basicsr.utils.optional import require
 
 Base: Any = require('deepinv.models').Denoiser
@@ -33,17 +30,8 @@ class Denoiser(Base):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
-        self.needs_sigma = is_non_blind(network)
-        self.takes_sigma = self.needs_sigma or any(isinstance(module, ZeroShot) for module in network.modules())
+        self.denoiser = as_denoiser(network)
 
     def forward(self, x: Tensor, sigma: float | Tensor | None = None, **_: Any) -> Tensor:
         """Denoise x (N, C, H, W); further arguments are other denoisers' and make no difference."""
-        if not self.takes_sigma or (sigma is None and not self.needs_sigma):
-            return self.network(x)
-        if sigma is None:
-            raise InputError('this network has to be told the noise level; got no sigma: call denoiser(x, sigma)')
-        levels = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).flatten()
-        if len(levels) not in (1, len(x)):
-            raise InputError(f'sigma is one value, or one for each of the {len(x)} images; got {len(levels)}')
-        return self.network(x, sigma=levels.expand(len(x)))
+        return self.denoiser(x, sigma if self.denoiser.takes_sigma else None)

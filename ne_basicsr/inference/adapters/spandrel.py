@@ -15,9 +15,9 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
-from ne_basicsr.archs.network_inputs import channels_of, is_non_blind
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.inference import loading
+from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.inference.receptive_field import MeasuresWhole
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.ops.noise import noise_level
@@ -32,7 +32,6 @@ Architecture: Any = spandrel.Architecture
 
 ID = 'ne_basicsr'
 TARGET = {'mean': 0.45, 'scale': 0.25}  # where natural images lie in [0, 1], which pretrained weights know
-SIDE = 64  # every network here takes that many pixels
 
 
 class NormalizationEquivariant(Architecture):
@@ -60,27 +59,25 @@ class NormalizationEquivariant(Architecture):
                 ' may say more: ModelLoader().load_from_file(path).'
             )
         layout = layout._replace(options=with_weights(layout.options, layout.weights))
-        network = loading.any_size(loading.restore(layout, {})).eval()
-        needs_sigma = is_non_blind(network)
-        channels = channels_of(network, needs_sigma, 'the state dict')
-        output_channels, scale = _output_of(network, channels, needs_sigma)
-        cut = isinstance(network, MeasuresWhole)
-        restore: nn.Module = Tiled(network) if cut else network
+        denoiser = Denoiser(loading.restore(layout, {}).eval(), source='the state dict')
+        facts = denoiser.facts
+        cut = isinstance(denoiser.network, MeasuresWhole)
+        restore: nn.Module = Tiled(denoiser) if cut else denoiser
 
         def call(_: nn.Module, image: Tensor) -> Tensor:
-            return restore(image, sigma=noise_level(image).flatten().to(image)) if needs_sigma else restore(image)
+            return restore(image, noise_level(image).flatten().to(image) if denoiser.needs_sigma else None)
 
         return spandrel.ImageModelDescriptor(
-            network,
-            network.state_dict(),
+            denoiser,
+            denoiser.state_dict(),
             architecture=self,
-            purpose='Restoration' if scale == 1 else 'SR',
-            tags=_tags(network),
-            supports_half=_runs_in(torch.float16, network, channels, needs_sigma),
-            supports_bfloat16=_runs_in(torch.bfloat16, network, channels, needs_sigma),
-            scale=scale,
-            input_channels=channels,
-            output_channels=output_channels,
+            purpose='Restoration' if facts.scale == 1 else 'SR',
+            tags=_tags(denoiser.network),
+            supports_half=_runs_in(torch.float16, denoiser),
+            supports_bfloat16=_runs_in(torch.bfloat16, denoiser),
+            scale=facts.scale,
+            input_channels=facts.in_channels,
+            output_channels=facts.out_channels,
             tiling=spandrel.ModelTiling.INTERNAL if cut else spandrel.ModelTiling.SUPPORTED,
             call_fn=call,
         )
@@ -143,20 +140,11 @@ def _layout(state_dict: Mapping[str, Tensor]) -> Layout | None:
 
 
 @torch.no_grad()
-def _output_of(network: nn.Module, channels: int, needs_sigma: bool) -> tuple[int, int]:
-    """Channels of the output, and by how much it is larger than the input."""
-    image = torch.rand(1, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    output = network(image, sigma=0.1) if needs_sigma else network(image)
-    return output.shape[1], output.shape[-1] // SIDE
-
-
-@torch.no_grad()
-def _runs_in(dtype: torch.dtype, network: nn.Module, channels: int, needs_sigma: bool) -> bool:
+def _runs_in(dtype: torch.dtype, denoiser: Denoiser) -> bool:
     """Whether the network takes images of this type: BasicSR's SwinIR does not, but at the size of its training."""
-    image = torch.rand(1, channels, 24, 24, generator=torch.Generator().manual_seed(0)).to(dtype)
-    converted = copy.deepcopy(network).to(dtype)
+    image = torch.rand(1, denoiser.channels, 24, 24, generator=torch.Generator().manual_seed(0)).to(dtype)
     try:
-        converted(image, sigma=0.1) if needs_sigma else converted(image)
+        copy.deepcopy(denoiser).to(dtype)(image, denoiser.needed(0.1))
     except RuntimeError:
         return False
     return True
@@ -169,7 +157,7 @@ def _tags(network: nn.Module) -> list[str]:
     while isinstance(inner := getattr(inner, 'backbone', getattr(inner, 'network', None)), nn.Module):
         names.append(inner.architecture if isinstance(inner, Spandrel) else type(inner).__name__)
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    return [name for name in names if name != 'AnySize'] + [f'{each.out_channels}nf' for each in convolutions[:1]]
+    return names + [f'{each.out_channels}nf' for each in convolutions[:1]]
 
 
 def _keep_descriptions(loader: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ne_basicsr.inference.denoiser import Denoiser, as_denoiser
 from ne_basicsr.inference.exported_graphs import open_exported
 from ne_basicsr.inference.exporting import swinir
 from ne_basicsr.utils import atomic_files
@@ -35,36 +36,22 @@ class Agreement(NamedTuple):
     difference: float
 
 
-class Graph(nn.Module):
-    """A network with positional inputs alone: y (N, C, H, W), and for non-blind ones sigma (N,)."""
-
-    def __init__(self, network: nn.Module, needs_sigma: bool) -> None:
-        super().__init__()
-        self.network = network
-        self.needs_sigma = needs_sigma
-
-    def forward(self, y: Tensor, sigma: Tensor | None = None) -> Tensor:
-        return self.network(y, sigma=sigma) if self.needs_sigma else self.network(y)
-
-
-def trace(network: nn.Module, channels: int, needs_sigma: bool = False) -> torch.export.ExportedProgram:
+def trace(network: Denoiser | nn.Module) -> torch.export.ExportedProgram:
     """The program of a network, for any batch, and any height and width of ``least_side`` or more.
 
     Args:
-        network: (N, C, H, W) to (N, C', rH, rW), in eval mode.
-        channels: C.
-        needs_sigma: whether it takes the noise levels (N,), too.
+        network: in eval mode. The program takes images ``y`` and, if it is non-blind, the noise levels (N,).
 
     Raises:
         InputError: where the network's own code cannot be traced, or fixes a size.
     """
-    graph = Graph(network, needs_sigma).eval()
+    denoiser = as_denoiser(network)
     axes = dict.fromkeys(AXES, torch.export.Dim.AUTO)
-    dynamic: dict[str, Any] = {'y': axes} | ({'sigma': {0: torch.export.Dim.AUTO}} if needs_sigma else {})
-    name = type(network).__name__
+    dynamic: dict[str, Any] = {'y': axes} | ({'sigma': {0: torch.export.Dim.AUTO}} if denoiser.needs_sigma else {})
+    name = type(denoiser.network).__name__
     try:
-        with torch.no_grad(), swinir.any_size(graph), _quiet():
-            program = torch.export.export(graph, _inputs(graph, channels, TRACED), dynamic_shapes=dynamic, strict=False)
+        with torch.no_grad(), swinir.any_size(denoiser), _quiet():
+            program = torch.export.export(denoiser, _inputs(denoiser, TRACED), dynamic_shapes=dynamic, strict=False)
     except Exception as error:  # torch's tracer has many errors and no common base
         raise InputError(f'{name} cannot be exported: its code depends on the image ({first_line(error)})') from error
     shape = _shape(program)
@@ -114,21 +101,21 @@ def write_program(program: torch.export.ExportedProgram, path: Path) -> None:
         atomic_files.write(path, lambda file: torch.export.save(program, file))
 
 
-def compare(path: Path, network: nn.Module, channels: int, needs_sigma: bool = False) -> list[Agreement]:
+def compare(path: Path, network: Denoiser | nn.Module) -> list[Agreement]:
     """The exported file against the network it was made from, at ``CHECKED``.
 
     Raises:
         InputError: where they differ by more than ``TOLERANCE``, or the file does not run at a size.
     """
+    denoiser = as_denoiser(network)
     with _quiet():
         exported = open_exported(path, 'cpu', trusted=True)
-    graph = Graph(network, needs_sigma).eval()
     agreements = []
     for *size, noise255 in CHECKED:
-        inputs = _inputs(graph, channels, size, noise255 / 255)
+        inputs = _inputs(denoiser, size, noise255 / 255)
         try:
             with torch.no_grad():
-                expected, given = graph(*inputs), exported.run(*inputs)
+                expected, given = denoiser(*inputs), exported.run(*inputs)
         except RuntimeError as error:
             raise InputError(f'{path}: does not run at {_times(inputs[0].shape)}: {error}') from error
         difference = float((given - expected).abs().max() / expected.abs().max())
@@ -147,13 +134,12 @@ def _shape(program: torch.export.ExportedProgram) -> list[str]:
     return [str(side) for side in y.meta['val'].shape]
 
 
-def _inputs(graph: Graph, channels: int, size: Sequence[int], noise: float = 0.1) -> tuple[Tensor, ...]:
+def _inputs(denoiser: Denoiser, size: Sequence[int], noise: float = 0.1) -> tuple[Tensor, ...]:
     batch, height, width = size
     generator = torch.Generator().manual_seed(0)
-    parameter = next(graph.parameters(), torch.empty(0))
     rows = torch.linspace(0.2, 0.8, height)[:, None] + torch.zeros(width)
-    y = rows + noise * torch.randn(batch, channels, height, width, generator=generator)
-    return (y.to(parameter), torch.full((batch,), noise).to(parameter))[: 1 + graph.needs_sigma]
+    y = rows + noise * torch.randn(batch, denoiser.channels, height, width, generator=generator)
+    return (y.to(denoiser.like), torch.full((batch,), noise).to(denoiser.like))[: 1 + denoiser.needs_sigma]
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ne_basicsr.inference.loading import backbone_options, layout_of
+from ne_basicsr.archs.backbone import backbone_of
+from ne_basicsr.inference.loading import layout_of
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.weights import checkpoint
 from ne_basicsr.weights.matching import with_default_eps
@@ -57,7 +58,7 @@ def unwrap(weights: Weights) -> Weights:
         InputError: where there is no wrapper.
     """
     options = weights.metadata['network_g']
-    backbone = backbone_options(options)
+    backbone = backbone_of(options)
     if backbone is None:
         raise InputError(f'--unwrap takes networks with a wrapper, such as DnCNNWNE; the file holds {options["type"]}')
     tensors = {key.removeprefix(PREFIX): value for key, value in weights.tensors.items()}

@@ -168,7 +168,7 @@ def test_cells_of_an_earlier_protocol_are_not_mixed_with_new_ones(nets, image_fo
     with monkeypatch.context() as before:
         before.setattr('ne_basicsr.evaluation.mismatch.units.PROTOCOL', 1)
         before.setattr(
-            'ne_basicsr.evaluation.mismatch.work.psnr_clamped', lambda *_: 0.0
+            'ne_basicsr.metrics.quality.psnr_clamped', lambda *_: 0.0
         )  # as far as the keys tell, this is PSNR
         old, _ = compare(request(nets, image_folder), tmp_path / 'out')
     new, timing = compare(request(nets, image_folder), tmp_path / 'out')
@@ -375,7 +375,7 @@ def test_reduced_precision_says_what_it_costs(nets, image_folder, tmp_path):
 
 def test_the_effect_of_the_arithmetic_at_most_is_the_largest_of_either_sign():
     precisions, changes = (Precision(), Precision('bfloat16')), {0: -1.0, 1: 0.5}
-    axis, denoiser = object(), SimpleNamespace(entry=SimpleNamespace(label='n'), is_identity=False)
+    axis, denoiser = object(), SimpleNamespace(label='n', is_identity=False)
     units = [SimpleNamespace(axis=axis, denoiser=denoiser, image='a', cells=(0, 1), precision=p) for p in precisions]
 
     def row(unit, cell):

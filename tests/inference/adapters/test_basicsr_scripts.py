@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ne_basicsr.archs import wne_arch
 from ne_basicsr.archs.wne_arch import WNE
-from ne_basicsr.evaluation.check.request import randomize
+from ne_basicsr.inference.opening import randomize
 from ne_basicsr.weights import checkpoint
 
 RRDB = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4}

@@ -8,8 +8,7 @@ from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
-from ne_basicsr.evaluation.check.request import randomize
-from ne_basicsr.inference.loading import any_size
+from ne_basicsr.inference.opening import randomize
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.utils.errors import InputError
 
@@ -80,7 +79,7 @@ NON_BLIND = {
 @pytest.mark.parametrize('kind', NON_BLIND)
 def test_others_get_it_as_one_value_or_one_for_each_image(kind):
     network = NON_BLIND[kind]().eval()
-    denoiser = Denoiser(any_size(network))
+    denoiser = Denoiser(network)
     x = torch.rand(2, 1, 16, 47)
     with torch.no_grad():
         one, two = network(x, sigma=0.05), network(x, sigma=torch.tensor([0.05, 0.2]))

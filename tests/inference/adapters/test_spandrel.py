@@ -10,7 +10,7 @@ from basicsr.archs.srvgg_arch import SRVGGNetCompact
 import ne_basicsr
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.cli.main import main
-from ne_basicsr.evaluation.check.request import randomize
+from ne_basicsr.inference.opening import randomize
 from ne_basicsr.ops.equivariance import ne_defect
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.weights import checkpoint

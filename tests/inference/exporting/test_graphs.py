@@ -6,12 +6,13 @@ import torch
 import ne_basicsr
 from ne_basicsr.archs import zero_shot_arch
 from ne_basicsr.archs.backbone import build_arch
+from ne_basicsr.archs.network_inputs import Facts
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.cli.main import main
 from ne_basicsr.evaluation import check
-from ne_basicsr.evaluation.check.request import randomize
+from ne_basicsr.inference.denoiser import as_denoiser
 from ne_basicsr.inference.exporting import graphs, swinir
-from ne_basicsr.inference.loading import any_size
+from ne_basicsr.inference.opening import randomize
 from ne_basicsr.weights import checkpoint
 
 DNCNN = {'num_in_ch': 1, 'num_out_ch': 1, 'num_feat': 8, 'num_layers': 4}
@@ -34,7 +35,7 @@ NETWORKS = {
 def network_of(name, options):
     network = build_arch({'type': name, **options})
     randomize(network)
-    return any_size(network).eval()
+    return as_denoiser(network).eval()
 
 
 @pytest.mark.parametrize('name', NETWORKS)
@@ -43,8 +44,8 @@ def test_onnx_is_the_network_at_any_size(name, tmp_path):
     pytest.importorskip('onnxscript')
     network = network_of(name, NETWORKS[name])
     path = tmp_path / 'net.onnx'
-    graphs.write_onnx(graphs.trace(network, 1), path, 'about it')
-    agreements = graphs.compare(path, network, 1)
+    graphs.write_onnx(graphs.trace(network), path, 'about it')
+    agreements = graphs.compare(path, network)
     assert {each.shape[0] for each in agreements} >= {1, 3}
     assert all(each.shape[2:] not in {graphs.TRACED[1:]} or each.shape[0] != graphs.TRACED[0] for each in agreements)
     assert max(each.difference for each in agreements) < 2e-5
@@ -56,8 +57,8 @@ def test_onnx_is_the_network_at_any_size(name, tmp_path):
 @pytest.mark.parametrize('name', ['DnCNNWNE', 'SwinIRWNE'])
 def test_programs_are_the_network_at_any_size(name, tmp_path):
     network = network_of(name, NETWORKS[name])
-    graphs.write_program(graphs.trace(network, 1), tmp_path / 'net.pt2')
-    assert max(each.difference for each in graphs.compare(tmp_path / 'net.pt2', network, 1)) < 2e-5
+    graphs.write_program(graphs.trace(network), tmp_path / 'net.pt2')
+    assert max(each.difference for each in graphs.compare(tmp_path / 'net.pt2', network)) < 2e-5
 
 
 def test_the_comparison_sees_the_first_estimate_of_a_zero_shot_network(tmp_path, monkeypatch):
@@ -65,14 +66,14 @@ def test_the_comparison_sees_the_first_estimate_of_a_zero_shot_network(tmp_path,
     for sigma255 in (5, 25, 50):
         shares = []
         for *size, noise255 in graphs.CHECKED:
-            (y,) = graphs._inputs(graphs.Graph(network, False), 1, size, noise255 / 255)
+            (y,) = graphs._inputs(as_denoiser(network), size, noise255 / 255)
             shares.append(zero_shot_arch.share_and_gain(sigma255 / 255, zero_shot_arch.measure(y))[0].max())
         assert max(shares) > 0.5
     with monkeypatch.context() as patch:
         patch.setattr(zero_shot_arch, 'dct_shrink', lambda y, noise, mean: 5 * torch.ones_like(y))
-        graphs.write_program(graphs.trace(network, 1), tmp_path / 'net.pt2')
+        graphs.write_program(graphs.trace(network), tmp_path / 'net.pt2')
     with pytest.raises(graphs.InputError, match=r'net\.pt2: differs from the network by'):
-        graphs.compare(tmp_path / 'net.pt2', network, 1)
+        graphs.compare(tmp_path / 'net.pt2', network)
 
 
 BLOCKS = {'statistics': 'mean_noise', 'target': {'mean': 0.45, 'sigma255': 25}}
@@ -81,7 +82,7 @@ BLOCKS = {'statistics': 'mean_noise', 'target': {'mean': 0.45, 'sigma255': 25}}
 @pytest.mark.parametrize(('options', 'least'), [({}, 1), (BLOCKS, 8)])
 def test_a_graph_takes_images_of_its_least_size(options, least, tmp_path):
     network = network_of('DnCNNWNE', DNCNN | options)
-    program = graphs.trace(network, 1)
+    program = graphs.trace(network)
     assert graphs.least_side(program) == least
     graphs.write_program(program, tmp_path / 'net.pt2')
     exported = graphs.open_exported(tmp_path / 'net.pt2', 'cpu', trusted=True)
@@ -98,17 +99,17 @@ def test_a_non_blind_network_takes_its_noise_level(tmp_path):
     pytest.importorskip('onnxruntime')
     pytest.importorskip('onnxscript')
     network = network_of('FDnCNNWNE', {'num_feat': 8, 'num_layers': 3, 'blind': False})
-    graphs.write_onnx(graphs.trace(network, 1, needs_sigma=True), tmp_path / 'net.onnx')
-    graphs.compare(tmp_path / 'net.onnx', network, 1, needs_sigma=True)
+    graphs.write_onnx(graphs.trace(network), tmp_path / 'net.onnx')
+    graphs.compare(tmp_path / 'net.onnx', network)
 
 
 def test_another_network_is_not_taken_for_the_exported_one(tmp_path):
     network = network_of('DnCNNWNE', DNCNN)
-    graphs.write_program(graphs.trace(network, 1), tmp_path / 'net.pt2')
+    graphs.write_program(graphs.trace(network), tmp_path / 'net.pt2')
     with torch.no_grad():
         next(network.parameters()).add_(0.01)
     with pytest.raises(graphs.InputError, match=r'net\.pt2: differs from the network by'):
-        graphs.compare(tmp_path / 'net.pt2', network, 1)
+        graphs.compare(tmp_path / 'net.pt2', network)
 
 
 @pytest.mark.parametrize('size', [(16, 24), (8, 8), (40, 16)])
@@ -137,16 +138,18 @@ def test_a_network_that_looks_at_values_cannot_be_exported():
             return y if y.max() > 1 else -y
 
     with pytest.raises(graphs.InputError, match='Looks cannot be exported: its code depends on the image'):
-        graphs.trace(Looks(), 1)
+        graphs.trace(Looks())
 
 
 def test_a_network_of_one_size_is_refused():
     class OneSize(torch.nn.Module):
+        facts = Facts(in_channels=1, out_channels=1)
+
         def forward(self, y):
             return y @ torch.eye(graphs.TRACED[2])
 
     with pytest.raises(graphs.InputError, match=r'OneSize cannot be exported .*fixes the width'):
-        graphs.trace(OneSize(), 1)
+        graphs.trace(OneSize())
 
 
 def saved(path, options):

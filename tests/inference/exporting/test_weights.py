@@ -10,7 +10,7 @@ from torch import nn
 import ne_basicsr
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.cli.main import main
-from ne_basicsr.evaluation.check.request import randomize
+from ne_basicsr.inference.opening import randomize
 from ne_basicsr.weights import checkpoint
 
 BACKBONE = {'num_in_ch': 1, 'num_out_ch': 1, 'num_feat': 4, 'num_layers': 3, 'act_mode': 'R'}
@@ -52,7 +52,7 @@ def test_unwrapped_is_the_backbone_and_rewrapped_the_whole(wrapped, suffix, tmp_
     plain, back = tmp_path / f'plain{suffix}', tmp_path / f'back{suffix}'
     assert main(['export', path, '--unwrap', '-o', str(plain)]) == 0
     loaded = ne_basicsr.load(plain)
-    assert type(loaded).__name__ == 'DnCNN'
+    assert type(loaded.network).__name__ == 'DnCNN'
     y = torch.rand(1, 1, 9, 11)
     with torch.no_grad():
         assert torch.equal(loaded(y), network.backbone(y))

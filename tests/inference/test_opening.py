@@ -5,7 +5,8 @@ from torch import nn
 
 from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
-from ne_basicsr.inference.denoisers import (
+from ne_basicsr.inference.denoiser import Denoiser
+from ne_basicsr.inference.opening import (
     Spec,
     common_channels,
     identity,
@@ -65,7 +66,7 @@ def test_a_checkpoint_says_what_it_is(tmp_path):
 def test_networks_that_can_be_used_are_opened_and_the_others_named(tmp_path):
     path = save(tmp_path / 'net.pth', dncnn())
     denoisers, failures = open_denoisers(['missing.pth', path, f'{path}+wne'], ['gone', 'plain'])
-    assert [denoiser.entry.label for denoiser in denoisers] == ['plain', 'net+wne']
+    assert [denoiser.label for denoiser in denoisers] == ['plain', 'net+wne']
     (line,) = failures
     assert 'missing.pth' in line
     with pytest.raises(InputError, match=r'missing\.pth'):
@@ -102,7 +103,7 @@ def test_a_non_blind_network_is_told_the_level(tmp_path):
     y = torch.rand(2, 1, 16, 16)
     assert denoiser.needs_sigma and denoiser.channels == 1
     with torch.no_grad():
-        assert torch.equal(denoiser.call(y, torch.tensor([0.1, 0.2])), network(y, sigma=[0.1, 0.2]))
+        assert torch.equal(denoiser(y, torch.tensor([0.1, 0.2])), network(y, sigma=[0.1, 0.2]))
 
 
 def test_an_option_file_stands_for_its_network_and_weights(tmp_path):
@@ -122,7 +123,5 @@ def test_networks_of_other_shapes_are_refused(tmp_path):
         def forward(self, x):
             return x[..., ::2, ::2]
 
-    from ne_basicsr.inference.denoisers import _call
-
-    with pytest.raises(InputError, match='images of the shape it is given'):
-        _call(Half(), False)(torch.rand(1, 1, 8, 8), None)
+    with pytest.raises(InputError, match=r'^Half: a denoiser returns images of the shape .*\(1, 64, 64\) became'):
+        Denoiser(Half()).require_image_to_image()

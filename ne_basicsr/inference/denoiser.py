@@ -1,0 +1,265 @@
+"""A denoiser: a network, or any function, that is ready to call, and the facts that its callers need."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, REFUSALS, Facts, facts_of, is_non_blind
+from ne_basicsr.archs.zero_shot_arch import ZeroShot
+from ne_basicsr.ops.equivariance import ne_defect
+from ne_basicsr.ops.padding import crop, pad_to_multiple
+from ne_basicsr.utils.errors import InputError, first_line
+from ne_basicsr.weights import checkpoint
+
+SIDE = 64  # pixels of the images that facts are measured with: every backbone of this package takes them
+EQUIVARIANT = 1e-3  # a relative defect: rounding is far below, in bfloat16 too, and plain networks are above
+_SIGMA = 0.1  # that non-blind networks are told then
+
+Level = TypeVar('Level')
+
+
+class Entry(NamedTuple):
+    """A denoiser in tables, figures and JSON.
+
+    Args:
+        label: its name, unique in a comparison.
+        source: the argument that named it.
+        description: the network and the layout of its file; empty for the identity.
+        parameters: how many it has.
+        training_levels255: the noise of its training in 8-bit units: one level, several, or the two ends of a range;
+            empty if unknown.
+    """
+
+    label: str
+    source: str
+    description: str = ''
+    parameters: int = 0
+    training_levels255: tuple[float, ...] = ()
+
+
+class Denoiser(nn.Module):
+    """A network that is ready to call: images y (N, C, H, W) of any height and width to (N, C', rH, rW).
+
+    Called with a numpy array (H, W) or (H, W, C), it returns an array, as ``ne_basicsr.denoise`` does and with its
+    arguments. Its parameters and its state dict are those of ``network``.
+
+    Args:
+        network: a module, or a function of y, and of ``sigma`` if it is non-blind.
+        label: name in tables; the class of the network if empty.
+        source: the file or argument that it comes from.
+        description: of the network, for people.
+        training_levels255: see ``Entry``.
+        needs_sigma: whether the network is non-blind. None: it says ``blind = False``, or its ``sigma`` has no default.
+        digest: of a function, which equals that of another only if they are the same; networks have theirs.
+        dtype: the one number type of the images that a function takes; None: any.
+        shape: N, C, H and W that it takes, None where any will do.
+
+    Attributes:
+        takes_sigma: whether it uses a noise level: non-blind networks need it, zero-shot wrapped ones estimate it
+            unless it is given.
+        size_multiple: of height and width that the network needs. Images of other sizes are reflect-padded right and
+            bottom, and the result is cropped.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module | Callable[..., Tensor],
+        *,
+        label: str = '',
+        source: str = '',
+        description: str = '',
+        training_levels255: Sequence[float] = (),
+        needs_sigma: bool | None = None,
+        digest: str | None = None,
+        dtype: torch.dtype | None = None,
+        shape: Sequence[int | None] = (None,) * 4,
+    ) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.label = label or getattr(network, '__name__', type(network).__name__)
+        self.source, self.description = source or self.label, description
+        self.training_levels255 = tuple(training_levels255)
+        self._digest, self._dtype = digest, dtype
+        self.shape = tuple(shape)
+        takes, needs = _sigma_of(network)
+        self.needs_sigma = needs if needs_sigma is None else needs_sigma
+        self.takes_sigma = takes or self.needs_sigma
+        self.size_multiple = int(getattr(network, 'size_multiple', 1))
+        self.training = getattr(network, 'training', False)
+
+    def __call__(self, y: Any, *arguments: Any, **named: Any) -> Any:
+        if isinstance(y, np.ndarray):
+            from ne_basicsr.inference.pixels import denoise  # which imports this module
+
+            return denoise(self, y, *arguments, **named)
+        return super().__call__(y, *arguments, **named)
+
+    def forward(self, y: Tensor, sigma: float | Sequence[float] | Tensor | None = None) -> Tensor:
+        """Restore y.
+
+        Args:
+            y: (N, C, H, W), on any range, finite.
+            sigma: the noise level on the scale of y, one value or N.
+
+        Raises:
+            InputError: for a level that is missing, not taken, or neither one value nor N.
+        """
+        given = {} if sigma is None and not self.needs_sigma else {'sigma': self._levels(sigma, y)}
+        padded, (height, width) = pad_to_multiple(y, self.size_multiple)
+        output = self.network(padded if self._dtype is None else padded.to(self._dtype), **given)
+        if self._dtype is not None:
+            output = output.to(y)
+        if self.size_multiple == 1:
+            return output
+        ratio = output.shape[-1] // padded.shape[-1]
+        return crop(output, height * ratio, width * ratio)
+
+    def needed(self, sigma: Level) -> Level | None:
+        """``sigma`` if the network cannot do without it, else None: the network then finds the noise by itself."""
+        return sigma if self.needs_sigma else None
+
+    def check_level(self, sigma: float | None) -> None:
+        """Raise InputError for a noise level that is not a finite number above 0, or that the network does not take."""
+        if sigma is not None and not 0 < sigma < float('inf'):
+            raise InputError(f'the noise level is finite and above 0; got {sigma:g}')
+        if sigma is not None and not self.takes_sigma:
+            raise InputError('this network finds the noise level itself; leave the level out')
+
+    # -- facts ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def entry(self) -> Entry:
+        count = sum(parameter.numel() for parameter in self.parameters())
+        return Entry(self.label, self.source, self.description, count, self.training_levels255)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it leaves images as they are, of any number of channels."""
+        return isinstance(self.network, nn.Identity)
+
+    @property
+    def like(self) -> Tensor:
+        """An empty tensor of the network's number type, on its device."""
+        return next(self.parameters(), torch.empty(0, dtype=self._dtype))
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What the network says about itself; channels and scale that it does not say are found out, once.
+
+        They are found with an image of 64x64 pixels and the channels of the first convolution, 1 or 3.
+
+        Raises:
+            InputError: if the network runs with none of them.
+        """
+        said = facts_of(self.network) if isinstance(self.network, nn.Module) else Facts()
+        if said.in_channels is not None:
+            return said
+        modules = self.network.modules() if isinstance(self.network, nn.Module) else ()
+        first = [module.in_channels for module in modules if isinstance(module, nn.Conv2d)][:1]
+        candidates, problem = [self.shape[1]] if self.shape[1] else list(dict.fromkeys([*first, *GRAY_OR_COLOUR])), ''
+        for channels in candidates:
+            image = self._image(channels)
+            try:
+                with torch.no_grad():
+                    output = self(image, self.needed(_SIGMA))
+            except REFUSALS as error:
+                problem = problem or first_line(error)
+            else:
+                scale = output.shape[-1] // image.shape[-1]
+                return replace(said, in_channels=channels, out_channels=output.shape[1], scale=scale)
+        counts, size = ', '.join(map(str, candidates)), 'x'.join(map(str, image.shape[2:]))
+        raise InputError(f'{self.source}: does not run on images of {counts} channels and {size} pixels: {problem}')
+
+    @property
+    def channels(self) -> int:
+        """C, of the images that it takes; 1 for the identity."""
+        channels = self.facts.in_channels
+        assert channels is not None, 'found out if not said'
+        return channels
+
+    @cached_property
+    def is_equivariant(self) -> bool:
+        """Whether f(a y + b) = a f(y) + b without being told the noise, measured with one image and two (a, b)."""
+        if self.needs_sigma:
+            return False
+        with torch.no_grad():
+            return bool(ne_defect(self, self._image(self.channels), samples=2).max() < EQUIVARIANT)
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal for equal weights, architecture and wrapping, and only for them."""
+        if self._digest is not None:
+            return self._digest
+        settings = [repr(self.network)]
+        for name, module in self.network.named_modules():
+            plain = {k: v for k, v in vars(module).items() if isinstance(v, (int, float, str, bool, tuple))}
+            settings.append(repr((name, sorted(plain.items()))))
+        return checkpoint.digest(self.network.state_dict(), ''.join(settings))
+
+    def require_image_to_image(self, only: Sequence[int] = GRAY_OR_COLOUR) -> None:
+        """Raise InputError unless images keep their size and have one of ``only`` many channels; any if empty."""
+        if self.is_identity:
+            return
+        channels, facts = self.channels, self.facts
+        if only and channels not in only:
+            counts = ' or '.join(map(str, only))
+            raise InputError(f'{self.source}: takes images of {channels} channels; {counts} are needed here')
+        if (facts.out_channels, facts.scale) != (channels, 1):
+            side = SIDE * facts.scale
+            given, got = (channels, SIDE, SIDE), (facts.out_channels, side, side)
+            raise InputError(f'{self.source}: a denoiser returns images of the shape it is given; {given} became {got}')
+
+    def _image(self, channels: int) -> Tensor:
+        batch, _, height, width = (
+            side or default for side, default in zip(self.shape, (1, 1, SIDE, SIDE), strict=True)
+        )
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(batch or 1, channels, height or SIDE, width or SIDE, generator=generator).to(self.like)
+
+    def _levels(self, sigma: float | Sequence[float] | Tensor | None, y: Tensor) -> Tensor:
+        """(N,)"""
+        if sigma is None:
+            raise InputError('this network has to be told the noise level; got no sigma: call denoiser(y, sigma)')
+        if not self.takes_sigma:
+            raise InputError('this network finds the noise level itself; leave sigma out')
+        levels = torch.as_tensor(sigma, dtype=y.dtype, device=y.device).flatten()
+        if levels.shape[0] not in (1, y.shape[0]):  # not len(): a graph would fix it
+            raise InputError(f'sigma is one value, or one for each of the {len(y)} images; got {len(levels)}')
+        return levels.expand(y.shape[0])
+
+    # -- a module whose state is that of the network -------------------------------------------------------------------
+
+    def state_dict(self, *arguments: Any, **named: Any) -> Any:
+        return self.network.state_dict(*arguments, **named)
+
+    def load_state_dict(self, *arguments: Any, **named: Any) -> Any:
+        return self.network.load_state_dict(*arguments, **named)
+
+    def extra_repr(self) -> str:
+        told = 'non-blind' if self.needs_sigma else 'blind'
+        return ', '.join(filter(None, (self.source, self.description, told)))
+
+
+def as_denoiser(network: nn.Module | Callable[..., Tensor]) -> Denoiser:
+    """``network`` itself if it is a ``Denoiser``, else one around it."""
+    return network if isinstance(network, Denoiser) else Denoiser(network)
+
+
+def _sigma_of(network: nn.Module | Callable[..., Tensor]) -> tuple[bool, bool]:
+    """Whether a network takes a noise level, and whether it needs one."""
+    try:
+        called = network.forward if isinstance(network, nn.Module) else network
+        sigma = inspect.signature(called).parameters.get('sigma')
+    except (TypeError, ValueError):  # a builtin
+        sigma = None
+    needs = sigma is not None and sigma.default is sigma.empty
+    if not isinstance(network, nn.Module):
+        return sigma is not None, needs
+    needs |= is_non_blind(network)
+    return needs or any(isinstance(module, ZeroShot) for module in network.modules()), needs

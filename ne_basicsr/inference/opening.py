@@ -1,0 +1,310 @@
+"""Denoisers from what a command line names: checkpoints, option files, graphs, shipped and registered networks."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+
+from ne_basicsr.archs.backbone import build_arch
+from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, REFUSALS
+from ne_basicsr.inference import exported_graphs
+from ne_basicsr.inference.denoiser import Denoiser
+from ne_basicsr.inference.loading import levels255, load, wrap_zero_shot
+from ne_basicsr.ops.noise import TrainingNoise
+from ne_basicsr.options import read_yaml
+from ne_basicsr.options.paths import check_network_files
+from ne_basicsr.options.reader import parse_literal
+from ne_basicsr.options.sections import registered
+from ne_basicsr.options.validation import check_network
+from ne_basicsr.options.words import OptionError, hint
+from ne_basicsr.utils.errors import InputError, first_line
+from ne_basicsr.utils.file_names import printable
+from ne_basicsr.weights import checkpoint, shipped_models
+
+IDENTITY = 'identity'
+"""Label of the built-in network that leaves the image as it is."""
+
+OPTION_FILES = ('.yml', '.yaml')
+
+
+class Spec(NamedTuple):
+    """What one argument asks for, ``FILE[=TYPE][@SIGMA255][+wne]``.
+
+    Args:
+        source: the argument.
+        file: a checkpoint, option file or graph, the name of a shipped or registered network, or ``{type: ...}``.
+        sigma255: the 8-bit noise level of its training, if given.
+        wrap: whether to make it equivariant without training.
+        type: of the network, for checkpoints that do not say it.
+    """
+
+    source: str
+    file: str
+    sigma255: float | None
+    wrap: bool
+    type: str | None = None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """As ``ne_basicsr.load`` takes them."""
+        return {} if self.type is None else {'type': self.type}
+
+    @property
+    def suffix(self) -> str:
+        """Of the file, in lower case; empty for ``{type: ...}``."""
+        return '' if self.is_inline else Path(self.file).suffix.lower()
+
+    @property
+    def is_inline(self) -> bool:
+        return self.file.lstrip().startswith('{')
+
+    @property
+    def is_description(self) -> bool:
+        """Whether it describes a network to be built, rather than naming a file of weights or a graph."""
+        is_name = not (self.suffix or self.type or Path(self.file).exists() or self.file in shipped_models.MODELS)
+        return self.is_inline or self.suffix in OPTION_FILES or is_name
+
+
+def parse_spec(text: str) -> Spec:
+    """``FILE[=TYPE][@SIGMA255][+wne]``.
+
+    Raises:
+        InputError: for a level that is not a positive number.
+    """
+    if text == IDENTITY or Path(text).exists():
+        return Spec(text, text, None, False)
+    match = re.fullmatch(
+        r'(?P<file>\s*\{.*\}|.+?)(=(?P<type>\w+))?(@(?P<sigma>[^@+/]*))?(?P<wrap>\+wne)?', text, re.DOTALL
+    )
+    if match is None:
+        raise InputError(f'a network is named by a file, as in net.pth or net.pth@25+wne; got {text!r}')
+    sigma = None
+    if match['sigma'] is not None:
+        try:
+            sigma = float(match['sigma'])
+        except ValueError:
+            sigma = -1.0
+        if not 0 < sigma < float('inf'):
+            raise InputError(
+                f'{text}: the noise level of the training follows @, as in net.pth@25; got {match["sigma"]!r}'
+            )
+    return Spec(text, match['file'], sigma, match['wrap'] is not None, match['type'])
+
+
+def open_denoiser(
+    spec: Spec | str,
+    label: str = '',
+    *,
+    only: Sequence[int] | None = GRAY_OR_COLOUR,
+    untrained: bool = False,
+    device: str = 'cpu',
+    trusted: bool = False,
+) -> Denoiser:
+    """The denoiser that ``spec`` asks for, in eval mode on the CPU.
+
+    Args:
+        only: how many channels can be used, any if empty; None: whatever the network does, images of another size, too.
+        untrained: whether a description without weights is accepted. Its weights are random, always the same, and so
+            are biases and running statistics: zeros could make a plain network look equivariant to scale.
+        device: where a graph runs; networks are moved by the caller.
+        trusted: see ``exported_graphs.open_exported``.
+
+    Raises:
+        InputError: for what cannot be opened or used, with the reason.
+    """
+    spec = parse_spec(spec) if isinstance(spec, str) else spec
+    sigma = None if spec.sigma255 is None else spec.sigma255 / 255
+    if spec.file == IDENTITY and not Path(spec.file).exists():
+        denoiser = identity()
+    elif spec.suffix in exported_graphs.SUFFIXES:
+        denoiser = _graph(spec, device, trusted)
+    elif spec.suffix in OPTION_FILES or (untrained and spec.is_description):
+        denoiser = _described(spec, sigma, untrained)
+    else:
+        denoiser = load(spec.file, 'wne' if spec.wrap else None, sigma=sigma, options=spec.options)
+    denoiser.label = label or _name(spec)
+    denoiser.source = printable(spec.source)
+    if spec.sigma255 is not None:
+        denoiser.training_levels255 = (spec.sigma255,)
+    if only is not None:
+        denoiser.require_image_to_image(only)
+    return denoiser
+
+
+def open_denoisers(texts: Sequence[str], labels: Sequence[str] = (), **how: Any) -> tuple[list[Denoiser], list[str]]:
+    """The denoisers of a command line that can be used, and a line for each that cannot.
+
+    Args:
+        labels: of the denoisers, in order; the rest are named after their files.
+        how: as for ``open_denoiser``.
+
+    Raises:
+        InputError: if there are arguments and none can be used, or labels do not fit.
+    """
+    specs = [parse_spec(text) for text in texts]
+    denoisers, failures = [], []
+    for spec, label in zip(specs, labels_of(specs, labels), strict=True):
+        try:
+            denoisers.append(open_denoiser(spec, label, **how))
+        except InputError as error:
+            failures.append(str(error))
+    if failures and not denoisers:
+        raise InputError(failures[0])
+    return denoisers, failures
+
+
+def identity() -> Denoiser:
+    """The network that leaves the image as it is."""
+    return Denoiser(nn.Identity(), label=IDENTITY, digest=IDENTITY)
+
+
+def labels_of(specs: Sequence[Spec], given: Sequence[str] = ()) -> list[str]:
+    """A unique label for each network: those given, then the file's name, with its run or folder if two are alike.
+
+    Raises:
+        InputError: for more labels than networks, or two that are equal.
+    """
+    if len(given) > len(specs):
+        raise InputError(f'--label: {len(given)} labels for {len(specs)} networks; give at most one for each, in order')
+    names = Counter(map(_name, specs))
+    labels = []
+    for spec in specs[len(given) :]:
+        path = Path(spec.file)
+        folder = path.parent.parent if path.parent.name == 'models' else path.parent  # experiments/RUN/models/net.pth
+        labels.append(_name(spec) if names[_name(spec)] == 1 else f'{folder.name}/{_name(spec)}')
+    labels = [printable(label) for label in (*given, *labels)]
+    if twice := [label for label, count in Counter([*labels, IDENTITY]).items() if count > 1]:
+        raise InputError(f'two networks would both be called {twice[0]!r}; name them with --label')
+    return labels
+
+
+def common_channels(denoisers: Sequence[Denoiser]) -> int:
+    """How many channels they take; 1 if any number will do.
+
+    Raises:
+        InputError: if they differ.
+    """
+    by_channels: dict[int, str] = {}
+    for each in denoisers:
+        if not each.is_identity:
+            by_channels.setdefault(each.channels, each.label)
+    if len(by_channels) > 1:
+        takers = ' and '.join(f'{label} takes {count}' for count, label in sorted(by_channels.items()))
+        raise InputError(f'networks that are compared take the same number of channels: {takers}; run them apart')
+    return next(iter(by_channels), 1)
+
+
+def read_description(text: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """A network that is described, rather than stored.
+
+    Args:
+        text: an option file, whose ``network_g`` counts; a mapping, ``'{type: DnCNNWNE, num_layers: 20}'``; or the name
+            of a registered network.
+
+    Returns:
+        (name, options of the network, the option file's content)
+
+    Raises:
+        InputError: for no such file or network, or options that the network does not take.
+    """
+    path: tuple[str, ...] = ()
+    content: dict[str, Any] = {}
+    name, where, options = text, text, {'type': text}  # type: str, str, Any
+    if text.lstrip().startswith('{'):
+        try:
+            options = parse_literal(text)
+        except ValueError as error:
+            raise InputError(f'{error}') from None
+        name = text.strip().strip('{}').removeprefix('type:').strip()
+    elif Path(text).suffix in OPTION_FILES or '/' in text:
+        name, path, content = Path(text).stem, ('network_g',), read_yaml(text)
+        if 'network_g' not in content:
+            raise InputError(f'{text}: network_g is missing, which says what network this is;'
+                             f' {hint("network_g", content)}')  # fmt: skip
+        options = content['network_g']
+    elif text not in registered(ARCH_REGISTRY):
+        known = hint(text, registered(ARCH_REGISTRY))
+        raise InputError(f'{text}: neither a file, nor {{type: ...}}, nor a registered network; {known}')
+    try:
+        check_network(options, path)
+        check_network_files(options, path)
+    except OptionError as error:
+        raise InputError(': '.join(filter(None, (where, ':'.join(error.key), error.problem)))) from None
+    return name, options, content
+
+
+@torch.no_grad()
+def randomize(network: nn.Module) -> None:
+    """Make weights and running statistics generic that the constructor set to constants, such as biases of zero."""
+    for parameter in network.parameters():
+        if parameter.numel() and (parameter == parameter.flatten()[0]).all():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
+            assert module.running_var is not None
+            module.running_mean.add_(0.1 * torch.randn_like(module.running_mean))
+            module.running_var.mul_((0.1 * torch.randn_like(module.running_var)).exp())
+
+
+def _described(spec: Spec, sigma: float | None, untrained: bool) -> Denoiser:
+    """A described network with the weights that its option file names, or with random ones."""
+    if spec.type is not None:
+        raise InputError(f'{spec.source}: an option file says its type itself; leave ={spec.type} out')
+    name, options, content = read_description(spec.file)
+    paths: Any = content.get('path') if isinstance(content.get('path'), Mapping) else {}
+    weights = paths.get('pretrain_network_g')
+    if not weights and not untrained:
+        raise InputError(f'{spec.file}: path:pretrain_network_g is missing, the file of the weights')
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(0)
+        try:
+            network = build_arch(options)
+        except REFUSALS as error:
+            raise InputError(f'{spec.file}: cannot be built: {first_line(error)}') from error
+        if not weights:
+            randomize(network)
+    description = ''
+    if weights:
+        path = Path(weights).expanduser()
+        strict, key = paths.get('strict_load_g', True), paths.get('param_key_g', 'params')
+        checkpoint.load_network(network, path, strict=strict, param_key=key)
+        description = f'network_g of {Path(spec.file).name}, weights {path.name}'
+    datasets: Any = content.get('datasets') if isinstance(content.get('datasets'), Mapping) else {}
+    train_set = datasets.get('train') or {}
+    noise = TrainingNoise.from_options(train_set) if train_set.get('noise') else None
+    if spec.wrap:
+        network = wrap_zero_shot(network, sigma)
+        description += ', wrapped without training' if description else ''
+    return Denoiser(network.eval(), label=name, description=printable(description), training_levels255=levels255(noise))
+
+
+def _graph(spec: Spec, device: str, trusted: bool) -> Denoiser:
+    """An exported network, as a function of images of any floating-point type."""
+    if spec.wrap:
+        raise InputError(
+            f'{spec.source}: an exported network cannot be wrapped; wrap the checkpoint that it was made from'
+        )
+    path = Path(spec.file)
+    exported = exported_graphs.open_exported(path, device, trusted)
+
+    def run(y: Tensor, sigma: Tensor | None = None) -> Tensor:
+        return exported.run(y, sigma) if exported.needs_sigma else exported.run(y)
+
+    sides = 'x'.join('any' if side is None else str(side) for side in exported.shape)
+    about = ', '.join(['exported', exported.dtype, sides, *(['non-blind'] if exported.needs_sigma else [])])
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    dtype = getattr(torch, exported.dtype)
+    return Denoiser(
+        run, description=about, needs_sigma=exported.needs_sigma, digest=digest, dtype=dtype, shape=exported.shape
+    )
+
+
+def _name(spec: Spec) -> str:
+    stem = spec.file.strip().strip('{}').removeprefix('type:').strip() if spec.is_inline else Path(spec.file).stem
+    return stem + ('+wne' if spec.wrap else '')
