@@ -30,7 +30,8 @@ class DenoisingDataset(CropDataset):
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
-        self.store = open_store({'io_backend': {'type': 'disk'}, **opt})
+        backend = opt.get('io_backend', {'type': 'disk'})['type']
+        self.store = open_store(opt['dataroot_gt'], backend, opt.get('meta_info_file'))
         items = [(name,) for name in self.store.names]
         reflect = opt.get('small_images', 'reflect') == 'reflect'
         super().__init__(opt, {'gt': self.store}, items, opt.get('in_ch', 1), reflect)

@@ -4,7 +4,7 @@ import io
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
@@ -182,16 +182,15 @@ class RawStore:
             raise InputError(f'{self.root}/{RAW_FILE}: {size} bytes, but {INDEX} lists {end}; {REMEDY}')
 
 
-def open_store(options: Mapping[str, Any]) -> ImageStore:
-    """The store that a data set's ``dataroot_gt``, ``io_backend`` and ``meta_info_file`` name.
+def open_store(root: str | Path, backend: str = 'disk', meta_info_file: str | None = None) -> ImageStore:
+    """The store of a data set, from its ``dataroot_gt``, ``io_backend: {type: ...}`` and ``meta_info_file``.
 
     Raises:
         InputError: if it is missing or empty.
     """
-    root = Path(options['dataroot_gt']).expanduser()
+    root = Path(root).expanduser()
     if not root.is_dir():
         raise InputError(f'{root}: no such folder')
-    backend, meta_info_file = options['io_backend']['type'], options.get('meta_info_file')
     if backend == 'disk':
         return FolderStore(root, meta_info_file)
     # a folder *.lmdb that `basicsr prepare --format raw` wrote is a raw store all the same
@@ -200,7 +199,7 @@ def open_store(options: Mapping[str, Any]) -> ImageStore:
 
 
 def open_any(path: Path) -> ImageStore:
-    """The raw store, LMDB or folder of image files at ``path``, told by its files.
+    """The raw store, LMDB or folder of image files at ``path``, recognized by its files.
 
     Raises:
         InputError: if there is no such folder, or no image in it.
@@ -209,7 +208,7 @@ def open_any(path: Path) -> ImageStore:
     if not path.is_dir():
         raise InputError(f'{path}: no such folder of images, and no LMDB')
     is_store = any((path / file).is_file() for file in (RAW_FILE, LMDB_FILE))
-    return open_store({'dataroot_gt': path, 'io_backend': {'type': 'lmdb' if is_store else 'disk'}})
+    return open_store(path, 'lmdb' if is_store else 'disk')
 
 
 class Verdict(NamedTuple):

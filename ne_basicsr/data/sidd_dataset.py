@@ -39,7 +39,8 @@ class SIDDDataset(CropDataset):
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
-        stores = {key: _open(opt, f'dataroot_{key}') for key in ('lq', 'gt')}
+        backend = (opt.get('io_backend') or {}).get('type', 'disk')
+        stores = {key: _open(opt[f'dataroot_{key}'], backend) for key in ('lq', 'gt')}
         super().__init__(opt, stores, pair_names(*stores.values()), opt.get('in_ch', 3), reflect=False)
 
 
@@ -63,8 +64,5 @@ def pair_names(lq: ImageStore, gt: ImageStore) -> list[tuple[str, str]]:
     return [(noisy[key], name) for key, name in clean.items()]
 
 
-def _open(options: Mapping[str, Any], key: str) -> ImageStore:
-    backend = {'type': 'disk'} | (options.get('io_backend') or {})
-    if backend['type'] == 'mat':
-        return MatStore(Path(options[key]).expanduser())
-    return open_store({'dataroot_gt': options[key], 'io_backend': backend})
+def _open(root: str, backend: str) -> ImageStore:
+    return MatStore(Path(root).expanduser()) if backend == 'mat' else open_store(root, backend)
