@@ -7,8 +7,8 @@
 3. mends BasicSR's classes (``mend``; ``models.base_model`` mends ``BaseModel``), and
 4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves.
 
-Whoever imports a room of this package that needs BasicSR gets it imported first, by the same finder: step 4 never finds
-a module half imported, whichever comes first.
+When a room of this package that needs BasicSR is imported, the same finder imports BasicSR first. So step 4 never finds
+a module half imported, whichever module comes first.
 """
 
 import functools
@@ -42,7 +42,7 @@ _ROOMS = {
 
 
 class _BasicSRFinder(MetaPathFinder):
-    """Finds the package ``basicsr``, and the rooms, where Python would, and wraps their loaders."""
+    """Finds the package ``basicsr``, and the rooms, as Python would, and wraps their loaders."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if fullname in _ROOMS:
@@ -108,7 +108,7 @@ def _complete(basicsr: types.ModuleType) -> None:
     importlib.import_module('ne_basicsr.metrics.registered_metrics')
 
 
-# -- what is missing ---------------------------------------------------------------------------------------------------
+# -- missing modules ---------------------------------------------------------------------------------------------------
 
 
 def stand_ins() -> None:
@@ -125,7 +125,7 @@ def stand_ins() -> None:
         stand_in.rgb_to_grayscale = functional.rgb_to_grayscale  # type: ignore[attr-defined]
         sys.modules[name] = stand_in
 
-    # Python 3.12 removed distutils, setuptools lends a copy only where it is installed; basicsr/archs/arch_util.py
+    # Python 3.12 removed distutils, setuptools provides a copy only if it is installed; basicsr/archs/arch_util.py
     # compares versions with it. Drop when BasicSR uses packaging.
     if _is_missing('distutils'):
         version = importlib.import_module('packaging.version')
@@ -154,7 +154,7 @@ def mend() -> None:
 
 
 def _mend_registry() -> None:
-    # Registry.get prints "Name X is not found, use name: X_basicsr!" before it fails. Drop when it says what is known.
+    # Registry.get prints "Name X is not found, use name: X_basicsr!" before it fails. Drop when it lists names.
     import difflib
 
     from basicsr.utils.registry import Registry
@@ -203,10 +203,10 @@ def _worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> N
 
 
 def _outlive_signals() -> None:
-    # Terminals and schedulers send SIGINT and SIGTERM to all processes. The trainer saves and stops then, and the
-    # iteration that it is in needs its data, so workers live on. SIGTERM from the trainer itself, which ends its
-    # workers so when it exits, ends them; only sigwaitinfo (Linux) tells the sender. Drop when torch's workers do so.
-    # It needs workers that are forked, as torch's are: one that starts anew has threads of libraries that take SIGTERM.
+    # Terminals and schedulers send SIGINT and SIGTERM to all processes. The trainer saves and stops then, and its
+    # current iteration needs its data, so workers ignore them. SIGTERM from the trainer itself, which ends its workers
+    # so when it exits, does end them; only sigwaitinfo (Linux) tells the sender. Drop when torch's workers do so.
+    # Workers must be forked, as torch's are: in a new process, threads of libraries would receive SIGTERM.
     import multiprocessing
     import os
     import signal
@@ -228,8 +228,8 @@ def _outlive_signals() -> None:
 
 
 def _mend_prefetch() -> None:
-    # An error in the loader ends PrefetchGenerator's thread, and who waits for its queue waits for ever.
-    # Drop when BasicSR hands the error on.
+    # An error in the loader ends PrefetchGenerator's thread, and its consumer waits for ever.
+    # Drop when BasicSR passes the error on.
     from basicsr.data.prefetch_dataloader import PrefetchGenerator
 
     def run(self: Any) -> None:
@@ -252,7 +252,7 @@ def _mend_prefetch() -> None:
 
 
 def _mend_archive() -> None:
-    # An older run of the same name is renamed to <name>_archived_<second>, which fails where that second has one
+    # An older run of the same name is renamed to <name>_archived_<second>, which fails if that name exists
     # already. Drop when BasicSR's names are unique.
     import basicsr.utils
     from basicsr.utils import misc
@@ -290,7 +290,7 @@ def _facts_of_swinir(options: Mapping[str, Any]) -> dict[str, int]:
     return {'size_multiple': multiple, 'scale': options['upscale'] if options['upsampler'] else 1}
 
 
-# -- what is wrong, in words -------------------------------------------------------------------------------------------
+# -- explanations of failures ------------------------------------------------------------------------------------------
 
 
 def explain_foreign(folder: Path) -> str | None:
@@ -322,7 +322,7 @@ def explain_failure(error: BaseException) -> str:
 
 @functools.cache
 def installed_version(name: str) -> str | None:
-    """The version of an installed distribution, None where it is not installed; imports nothing."""
+    """The version of an installed distribution, None if it is not installed; imports nothing."""
     from importlib import metadata
 
     try:

@@ -3,8 +3,8 @@
 The training loader, from the store to float batches: BasicSR's parts against this package's, in one process.
 
 All deliver the same: batches of gray crops on [0, 1], each crop from a random place, flipped and turned. They take
-turns, and what is compared is the ratio to the first within a round. The images are made on the spot, with the falling
-spectrum of photographs and grain, so that their PNGs are as hard to decode as photographs'.
+turns, and the result is the ratio to the first one within a round. The images are generated, with the falling spectrum
+and the grain of photographs, so that their PNGs are as hard to decode.
 """
 
 import argparse
@@ -54,7 +54,7 @@ class Shape(NamedTuple):
 
 
 class Loader(NamedTuple):
-    """What to time: endless batches (N, 1, S, S), and how many of them make a round."""
+    """A loader to time: endless batches (N, 1, S, S), and the number of them in a round."""
 
     name: str
     batches: Batches
@@ -62,7 +62,7 @@ class Loader(NamedTuple):
 
 
 class BasicSRCrops(Dataset[dict[str, Tensor]]):
-    """What BasicSR's data sets do for one gray image: its file client, decoder, crop, augmentation and conversion.
+    """One gray image as in BasicSR's data sets: its file client, decoder, crop, augmentation and conversion.
 
     Its ``PairedImageDataset`` does this for two images, in colour.
     """
@@ -90,7 +90,7 @@ def measure_loaders(
     """Patches per second of each loader in each round, one thread.
 
     Args:
-        slow_batches, fast_batches: in a round, where PNGs are decoded and where not.
+        slow_batches, fast_batches: in a round, with and without decoding PNGs.
 
     Returns:
         ``shape``, ``machine``, ``patches_per_s`` by loader (a list over rounds), ``png_bytes`` of an image.
@@ -135,8 +135,8 @@ def loader_table(report: Mapping[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def loader_json(report: Mapping[str, Any]) -> str:
-    """The report with every round."""
+def as_json(report: Mapping[str, Any]) -> str:
+    """The report of this script, or of ``bench_trainer``, with every round."""
     return json.dumps(report, indent=2, allow_nan=False) + '\n'
 
 
@@ -214,7 +214,7 @@ def main() -> None:
         report = measure_loaders(rounds=arguments.rounds, on_turn=bar.update)
     print(loader_table(report))
     if arguments.json:
-        arguments.json.write_text(loader_json(report), encoding='utf-8')
+        arguments.json.write_text(as_json(report), encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -2,10 +2,10 @@
 
 The whole trainer, option file to weights: BasicSR's ``train_pipeline`` with its ``SRModel`` against this package's.
 
-Every run is a process of its own, on the same network, batch, patches and optimizer, from the same PNG files. BasicSR
-reads clean and noisy copies, which it needs on the disk; ``DenoisingModel`` reads the clean ones and draws its noise.
-Runs take turns, and what is compared is the ratio to BasicSR's in the same round. BasicSR runs as ``_compat.py`` mends
-it: without, it would not start.
+Every run is a separate process with the same network, batch, patches and optimizer, from the same PNG files. BasicSR
+reads clean and noisy copies from the disk; ``DenoisingModel`` reads the clean ones and draws its noise. Runs take
+turns, and the result is the ratio to BasicSR's in the same round. BasicSR runs as mended by ``_compat.py``; without it,
+it would not start.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 import torch
 import yaml
-from bench_loader import photograph
+from bench_loader import as_json, photograph
 from tqdm import tqdm
 
 from ne_basicsr.evaluation.bench import parse_settings, parse_shape
@@ -50,7 +50,7 @@ SIGMA255 = 25
 
 
 class Work(NamedTuple):
-    """What every run does: batches of ``batch`` colour patches of ``patch`` x ``patch``, first ``warmup`` of them."""
+    """The work of a run: batches of ``batch`` colour patches of ``patch`` x ``patch``, the first ``warmup`` untimed."""
 
     batch: int = 8
     patch: int = 48
@@ -117,11 +117,6 @@ def trainer_table(report: Mapping[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def trainer_json(report: Mapping[str, Any]) -> str:
-    """The report with every run."""
-    return json.dumps(report, indent=2, allow_nan=False) + '\n'
-
-
 # -- one run -----------------------------------------------------------------------------------------------------------
 
 
@@ -179,7 +174,7 @@ def _watch(cls: Any, losses: list[Any], times: dict[str, float], warmup: int) ->
 
     def optimize_parameters(self: Any, current_iter: int) -> None:
         original(self, current_iter)
-        # on the device still, where the model leaves it there: to ask for it would slow it down
+        # still on the device if the model leaves it there: reading it would slow the run down
         losses.append(self._losses['l_pix'] if hasattr(self, '_losses') else self.log_dict['l_pix'])
         if current_iter in (warmup, self.opt['train']['total_iter']):
             if self.device.type == 'cuda':
@@ -261,7 +256,7 @@ def main(given: Sequence[str] | None = None) -> None:
         ]
     print('\n\n'.join(map(trainer_table, reports)))
     if arguments.json:
-        arguments.json.write_text(trainer_json({'reports': reports}), encoding='utf-8')
+        arguments.json.write_text(as_json({'reports': reports}), encoding='utf-8')
     return None
 
 

@@ -20,7 +20,7 @@ DISTRIBUTIONS = (
 
 
 def add(commands: Commands) -> None:
-    add_command(commands, 'doctor', 'print versions and devices, and explain what is wrong with them', run)
+    add_command(commands, 'doctor', 'print versions and devices, and explain problems of the installation', run)
 
 
 def run(_: argparse.Namespace) -> int:

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         def on_progress(done: int, total: int) -> None:
             if bars:
                 bars[0].update()
-            else:  # what is done was found before anything is read
+            else:  # the first call, with the sources that were finished before
                 bars.append(stack.enter_context(progress(total - done, 'Preparing', 'image')))
 
         summary = prepare(

@@ -33,7 +33,7 @@ default_collate_fn_map[Batch] = lambda batches, *, collate_fn_map=None: batches[
 def as_float(batch: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:
     """``batch`` with its 8-bit images ``gt`` and ``lq`` (N, C, H, W) as float32 on [0, 1], on ``device``.
 
-    They are transferred with 8 bits a pixel, a quarter of the size of float32. All else stays as and where it is.
+    They are transferred with 8 bits a pixel, a quarter of the size of float32. Everything else is unchanged.
     """
     ready = dict(batch)
     for key in IMAGES:

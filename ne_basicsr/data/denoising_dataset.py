@@ -1,4 +1,4 @@
-"""Clean images for denoising: crops to train on, whole images to test on. The model adds the noise."""
+"""Clean images for denoising: crops for training, whole images for testing. The model adds the noise."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ class DenoisingDataset(CropDataset):
         training: ``gt`` (C, gt_size, gt_size) float32 on [0, 1], ``number`` of the sample, ``gt_path``. The crop
         depends on (seed, number) alone; ``dataset[i, number]`` is sample ``number`` and ``dataset[i]`` is
         ``dataset[i, i]``. A loader asks for whole batches, whose ``gt`` (N, C, gt_size, gt_size) is uint8 (float32
-        where an image has more than 8 bits), see ``batch.as_float``.
+        if an image has more than 8 bits), see ``batch.as_float``.
         otherwise: ``gt`` (C, H, W) float32, ``gt_path``.
 
     Raises:
@@ -30,7 +30,8 @@ class DenoisingDataset(CropDataset):
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
-        self.store = open_store({'io_backend': {'type': 'disk'}, **opt})
+        backend = opt.get('io_backend', {'type': 'disk'})['type']
+        self.store = open_store(opt['dataroot_gt'], backend, opt.get('meta_info_file'))
         items = [(name,) for name in self.store.names]
         reflect = opt.get('small_images', 'reflect') == 'reflect'
         super().__init__(opt, {'gt': self.store}, items, opt.get('in_ch', 1), reflect)

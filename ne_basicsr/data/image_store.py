@@ -1,10 +1,10 @@
-"""Where images come from: a folder, an LMDB in BasicSR's layout, or a raw store; names in, arrays out."""
+"""Image stores: a folder, an LMDB in BasicSR's layout, or a raw store; they turn names into arrays."""
 
 import io
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
@@ -23,7 +23,7 @@ SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '
 RAW_FILE, LMDB_FILE = 'images.raw', 'data.mdb'
 
 Image: TypeAlias = NDArray[Any]
-"""(H, W, C) of uint8, uint16 or float32, RGB where C is 3."""
+"""(H, W, C) of uint8, uint16 or float32, RGB if C is 3."""
 
 
 class ImageStore(Protocol):
@@ -33,10 +33,10 @@ class ImageStore(Protocol):
     names: list[str]
 
     def pixels(self, name: str, channels: int) -> Image:
-        """An image as it is stored, gray (1 channel) or RGB (3), not to be written to.
+        """An image with its stored depth, gray (1 channel) or RGB (3); read-only.
 
         Raises:
-            InputError: where it is missing or unreadable.
+            InputError: if it is missing or unreadable.
         """
         ...
 
@@ -74,7 +74,7 @@ class FolderStore:
 class LmdbStore:
     """An LMDB folder in BasicSR's layout: PNGs by their names; the index is that of ``store_index``, or BasicSR's.
 
-    An index of BasicSR does not say how many images there are: where the LMDB holds more, a warning says so.
+    An index of BasicSR does not record the number of images: if the LMDB holds more, there is a warning.
     """
 
     _environments: ClassVar[dict[Path, lmdb.Environment]] = {}
@@ -97,7 +97,7 @@ class LmdbStore:
         with self._environment().begin() as transaction:
             value = transaction.get(name.encode())
         if value is None:
-            raise InputError(f'{self.root}: no entry {name!r}, which its {INDEX} lists; make the LMDB anew')
+            raise InputError(f'{self.root}: no entry {name!r}, which its {INDEX} lists; make the LMDB again')
         self._checked.check(name, value)
         return value
 
@@ -105,14 +105,14 @@ class LmdbStore:
         return decode_pixels(self.read(name), channels, f'{self.root}/{name}')
 
     def close(self) -> None:
-        """Close the LMDB in this process, for all who read it, so that it can be written; a read opens it again."""
+        """Close the LMDB in this process, for all its readers, so that it can be written; reading opens it again."""
         if environment := self._environments.pop(self.root.resolve(), None):
             environment.close()
 
     def _say_what_is_not_listed(self, listed: int) -> None:
         was_open = self.root.resolve() in self._environments
         held = self._environment().stat()['entries']
-        if not was_open:  # workers that are forked from here open it themselves
+        if not was_open:  # forked workers open it themselves
             self.close()
         if held > listed:
             logging.getLogger('basicsr').warning(
@@ -120,7 +120,7 @@ class LmdbStore:
             )
 
     def _environment(self) -> lmdb.Environment:
-        # A process may open an LMDB once only; opened at first use, hence after the workers were started.
+        # A process may open an LMDB only once; it is opened at first use, hence after the workers were started.
         path = self.root.resolve()
         if path not in self._environments:
             try:
@@ -129,18 +129,18 @@ class LmdbStore:
                 raise InputError(f'{self.root}: not an LMDB that can be read ({error})') from error
             needed = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
             size = (path / LMDB_FILE).stat().st_size
-            if size < needed:  # reading beyond the end of a mapped file would kill the process
+            if size < needed:  # reading beyond the end of a mapped file kills the process
                 environment.close()
-                raise InputError(f'{self.root}: {LMDB_FILE} was cut to {size:,} bytes of {needed:,}; make it anew')
+                raise InputError(f'{self.root}: {LMDB_FILE} was cut to {size:,} bytes of {needed:,}; make it again')
             self._environments[path] = environment
         return self._environments[path]
 
 
 class RawStore:
-    """Pixels of 8 bits as they are: ``images.raw``, one memory map for all images, rows from the top, RGB interleaved.
+    """Uncompressed 8-bit pixels: ``images.raw``, one memory map for all images, rows from the top, RGB interleaved.
 
-    The index, see ``store_index``, has the offset of each in bytes. Reading an image takes no decoding and no copy;
-    after the first use, which compares the checksum, what a crop leaves out is not even read from the disk.
+    The index (``store_index``) has the offset of each image in bytes. Reading an image needs no decoding and no copy;
+    after the first use, which compares the checksum, pixels outside a crop are not even read from the disk.
     """
 
     def __init__(self, root: Path, meta_info_file: str | None = None) -> None:
@@ -171,7 +171,7 @@ class RawStore:
         return np.broadcast_to(image, (*shape[:2], 3)) if channels == 3 else as_gray(image)
 
     def _check_places(self, entries: Sequence[Entry]) -> None:
-        """Raise where images do not lie in the file or, without checksums, do not fill it one after the other."""
+        """Raise if images are outside the file or, without checksums, do not fill it one after the other."""
         size = self._map.size
         end = 0
         for name, (height, width, channels), offset, checksum in sorted(entries, key=lambda entry: entry.offset):
@@ -182,16 +182,15 @@ class RawStore:
             raise InputError(f'{self.root}/{RAW_FILE}: {size} bytes, but {INDEX} lists {end}; {REMEDY}')
 
 
-def open_store(options: Mapping[str, Any]) -> ImageStore:
-    """The store that a data set's ``dataroot_gt``, ``io_backend`` and ``meta_info_file`` name.
+def open_store(root: str | Path, backend: str = 'disk', meta_info_file: str | None = None) -> ImageStore:
+    """The store of a data set, from its ``dataroot_gt``, ``io_backend: {type: ...}`` and ``meta_info_file``.
 
     Raises:
         InputError: if it is missing or empty.
     """
-    root = Path(options['dataroot_gt']).expanduser()
+    root = Path(root).expanduser()
     if not root.is_dir():
         raise InputError(f'{root}: no such folder')
-    backend, meta_info_file = options['io_backend']['type'], options.get('meta_info_file')
     if backend == 'disk':
         return FolderStore(root, meta_info_file)
     # a folder *.lmdb that `basicsr prepare --format raw` wrote is a raw store all the same
@@ -200,7 +199,7 @@ def open_store(options: Mapping[str, Any]) -> ImageStore:
 
 
 def open_any(path: Path) -> ImageStore:
-    """The raw store, LMDB or folder of image files at ``path``, told by its files.
+    """The raw store, LMDB or folder of image files at ``path``, recognized by its files.
 
     Raises:
         InputError: if there is no such folder, or no image in it.
@@ -209,7 +208,7 @@ def open_any(path: Path) -> ImageStore:
     if not path.is_dir():
         raise InputError(f'{path}: no such folder of images, and no LMDB')
     is_store = any((path / file).is_file() for file in (RAW_FILE, LMDB_FILE))
-    return open_store({'dataroot_gt': path, 'io_backend': {'type': 'lmdb' if is_store else 'disk'}})
+    return open_store(path, 'lmdb' if is_store else 'disk')
 
 
 class Verdict(NamedTuple):
@@ -247,7 +246,7 @@ def _chosen(meta_info_file: str) -> list[str]:
 
 
 def image_files(root: Path) -> list[Path]:
-    """Image files below a folder, relative to it, sorted; hidden ones left out, linked folders entered once.
+    """Image files below a folder, relative to it, sorted, without hidden ones; linked folders are entered once.
 
     Raises:
         InputError: for a folder that cannot be listed.
@@ -268,7 +267,7 @@ def image_files(root: Path) -> list[Path]:
 
 
 def read_file(path: Path) -> bytes:
-    """A file's content; an ``InputError`` where it cannot be read."""
+    """A file's content; an ``InputError`` if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -285,10 +284,10 @@ def decode(data: bytes, channels: int, name: str) -> NDArray[np.float32]:
 
 
 def decode_pixels(data: bytes, channels: int | None, name: str) -> Image:
-    """An encoded image with the depth that it has; gray or RGB, as it is where ``channels`` is None.
+    """An encoded image with its own depth; gray or RGB, and with its own channels if ``channels`` is None.
 
     Raises:
-        InputError: for data that is not a complete image, or of which there are several pages.
+        InputError: for data that is not a complete image, or has several pages.
     """
     if (pages := _pages(data)) > 1:
         raise InputError(f'{name}: holds {pages} pages or frames; save the one that is meant on its own')
@@ -315,7 +314,7 @@ def as_gray(image: Image) -> Image:
 
 
 def _pages(data: bytes) -> int:
-    """The pages of a TIFF, or the frames of an animated WebP or PNG; 1 for all else, and for broken files."""
+    """The number of pages of a TIFF, or of frames of an animated WebP or PNG; 1 for others and for broken files."""
     try:
         if data[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
             with tifffile.TiffFile(io.BytesIO(data)) as tiff:
@@ -323,13 +322,13 @@ def _pages(data: bytes) -> int:
         if data[:4] == b'RIFF' or b'acTL' in data[:4096]:
             with PIL.Image.open(io.BytesIO(data)) as image:
                 return getattr(image, 'n_frames', 1)
-    except Exception:  # the decoder says what is wrong with it
+    except Exception:  # the decoder reports the problem
         pass
     return 1
 
 
 def on_unit_range(image: Image) -> NDArray[np.float32]:
-    """Pixels of any depth as float32, integers divided by their largest."""
+    """Pixels of any depth as float32, integers divided by the maximum of their type."""
     if np.issubdtype(image.dtype, np.integer):
         return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
     return image.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Blocks of images in a MATLAB file: how SIDD publishes its validation and benchmark data."""
+"""Blocks of images in a MATLAB file, the format of SIDD's validation and benchmark data."""
 
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,10 @@ class MatStore:
     """The one array (images, blocks, H, W, 3) of uint8 in a ``.mat`` file.
 
     ``ValidationNoisyBlocksSrgb.mat`` holds 40 x 32 blocks of 256x256, 251 MB; block 3 of image 2 is called ``0002_03``.
-    The header tells the shape; the array is read when the first block is asked for.
+    The shape is in the header; the array is read with the first block.
 
     Raises:
-        InputError: where the file is missing, is no MATLAB file up to version 7, or holds something else.
+        InputError: if the file is missing, is no MATLAB file up to version 7, or holds something else.
     """
 
     def __init__(self, file: Path) -> None:

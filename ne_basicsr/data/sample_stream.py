@@ -1,4 +1,4 @@
-"""The order of training samples: one endless stream that depends on the seed and the sample's number alone."""
+"""The order of training samples: one endless stream that depends on the seed and the number of the sample alone."""
 
 from collections.abc import Iterator, Sized
 from typing import Any
@@ -12,12 +12,12 @@ from ne_basicsr.ops.random_numbers import permutation
 class SampleStream(Sampler[Any]):
     """Indices of training samples, epoch after epoch without end, each epoch a new permutation.
 
-    Sample n of the stream is the same whatever the number of workers or ranks, and wherever a run resumes: rank r of W
+    Sample n of the stream does not depend on the number of workers or ranks, nor on where a run resumes: rank r of W
     takes the samples n = r mod W. BasicSR's sampler restarts the workers every epoch and cannot start in the middle.
 
     Args:
-        dataset: only its length is used; with ``takes_sample_numbers`` it is given (index, n) instead of the index, so
-            that it can draw crops from n.
+        dataset: only its length is used; a data set with ``takes_sample_numbers`` gets (index, n) instead of the
+            index, so that it can draw crops from n.
         ratio: an epoch is this many passes over the data (BasicSR's ``dataset_enlarge_ratio``).
         start: number of samples, over all ranks, that were consumed before.
         seed: of the permutations.

@@ -1,4 +1,4 @@
-"""Noisy photographs with their clean references, as of the Smartphone Image Denoising Dataset (SIDD)."""
+"""Noisy photographs with their clean references, as in the Smartphone Image Denoising Dataset (SIDD)."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from ne_basicsr.data.image_store import ImageStore, open_store
 from ne_basicsr.data.mat_store import MatStore
 from ne_basicsr.utils.errors import InputError
 
-# how SIDD tells the two images of a pair apart: 0001_GT_SRGB_010.PNG and 0001_NOISY_SRGB_010.PNG
+# how SIDD names the two images of a pair: 0001_GT_SRGB_010.PNG and 0001_NOISY_SRGB_010.PNG
 _MARK = re.compile(r'(?<![A-Za-z])(GT|NOISY)(?![A-Za-z])')
 
 
@@ -23,8 +23,8 @@ class SIDDDataset(CropDataset):
     Args:
         opt: the data set's options: ``phase``, ``dataroot_lq`` and ``dataroot_gt`` (two folders, two LMDBs, or with
             ``io_backend: {type: mat}`` the two ``.mat`` files of blocks), ``in_ch`` (3 RGB, 1 gray); for training also
-            ``gt_size``, ``geometric_augs`` and ``seed``. The two of a pair have one name, or names that differ in
-            ``GT`` and ``NOISY`` as SIDD's own do, which may lie in one folder.
+            ``gt_size``, ``geometric_augs`` and ``seed``. The two images of a pair have one name, or names that differ
+            in ``GT`` and ``NOISY`` as SIDD's do; these may be in one folder.
 
     Items:
         training: ``lq`` and ``gt`` (C, gt_size, gt_size) float32 on [0, 1], one place and one symmetry for both, which
@@ -39,7 +39,8 @@ class SIDDDataset(CropDataset):
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
-        stores = {key: _open(opt, f'dataroot_{key}') for key in ('lq', 'gt')}
+        backend = (opt.get('io_backend') or {}).get('type', 'disk')
+        stores = {key: _open(opt[f'dataroot_{key}'], backend) for key in ('lq', 'gt')}
         super().__init__(opt, stores, pair_names(*stores.values()), opt.get('in_ch', 3), reflect=False)
 
 
@@ -47,7 +48,7 @@ def pair_names(lq: ImageStore, gt: ImageStore) -> list[tuple[str, str]]:
     """(noisy name, clean name) of every pair, in the order of the clean ones.
 
     Raises:
-        InputError: where one of the two is missing.
+        InputError: if one of the two is missing.
     """
     noisy, clean = (
         {_MARK.sub('', name): name for name in store.names if other not in _MARK.findall(name)}
@@ -63,8 +64,5 @@ def pair_names(lq: ImageStore, gt: ImageStore) -> list[tuple[str, str]]:
     return [(noisy[key], name) for key, name in clean.items()]
 
 
-def _open(options: Mapping[str, Any], key: str) -> ImageStore:
-    backend = {'type': 'disk'} | (options.get('io_backend') or {})
-    if backend['type'] == 'mat':
-        return MatStore(Path(options[key]).expanduser())
-    return open_store({'dataroot_gt': options[key], 'io_backend': backend})
+def _open(root: str, backend: str) -> ImageStore:
+    return MatStore(Path(root).expanduser()) if backend == 'mat' else open_store(root, backend)

@@ -1,13 +1,13 @@
-"""``meta_info.txt``, the index of a store: what lies in it, where, how many, and with which checksum.
+"""``meta_info.txt``, the index of a store: names, places, number and checksums of its images.
 
-A line an image, in an LMDB and in a raw store::
+One line per image, in an LMDB and in a raw store::
 
     name.png (h,w,c) 1 crc32 1a2b3c4d 3/20
     name.raw (h,w,c) uint8 90000 crc32 1a2b3c4d 3/20
 
-The level of compression or the offset in bytes, the checksum, the line's number of how many. BasicSR reads the name
-alone. Its own indexes, and those of earlier versions, end before ``crc32``. The checksum goes over the name and shape,
-then the value, so that a line stands for itself.
+Each line has the level of compression or the offset in bytes, the checksum, the number of the line and of all lines.
+BasicSR reads only the name. Its own indexes, and those of earlier versions, end before ``crc32``. The checksum covers
+the name, the shape and the value, so that each line can be checked by itself.
 """
 
 import mmap
@@ -21,7 +21,7 @@ from ne_basicsr.utils import atomic_files, regular_files
 from ne_basicsr.utils.errors import InputError
 
 INDEX = 'meta_info.txt'
-REMEDY = 'write it anew by basicsr prepare --resume, or make the store anew'
+REMEDY = 'write it again with basicsr prepare --resume, or make the store again'
 COMPRESS_LEVEL = 1  # of PNG: BasicSR's
 
 _LINE = re.compile(
@@ -31,7 +31,7 @@ _LINE = re.compile(
 
 
 class Entry(NamedTuple):
-    """One value of a store: key, shape (h, w, c), offset in a raw file (0 in an LMDB), checksum where it has one."""
+    """One value of a store: key, shape (h, w, c), offset in a raw file (0 in an LMDB), checksum if there is one."""
 
     name: str
     shape: tuple[int, int, int]
@@ -40,12 +40,12 @@ class Entry(NamedTuple):
 
 
 def checksum_of(name: str, shape: Sequence[int], value: bytes | memoryview) -> int:
-    """CRC-32 of a name and shape with the bytes that are stored under it."""
+    """CRC-32 of a name and shape and the bytes stored under them."""
     return zlib.crc32(value, zlib.crc32(f'{name} {",".join(map(str, shape))}'.encode()))
 
 
 def write_index(folder: Path, kind: str, entries: Sequence[Entry]) -> None:
-    """``meta_info.txt`` of an LMDB (``kind`` png) or a raw store (raw), complete or as it was before."""
+    """Write ``meta_info.txt`` of an LMDB (``kind`` png) or a raw store (raw), as an atomic file."""
     lines = []
     for number, (name, shape, offset, checksum) in enumerate(entries, 1):
         place = f'uint8 {offset}' if kind == 'raw' else COMPRESS_LEVEL
@@ -56,11 +56,11 @@ def write_index(folder: Path, kind: str, entries: Sequence[Entry]) -> None:
 
 
 def read_index(folder: Path, kind: str) -> list[Entry]:
-    """What the index of an LMDB (``kind`` png) or a raw store (raw) lists.
+    """The entries in the index of an LMDB (``kind`` png) or a raw store (raw).
 
     Raises:
-        InputError: where it is missing, empty or cut. An LMDB's may have lines of another form, as long as all have:
-            they are taken for names.
+        InputError: if it is missing, empty or cut. If all lines of an LMDB's index have another form, they are taken
+            for names.
     """
     path = folder / INDEX
     text = _read(path)
@@ -103,7 +103,7 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a text file that are not empty; blanks before a name belong to it.
 
     Raises:
-        InputError: where it cannot be read.
+        InputError: if it cannot be read.
     """
     return _lines_of(_read(path))
 
@@ -124,9 +124,9 @@ def _read(path: Path) -> str:
 
 
 class Checked:
-    """Which images of a store agreed with their checksums: each is compared once, on first use.
+    """Compares each image of a store with its checksum once, on first use.
 
-    A shared memory map holds a byte an image, so that workers that were forked see what the others checked.
+    A shared memory map holds one byte per image, so that forked workers know which images the others checked.
     """
 
     def __init__(self, root: Path, entries: Sequence[Entry]) -> None:
@@ -135,10 +135,10 @@ class Checked:
         self._done = mmap.mmap(-1, max(1, len(entries)))
 
     def check(self, name: str, value: bytes | memoryview) -> None:
-        """Raise InputError where ``value`` is not what was written under ``name``."""
+        """Raise InputError if ``value`` is not what was written under ``name``."""
         number, entry = self._entries.get(name, (0, None))
         if entry is None or entry.checksum is None or self._done[number]:
             return
         if checksum_of(name, entry.shape, value) != entry.checksum:
-            raise InputError(f'{self.root}/{name}: damaged since it was written (checksum); make the store anew')
+            raise InputError(f'{self.root}/{name}: damaged since it was written (checksum); make the store again')
         self._done[number] = 1

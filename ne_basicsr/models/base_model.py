@@ -89,7 +89,7 @@ def _plain_numbers(value: Any) -> Any:
 def load_network(
     self: Any, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
 ) -> None:
-    """Fill a network from a checkpoint, of which no code is run, with reasons where it does not fit."""
+    """Fill a network from a checkpoint, without running code from it; errors explain what does not fit."""
     # Drop when BasicSR loads with weights_only and explains what does not fit.
     checkpoint.load_network(self.get_bare_model(net), load_path, strict=strict, param_key=param_key)
 

@@ -43,7 +43,7 @@ class DenoisingModel(SRModel):
     the curve and its summary in the run folder. ``val.save_best`` names the metric by which ``net_g_best.pth`` is kept.
 
     Of the section ``train`` it reads, besides SRModel's: ``amp``, ``accumulate``, ``clip_grad_norm``, ``compile`` and
-    ``channels_last``. Validation is in float32 and not compiled, whatever those say.
+    ``channels_last``. Validation is always in float32 and not compiled.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -86,29 +86,23 @@ class DenoisingModel(SRModel):
         if train.get('channels_last') and average is not None:
             average.to(memory_format=torch.channels_last)
         self.parts = train.get('accumulate') or 1
-        self.gradient_step = GradientStep(
-            self.optimizer_g,
-            self.net_g.parameters(),
-            self.device,
-            amp=train.get('amp'),
-            clip_norm=train.get('clip_grad_norm'),
-            parts=self.parts,
-        )
-        # what is logged stays on the device until somebody asks: a GPU need not wait for it
+        amp, clip_norm = train.get('amp'), train.get('clip_grad_norm')
+        self.gradient_step = GradientStep(self.optimizer_g, self.device, amp=amp, clip_norm=clip_norm, parts=self.parts)
+        # logged values stay on the device until they are read: a GPU need not wait for that
         self._losses: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}  # of the parts so far
         self._gradient_norm: Tensor | None = None
         self._nonfinite = torch.tensor(NEVER, device=self.device)
 
     def setup_optimizers(self) -> None:
-        """As SRModel's, but leaves the options as they are."""
+        """As in SRModel, but the options are not changed."""
         options = {key: value for key, value in self.opt['train']['optim_g'].items() if key != 'type'}
         parameters = [parameter for parameter in self.net_g.parameters() if parameter.requires_grad]
         self.optimizer_g = self.get_optimizer(self.opt['train']['optim_g']['type'], parameters, **options)
         self.optimizers.append(self.optimizer_g)
 
     def accumulate(self) -> None:
-        """Add the gradients of what was fed, a part of the batch; ``optimize_parameters`` takes the last part."""
+        """Add the gradients of the current part of the batch; ``optimize_parameters`` takes the last part."""
         # ranks exchange their gradients once per step
         with self.net_g.no_sync() if isinstance(self.net_g, DistributedDataParallel) else nullcontext():
             self._add_gradients()
@@ -140,14 +134,14 @@ class DenoisingModel(SRModel):
         self._sums = {k: self._sums.get(k, 0) + loss.detach() / self.parts for k, loss in losses.items()}
 
     def get_current_log(self) -> dict[str, float]:
-        """The losses of the last step, means over its parts and over the ranks; all ranks ask."""
+        """The losses of the last step, means over its parts and over the ranks; all ranks must call this."""
         log: dict[str, float] = self.reduce_loss_dict(self._losses)
         if self._gradient_norm is not None:
             log['grad_norm'] = self._gradient_norm.item()
         return log
 
     def first_nonfinite(self) -> int | None:
-        """The first iteration, on any rank, whose loss was not finite; all ranks ask."""
+        """The first iteration, on any rank, whose loss was not finite; all ranks must call this."""
         if self.opt['dist']:
             distributed.all_reduce(self._nonfinite, distributed.ReduceOp.MIN)
         first = int(self._nonfinite)
@@ -159,24 +153,24 @@ class DenoisingModel(SRModel):
     # -- validation ----------------------------------------------------------------------------------------------------
 
     def denoise(self, lq: Tensor) -> Tensor:
-        """The restored images for lq (N, C, H, W) of any size; the averaged weights' where there are some."""
+        """The restored images for lq (N, C, H, W) of any size, by the averaged weights if there are some."""
         multiple = getattr(self.get_bare_model(self.net_g), 'size_multiple', 1)
         padded, (height, width) = pad_to_multiple(lq, multiple)
         return self._test_net()(padded)[..., :height, :width]
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """The network that is tested, in eval mode and without gradients."""
+        """A context with the tested network in eval mode and without gradients."""
         net = self._test_net()
         was_training = net.training
         net.eval()
-        if self.opt['dist']:  # each rank has its own running statistics; what is saved, and tested, is rank 0's
+        if self.opt['dist']:  # each rank has its own running statistics; those of rank 0 are saved and tested
             for buffer in net.buffers():
                 torch.distributed.broadcast(buffer, 0)
         try:
             with ExitStack() as stack:
                 stack.enter_context(torch.no_grad())
-                if self._training_options().get('compile'):  # it would compile for each size anew
+                if self._training_options().get('compile'):  # it would compile again for each size
                     stack.enter_context(torch.compiler.set_stance('force_eager'))
                 yield
         finally:
@@ -185,7 +179,7 @@ class DenoisingModel(SRModel):
     def validation(
         self, dataloader: DataLoader[Any], current_iter: int | str, tb_logger: Any, save_img: bool = False
     ) -> int:
-        """Denoise a data set at its levels; log, keep the rows, and save the best network where asked to.
+        """Denoise a data set at its levels; log, keep the rows, and save the best network if the options ask for it.
 
         Returns:
             0, or the signal that ended it early, on all ranks; nothing is kept then.
@@ -264,7 +258,7 @@ class DenoisingModel(SRModel):
         return measure
 
     def _summarize(self, rows: list[Row]) -> dict[str, float]:
-        """Each metric's value: the mean over images, levels and draws, or the curve's summary."""
+        """The value of each metric: the mean over images, levels and draws, or the summary of the curve."""
         results = {}
         for label, options in self.opt['val']['metrics'].items():
             if options['type'] == 'calculate_mismatch':
@@ -303,7 +297,7 @@ class DenoisingModel(SRModel):
             self.gradient_step.scaler.load_state_dict(resume_state['scaler'])
 
     def further_state(self) -> dict[str, Any]:
-        """What belongs into the training state besides what BasicSR keeps there."""
+        """Additions to BasicSR's training state."""
         scaler = self.gradient_step.scaler
         return {'scaler': scaler.state_dict()} if scaler.is_enabled() else {}
 

@@ -1,6 +1,5 @@
 """One step of an optimizer: the gradients of the parts of a batch are summed, unscaled, clipped and applied."""
 
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,8 +15,7 @@ class GradientStep:
 
     Args:
         optimizer: its gradients are None before the first backward pass, and after each ``apply``.
-        parameters: whose gradients are clipped.
-        device: where the network runs.
+        device: of the network.
         amp: ``bf16`` or ``fp16``, for matrix products and convolutions within ``autocast``; None: float32. Weights,
             gradients and losses stay float32. With ``fp16`` the loss is scaled, and a step whose gradients overflow is
             skipped (``torch.amp.GradScaler``).
@@ -29,19 +27,13 @@ class GradientStep:
     def __init__(
         self,
         optimizer: Optimizer,
-        parameters: Iterable[nn.Parameter],
         device: torch.device,
         *,
         amp: str | None = None,
         clip_norm: float | None = None,
         parts: int = 1,
     ) -> None:
-        self.optimizer = optimizer
-        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self.device = device
-        self.amp = amp
-        self.clip_norm = clip_norm
-        self.parts = parts
+        self.optimizer, self.device, self.amp, self.clip_norm, self.parts = optimizer, device, amp, clip_norm, parts
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp == 'fp16')
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -57,7 +49,8 @@ class GradientStep:
         norm = None
         if self.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+            parameters = [parameter for group in self.optimizer.param_groups for parameter in group['params']]
+            norm = nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""The train and test loops: BasicSR's builders, loggers and log format, with resume and distribution that hold."""
+"""The train and test pipelines: BasicSR's builders and log format, with exact resume and distribution."""
 
 import errno
 import logging
@@ -66,7 +66,7 @@ def train(opt: Options, option_text: str | None = None) -> Any:
         resume_state = _load_resume_state(opt)
         set_random_seed(opt['manual_seed'])  # the initial weights
         _log_settings(logger, opt)
-        # whatever can be wrong with weights and data is found before there is a run folder
+        # problems with weights and data are found before a run folder is made
         train_loader, epoch_iterations = _train_loader(opt, resume_state['iter'] if resume_state else 0)
         val_loaders = _validation_loaders(opt)
         model = _build_model(opt)
@@ -119,7 +119,7 @@ def _build_model(opt: Options) -> Any:
 
 
 def _holding_run_folder(opt: Options) -> AbstractContextManager[None]:
-    # beside the folder, which an older run of that name gives up to a new one
+    # beside the folder, which a new run renames if it is an older run's
     return holding(opt['rank'], Path(opt['path']['log']), 'give another name, --force_yml name=...', beside=True)
 
 
@@ -131,7 +131,7 @@ def _log_settings(logger: logging.Logger, opt: Options) -> None:
 
 
 def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
-    """The endless loader, at the sample that iteration + 1 starts with, and the iterations of an epoch."""
+    """The endless loader, from the first sample of iteration + 1, and the iterations of an epoch."""
     options = opt['datasets']['train'] | {'seed': opt['manual_seed']}
     dataset = build_dataset(options)
     _check_image_size(dataset, options['gt_size'], options)
@@ -166,7 +166,7 @@ def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
 
 
 def _check_image_size(dataset: Any, least: int, options: Options) -> None:
-    """The first image, which stands for all, can be read, and has the pixels that crops or metrics need."""
+    """Check that the first image can be read and has enough pixels for crops or metrics."""
     if (store := getattr(dataset, 'store', None)) is None:
         return
     height, width = store.pixels(store.names[0], options['in_ch']).shape[:2]
@@ -247,7 +247,7 @@ def _tensorboard_folder(opt: Options) -> str | None:
 class _LogFile(logging.FileHandler):
     """A log file whose errors, such as a full disk, end the run instead of filling the terminal.
 
-    So does its absence: who removes or renames a run folder is not given an incomplete one by the next checkpoint.
+    So does its absence: if a run folder is removed or renamed, the next checkpoint does not create an incomplete one.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -332,5 +332,5 @@ def _warn_of_another_batch(opt: Options, state: Mapping[str, Any]) -> None:
     if changes := [f'{key} {now[key]} instead of {before[key]}' for key in before if before[key] != now.get(key)]:
         get_root_logger().warning(
             f'The state was saved with another batch: {", ".join(changes)}. The learning rate is not scaled with it;'
-            ' the run goes on at the sample that it would have reached with the batch of now.'
+            ' the run continues at the sample that it would have reached with the new batch.'
         )

@@ -1,4 +1,4 @@
-"""Files that are complete or absent, whenever the process, or the machine, dies."""
+"""Atomic files: complete or absent, whenever the process, or the machine, dies."""
 
 import os
 import tempfile
@@ -9,14 +9,14 @@ from typing import Any
 
 
 def write(path: Path, save: Callable[[Any], object], durable: bool = True) -> None:
-    """Write a file; an older one of that name stays as it was until the new one is complete.
+    """Write a file; an older one of that name remains until the new one is complete.
 
     Args:
-        save: is given the open binary file.
-        durable: whether the bytes are on the disk before the name is; without it, they survive the process only.
+        save: writes to the open binary file that it is called with.
+        durable: survive a crash of the machine, not only of the process: the bytes are on the disk before the name.
 
     Raises:
-        OSError: where the disk is full or not writable, with the path.
+        OSError: if the disk is full or not writable, with the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     name = os.fsencode(path.name)[:100].decode(errors='ignore')  # of the 255 bytes that names may have
@@ -40,7 +40,7 @@ def write(path: Path, save: Callable[[Any], object], durable: bool = True) -> No
 
 
 def _error_of_disk(error: BaseException | None) -> OSError | None:
-    """The system's error behind torch's, whose writer reports a full disk as an unexpected position."""
+    """The system's error behind torch's: its writer reports a full disk as an unexpected position."""
     while error is not None and not (isinstance(error, OSError) and error.errno):
         error = error.__cause__ or error.__context__
     return error

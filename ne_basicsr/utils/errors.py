@@ -31,7 +31,7 @@ def explained_writing(
     """Turn an ``OSError`` inside into an ``InputError``: ``path: what cannot be written (reason); way_out``.
 
     Args:
-        path: where the error names no file.
+        path: used if the error names no file.
         only: the error numbers that are meant; None: all.
     """
     try:

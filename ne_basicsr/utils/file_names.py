@@ -1,4 +1,4 @@
-"""Names of files for what people and data sets call things."""
+"""File names made from the names of networks, images and data sets."""
 
 import itertools
 import re
@@ -11,13 +11,13 @@ def printable(name: str) -> str:
 
 
 def file_name(text: str) -> str:
-    """Without what file systems do not take; folders in a text stay folders."""
+    """``text`` without characters that file systems refuse; folders in it stay folders."""
     parts = [re.sub(r'[^\w.@+-]+', '-', part) for part in text.split('/')]
     return '/'.join(part for part in parts if part not in ('', '.', '..')) or '-'
 
 
 def file_names(texts: Iterable[str]) -> list[str]:
-    """``file_name`` of each, numbered where two are alike: capitals tell no files apart, as on some file systems."""
+    """``file_name`` of each, numbered if two are equal up to capitals, which some file systems ignore."""
     names: dict[str, str] = {}
     for text in texts:
         name = file_name(text)

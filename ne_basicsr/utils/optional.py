@@ -7,10 +7,10 @@ from ne_basicsr.utils.errors import InputError, first_line
 
 
 def require(name: str) -> Any:
-    """The module ``name`` of an optional library, or one line on how to get it.
+    """The module ``name`` of an optional library, or one line on how to install it.
 
     Raises:
-        InputError: where it cannot be imported.
+        InputError: if it cannot be imported.
     """
     library = name.partition('.')[0]
     try:

@@ -1,4 +1,4 @@
-"""Processes that train, and end, together: ranks from torchrun or Slurm, NCCL on GPUs and gloo on CPUs."""
+"""Processes that train together and end together: ranks from torchrun or Slurm, NCCL on GPUs and gloo on CPUs."""
 
 import os
 import subprocess
@@ -45,11 +45,11 @@ def ranks(
     Args:
         num_gpu: GPUs of this machine that the run uses; 0 trains on CPUs, with gloo.
         dist_params: ``backend``, instead of NCCL on GPUs and gloo on CPUs, and ``port`` of the first process (Slurm).
-        debug: print the traceback of whatever fails.
+        debug: print the traceback of every failure.
         patience: how long ranks wait for one that is alive but busy.
 
     Raises:
-        InputError: where the launcher's environment is not there, or there are more processes than GPUs.
+        InputError: if the launcher's environment is missing, or there are more processes than GPUs.
         Stopped: as raised inside, by all ranks.
     """
     if launcher == 'none':
@@ -98,7 +98,8 @@ class Vote:
     """
 
     def __init__(self) -> None:
-        self._group = distributed.new_group(backend='gloo') if _is_joined() else None
+        several = _is_joined() and distributed.get_world_size() > 1
+        self._group = distributed.new_group(backend='gloo') if several else None
         self._pending: tuple[Any, torch.Tensor] | None = None
 
     def ask(self, number: int) -> int:

@@ -53,17 +53,15 @@ def test_files_that_differ_in_their_suffix_alone_are_two_images(tmp_path):
 
 def test_meta_info_chooses_and_orders(image_folder, tmp_path):
     (tmp_path / 'list.txt').write_text('photo_3.png (48,56,1)\nphoto_1.png (48,56,1)\n')
-    options = {'dataroot_gt': image_folder, 'io_backend': {'type': 'disk'}, 'meta_info_file': tmp_path / 'list.txt'}
-    assert open_store(options).names == ['photo_3', 'photo_1']
+    assert open_store(image_folder, meta_info_file=tmp_path / 'list.txt').names == ['photo_3', 'photo_1']
 
 
 def test_lists_that_are_no_text_or_never_end_are_one_line(image_folder, tmp_path):
     (tmp_path / 'list.txt').write_bytes(b'photo_3.png\nphoto_\xff.png\n')
-    options = {'dataroot_gt': image_folder, 'io_backend': {'type': 'disk'}, 'meta_info_file': tmp_path / 'list.txt'}
     with pytest.raises(InputError, match=r'list\.txt: no UTF-8 text: byte 18 is 0xff; save it as UTF-8'):
-        open_store(options)
+        open_store(image_folder, meta_info_file=tmp_path / 'list.txt')
     with pytest.raises(InputError, match='/dev/zero: not a regular file'):
-        open_store(options | {'meta_info_file': '/dev/zero'})
+        open_store(image_folder, meta_info_file='/dev/zero')
 
 
 def test_names_with_dots_and_spaces_survive(tmp_path):
@@ -147,12 +145,12 @@ def test_float_images_keep_their_range():
 
 def test_what_is_missing_or_broken_is_named(tmp_path, image_folder):
     with pytest.raises(InputError, match='no such folder'):
-        open_store({'dataroot_gt': tmp_path / 'none', 'io_backend': {'type': 'disk'}})
+        open_store(tmp_path / 'none')
     (tmp_path / 'empty').mkdir()
     with pytest.raises(InputError, match='empty: no images found'):
-        open_store({'dataroot_gt': tmp_path / 'empty', 'io_backend': {'type': 'disk'}})
+        open_store(tmp_path / 'empty')
     with pytest.raises(InputError, match=r'empty/meta_info.txt: No such file'):
-        open_store({'dataroot_gt': tmp_path / 'empty', 'io_backend': {'type': 'lmdb'}})
+        open_store(tmp_path / 'empty', 'lmdb')
     whole = (image_folder / 'photo_0.png').read_bytes()
     for data in (b'', b'not an image', whole[:20]):
         with pytest.raises(InputError, match=rf'photo_0: not a readable image \({len(data)} bytes\)'):

@@ -31,7 +31,7 @@ def write(path: Path, shape, seed=0, dtype=np.uint8) -> np.ndarray:
 
 
 def stored(path: Path):
-    return open_store({'dataroot_gt': path, 'io_backend': {'type': 'lmdb'}})
+    return open_store(path, 'lmdb')
 
 
 def contents(path: Path) -> dict[str, str]:

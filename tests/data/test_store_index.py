@@ -166,7 +166,7 @@ def test_each_damaged_image_is_noticed_and_no_other(folder, kind, capsys):
     assert main(['prepare', '--verify', str(store)]) == 1
     out, err = capsys.readouterr()
     assert f'{store}: 1 of {COUNT} images are damaged' in out
-    assert err == f'{store}/photo_{COUNT - 1}: damaged since it was written (checksum); make the store anew\n'
+    assert err == f'{store}/photo_{COUNT - 1}: damaged since it was written (checksum); make the store again\n'
     (store / name).write_bytes(data)
     if kind == 'png':
         LmdbStore(store).close()

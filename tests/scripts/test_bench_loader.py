@@ -26,6 +26,6 @@ def test_rates_of_every_round_and_their_ratios_are_reported():
     rates = report['patches_per_s']
     assert len(turns) == 3 * len(rates) == 15
     assert all(len(own) == 3 and min(own) > 0 for own in rates.values())
-    assert json.loads(loader.loader_json(report))['patches_per_s'] == rates
+    assert json.loads(loader.as_json(report))['patches_per_s'] == rates
     table = loader.loader_table(report | {'patches_per_s': {loader.FIRST: [100.0] * 7, 'twice': [200.0] * 7}})
     assert table.splitlines()[-1].split() == ['twice', '200', '5000.00', '2', '2-2', '0.0512']

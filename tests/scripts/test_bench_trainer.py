@@ -23,7 +23,7 @@ def test_both_trainers_run_and_train_alike(monkeypatch):
     table = trainer.trainer_table(report)
     assert 'DnCNN ' in table
     assert f'{FIRST:<24}' in table
-    assert json.loads(trainer.trainer_json(report)) == json.loads(json.dumps(report))
+    assert json.loads(trainer.as_json(report)) == json.loads(json.dumps(report))
 
 
 def test_a_run_that_fails_is_named(monkeypatch):

@@ -19,7 +19,7 @@ def network():
 
 def stepped(net, batches, **options):
     """``net`` after one step on the mean loss over ``batches``, and the step's gradient norm."""
-    step = GradientStep(torch.optim.SGD(net.parameters(), lr=0.5), net.parameters(), CPU, **options)
+    step = GradientStep(torch.optim.SGD(net.parameters(), lr=0.5), CPU, **options)
     for batch in batches:
         with step.autocast():
             output = net(batch)
@@ -69,7 +69,7 @@ def test_a_limit_that_is_not_reached_changes_nothing():
 @pytest.mark.parametrize(('amp', 'dtype'), [('bf16', torch.bfloat16), ('fp16', torch.float16), (None, torch.float32)])
 def test_networks_run_in_the_precision_and_wrappers_measure_in_float32(amp, dtype):
     net = build_network({'type': 'DnCNNWNE', 'num_feat': 4, 'num_layers': 3, 'act_mode': 'R'})
-    step = GradientStep(torch.optim.SGD(net.parameters(), lr=0.1), net.parameters(), CPU, amp=amp)
+    step = GradientStep(torch.optim.SGD(net.parameters(), lr=0.1), CPU, amp=amp)
     seen = []
     net.backbone.model[0].register_forward_hook(lambda module, given, output: seen.append(output.dtype))
     measure = net.measure
@@ -87,7 +87,7 @@ def test_networks_run_in_the_precision_and_wrappers_measure_in_float32(amp, dtyp
 def test_an_overflowing_step_is_left_out_and_the_scale_falls():
     net = network().float()
     before = copy.deepcopy(net)
-    step = GradientStep(torch.optim.SGD(net.parameters(), lr=0.5), net.parameters(), CPU, amp='fp16')
+    step = GradientStep(torch.optim.SGD(net.parameters(), lr=0.5), CPU, amp='fp16')
     scale = step.scaler.get_scale()
     step.backward(1e38 * net(torch.rand(2, 1, 8, 8)).sum())
     step.apply()
