@@ -24,6 +24,7 @@ setup(
     packages=[*find_packages(include=['ne_basicsr', 'ne_basicsr.*']), 'ne_basicsr.shipped_options'],
     package_dir={'ne_basicsr.shipped_options': 'options'},  # so that quickstart works from an installed wheel
     package_data={
+        'ne_basicsr.evaluation.report': ['templates/*'],
         'ne_basicsr.shipped_options': ['*.yml', 'experiments/*.yml', 'schema.json'],
         'ne_basicsr.weights.shipped_models': ['*.pth'],
     },
@@ -32,11 +33,12 @@ setup(
         'torch>=2.11',
         'torchvision>=0.26',  # must come from the same index as torch
         'numpy>=2',
+        'Jinja2>=3.1',  # the pages of reports; BSD; torch brings it, too
+        'jsonschema>=4.18',  # option files: types, bounds, unknown keys, in the words of the schema for editors; MIT
         'lmdb',
         'matplotlib>=3.8',  # figures; PSF licence, the field's standard
         'Pillow>=10',  # image files with EXIF and profiles; MIT-CMU
         'packaging',  # stands in for distutils.version on Python 3.12
-        'pydantic>=2.7',  # option files: types, unknown keys, the schema for editors; MIT
         'PyYAML>=6',
         'safetensors>=0.4',  # weights without pickle, for other programs; Apache-2.0
         'scipy',  # SIDD's .mat files; BSD; scikit-image brings it, too
@@ -51,7 +53,6 @@ setup(
         'test': [
             'pytest>=8',
             'pytest-xdist>=3.5',  # one process a core: the suite in half the time; MIT
-            'jsonschema>=4.18',  # the schema for editors is tested with it; MIT
             *onnx,
             *spandrel,
             *deepinv,

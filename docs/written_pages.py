@@ -101,9 +101,9 @@ def arguments(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
 
 def network_page() -> str:
     """Every registered network, with its wrapped twin."""
-    from ne_basicsr.options import reference
+    from ne_basicsr.options.sections import is_wrapped, sections_of
 
-    found = reference.networks()
+    found = sections_of('networks')
     lines = [
         '# Networks by name',
         '',
@@ -113,7 +113,7 @@ def network_page() -> str:
     ]
     own, others = [], []
     for name, section in found.items():
-        if reference.is_wrapped(name) or name.endswith('_basicsr'):
+        if is_wrapped(name) or name.endswith('_basicsr'):
             continue
         twin = f'`{name}WNE`' if f'{name}WNE' in found else ''
         row = f'| `{name}` | {twin} | {cell(plain(section["description"]))} |'

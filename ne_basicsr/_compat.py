@@ -4,7 +4,7 @@
 
 1. supplies the modules that BasicSR imports and that its dependencies have dropped (``stand_ins``),
 2. lets BasicSR's own import run, with the known failures explained in one line,
-3. mends BasicSR's classes (``mend``), and
+3. mends BasicSR's classes (``mend``; ``models.base_model`` mends ``BaseModel``), and
 4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves.
 
 Whoever imports a room of this package that needs BasicSR gets it imported first, by the same finder: step 4 never finds
@@ -42,20 +42,39 @@ _ROOMS = {
 
 
 class _BasicSRFinder(MetaPathFinder):
-    """Finds the top-level package ``basicsr`` where Python would, and wraps its loader."""
+    """Finds the package ``basicsr``, and the rooms, where Python would, and wraps their loaders."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if fullname in _ROOMS:
-            importlib.import_module('basicsr')
-        if fullname != 'basicsr':
+            importlib.import_module('basicsr')  # which imports the rooms, in an order that works
+        elif fullname != 'basicsr':
             return None
         others = [finder for finder in sys.meta_path if finder is not self]
         found = (finder.find_spec(fullname, path, target) for finder in others if hasattr(finder, 'find_spec'))
         spec = next((spec for spec in found if spec is not None), None)
         if spec is None or spec.loader is None:
             return None
-        spec.loader = _BasicSRLoader(spec.loader)
+        spec.loader = _RoomLoader(spec.loader) if fullname in _ROOMS else _BasicSRLoader(spec.loader)
         return spec
+
+
+class _RoomLoader(Loader):
+    """Loads a room once: BasicSR's import, which the finder starts, may have loaded it already."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.loaded: types.ModuleType | None = None
+
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
+        return self.loaded or self.loader.create_module(spec)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        if self.loaded is None:
+            self.loaded = module
+            self.loader.exec_module(module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
 
 
 class _BasicSRLoader(Loader):
@@ -96,7 +115,10 @@ def stand_ins() -> None:
     """Supply modules that BasicSR imports under names which are gone."""
     # torchvision 0.17 removed it; basicsr/data/degradations.py takes rgb_to_grayscale from it (BasicSR issues 533, 663,
     # 681). Drop when BasicSR imports from torchvision.transforms.functional.
-    if importlib.util.find_spec('torchvision.transforms.functional_tensor') is None:
+    if (
+        'torchvision.transforms.functional_tensor' not in sys.modules
+        and importlib.util.find_spec('torchvision.transforms.functional_tensor') is None
+    ):
         name = 'torchvision.transforms.functional_tensor'
         stand_in = types.ModuleType(name, 'Stand-in by ne_basicsr: removed in torchvision 0.17.')
         functional = importlib.import_module('torchvision.transforms.functional')
@@ -105,7 +127,7 @@ def stand_ins() -> None:
 
     # Python 3.12 removed distutils, setuptools lends a copy only where it is installed; basicsr/archs/arch_util.py
     # compares versions with it. Drop when BasicSR uses packaging.
-    if importlib.util.find_spec('distutils') is None:
+    if _is_missing('distutils'):
         version = importlib.import_module('packaging.version')
         package, module = types.ModuleType('distutils'), types.ModuleType('distutils.version')
         module.LooseVersion = version.Version  # type: ignore[attr-defined]
@@ -113,8 +135,12 @@ def stand_ins() -> None:
         sys.modules['distutils'], sys.modules['distutils.version'] = package, module
 
     # SciPy 2.0 drops scipy.ndimage.filters; basicsr/metrics/niqe.py imports it. Drop when it imports scipy.ndimage.
-    if importlib.util.find_spec('scipy.ndimage.filters') is None:
+    if _is_missing('scipy.ndimage.filters'):
         sys.modules['scipy.ndimage.filters'] = importlib.import_module('scipy.ndimage')
+
+
+def _is_missing(name: str) -> bool:
+    return name not in sys.modules and importlib.util.find_spec(name) is None  # asked again after a failed import
 
 
 def mend() -> None:
@@ -124,7 +150,6 @@ def mend() -> None:
     _mend_worker_seeds()
     _mend_prefetch()
     _mend_archive()
-    _mend_base_model()
     _mend_sizes()
 
 
@@ -245,19 +270,6 @@ def _mend_archive() -> None:
     misc.mkdir_and_rename = basicsr.utils.mkdir_and_rename = mkdir_and_rename
 
 
-def _mend_base_model() -> None:
-    from basicsr.models.base_model import BaseModel
-
-    BaseModel.model_to_device = _model_to_device
-    BaseModel.model_ema = _model_ema
-    BaseModel.save_network = _save_network
-    BaseModel.save_training_state = _save_training_state
-    BaseModel.load_network = _load_network
-    BaseModel.get_optimizer = _get_optimizer
-    BaseModel.setup_schedulers = _setup_schedulers
-    BaseModel.update_learning_rate = _update_learning_rate
-
-
 def _mend_sizes() -> None:
     # SwinIR fails on sizes that are no multiple of its window, and leaves padding to SwinIRModel, which reads the
     # window from the option file. Drop when the class says what it needs.
@@ -276,113 +288,6 @@ def _facts_of_swinir(options: Mapping[str, Any]) -> dict[str, int]:
     # a window is no larger than the image of the training; without an upsampler, upscale is not read
     multiple = min(options['window_size'], *sides)
     return {'size_multiple': multiple, 'scale': options['upscale'] if options['upsampler'] else 1}
-
-
-def _model_to_device(self: Any, net: Any) -> Any:
-    # device_ids=[cuda] fails on CPUs, and DataParallel was chosen from num_gpu alone.
-    # Drop when BasicSR trains with gloo on CPUs.
-    from torch.nn.parallel import DataParallel, DistributedDataParallel
-
-    net = net.to(self.device)
-    if self.opt['dist']:
-        unused = self.opt.get('find_unused_parameters', False)
-        devices = None if self.device.type == 'cpu' else [self.device.index or _current_cuda_device()]
-        return DistributedDataParallel(net, device_ids=devices, find_unused_parameters=unused)
-    return DataParallel(net, list(range(self.opt['num_gpu']))) if self.opt['num_gpu'] > 1 else net
-
-
-def _current_cuda_device() -> int:
-    import torch
-
-    return torch.cuda.current_device()
-
-
-def _model_ema(self: Any, decay: float = 0.999) -> None:
-    # BasicSR averages parameters only, so BatchNorm's running statistics never reach params_ema: those are copied here.
-    # Drop when BasicSR's model_ema handles buffers.
-    import torch
-
-    source, average = self.get_bare_model(self.net_g), self.net_g_ema
-    with torch.no_grad():
-        parameters = dict(source.named_parameters())
-        for name, value in average.named_parameters():
-            value.mul_(decay).add_(parameters[name], alpha=1 - decay)
-        buffers = dict(source.named_buffers())
-        for name, value in average.named_buffers():
-            value.copy_(buffers[name])
-
-
-# BasicSR writes checkpoints in place and trains on after three failures ("Just ignore it"): a kill while saving leaves
-# a broken file that auto-resume picks, a full disk loses the run. Here they are whole or absent, and a failure stops.
-# Drop when BasicSR writes to a temporary file and renames.
-
-
-def _save_network(self: Any, net: Any, net_label: str, current_iter: int | str, param_key: Any = 'params') -> None:
-    from ne_basicsr.weights import checkpoint
-
-    if self.opt.get('rank', 0) != 0:
-        return
-    nets, keys = (value if isinstance(value, list) else [value] for value in (net, param_key))
-    bare = {key: self.get_bare_model(each) for key, each in zip(keys, nets, strict=True)}
-    label = 'latest' if current_iter == -1 else current_iter
-    checkpoint.save_network(Path(self.opt['path']['models']) / f'{net_label}_{label}.pth', bare, self.opt)
-
-
-def _save_training_state(self: Any, epoch: int, current_iter: int) -> None:
-    from ne_basicsr.train.progression import batch_of
-    from ne_basicsr.weights import checkpoint
-
-    if self.opt.get('rank', 0) != 0 or current_iter == -1:
-        return
-    state = {
-        'epoch': epoch,
-        'iter': current_iter,
-        'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
-        'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
-        'best_metric_results': _plain_numbers(getattr(self, 'best_metric_results', {})),
-        'validated': getattr(self, 'validated_iter', 0),
-        'manual_seed': self.opt.get('manual_seed'),
-        'batch': batch_of(self.opt),
-    }
-    state['logged'] = _plain_numbers(getattr(self, 'logged', {}))
-    if hasattr(self, 'further_state'):
-        state |= self.further_state()
-    checkpoint.write(Path(self.opt['path']['training_states']) / f'{current_iter}.state', state)
-
-
-def _plain_numbers(value: Any) -> Any:
-    """numpy's numbers, which BasicSR's metrics return and a weights-only load refuses, as Python's."""
-    if isinstance(value, dict):
-        return {key: _plain_numbers(each) for key, each in value.items()}
-    return value.item() if hasattr(value, 'item') else value
-
-
-def _load_network(self: Any, net: Any, load_path: str, strict: bool = True, param_key: str | None = 'params') -> None:
-    from ne_basicsr.weights import checkpoint
-
-    checkpoint.load_network(self.get_bare_model(net), load_path, strict=strict, param_key=param_key)
-
-
-# BasicSR knows Adam and three schedules, takes type out of the options, and after warming up stays at the last rate of
-# the warm-up, a little below the schedule's. Drop when it knows more.
-
-
-def _get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: Any) -> Any:
-    from ne_basicsr.train import optimization
-
-    return optimization.make_optimizer(optim_type, params, lr, **kwargs)
-
-
-def _setup_schedulers(self: Any) -> None:
-    from ne_basicsr.train import optimization
-
-    self.schedulers += optimization.make_schedules(self.opt['train']['scheduler'], self.optimizers)
-
-
-def _update_learning_rate(self: Any, current_iter: int, warmup_iter: int = -1) -> None:
-    from ne_basicsr.train import optimization
-
-    optimization.update_learning_rates(self.optimizers, self.schedulers, current_iter, warmup_iter)
 
 
 # -- what is wrong, in words -------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""``basicsr doctor``: what is installed, what it runs on, and what is known to be wrong with it.
+"""``basicsr doctor``: what is installed, which devices there are, and which known problems the installation has.
 
-Whatever may fail is imported guarded.
+Every import that may fail is guarded.
 """
 
 import argparse
@@ -8,22 +8,15 @@ import importlib.util
 import platform
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import ne_basicsr
 from ne_basicsr._compat import BASICSR_VERSION, explain_foreign, installed_version
 from ne_basicsr.cli.command import Commands, add_command
+from ne_basicsr.utils.errors import first_line
 
 DISTRIBUTIONS = (
-    'torch',
-    'torchvision',
-    'numpy',
-    'opencv-python',
-    'opencv-python-headless',
-    'lmdb',
-    'scikit-image',
-    'scipy',
-)
+    'torch', 'torchvision', 'numpy', 'opencv-python', 'opencv-python-headless', 'lmdb', 'scikit-image', 'scipy',
+)  # fmt: skip
 
 
 def add(commands: Commands) -> None:
@@ -31,33 +24,21 @@ def add(commands: Commands) -> None:
 
 
 def run(_: argparse.Namespace) -> int:
-    findings = examine()
-    print('\n'.join(findings.lines))
-    return 0 if findings.healthy else 1
-
-
-class Findings(NamedTuple):
-    """Lines to print, and whether no problem was among them."""
-
-    lines: list[str]
-    healthy: bool
-
-
-def examine() -> Findings:
-    """Versions, devices, the ``basicsr`` that is imported, and every known problem with its cure."""
-    lines = [f'ne_basicsr  {ne_basicsr.__version__}  ({Path(ne_basicsr.__file__).parent})']
-    lines.append(f'python      {platform.python_version()}  ({sys.executable})')
-    lines.append(f'platform    {platform.platform()}')
-    lines += [f'{name:<11} {version}' for name in DISTRIBUTIONS if (version := installed_version(name))]
+    """Print versions, devices, the ``basicsr`` that is imported, and every known problem with its cure."""
+    lines = [
+        f'ne_basicsr  {ne_basicsr.__version__}  ({Path(ne_basicsr.__file__).parent})',
+        f'python      {platform.python_version()}  ({sys.executable})',
+        f'platform    {platform.platform()}',
+        *(f'{name:<11} {version}' for name in DISTRIBUTIONS if (version := installed_version(name))),
+    ]
     problems = [*_python_problems(), *_package_problems()]
-    torch_lines, torch_problem = _torch()
-    lines += torch_lines
-    basicsr_lines, basicsr_problem = _basicsr()
-    lines += basicsr_lines
-    problems += [problem for problem in (torch_problem, basicsr_problem) if problem]
-    lines.append('')
-    lines += [f'PROBLEM: {problem}' for problem in problems] or ['No problems found.']
-    return Findings(lines, not problems)
+    for look in (_torch, _basicsr):
+        found, problem = look()
+        lines += found
+        problems += [problem] if problem else []
+    conclusion = [f'PROBLEM: {each}' for each in problems] or ['No problems found.']
+    print('\n'.join([*lines, '', *conclusion]))
+    return 1 if problems else 0
 
 
 def _python_problems() -> list[str]:
@@ -70,17 +51,17 @@ def _python_problems() -> list[str]:
 
 
 def _package_problems() -> list[str]:
-    problems = []
-    for name in ('torch', 'torchvision'):
-        if installed_version(name) is None:
-            problems.append(f'{name} is not installed: pip install torch torchvision, both from one index')
+    wanted = f'pip install basicsr=={BASICSR_VERSION}'
+    problems = [
+        f'{name} is not installed: pip install torch torchvision, both from one index'
+        for name in ('torch', 'torchvision')
+        if installed_version(name) is None
+    ]
     version = installed_version('basicsr')
     if version is None:
-        problems.append(f'basicsr is not installed: pip install basicsr=={BASICSR_VERSION}')
+        problems.append(f'basicsr is not installed: {wanted}')
     elif version != BASICSR_VERSION:
-        problems.append(
-            f'basicsr is {version}; this plugin is made for {BASICSR_VERSION}: pip install basicsr=={BASICSR_VERSION}'
-        )
+        problems.append(f'basicsr is {version}; this plugin is made for {BASICSR_VERSION}: {wanted}')
     if installed_version('opencv-python') and installed_version('opencv-python-headless'):
         problems.append('opencv-python and opencv-python-headless overwrite each other: uninstall both, install one')
     return problems
@@ -90,7 +71,7 @@ def _torch() -> tuple[list[str], str | None]:
     try:
         import torch
     except (ImportError, OSError, RuntimeError) as error:
-        return [], f'torch cannot be imported ({str(error).splitlines()[0]}): install it anew'
+        return [], f'torch cannot be imported ({first_line(error)}): reinstall it'
     lines = [f'cpu         {torch.get_num_threads()} threads']
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
@@ -106,14 +87,14 @@ def _basicsr() -> tuple[list[str], str | None]:
     try:
         spec = importlib.util.find_spec('basicsr')
         if spec is None or spec.origin is None:
-            return [], None  # said among the packages
+            return [], None  # reported with the packages
         folder = Path(spec.origin).parent
         if foreign := explain_foreign(folder):
             return [f'basicsr     {folder}'], foreign
         import basicsr
         from basicsr.utils.registry import ARCH_REGISTRY
-    except Exception as error:  # an installation can be broken in any way, and to say so is what this is for
-        return [], next(iter(str(error).splitlines()), type(error).__name__)
+    except Exception as error:  # an installation can be broken in any way
+        return [], first_line(error)
     wrapped = sum(name.endswith('WNE') for name, _ in ARCH_REGISTRY)
     lines = [f'basicsr     {basicsr.__version__}  ({folder})']
     lines.append(f'            {len(ARCH_REGISTRY.keys())} networks registered, {wrapped} of them equivariant')

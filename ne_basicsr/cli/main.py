@@ -1,4 +1,4 @@
-"""The command line: ``basicsr COMMAND``, one module of this folder each, and what becomes of its errors."""
+"""The command line: ``basicsr COMMAND``, one module of this folder each, and how its errors are shown."""
 
 import argparse
 import io
@@ -27,13 +27,13 @@ COMMANDS = (train, quickstart, options, prepare, mismatch, denoise, sample, anal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; 0 where it went well, 2 after one line on what the user can mend, 130 after Ctrl-C.
+    """Run one subcommand: 0 if it succeeds, 2 after one line about an error of the user, 130 after Ctrl-C.
 
-    Training that was asked to stop, and has saved, returns 128 + the number of the signal.
+    Training that stopped on a signal, with everything saved, returns 128 + the number of the signal.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors='backslashreplace')  # names of files need not be text
+            stream.reconfigure(errors='backslashreplace')  # names of files may be no text
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     try:
@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _check_current_folder() -> None:
     try:
         os.getcwd()
-    except OSError as error:  # some libraries of torch end the process where there is none
-        raise InputError(f'the current folder is gone ({error.strerror}); go to one that is there') from None
+    except OSError as error:  # some libraries of torch end the process if there is none
+        raise InputError(f'the current folder is gone ({error.strerror}); change to one that exists') from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,52 +2,53 @@
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from ne_basicsr.cli.command import Commands, add_command
 from ne_basicsr.utils.errors import InputError
 
-SIDD_CROP, SIDD_STEP = 512, 384  # an overlap of 128, so that crops lie whole in a sub-image
-LINE_SECONDS = 10.0
+SIDD_CROP, SIDD_STEP = 512, 384  # an overlap of 128, so that crops fit into a sub-image
 
 
 def add(commands: Commands) -> None:
-    what = 'folders of images to an LMDB or a raw store, whole or in sub-images'
+    what = 'convert folders of images to an LMDB or a raw store, whole or in sub-images'
     parser = add_command(commands, 'prepare', what, run)
-    parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='folder, read with those below it')
+    parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='folder, read recursively')
     parser.add_argument('-o', '--output', type=Path, metavar='X.lmdb', help='folder to write')
     parser.add_argument(
         '--format',
         choices=['png', 'raw'],
-        help="png: BasicSR's LMDB, keeps 16 bits; raw: 8-bit pixels as they are, much faster to read, for"
-        ' io_backend: {type: raw} (default: raw where the output ends in .raw, else png)',
+        help="png: BasicSR's LMDB, keeps 16 bits; raw: uncompressed 8-bit pixels, much faster to read, for"
+        ' io_backend: {type: raw} (default: raw if the output ends in .raw, else png)',
     )
     parser.add_argument('--crop', type=int, metavar='SIZE', help="sub-images of this side, as BasicSR's (DIV2K: 480)")
     parser.add_argument('--step', type=int, help='from one sub-image to the next (default: SIZE; DIV2K: 240)')
-    parser.add_argument('--in_ch', type=int, choices=[1, 3], help='gray or RGB (default: as each file is, less alpha)')
+    parser.add_argument(
+        '--in_ch', type=int, choices=[1, 3], help='gray or RGB (default: as in each file, without alpha)'
+    )
     parser.add_argument('--workers', type=int, metavar='N', help='threads (default: one per core)')
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='go on with what an earlier run wrote: sources that are new, changed or gone',
+        help='continue an earlier run: add new sources, rewrite changed ones, remove those that are gone',
     )
     parser.add_argument(
-        '--verify', action='store_true', help='write nothing: compare stores (INPUT) with their checksums'
+        '--verify', action='store_true', help='compare stores (INPUT) with their checksums; write nothing'
     )
     parser.add_argument(
         '--sidd',
         action='store_true',
-        help=f'pairs *_GT_SRGB* and *_NOISY_SRGB* to gt.lmdb and lq.lmdb in the output, under equal names, in'
-        f' sub-images of {SIDD_CROP} every {SIDD_STEP} unless told otherwise',
+        help=f'write pairs *_GT_SRGB* and *_NOISY_SRGB* to gt.lmdb and lq.lmdb in the output, under equal names, in'
+        f' sub-images of {SIDD_CROP} every {SIDD_STEP} by default',
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.data.prepare import Recipe, prepare
+    from ne_basicsr.utils.progress import progress
 
     if arguments.verify:
         return _verify(arguments.inputs)
@@ -59,7 +60,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sidd and crop is None:
         crop, step = SIDD_CROP, step or SIDD_STEP
     file_format = arguments.format or ('raw' if arguments.output.suffix == '.raw' else 'png')
-    with _progress() as on_progress:
+    with ExitStack() as stack:
+        bars: list[Any] = []
+
+        def on_progress(done: int, total: int) -> None:
+            if bars:
+                bars[0].update()
+            else:  # what is done was found before anything is read
+                bars.append(stack.enter_context(progress(total - done, 'Preparing', 'image')))
+
         summary = prepare(
             arguments.inputs,
             arguments.output,
@@ -77,21 +86,22 @@ def run(arguments: argparse.Namespace) -> int:
         print(f'{summary.rounded} {what} had 16 bits a channel: rounded to 8 (--format png keeps 16)')
     for count, what_happened in (
         (summary.changed, 'changed since, and written again'),
-        (summary.gone, 'no longer in the inputs, and taken out'),
+        (summary.gone, 'no longer in the inputs, and removed'),
     ):
         if count:
             print(f'{count} {what} {what_happened}')
     if not summary.failures:
         return 0
-    print(f'{len(summary.failures)} could not be used, everything else is there:', file=sys.stderr)
+    print(f'{len(summary.failures)} could not be used; everything else was written:', file=sys.stderr)
     for failure in summary.failures:
         print(f'  {failure}', file=sys.stderr)
-    print('mend them and add them by --resume, or leave them out', file=sys.stderr)
+    print('fix them and add them with --resume, or leave them out', file=sys.stderr)
     return 1
 
 
 def _verify(paths: Sequence[Path]) -> int:
-    from ne_basicsr.data.verify import stores_in, verify
+    from ne_basicsr.data.image_store import verify
+    from ne_basicsr.data.store_index import stores_in
 
     code = 0
     for store in [store for path in paths for store in stores_in(path)]:
@@ -104,34 +114,3 @@ def _verify(paths: Sequence[Path]) -> int:
             how = 'as they were written' if has_checksums else 'which can be read; it was written without checksums'
             print(f'{store}: {images} images, {how}')
     return code
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a line now and then elsewhere."""
-    from tqdm import tqdm
-
-    start = last = time.monotonic()
-    first: int | None = None
-    bar: Any = None
-
-    def show(done: int, total: int) -> None:
-        nonlocal first, last, bar
-        if first is None:
-            first = done
-            if sys.stderr.isatty():
-                bar = tqdm(total=total, initial=done, unit='image')
-            return
-        if bar is not None:
-            bar.update(done - bar.n)
-        elif (now := time.monotonic()) - last >= LINE_SECONDS:
-            last = now
-            rate = (done - first) / (now - start)
-            left = tqdm.format_interval((total - done) / rate)
-            print(f'{done}/{total} images, {rate:.4g} images/s, {left} left', file=sys.stderr, flush=True)
-
-    try:
-        yield show
-    finally:
-        if bar is not None:
-            bar.close()

@@ -83,9 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
     device = chosen_device(arguments)
 
     from ne_basicsr.evaluation.sampling.outputs import Collector
+    from ne_basicsr.evaluation.sampling.page import table_text
     from ne_basicsr.evaluation.sampling.session import Request, open_session
     from ne_basicsr.evaluation.sampling.trajectories import aggregate
-    from ne_basicsr.evaluation.sampling.wording import table_text
     from ne_basicsr.utils.folder_lock import hold
 
     session = open_session(

@@ -1,25 +1,39 @@
-"""Training batches: made whole by the data set, 8 bits a pixel until they are on the device."""
+"""Training batches: random crops that a data set cuts at once, 8 bits a pixel until they are on the device."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
+
+from ne_basicsr.data.image_store import Image, ImageStore, on_unit_range
+from ne_basicsr.ops.noise import seed_of
+from ne_basicsr.ops.random_numbers import below, draws, fractions
+from ne_basicsr.utils.errors import InputError
 
 IMAGES = ('gt', 'lq')
 
+Key = int | tuple[int, int]
+"""An index, or an index with the number of the training sample."""
+
 
 class Batch(dict[str, Any]):
-    """A batch that a data set's ``__getitems__`` made at once; torch's loader hands it on as it is.
+    """A batch that a data set's ``__getitems__`` made at once; torch's loader passes it on unchanged.
 
-    ``__getitems__`` returns ``[Batch(...)]``, a list as the loader asks for: one item, the batch.
+    ``__getitems__`` returns ``[Batch(...)]``, a list as the loader expects, with the batch as its one item.
     """
+
+
+# how torch is told what a loader does with a type: https://docs.pytorch.org/docs/stable/data.html, default_collate
+default_collate_fn_map[Batch] = lambda batches, *, collate_fn_map=None: batches[0]
 
 
 def as_float(batch: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:
     """``batch`` with its 8-bit images ``gt`` and ``lq`` (N, C, H, W) as float32 on [0, 1], on ``device``.
 
-    They cross over with 8 bits a pixel, a quarter of what float32 takes. Everything else stays as and where it is.
+    They are transferred with 8 bits a pixel, a quarter of the size of float32. All else stays as and where it is.
     """
     ready = dict(batch)
     for key in IMAGES:
@@ -29,10 +43,97 @@ def as_float(batch: Mapping[str, Any], device: torch.device | str) -> dict[str, 
     return ready
 
 
-def _as_it_is(batches: Sequence[Batch], *, collate_fn_map: object = None) -> Batch:
-    (batch,) = batches
-    return batch
+class CropDataset(Dataset[dict[str, Any]]):
+    """Images from one store, or from two stores in pairs: random crops to train on, whole images to test on.
 
+    A crop depends on (seed, number of the sample) alone, whatever batch it is in, and has the same place and symmetry
+    in both images of a pair.
 
-# how torch is told what a loader does with a type: https://docs.pytorch.org/docs/stable/data.html, default_collate
-default_collate_fn_map[Batch] = _as_it_is
+    Args:
+        opt: the options of the data set.
+        stores: by the key of their images in an item, ``gt`` and, for pairs, ``lq``.
+        items: the name of each item's image in each of the stores.
+        channels: 1 (gray) or 3 (RGB).
+        reflect: mirror the borders of images smaller than ``gt_size`` instead of refusing them.
+    """
+
+    takes_sample_numbers = True
+
+    def __init__(
+        self,
+        opt: Mapping[str, Any],
+        stores: Mapping[str, ImageStore],
+        items: Sequence[tuple[str, ...]],
+        channels: int,
+        reflect: bool,
+    ) -> None:
+        self.opt, self.stores, self.items, self.channels, self.reflect = opt, stores, items, channels, reflect
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        if self.opt['phase'] == 'train':
+            return {name: values[0] for name, values in as_float(self._batch([key]), 'cpu').items()}
+        assert isinstance(key, int), 'only training samples have numbers'
+        item: dict[str, Any] = {}
+        for kind, name, image in zip(self.stores, self.items[key], self._images(key), strict=True):
+            pixels = np.ascontiguousarray(on_unit_range(image).transpose(2, 0, 1))
+            item |= {f'{kind}_path': name, kind: torch.from_numpy(pixels)}
+        return item
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[dict[str, Any]]:
+        """What torch's loader asks for: one training batch, made at once, or whole images."""
+        return [self._batch(keys)] if self.opt['phase'] == 'train' else [self[key] for key in keys]
+
+    def _batch(self, keys: Sequence[Key]) -> Batch:
+        indices, numbers = zip(*(key if isinstance(key, tuple) else (key, key) for key in keys), strict=True)
+        batch = Batch(number=torch.tensor(numbers))
+        size = self.opt['gt_size']
+        crops = {kind: np.empty((len(keys), self.channels, size, size), np.uint8) for kind in self.stores}
+        random = fractions(draws(seed_of(self.opt.get('seed', 0), 'crop'), numbers, 3)).tolist()
+        for i, (index, places) in enumerate(zip(indices, random, strict=True)):
+            for kind, image in zip(self.stores, self._images(index), strict=True):
+                crop = self._crop(image, *places)
+                if crop.dtype != crops[kind].dtype:  # 16 bits or float: all of the batch becomes float32
+                    crops[kind], crop = on_unit_range(crops[kind]), on_unit_range(crop)
+                crops[kind][i] = crop
+        for place, kind in enumerate(self.stores):
+            batch[kind] = torch.from_numpy(crops[kind])
+            batch[f'{kind}_path'] = [self.items[index][place] for index in indices]
+        return batch
+
+    def _images(self, index: int) -> Iterator[Image]:
+        """The images (H, W, C) of an item, checked to have one size and, for training, enough pixels."""
+        least = 0 if self.reflect or self.opt['phase'] != 'train' else self.opt['gt_size']
+        first = None
+        for store, name in zip(self.stores.values(), self.items[index], strict=True):
+            image = store.pixels(name, self.channels)
+            height, width = image.shape[:2]
+            first = first or (height, width)
+            if height < least or width < least:
+                raise InputError(
+                    f'{store.root}/{name}: {height}x{width} is smaller than gt_size {least}; remove it,'
+                    ' lower gt_size, or set small_images: reflect'
+                )
+            if first != (height, width):
+                raise InputError(
+                    f'{store.root}/{name}: the noisy and the clean image must have one size;'
+                    f' got {first[0]}x{first[1]} and {height}x{width}'
+                )
+            yield image
+
+    def _crop(self, image: Image, vertical: int, horizontal: int, symmetry: int) -> Image:
+        """A view (C, size, size) of ``image``, placed, flipped and turned as three of ``fractions`` say."""
+        size = self.opt['gt_size']
+        height, width = image.shape[:2]
+        if height < size or width < size:
+            image = np.pad(image, [(0, max(0, size - height)), (0, max(0, size - width)), (0, 0)], mode='reflect')
+            height, width = image.shape[:2]
+        top, left = below(vertical, height - size + 1), below(horizontal, width - size + 1)
+        crop = image[top : top + size, left : left + size].transpose(2, 0, 1)
+        if not self.opt.get('geometric_augs', True):
+            return crop
+        which = below(symmetry, 8)  # of the eight flips and rotations by right angles
+        crop = crop.transpose(0, 2, 1) if which & 1 else crop
+        return crop[:, :: -1 if which & 2 else 1, :: -1 if which & 4 else 1]

@@ -1,22 +1,16 @@
 """Clean images for denoising: crops to train on, whole images to test on. The model adds the noise."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
 from basicsr.utils.registry import DATASET_REGISTRY
-from torch.utils.data import Dataset
 
-from ne_basicsr.data.batch import Batch, as_float
-from ne_basicsr.data.crops import cut_crops
-from ne_basicsr.data.image_store import on_unit_range, open_store
-
-Key = int | tuple[int, int]
+from ne_basicsr.data.batch import CropDataset
+from ne_basicsr.data.image_store import open_store
 
 
 @DATASET_REGISTRY.register()
-class DenoisingDataset(Dataset[dict[str, Any]]):
+class DenoisingDataset(CropDataset):
     """Clean images from a folder, an LMDB or a raw store, gray or colour.
 
     Args:
@@ -35,40 +29,8 @@ class DenoisingDataset(Dataset[dict[str, Any]]):
         InputError: for a missing or empty store, an unreadable image, a too small one with ``small_images: refuse``.
     """
 
-    takes_sample_numbers = True
-
     def __init__(self, opt: Mapping[str, Any]) -> None:
-        self.opt = opt
-        self.channels = opt.get('in_ch', 1)
         self.store = open_store({'io_backend': {'type': 'disk'}, **opt})
-
-    def __len__(self) -> int:
-        return len(self.store.names)
-
-    def __getitem__(self, key: Key) -> dict[str, Any]:
-        if self.opt['phase'] == 'train':
-            return {name: values[0] for name, values in as_float(self._batch([key]), 'cpu').items()}
-        assert isinstance(key, int), 'only training samples have numbers'
-        name = self.store.names[key]
-        image = on_unit_range(self.store.pixels(name, self.channels))
-        return {'gt_path': name, 'gt': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))}
-
-    def __getitems__(self, keys: Sequence[Key]) -> list[dict[str, Any]]:
-        """What torch's loader asks for: one training batch, made at once, or whole images."""
-        return [self._batch(keys)] if self.opt['phase'] == 'train' else [self[key] for key in keys]
-
-    def _batch(self, keys: Sequence[Key]) -> Batch:
-        pairs = [key if isinstance(key, tuple) else (key, key) for key in keys]
-        names = [self.store.names[index] for index, _ in pairs]
-        numbers = np.array([number for _, number in pairs], np.int64)
-        crops = cut_crops(
-            self.store,
-            names,
-            numbers,
-            size=self.opt['gt_size'],
-            channels=self.channels,
-            seed=self.opt.get('seed', 0),
-            augment=self.opt.get('geometric_augs', True),
-            reflect=self.opt.get('small_images', 'reflect') == 'reflect',
-        )
-        return Batch(gt=torch.from_numpy(crops), number=torch.from_numpy(numbers), gt_path=names)
+        items = [(name,) for name in self.store.names]
+        reflect = opt.get('small_images', 'reflect') == 'reflect'
+        super().__init__(opt, {'gt': self.store}, items, opt.get('in_ch', 1), reflect)

@@ -3,11 +3,10 @@
 import io
 import logging
 import os
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import cv2
 import lmdb
@@ -42,29 +41,15 @@ class ImageStore(Protocol):
         ...
 
 
-class EncodedStore(ABC):
-    """Images as files, in whatever format OpenCV reads."""
-
-    root: Path
-    names: list[str]
-
-    @abstractmethod
-    def read(self, name: str) -> bytes:
-        """The file."""
-
-    def pixels(self, name: str, channels: int) -> Image:
-        return decode_pixels(self.read(name), channels, f'{self.root}/{name}')
-
-
-class FolderStore(EncodedStore):
-    """Image files below a folder; a name is the path from there, ``printable``, less a suffix that tells none apart."""
+class FolderStore:
+    """Image files below a folder; a name is the relative path, ``printable``, without the suffix if it stays unique."""
 
     def __init__(self, root: Path, meta_info_file: str | None = None) -> None:
         self.root = root
         if meta_info_file is None:
             files = image_files(root)
         else:
-            files = [Path(line.rsplit(' (', 1)[0]) for line in read_lines(Path(meta_info_file))]
+            files = [Path(name) for name in _chosen(meta_info_file)]
             if missing := [file for file in files if not (root / file).is_file()]:
                 raise InputError(f'{meta_info_file}: {str(missing[0])!r} is not in {root}')
         if not files:
@@ -75,14 +60,18 @@ class FolderStore(EncodedStore):
         self.names = list(self._files)
 
     def path(self, name: str) -> Path:
-        """Where an image lies."""
+        """The file of an image."""
         return self.root / self._files[name]
 
     def read(self, name: str) -> bytes:
+        """The content of the file of an image."""
         return read_file(self.path(name))
 
+    def pixels(self, name: str, channels: int) -> Image:
+        return decode_pixels(self.read(name), channels, f'{self.root}/{name}')
 
-class LmdbStore(EncodedStore):
+
+class LmdbStore:
     """An LMDB folder in BasicSR's layout: PNGs by their names; the index is that of ``store_index``, or BasicSR's.
 
     An index of BasicSR does not say how many images there are: where the LMDB holds more, a warning says so.
@@ -96,10 +85,7 @@ class LmdbStore(EncodedStore):
         self._checked = Checked(root, entries)
         self.names = [entry.name for entry in entries]
         if meta_info_file:
-            lines = read_lines(Path(meta_info_file))
-            self.names = [line.rsplit(' (', 1)[0].removesuffix('.png') for line in lines]
-        if not self.names:
-            raise InputError(f'{meta_info_file}: lists no images')
+            self.names = [name.removesuffix('.png') for name in _chosen(meta_info_file)]
         if not meta_info_file and entries[0].checksum is None and (root / LMDB_FILE).is_file():
             self._say_what_is_not_listed(len(entries))
 
@@ -107,12 +93,16 @@ class LmdbStore(EncodedStore):
         return type(self), (self.root, self._meta_info_file)
 
     def read(self, name: str) -> bytes:
+        """The encoded image, compared with its checksum on first use."""
         with self._environment().begin() as transaction:
             value = transaction.get(name.encode())
         if value is None:
             raise InputError(f'{self.root}: no entry {name!r}, which its {INDEX} lists; make the LMDB anew')
         self._checked.check(name, value)
         return value
+
+    def pixels(self, name: str, channels: int) -> Image:
+        return decode_pixels(self.read(name), channels, f'{self.root}/{name}')
 
     def close(self) -> None:
         """Close the LMDB in this process, for all who read it, so that it can be written; a read opens it again."""
@@ -157,9 +147,8 @@ class RawStore:
         self.root = root
         entries = read_index(root, 'raw')
         self._places = {entry.name: (entry.shape, entry.offset) for entry in entries}
-        chosen = read_lines(Path(meta_info_file)) if meta_info_file else None
-        self.names = [Path(line.rsplit(' (', 1)[0]).with_suffix('').as_posix() for line in chosen or []]
-        self.names = self.names or [*self._places]
+        chosen = _chosen(meta_info_file) if meta_info_file else ()
+        self.names = [Path(name).with_suffix('').as_posix() for name in chosen] or [*self._places]
         if missing := [name for name in self.names if name not in self._places]:
             raise InputError(f'{meta_info_file}: {missing[0]!r} is not in {root}')
         self._meta_info_file = meta_info_file
@@ -197,7 +186,7 @@ def open_store(options: Mapping[str, Any]) -> ImageStore:
     """The store that a data set's ``dataroot_gt``, ``io_backend`` and ``meta_info_file`` name.
 
     Raises:
-        InputError: where it is missing or empty.
+        InputError: if it is missing or empty.
     """
     root = Path(options['dataroot_gt']).expanduser()
     if not root.is_dir():
@@ -205,9 +194,56 @@ def open_store(options: Mapping[str, Any]) -> ImageStore:
     backend, meta_info_file = options['io_backend']['type'], options.get('meta_info_file')
     if backend == 'disk':
         return FolderStore(root, meta_info_file)
-    # a folder *.lmdb that `basicsr prepare --format raw` wrote is read for what it is
+    # a folder *.lmdb that `basicsr prepare --format raw` wrote is a raw store all the same
     is_raw = backend == 'raw' or (root / RAW_FILE).is_file()
     return RawStore(root, meta_info_file) if is_raw else LmdbStore(root, meta_info_file)
+
+
+def open_any(path: Path) -> ImageStore:
+    """The raw store, LMDB or folder of image files at ``path``, told by its files.
+
+    Raises:
+        InputError: if there is no such folder, or no image in it.
+    """
+    path = path.expanduser()
+    if not path.is_dir():
+        raise InputError(f'{path}: no such folder of images, and no LMDB')
+    is_store = any((path / file).is_file() for file in (RAW_FILE, LMDB_FILE))
+    return open_store({'dataroot_gt': path, 'io_backend': {'type': 'lmdb' if is_store else 'disk'}})
+
+
+class Verdict(NamedTuple):
+    """The number of images that a store lists, a line for each that is damaged, and whether it has checksums."""
+
+    images: int
+    damaged: list[str]
+    has_checksums: bool
+
+
+def verify(root: Path) -> Verdict:
+    """Read all images of a store; without checksums, check that they can be decoded and have the listed size.
+
+    Raises:
+        InputError: if the store as a whole cannot be read.
+    """
+    store = open_any(root)
+    entries = read_index(root, 'raw' if isinstance(store, RawStore) else 'png')
+    damaged = []
+    for name, shape, _, _ in entries:
+        try:
+            size = store.pixels(name, 3).shape[:2]
+            if any(shape) and size != shape[:2]:
+                raise InputError(f'{root}/{name}: {size[0]}x{size[1]}, but {INDEX} says {shape}')
+        except InputError as error:
+            damaged.append(str(error))
+    return Verdict(len(entries), damaged, entries[0].checksum is not None)
+
+
+def _chosen(meta_info_file: str) -> list[str]:
+    """The names that the lines of a file begin with, as in BasicSR's ``meta_info_file``."""
+    if names := [line.rsplit(' (', 1)[0] for line in read_lines(Path(meta_info_file))]:
+        return names
+    raise InputError(f'{meta_info_file}: lists no images')
 
 
 def image_files(root: Path) -> list[Path]:

@@ -87,6 +87,18 @@ def read_index(folder: Path, kind: str) -> list[Entry]:
     return entries
 
 
+def stores_in(path: Path) -> list[Path]:
+    """The store in a folder or, as ``prepare --sidd`` writes them, the stores in the folders below it.
+
+    Raises:
+        InputError: if there is none.
+    """
+    found = [path] if (path / INDEX).is_file() else sorted(index.parent for index in path.glob(f'*/{INDEX}'))
+    if not found:
+        raise InputError(f'{path}: no store, as it holds no {INDEX}; basicsr prepare makes one')
+    return found
+
+
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file that are not empty; blanks before a name belong to it.
 

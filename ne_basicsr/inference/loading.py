@@ -116,12 +116,10 @@ def retyped(layout: Layout, kind: str) -> Layout:
     """The same weights as a network of another type: in another wrapper, in none, or of a class with the same keys.
 
     Raises:
-        InputError: for a type that is not registered.
+        InputError: for a type that is not registered, or is no network from images to images.
     """
-    try:
-        arch = ARCH_REGISTRY.get(kind)
-    except KeyError as error:
-        raise InputError(f'no network {kind}: {error.args[0]}') from error
+    matching.check_type(kind)
+    arch = ARCH_REGISTRY.get(kind)
     if kind == layout.options['type'] and not layout.wrapper_is_unknown:
         return layout
     held = backbone_of(layout.options)
@@ -130,7 +128,8 @@ def retyped(layout: Layout, kind: str) -> Layout:
         weights = {key.removeprefix('backbone.'): value for key, value in weights.items()}
     plain = layout._replace(options=dict(held or layout.options), weights=weights)
     if not issubclass(arch, BackboneHolder):
-        return plain._replace(options={**plain.options, 'type': kind}, wrapper_is_unknown=False)
+        note = plain.note if kind == plain.options['type'] else ''  # it is about the type that was assumed
+        return plain._replace(options={**plain.options, 'type': kind}, wrapper_is_unknown=False, note=note)
     wrapper = matching.wrapper_of(arch)
     wrapped = (
         formats.as_trained(plain, wrapper) if layout.wrapper_is_unknown else formats.in_wrapper(plain, str(wrapper))

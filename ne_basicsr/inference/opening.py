@@ -20,7 +20,9 @@ from ne_basicsr.ops.noise import TrainingNoise
 from ne_basicsr.options import read_yaml
 from ne_basicsr.options.paths import check_network_files
 from ne_basicsr.options.reader import parse_literal
-from ne_basicsr.options.sections import OptionError, check_network, hint, registered
+from ne_basicsr.options.sections import registered
+from ne_basicsr.options.validation import check_network
+from ne_basicsr.options.words import OptionError, hint
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.file_names import printable
 from ne_basicsr.weights import checkpoint, shipped_models
@@ -230,10 +232,10 @@ def read_description(text: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         known = hint(text, registered(ARCH_REGISTRY))
         raise InputError(f'{text}: neither a file, nor {{type: ...}}, nor a registered network; {known}')
     try:
-        check_network(options, path, ARCH_REGISTRY)
+        check_network(options, path)
         check_network_files(options, path)
     except OptionError as error:
-        raise InputError(': '.join(filter(None, (where, ':'.join(error.path), error.problem)))) from None
+        raise InputError(': '.join(filter(None, (where, ':'.join(error.key), error.problem)))) from None
     return name, options, content
 
 

@@ -1,9 +1,7 @@
 """Rows of a sweep, and what is read off them: the curve and its summary."""
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 Row = Mapping[str, Any]
@@ -60,19 +58,3 @@ def drop_from(curve: Curve, level: float) -> float | None:
     if level not in curve.levels:
         return None
     return curve.psnr_out[curve.levels.index(level)] - min(curve.psnr_out)
-
-
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """One line per cell, PSNR and other measures with six decimals; empty where nothing was measured."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator='\n')
-        writer.writeheader()
-        writer.writerows({key: _text(key, value) for key, value in row.items()} for row in rows)
-
-
-def _text(key: str, value: Any) -> Any:
-    if key in KEYS:
-        return f'{value:.10g}' if key == 'level' else value
-    # the defect of an equivariant network is of the size of rounding: significant digits, not decimals
-    return '' if value is None else f'{value:.3e}' if 'defect' in key else f'{value:.6f}'

@@ -23,9 +23,8 @@ from ne_basicsr.metrics.quality import psnrs
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.ops.noise import TrainingNoise, seed_of
 from ne_basicsr.ops.padding import pad_to_multiple
-from ne_basicsr.train import progression
-from ne_basicsr.train.compilation import compile_in_place
 from ne_basicsr.train.gradient_step import GradientStep
+from ne_basicsr.train.progression import Progression, training_batch
 from ne_basicsr.train.targets import TARGETS
 from ne_basicsr.train.validation_results import image_strip, in_order, keep_curve, keep_pairs
 from ne_basicsr.utils.errors import InputError
@@ -52,6 +51,7 @@ class DenoisingModel(SRModel):
         train_set = opt['datasets'].get('train')
         opt['val'] = {**(opt.get('val') or {}), 'metrics': (opt.get('val') or {}).get('metrics') or {}}
         self.noise = TrainingNoise.from_options(train_set) if train_set else None
+        self.progression = Progression.from_options(train_set) if train_set else None
         self.rows: dict[str, list[Row]] = {}  # of the last validation, by data set
         self.asked_to_stop: Callable[[], int] = int  # the signal that arrived; validation ends early then
         self._strip: list[Tensor] = []
@@ -62,7 +62,7 @@ class DenoisingModel(SRModel):
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Clean crops ``gt`` (N, C, H, W) with their ``number``; makes ``lq``, and ``gt`` as ``target`` says."""
         assert self.noise is not None, 'training starts with datasets:train'
-        batch = progression.training_batch(data, self.opt, self.device)
+        batch = training_batch(data, self.opt, self.device, self.progression)
         seeds = [seed_of(self.seed, 'noise', number) for number in batch['number'].tolist()]
         make_pair = TARGETS[self.opt['datasets']['train'].get('target', 'clean')]
         self.lq, self.gt = make_pair(self.noise, batch['gt'], seeds)
@@ -75,7 +75,8 @@ class DenoisingModel(SRModel):
         if train.get('compile'):
             if self.opt['num_gpu'] > 1 and not self.opt['dist']:
                 raise InputError('train:compile needs one process per GPU: start with torchrun, or set num_gpu: 1')
-            compile_in_place(net.to(self.device), self.device)
+            _check_compiler(self.device)
+            net.to(self.device).compile()  # in place: the class and the keys of the state dict stay
         return super().model_to_device(net)
 
     def init_training_settings(self) -> None:
@@ -129,18 +130,14 @@ class DenoisingModel(SRModel):
         with self.gradient_step.autocast():
             output = self.net_g(lq)
         self.output = output.to(self.gt.dtype)
-        losses = self._measure_losses()
-        self.gradient_step.backward(torch.stack(list(losses.values())).sum())
-        self._sums = {k: self._sums.get(k, 0) + loss.detach() / self.parts for k, loss in losses.items()}
-
-    def _measure_losses(self) -> dict[str, Tensor]:
         losses = {}
         if self.cri_pix:
             losses['l_pix'] = self.cri_pix(self.output, self.gt)
         if self.cri_perceptual:
             found = zip(('l_percep', 'l_style'), self.cri_perceptual(self.output, self.gt), strict=True)
             losses |= {name: loss for name, loss in found if loss is not None}
-        return losses
+        self.gradient_step.backward(torch.stack(list(losses.values())).sum())
+        self._sums = {k: self._sums.get(k, 0) + loss.detach() / self.parts for k, loss in losses.items()}
 
     def get_current_log(self) -> dict[str, float]:
         """The losses of the last step, means over its parts and over the ranks; all ranks ask."""
@@ -163,7 +160,8 @@ class DenoisingModel(SRModel):
 
     def denoise(self, lq: Tensor) -> Tensor:
         """The restored images for lq (N, C, H, W) of any size; the averaged weights' where there are some."""
-        padded, (height, width) = pad_to_multiple(lq, self._size_multiple())
+        multiple = getattr(self.get_bare_model(self.net_g), 'size_multiple', 1)
+        padded, (height, width) = pad_to_multiple(lq, multiple)
         return self._test_net()(padded)[..., :height, :width]
 
     @contextmanager
@@ -218,39 +216,40 @@ class DenoisingModel(SRModel):
         self, loader: DataLoader[Any], options: Mapping[str, Any], current_iter: int | str, save_img: bool
     ) -> Iterator[Row]:
         rank, world_size = get_dist_info()
-        levels = sorted(sigma_test(options))
-        items = enumerate(tqdm(loader, unit='image', disable=not self.opt['val'].get('pbar')))
-        own = (data for i, data in items if i % world_size == rank)
-        clean: Tensor | None = None
-
-        def images() -> Iterator[tuple[str, Tensor]]:
-            nonlocal clean
-            for data in own:
-                clean = data['gt']
-                yield data['gt_path'][0], clean
-
         metrics = self.opt['val']['metrics'].items()
         measures = {k: self._measure(v) for k, v in metrics if v['type'] != 'calculate_mismatch'}
-        cells = mismatch.sweep(
+        levels = self._levels(options)
+        shown = levels[:: max(1, math.ceil(len(levels) / STRIP_LEVELS))]
+        self._strip, first = [], None
+        for i, data in enumerate(tqdm(loader, unit='image', disable=not self.opt['val'].get('pbar'))):
+            if i % world_size != rank:
+                continue
+            for row, noisy, output in self._denoised(data, options, measures):
+                if self.asked_to_stop():
+                    return
+                first = first or row['image']
+                if row['image'] == first and row['draw'] == 0 and row['level'] in shown:
+                    self._strip.append(image_strip(noisy, output, data['gt'].to(noisy)))
+                if save_img and row['draw'] == 0:
+                    imwrite(tensor2img(output.clone()), str(self._image_path(options['name'], row, current_iter)))
+                yield row
+
+    def _levels(self, options: Mapping[str, Any]) -> list[float]:
+        return sorted(sigma_test(options))
+
+    def _denoised(
+        self, data: Mapping[str, Any], options: Mapping[str, Any], measures: Mapping[str, mismatch.Measure]
+    ) -> Iterator[tuple[Row, Tensor, Tensor]]:
+        """(row, noisy, output) of one image of a validation set, at each level and draw."""
+        return mismatch.sweep(
             self.denoise,
-            images(),
-            Degradation((options.get('noise') or {}).get('type', 'gaussian'), tuple(levels)),
+            [(data['gt_path'][0], data['gt'])],
+            Degradation((options.get('noise') or {}).get('type', 'gaussian'), tuple(self._levels(options))),
             draws=options.get('draws', 1),
             seed=self.seed,
             measures=measures,
             device=self.device,
         )
-        self._strip, first = [], None
-        shown = levels[:: max(1, math.ceil(len(levels) / STRIP_LEVELS))]
-        for row, noisy, output in cells:
-            if self.asked_to_stop():
-                return
-            first = first or row['image']
-            if row['image'] == first and row['draw'] == 0 and row['level'] in shown:
-                self._strip.append(image_strip(noisy, output, clean.to(noisy)))  # type: ignore[union-attr]
-            if save_img and row['draw'] == 0:
-                imwrite(tensor2img(output.clone()), str(self._image_path(options['name'], row, current_iter)))
-            yield row
 
     def _measure(self, options: Mapping[str, Any]) -> mismatch.Measure:
         arguments = {key: value for key, value in options.items() if key != 'better'}
@@ -276,8 +275,8 @@ class DenoisingModel(SRModel):
         return results
 
     def _keep(self, rows: list[Row], name: str, current_iter: int | str, tb_logger: Any) -> None:
-        folder = Path(self.opt['path']['log'])
-        keep_curve(rows, folder, self.opt['name'], name, current_iter, self._training_levels(), tb_logger)
+        levels = [sigma * 255 for sigma in self.noise.sigmas] if self.noise else []
+        keep_curve(rows, Path(self.opt['path']['log']), self.opt['name'], name, current_iter, levels, tb_logger)
 
     def _is_best(self, name: str, current_iter: int | str) -> bool:
         wanted = self.opt['val'].get('save_best')
@@ -312,21 +311,11 @@ class DenoisingModel(SRModel):
         # the bare one: ranks validate different numbers of images, DistributedDataParallel would wait for the others
         return self.get_bare_model(getattr(self, 'net_g_ema', self.net_g))
 
-    def _size_multiple(self) -> int:
-        return getattr(self.get_bare_model(self.net_g), 'size_multiple', 1)
-
-    def _training_levels(self) -> list[float]:
-        return [sigma * 255 for sigma in self.noise.sigmas] if self.noise else []
-
     def _image_path(self, dataset: str, row: Row, current_iter: int | str) -> Path:
-        folder = Path(self.opt['path']['visualization'])
-        image = f'{row["image"]}_sigma{row["level"]:g}'
+        folder = Path(self.opt['path']['visualization']) / (row['image'] if self.is_train else dataset)
         suffix = self.opt['val'].get('suffix') or current_iter
-        return (
-            folder / row['image'] / f'{image}_{suffix}.png'
-            if self.is_train
-            else folder / dataset / f'{image}_{suffix}.png'
-        )
+        level = f'_sigma{row["level"]:g}' if 'degradation' in row else ''  # pairs have none
+        return folder / f'{row["image"]}{level}_{suffix}.png'
 
 
 # here, as a module that imports BasicSR can have nothing of another such module, see _compat
@@ -341,40 +330,39 @@ class PairedDenoisingModel(DenoisingModel):
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
         """Pairs ``lq`` and ``gt`` (N, C, H, W)."""
-        batch = progression.training_batch(data, self.opt, self.device)
+        batch = training_batch(data, self.opt, self.device, self.progression)
         self.lq, self.gt = batch['lq'], batch['gt']
 
-    def _rows(
-        self, loader: DataLoader[Any], options: Mapping[str, Any], current_iter: int | str, save_img: bool
-    ) -> Iterator[Row]:
-        rank, world_size = get_dist_info()
-        measures = {label: self._measure(metric) for label, metric in self.opt['val']['metrics'].items()}
-        self._strip = []
-        for i, data in enumerate(tqdm(loader, unit='image', disable=not self.opt['val'].get('pbar'))):
-            if i % world_size != rank:
-                continue
-            if self.asked_to_stop():
-                return
-            noisy, clean = (data[key].to(self.device) for key in ('lq', 'gt'))
-            output = self.denoise(noisy)
-            row = {'image': Path(data['gt_path'][0]).with_suffix('').as_posix(), 'level': 0, 'draw': 0}
-            row |= psnrs(noisy, output, clean)
-            row |= {label: measure(output, clean, noisy) for label, measure in measures.items()}
-            self._strip = self._strip or [image_strip(noisy, output, clean)]
-            if save_img:
-                imwrite(tensor2img(output.clone()), str(self._image_path(options['name'], row, current_iter)))
-            yield row
+    def _levels(self, options: Mapping[str, Any]) -> list[float]:
+        return [0]
+
+    def _denoised(
+        self, data: Mapping[str, Any], options: Mapping[str, Any], measures: Mapping[str, mismatch.Measure]
+    ) -> Iterator[tuple[Row, Tensor, Tensor]]:
+        noisy, clean = (data[key].to(self.device) for key in ('lq', 'gt'))
+        output = self.denoise(noisy)
+        row = {'image': Path(data['gt_path'][0]).with_suffix('').as_posix(), 'level': 0, 'draw': 0}
+        row |= psnrs(noisy, output, clean)
+        yield row | {label: measure(output, clean, noisy) for label, measure in measures.items()}, noisy, output
 
     def _keep(self, rows: list[Row], name: str, current_iter: int | str, tb_logger: Any) -> None:
         keep_pairs(rows, Path(self.opt['path']['log']), name, current_iter)
-
-    def _image_path(self, dataset: str, row: Row, current_iter: int | str) -> Path:
-        folder = Path(self.opt['path']['visualization'])
-        suffix = self.opt['val'].get('suffix') or current_iter
-        return folder / (row['image'] if self.is_train else dataset) / f'{row["image"]}_{suffix}.png'
 
 
 def sigma_test(options: Mapping[str, Any]) -> list[float]:
     """The levels, in 8-bit units, that a validation set is denoised at."""
     levels = options['sigma_test']
     return list(levels) if isinstance(levels, (list, tuple)) else [levels]
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Raise InputError if torch.compile does not work on this machine, which compiling one addition tells."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
+    except Exception as error:  # of the C++ compiler, of Triton, of torch: each has its own
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = next((line for line in lines if 'Error' in line), lines[0])
+        raise InputError(
+            f'train:compile: torch.compile does not work here ({reason}); set compile: false, or install what it needs'
+            ' (a C++ compiler on CPUs, Triton on GPUs)'
+        ) from error

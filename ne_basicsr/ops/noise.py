@@ -18,7 +18,7 @@ from ne_basicsr.ops import chunked_statistics, jpeg
 from ne_basicsr.ops.dct import BLOCK, dct_kernels
 from ne_basicsr.ops.magnitude import ends, nonzero, root, unit_of
 from ne_basicsr.ops.padding import widen
-from ne_basicsr.ops.random_fields import centred_uniforms
+from ne_basicsr.ops.random_numbers import centred_uniforms
 
 Shape = Sequence[int]
 
@@ -169,22 +169,39 @@ def noise_level(y: Tensor) -> Tensor:
     size = min(BLOCK, *y.shape[-2:])
     if size < 2:
         return y.new_zeros(len(y), 1, 1, 1)
-    if chunked_statistics.is_large(y):
-        return chunked_statistics.noise_level(y, size, block_energies, unspoilt_blocks, quietest)
-    unit = unit_of(y, y[:, :1, :1, :1])
-    scaled = y / unit
-    texture, variance = block_energies(scaled - scaled.mean(dim=(1, 2, 3), keepdim=True), size)
-    textured, unsaturated = unspoilt_blocks(y, size, *ends(y))
-    # saturation in every block is overlooked
-    alive = unsaturated | (textured & ~unsaturated.any(dim=1, keepdim=True))
-    count = alive.sum(dim=1, keepdim=True)
-    rank = quietest(count) - 1
-    limit = texture.masked_fill(~alive, math.inf).sort(dim=1).values.gather(1, rank.clamp(min=0))
+    origin, limits = y[:, :1, :1, :1], ends(y)
+    unit = unit_of(y, origin)
+    chunks, most, precise = [y], None, y.dtype
+    if is_large := chunked_statistics.is_large(y):
+        chunks, precise = list(chunked_statistics.chunks_of(y, overlap=size - 1)), torch.float64
+        most = int(quietest(torch.tensor((y.shape[2] - size + 1) * (y.shape[3] - size + 1))))
+        mean = origin / unit + chunked_statistics.var_mean(y, origin, unit, 0)[1]
+    else:
+        mean = (y / unit).mean(dim=(1, 2, 3), keepdim=True)
+
+    masks = [unspoilt_blocks(chunk, size, *limits) for chunk in chunks]
+    found = torch.stack([unsaturated.any(dim=1, keepdim=True) for _, unsaturated in masks]).any(dim=0)
+    alive = [unsaturated | (textured & ~found) for textured, unsaturated in masks]  # all saturated: overlooked
+
+    # the first pass finds how much texture the quietest blocks have, the second sums up over those blocks
+    energies = [] if is_large else [block_energies(y / unit - mean, size)]
+    quiet: list[Tensor] = []
+    for chunk, blocks in zip(chunks, alive, strict=True):
+        texture, _ = energies[0] if energies else block_energies(chunk / unit - mean, size)
+        texture = texture.masked_fill(~blocks, math.inf)
+        quiet = [torch.cat([*quiet, texture], dim=1).sort(dim=1).values[:, :most]]
+    count = torch.stack([blocks.sum(dim=1, keepdim=True) for blocks in alive]).sum(dim=0)
+    limit = quiet[0].gather(1, (quietest(count) - 1).clamp(min=0))
     silent = (count == 0) | (limit == 0)
-    # 1 up to the limit, falling to 0 at twice the limit; where nothing speaks, divisors are 1 for the gradient's sake
-    weight = (2 - texture / limit.masked_fill(silent, 1.0)).clamp(0, 1).masked_fill(~alive, 0.0)
-    energy = (weight * variance).sum(dim=1, keepdim=True) / nonzero(weight.sum(dim=1, keepdim=True))
-    return unit * root(energy).masked_fill(silent, 0.0)[:, :, None, None]
+    weights, sums = [], []
+    for chunk, blocks in zip(chunks, alive, strict=True):
+        texture, variance = energies[0] if energies else block_energies(chunk / unit - mean, size)
+        # 1 up to the limit, falling to 0 at twice the limit; in silent images divisors are 1 for the gradient's sake
+        weight = (2 - texture / limit.masked_fill(silent, 1.0)).clamp(0, 1).masked_fill(~blocks, 0.0)
+        weights.append(weight.sum(dim=1, keepdim=True, dtype=precise))
+        sums.append((weight * variance).sum(dim=1, keepdim=True, dtype=precise))
+    energy = torch.stack(sums).sum(dim=0) / nonzero(torch.stack(weights).sum(dim=0))
+    return unit * root(energy).to(unit.dtype).masked_fill(silent, 0.0)[:, :, None, None]
 
 
 def block_energies(centred: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -1,15 +1,55 @@
-"""Random numbers that depend on (seed, number of the sample) alone, for whole batches at once.
+"""Random numbers that depend on (seed, number) alone, for whole batches at once, the same on every device.
 
-Counter-based: the n-th number of a stream is a hash of n, so neither batches nor workers nor ranks nor a resume can
-change it. A generator made anew for every sample gives the same guarantee and takes tens of microseconds each.
+Counter-based: the n-th number of a stream is a hash of (seed, n), so that neither batches nor workers nor ranks nor a
+resume can change it. A generator made anew for every sample gives the same guarantee and takes tens of microseconds.
 
 Reference: Steele, Lea and Flood, Fast splittable pseudorandom number generators, OOPSLA 2014 (SplitMix64).
 """
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from collections.abc import Sequence
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+# as signed integers, which torch multiplies modulo 2^64
+GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+FIRST = 0xBF58476D1CE4E5B9 - 2**64
+SECOND = 0x94D049BB133111EB - 2**64
+
+
+def splitmix64(seeds: Sequence[int] | Tensor, counters: Tensor) -> Tensor:
+    """Numbers of SplitMix64, int64: the 64 bits of each, read as signed.
+
+    Args:
+        seeds: N integers of 63 bits, see ``noise.seed_of``.
+        counters: (N or 1, count), int64: which numbers of each stream, 1 is the first.
+
+    Returns:
+        (N, count) on the device of ``counters``.
+    """
+    z = counters * GOLDEN + torch.as_tensor(seeds, device=counters.device)[:, None]
+    z ^= (z >> 30) & (2**34 - 1)  # a shift of signed integers repeats the sign: the mask takes it away
+    z *= FIRST
+    z ^= (z >> 27) & (2**37 - 1)
+    z *= SECOND
+    z ^= (z >> 31) & (2**33 - 1)
+    return z
+
+
+def centred_uniforms(seeds: Sequence[int], shape: Sequence[int], device: torch.device | str = 'cpu') -> Tensor:
+    """Independent draws from U(-1, 1), (N, *shape), float32, image n from ``seeds[n]`` alone.
+
+    The values are the odd multiples of 2^-24: never 0 or 1 in magnitude, symmetric, and exact in float32, so that their
+    logarithms are finite.
+    """
+    count = torch.Size(shape).numel()
+    words = splitmix64(seeds, torch.arange(1, -(-count // 2) + 1, device=device)[None])
+    halves = torch.stack([words >> 39, (words >> 7) & (2**25 - 1)], dim=-1)  # 25 bits each, the first ones signed
+    halves[..., 1] -= 2**24
+    odd = halves.flatten(1)[:, :count] | 1  # -2^24 + 1, ..., -1, 1, ..., 2^24 - 1
+    return odd.float().mul_(2.0**-24).view(len(seeds), *shape)
 
 
 def draws(seed: int, numbers: ArrayLike, count: int) -> NDArray[np.uint64]:
@@ -23,11 +63,8 @@ def draws(seed: int, numbers: ArrayLike, count: int) -> NDArray[np.uint64]:
     Returns:
         (N, count), uniform on [0, 2^64).
     """
-    counters = np.asarray(numbers, np.uint64)[:, None] * np.uint64(count) + np.arange(1, count + 1, dtype=np.uint64)
-    z = np.multiply(counters, GOLDEN, dtype=np.uint64) + np.uint64(seed)  # in arrays, 64 bits wrap around
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    counters = torch.from_numpy(np.array(numbers, np.int64))[:, None] * count + torch.arange(1, count + 1)
+    return splitmix64([seed], counters).numpy().view(np.uint64)
 
 
 def fractions(numbers: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -12,9 +12,8 @@ from typing import Any
 
 from ne_basicsr.options.inheritance import Source, read_source, read_yaml
 from ne_basicsr.options.reader import parse_literal
-from ne_basicsr.options.sections import OptionError
 from ne_basicsr.options.validation import validate
-from ne_basicsr.options.values import shown
+from ne_basicsr.options.words import OptionError, shown
 from ne_basicsr.utils.errors import InputError
 
 __all__ = ['apply_overrides', 'complete_options', 'load_options', 'read_yaml']
@@ -137,11 +136,11 @@ def _validated(source: Source, entries: list[str], is_train: bool, here: bool) -
     try:
         return validate(apply_overrides(source.options, entries), is_train, here)
     except OptionError as error:
-        key = ':'.join(error.path)
-        overruling = _overruling(entries, error.path)
+        key = ':'.join(error.key)
+        overruling = _overruling(entries, error.key)
         if overruling:
             raise _failure(f'{source.files[0]} with --force_yml {overruling}: {key}: {error.problem}') from None
-        place = source.place(error.path)
+        place = source.place(error.key)
         if place is None:
             raise _failure(f'{source.files[0]}: {key}: {error.problem}') from None
         base_of = f', base of {source.files[0]}' if place.file != source.files[0] else ''

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ne_basicsr.options.values import shown
+from ne_basicsr.options.words import shown
 
 WHITE = 255
 

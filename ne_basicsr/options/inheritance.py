@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ne_basicsr.options.reader import Key, read_file
-from ne_basicsr.options.values import shown
+from ne_basicsr.options.reader import read_file
+from ne_basicsr.options.words import Key, shown
 from ne_basicsr.utils.errors import InputError
 
 

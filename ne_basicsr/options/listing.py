@@ -3,59 +3,59 @@
 import re
 import textwrap
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import NamedTuple
 
-from ne_basicsr.options import reference, schema
+from basicsr.utils.registry import MODEL_REGISTRY
+
 from ne_basicsr.options.printing import flow
-from ne_basicsr.options.reference import Section
-from ne_basicsr.options.sections import hint
+from ne_basicsr.options.schema import BASE, OWN, Section
+from ne_basicsr.options.sections import is_wrapped, registered, sections_of
+from ne_basicsr.options.validation import TYPES, kinds_of
+from ne_basicsr.options.words import hint
 from ne_basicsr.utils.errors import InputError
 
 WIDTH = 120
-MISSING = object()
+BOUNDS = {'minimum': '>=', 'exclusiveMinimum': '>', 'maximum': '<=', 'exclusiveMaximum': '<'}
+GROUPS = {
+    'Networks (network_g)': 'networks',
+    'Losses (train:pixel_opt, train:perceptual_opt)': 'losses',
+    'Optimizers (train:optim_g)': 'optimizers',
+    'Schedulers (train:scheduler)': 'schedulers',
+    'Metrics (val:metrics)': 'metrics',
+    "Data sets of BasicSR's models (datasets:train)": 'train_sets',
+    "Data sets of BasicSR's models (datasets:val)": 'test_sets',
+}
 
 
 class Entry(NamedTuple):
-    """A section of the reference.
-
-    Attributes:
-        group: heading that it belongs under.
-        name: its place in an option file, or the type that it is the section of.
-        keys: what it may hold, as JSON Schemas.
-    """
+    """A section of the reference: the heading that it belongs under, and its place in an option file or its type."""
 
     group: str
     name: str
-    description: str
-    keys: dict[str, Section]
-    required: Collection[str]
+    section: Section
+
+    @property
+    def description(self) -> str:
+        return self.section.get('description', '').replace('``', '`')
 
 
 def entries() -> list[Entry]:
     """Everything that an option file may hold, in the order of the file."""
-    training, testing = (reference.data_sets(t)['DenoisingDataset'] for t in (True, False))
-    own = [
-        *_own('Sections', 'top level', reference.own_section(schema.Options)),
-        *_own('Sections', 'datasets:train', training),
-        *_own('Sections', 'datasets:val', testing | {'description': 'The same for val_1, test_1 ...'}),
-    ]
-    base = {
-        'type': ['string', 'null'],
-        'default': None,
-        'description': 'Option file that this one differs from, relative to it.',
-    }
-    own[0].keys['base'] = base
-    groups = {
-        'Networks (network_g)': {n: s for n, s in reference.networks().items() if not reference.is_wrapped(n)},
-        'Losses (train:pixel_opt, train:perceptual_opt)': reference.losses(),
-        'Optimizers (train:optim_g)': reference.optimizers(),
-        'Schedulers (train:scheduler)': reference.schedulers(),
-        'Metrics (val:metrics)': reference.metrics(strict=True),
-        "Data sets of BasicSR's models (datasets:train)": _foreign(training=True),
-        "Data sets of BasicSR's models (datasets:val)": _foreign(training=False),
-    }
-    listed = [_entry(group, name, s) for group, sections in groups.items() for name, s in sections.items()]
-    return [*own, *(entry for entry in listed if not entry.name.endswith('_basicsr'))]
+    top = OWN | {'properties': OWN['properties'] | {'base': BASE}}
+    found = [*_own('top level', top)]
+    for name, kind, about in (
+        ('datasets:train', 'train_sets', {}),
+        ('datasets:val', 'test_sets', {'description': 'The same for val_1, test_1 ...'}),
+    ):
+        found += _own(name, sections_of(kind)['DenoisingDataset'] | about)
+    for group, kind in GROUPS.items():
+        for name, section in sections_of(kind).items():
+            repeated = is_wrapped(name) if kind == 'networks' else name == 'DenoisingDataset'
+            if not repeated and not name.endswith('_basicsr'):
+                about = {'description': section['properties']['type']['description']}
+                found.append(Entry(group, name, section | about))
+    return found
 
 
 def chosen(found: list[Entry], names: Collection[str]) -> list[Entry]:
@@ -64,18 +64,58 @@ def chosen(found: list[Entry], names: Collection[str]) -> list[Entry]:
     Raises:
         InputError: a name that there is none of.
     """
-    if not names:
-        return found
     kept: list[Entry] = []
     for name in names:
-        wanted = [name.removesuffix('WNE'), 'WNE'] if reference.is_wrapped(name) else [name]
+        wanted = [name.removesuffix('WNE'), 'WNE'] if is_wrapped(name) else [name]
         some = [e for e in found if e.name in wanted or e.name.startswith(f'{name}:')]
         some = some or [e for e in found if name in _group_names(e.group)]
         if not some:
             known = {e.name for e in found}.union(*(_group_names(e.group) for e in found))
             raise InputError(f'options: no section, network, loss ... is called {name!r}; {hint(name, known)}')
         kept += [entry for entry in some if entry not in kept]
-    return kept
+    return kept if names else found
+
+
+def as_text(found: list[Entry]) -> str:
+    """For a terminal."""
+    lines: list[str] = []
+    for group, members in groupby(found, lambda entry: entry.group):
+        lines += ['', f'== {group} ==']
+        for entry in members:
+            lines += ['', entry.name, *_wrapped(entry.description, 2)]
+            for key, kind, default, description in _rows(entry):
+                told = {None: '', '': ', required'}.get(default, f', default {default}')
+                lines += [f'    {key}: {kind}{told}', *_wrapped(description, 8)]
+    return '\n'.join(lines).lstrip('\n')
+
+
+def as_markdown(found: list[Entry]) -> str:
+    """For the documentation: a table for each section."""
+    models = ', '.join(f'`{name}`' for name in sorted(registered(MODEL_REGISTRY)) if not name.endswith('_basicsr'))
+    which = f'`model_type` is one of {models}. What follows is for `DenoisingModel`, unless it says otherwise.'
+    lines = ['# Options', '', 'Written by `basicsr options --list --markdown`.', '', which, '']
+    for group, members in groupby(found, lambda entry: entry.group):
+        lines += [f'## {_cell(group)}', '']
+        if group.startswith('Networks'):
+            twins = "Every image-to-image network X is also there as `XWNE`, with the options of `WNE` beside X's."
+            lines += [twins, '']
+        for entry in members:
+            lines += [f'### `{entry.name}`', '', *([_cell(entry.description), ''] if entry.description else [])]
+            lines += ['| key | type | default | description |', '|---|---|---|---|']
+            for key, kind, default, description in _rows(entry):
+                told = {None: '', '': '*required*'}.get(default, f'`{default}`')
+                lines.append(f'| `{key}` | {_cell(kind)} | {_cell(told)} | {_cell(description)} |')
+            lines.append('')
+    return '\n'.join(lines)
+
+
+def _own(name: str, section: Section) -> Iterator[Entry]:
+    """A section of ``schema.py`` and the sections inside it."""
+    yield Entry('Sections', name, section)
+    prefix = '' if name == 'top level' else f'{name}:'
+    for key, inner in section['properties'].items():
+        if 'properties' in inner:
+            yield from _own(prefix + key, inner)
 
 
 def _group_names(group: str) -> list[str]:
@@ -84,101 +124,39 @@ def _group_names(group: str) -> list[str]:
     return [word.lower(), *filter(None, places.rstrip(')').split(', '))]
 
 
-def as_text(found: list[Entry]) -> str:
-    """For a terminal."""
-    lines: list[str] = []
-    group = None
-    for entry in found:
-        if entry.group != group:
-            group = entry.group
-            lines += ['', f'== {group} ==']
-        lines += ['', entry.name, *textwrap.wrap(entry.description, WIDTH, initial_indent='  ', subsequent_indent='  ')]
-        for key, kind, default, description in _rows(entry):
-            what = kind if default is MISSING else f'{kind}, default {default}' if default else f'{kind}, required'
-            lines += [f'    {key}: {what}']
-            lines += textwrap.wrap(description, WIDTH, initial_indent=' ' * 8, subsequent_indent=' ' * 8)
-    return '\n'.join(lines).lstrip('\n')
+def _rows(entry: Entry) -> Iterator[tuple[str, str, str | None, str]]:
+    """Key, type, default (None where there is none to tell, '' where the key is required), description."""
+    for key, rule in entry.section['properties'].items():
+        if 'const' in rule:
+            continue
+        default = '' if key in entry.section['required'] else None
+        if 'default' in rule and rule['default'] != {}:
+            default = flow(rule['default'])
+        yield key, _kind(rule), default, rule.get('description', '')
 
 
-def as_markdown(found: list[Entry]) -> str:
-    """For the documentation: a table for each section."""
-    lines = ['# Options', '', 'Written by `basicsr options --list --markdown`.', '', _models(), '']
-    group = None
-    for entry in found:
-        if entry.group != group:
-            group = entry.group
-            lines += [f'## {_cell(group)}', '']
-            if group.startswith('Networks'):
-                lines += [
-                    "Every image-to-image network X is also there as `XWNE`, with the options of `WNE` beside X's.",
-                    '',
-                ]
-        lines += [f'### `{entry.name}`', '', *([_cell(entry.description), ''] if entry.description else [])]
-        lines += ['| key | type | default | description |', '|---|---|---|---|']
-        for key, kind, default, description in _rows(entry):
-            shown = '' if default is MISSING else f'`{default}`' if default else '*required*'
-            lines.append(f'| `{key}` | {_cell(kind)} | {_cell(shown)} | {_cell(description)} |')
-        lines.append('')
-    return '\n'.join(lines)
+def _kind(rule: Section) -> str:
+    """A JSON Schema in words: `integer >= 1 or null`."""
+    if 'const' in rule:
+        return flow(rule['const'])
+    if 'enum' in rule:
+        return ' | '.join(flow(value) for value in rule['enum'])
+    if 'anyOf' in rule:
+        return ' or '.join(dict.fromkeys(_kind(option) for option in rule['anyOf']))
+    names = []
+    for kind in sorted(kinds_of(rule), key=lambda kind: kind == 'null'):
+        name = re.sub('^an? ', '', TYPES[kind])
+        if kind == 'array':
+            word, space, bounds = _kind(rule.get('items', {})).partition(' ')
+            name = f'list of {word}s{space}{bounds}' if word in ('text', 'integer', 'number') else 'list'
+        elif kind in ('integer', 'number'):
+            name += ''.join(f' {sign} {rule[key]:g}' for key, sign in BOUNDS.items() if key in rule)
+        names.append(name)
+    return ' or '.join(names) or 'any'
 
 
-def kind_of(section: Section) -> str:
-    """A JSON Schema in words: `an integer of at least 1`, without the article."""
-    if 'const' in section:
-        return flow(section['const'])
-    if 'enum' in section:
-        return ' | '.join(flow(value) for value in section['enum'])
-    if 'anyOf' in section:
-        return ' or '.join(dict.fromkeys(kind_of(option) for option in section['anyOf']))
-    types = section.get('type', [])
-    names = [_type_name(kind, section) for kind in ([types] if isinstance(types, str) else types)]
-    return ' or '.join(sorted(names, key=lambda name: name == 'null')) or 'any'
-
-
-def _type_name(kind: str, section: Section) -> str:
-    if kind == 'array':
-        inside = kind_of(section['items']) if 'type' in section.get('items', {}) else ''
-        return f'list of {inside}s' if inside and ' ' not in inside else 'list'
-    name = {'string': 'text', 'boolean': 'true or false', 'object': 'section'}.get(kind, kind)
-    if kind in ('integer', 'number'):
-        bounds = {'minimum': '>=', 'exclusiveMinimum': '>', 'maximum': '<=', 'exclusiveMaximum': '<'}
-        name += ''.join(f' {sign} {section[key]:g}' for key, sign in bounds.items() if key in section)
-    return name
-
-
-def _own(group: str, name: str, section: Section) -> Iterator[Entry]:
-    """A section of ``schema.py`` and the sections inside it."""
-    yield _entry(group, name, section)
-    prefix = '' if name == 'top level' else f'{name}:'
-    for key, inner in section['properties'].items():
-        if 'properties' in inner:
-            yield from _own(group, prefix + key, inner)
-
-
-def _entry(group: str, name: str, section: Section) -> Entry:
-    keys = {key: value for key, value in section['properties'].items() if 'const' not in value}
-    return Entry(group, name, section.get('description', '').replace('``', '`'), keys, section.get('required', ()))
-
-
-def _foreign(training: bool) -> dict[str, Section]:
-    found = reference.data_sets(training)
-    return {
-        name: section | {'description': section['properties']['type']['description']}
-        for name, section in found.items()
-        if name != 'DenoisingDataset'
-    }
-
-
-def _rows(entry: Entry) -> Iterator[tuple[str, str, Any, str]]:
-    """Key, type, default (``MISSING`` where there is none to tell, '' where the key is required), description."""
-    for key, section in entry.keys.items():
-        default = flow(section['default']) if 'default' in section else '' if key in entry.required else MISSING
-        yield key, kind_of(section), default, section.get('description', '')
-
-
-def _models() -> str:
-    named = ', '.join(f'`{name}`' for name in reference.models() if not name.endswith('_basicsr'))
-    return f'`model_type` is one of {named}. What follows is for `DenoisingModel`, unless it says otherwise.'
+def _wrapped(text: str, indent: int) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=' ' * indent, subsequent_indent=' ' * indent)
 
 
 def _cell(text: str) -> str:

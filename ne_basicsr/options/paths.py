@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.options.sections import OptionError
+from ne_basicsr.options.words import OptionError
 
 
 def check_data(section: Mapping[str, Any], path: tuple[str, ...]) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import yaml
 
-from ne_basicsr.options import complete_options, reference
+from ne_basicsr.options import complete_options
 from ne_basicsr.options.inheritance import read_source
 from ne_basicsr.options.reader import OptionLoader
+from ne_basicsr.options.schema import Section
+from ne_basicsr.options.validation import schema_of
 
 WIDTH = 120
 COLUMN = 40  # where comments start
@@ -24,14 +26,13 @@ def resolved_text(path: str | Path, force_yml: Iterable[str] = ()) -> str:
     entries = list(force_yml)
     opt = complete_options(path, entries)
     _, *bases = read_source(path).files
-    from_where = [f'# {path}', *(f'# base: {file}' for file in bases), *(f'# --force_yml {entry}' for entry in entries)]
-    told = [' '.join(line.splitlines()) for line in from_where]
+    sources = [str(path), *(f'base: {file}' for file in bases), *(f'--force_yml {entry}' for entry in entries)]
     head = '# Complete options; a commented key is not set, its default holds. From'
-    return '\n'.join([head, *told, '', annotated(opt)])
+    return '\n'.join([head, *(f'# {" ".join(line.splitlines())}' for line in sources), '', annotated(opt)])
 
 
 def kept_text(path: str | Path, force_yml: Iterable[str] = ()) -> str:
-    """What a run folder keeps as its option file: the text itself or, where bases or overrides add to it, the whole."""
+    """The option file that a run folder keeps: a copy or, where bases or overrides add to it, the complete options."""
     entries = list(force_yml)
     if entries or len(read_source(path).files) > 1:
         return resolved_text(path, entries)
@@ -43,7 +44,7 @@ def kept_text(path: str | Path, force_yml: Iterable[str] = ()) -> str:
 
 def annotated(opt: Mapping[str, Any]) -> str:
     """``opt``, complete options, as YAML with the description of each key as a comment."""
-    return '\n'.join(_lines(opt, (), opt)).strip('\n') + '\n'
+    return '\n'.join(_lines(opt, schema_of(opt), ())).strip('\n') + '\n'
 
 
 def flow(value: Any) -> str:
@@ -51,10 +52,10 @@ def flow(value: Any) -> str:
     return yaml.dump([value], Dumper=_Dumper, default_flow_style=True, width=float('inf'), allow_unicode=True)[1:-2]
 
 
-def _lines(opt: Mapping[str, Any], path: tuple[str, ...], section: Mapping[str, Any]) -> list[str]:
+def _lines(section: Mapping[str, Any], schema: Section, path: tuple[str, ...]) -> list[str]:
     """The lines of the section at ``path``: its keys and, as comments, those that it leaves to their defaults."""
     indent = '  ' * len(path)
-    known = reference.section_at(opt, path).get('properties', {})
+    known = schema.get('properties', {})
     lines: list[str] = []
     for key, value in section.items():
         comment = known.get(key, {}).get('description', '')
@@ -63,8 +64,8 @@ def _lines(opt: Mapping[str, Any], path: tuple[str, ...], section: Mapping[str, 
             continue
         if path in ((), ('datasets',)) and lines and lines[-1]:
             lines.append('')
-        lines += [*_commented(f'{indent}{flow(key)}:', comment, indent), *_lines(opt, (*path, key), value)]
-        lines += [''] * (path == ())
+        lines += _commented(f'{indent}{flow(key)}:', comment, indent)
+        lines += [*_lines(value, known.get(key, {}), (*path, key)), *[''] * (path == ())]
     for key, unset in known.items():
         if key not in section and 'default' in unset and 'properties' not in unset:
             line = f'{indent}# {flow(key)}: {flow(unset["default"])}'
@@ -74,16 +75,16 @@ def _lines(opt: Mapping[str, Any], path: tuple[str, ...], section: Mapping[str, 
 
 def _commented(line: str, comment: str, indent: str) -> list[str]:
     """The comment after the line, or above it where it does not fit."""
-    if not comment:
-        return [line]
-    beside = f'{line:<{COLUMN}}  # {comment}'
-    if len(beside) <= WIDTH:
+    beside = f'{line:<{COLUMN}}  # {comment}' if comment else line
+    if len(beside) <= WIDTH or not comment:
         return [beside]
     return [*textwrap.wrap(comment, WIDTH, initial_indent=f'{indent}# ', subsequent_indent=f'{indent}# '), line]
 
 
 class _Dumper(yaml.SafeDumper):
     """Quotes the texts that ``OptionLoader`` would read as something else, and no others."""
+
+    yaml_implicit_resolvers = OptionLoader.yaml_implicit_resolvers
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -96,6 +97,5 @@ class _Dumper(yaml.SafeDumper):
         return self.represent_scalar('tag:yaml.org,2002:null', '~')
 
 
-_Dumper.yaml_implicit_resolvers = OptionLoader.yaml_implicit_resolvers
 _Dumper.add_representer(str, _Dumper.represent_text)
 _Dumper.add_representer(type(None), _Dumper.represent_nothing)

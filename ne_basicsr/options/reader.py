@@ -14,11 +14,9 @@ from typing import Any
 
 import yaml
 
-from ne_basicsr.options.values import shown
+from ne_basicsr.options.words import Key, shown
 from ne_basicsr.utils import regular_files
 from ne_basicsr.utils.errors import InputError
-
-Key = tuple[str, ...]  # ('train', 'optim_g') for optim_g in the section train
 
 TAG = 'tag:yaml.org,2002:'
 MAX_VALUES = 100_000  # an option file holds hundreds; aliases of aliases can ask for billions

@@ -1,19 +1,32 @@
 """Which options a BasicSR class reads, found in its source without running it.
 
-BasicSR's models and datasets take the whole ``opt`` and read keys as they go: a misspelt key is silent, a missing one a
-KeyError in the middle of a run. Their source says which keys they know and which they cannot do without.
+BasicSR's models and data sets take the whole ``opt`` and read keys as they go: a misspelt key is silent, a missing one
+a KeyError in the middle of a run. Their source says which keys they know and which they cannot do without.
 """
 
 import ast
 import inspect
+import re
 import textwrap
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NamedTuple
 
-Key = tuple[str, ...]  # ('train', 'optim_g') for self.opt['train']['optim_g']
+from ne_basicsr.options.words import Key, OptionError, hint, nearest
 
 ALWAYS = ('__init__', '__getitem__', 'test')
 TRAINING = ('init_training_settings', 'setup_optimizers', 'setup_schedulers', 'optimize_parameters')
+# what a run adds to the file's options
+SUPPLIED = frozenset({'is_train', 'dist', 'rank', 'world_size', 'root_path', 'auto_resume', 'val', 'phase', 'scale'})
+# network_d, optim_e, pretrain_network_d ...: families that BasicSR's models extend by a letter or a word
+FAMILY = re.compile(r'^(network|optim|pretrain_network|strict_load|param_key)_[a-z][a-z0-9_]*$')
+NEAR = 0.8  # similarity from which an unknown key counts as a misspelt known one
+_IN_TRAINING = ('is_train', "['is_train']", "['phase'] == 'train'")  # how conditions end that hold in training
+# what may not run, and the part of it that does
+_BRANCHES = {
+    ast.If: 'test', ast.IfExp: 'test', ast.BoolOp: 'values', ast.For: 'iter', ast.While: '', ast.Try: '',
+    ast.Lambda: '', ast.FunctionDef: '', ast.ListComp: '', ast.DictComp: '', ast.GeneratorExp: '',
+}  # fmt: skip
 
 
 class Reads(NamedTuple):
@@ -24,158 +37,120 @@ class Reads(NamedTuple):
     texts: frozenset[str]
 
 
-@lru_cache(maxsize=256)
+@cache
 def option_reads(cls: type, training: bool) -> Reads:
     """What ``cls`` reads from its options, its bases included. Empty where there is no source to read."""
     known: set[Key] = set()
     required: set[Key] = set()
     texts: set[str] = set()
-    sources = [(base, tree) for base in cls.__mro__ if (tree := _class_tree(base)) is not None]
-    for base, tree in sources:
-        texts.update(
-            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        )
-        for method in _methods(tree):
-            visitor = _Visitor(training)
-            visitor.visit_body(method.body)
-            known |= visitor.known
-            called = method.name in ALWAYS or (training and method.name in TRAINING)
-            if called and _is_reached(method.name, base, sources):
-                required |= visitor.required
+    replaced: set[str] = set()  # methods that a subclass overrides without calling super()
+    for base in cls.__mro__:
+        tree = _source(base)
+        texts |= {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+        for method in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
+            finder = _Finder(training)
+            finder.block(method.body, sure=True)
+            known |= finder.known
+            if method.name in (*ALWAYS, *(TRAINING if training else ())) and method.name not in replaced:
+                required |= finder.required
+            if 'super(' not in ast.unparse(method):
+                replaced.add(method.name)
     return Reads(frozenset(known), frozenset(required), frozenset(texts))
 
 
-class _Visitor(ast.NodeVisitor):
-    """Collects reads of ``opt`` in one method; a read under a condition is known, not required."""
+def check_slips(
+    section: Mapping[str, Any], schema: Mapping[str, Any], reads: Reads, key: Key, closed: bool = False
+) -> None:
+    """Refuse unknown keys that look like a known one, and in ``closed`` sections all that the class does not read.
+
+    A null sets nothing and passes.
+
+    Args:
+        key: place of the section in ``opt``.
+    """
+    known = {each[len(key)] for each in reads.known if len(each) > len(key) and each[: len(key)] == key}
+    known |= {*schema['properties']}
+    for name, value in section.items():
+        if value is None or name in known or name in reads.texts or FAMILY.match(name):
+            continue
+        if closed or nearest(name, known, NEAR):
+            raise OptionError((*key, name), f'unknown option; {hint(name, known)}')
+
+
+def check_reads(opt: Mapping[str, Any], model: type, training: bool) -> None:
+    """Refuse options without a key that ``model`` is sure to read."""
+    reads = option_reads(model, training)
+    for key in sorted(reads.required):
+        section: Any = opt
+        for name in key[:-1]:
+            section = section.get(name) if isinstance(section, Mapping) else None
+        if isinstance(section, Mapping) and key[-1] not in section and key[-1] not in SUPPLIED:
+            near = nearest(key[-1], [name for name in section if (*key[:-1], name) not in reads.known], NEAR)
+            misspelt = f'; did you misspell it as {near!r}?' if near else ''
+            raise OptionError(key, f'missing, and {model.__name__} needs it{misspelt}')
+
+
+class _Finder:
+    """Collects the reads of ``opt`` in one method; a read under a condition is known, not required."""
 
     def __init__(self, training: bool) -> None:
         self.training = training
         self.known: set[Key] = set()
         self.required: set[Key] = set()
-        self.aliases: dict[str, Key] = {'opt': ()}
-        self.depth = 0  # of conditions around the current node
+        self.names: dict[str, Key] = {'opt': (), 'self.opt': ()}  # variables that hold a section
 
-    def visit_body(self, body: list[ast.stmt]) -> None:
-        returned = 0
-        for statement in body:
-            self.visit(statement)
+    def block(self, statements: list[ast.stmt], sure: bool) -> None:
+        for statement in statements:
+            self.visit(statement, sure)
             if isinstance(statement, ast.If) and any(isinstance(node, ast.Return) for node in ast.walk(statement)):
-                returned += 1  # what follows may not be reached
-                self.depth += 1
-        self.depth -= returned
+                sure = False  # what follows may not be reached
 
-    def visit_Assign(self, node: ast.Assign) -> None:
-        self.generic_visit(node)
-        for target in node.targets:
-            if isinstance(target, ast.Name):
-                section = self._section(node.value)
-                if section is not None:
-                    self.aliases[target.id] = section
-                elif target.id != 'opt':
-                    self.aliases.pop(target.id, None)
-
-    def visit_Subscript(self, node: ast.Subscript) -> None:
-        key = self._section(node)
-        if key and isinstance(node.ctx, ast.Load):
-            self._read(key, required=True)
-        self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> None:
-        key = self._section(node)
+    def visit(self, node: ast.AST, sure: bool) -> None:
+        key = self.key(node)
         if key:
-            self._read(key, required=False)
-        self.generic_visit(node)
+            self.known.add(key)
+            if sure and isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
+                self.required.add(key)
+        always = _BRANCHES.get(type(node))
+        for name, value in ast.iter_fields(node):
+            children = value if isinstance(value, list) else [value]
+            if isinstance(node, ast.If) and name == 'body':
+                in_training = self.training and ast.unparse(node.test).endswith(_IN_TRAINING)
+                self.block(children, sure and in_training)
+                continue
+            for index, child in enumerate(children):
+                if isinstance(child, ast.AST):
+                    runs = always is None or (name == always and index == 0)
+                    self.visit(child, sure and runs)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            held = self.key(node.value)
+            if held is not None:
+                self.names[node.targets[0].id] = held
+            elif node.targets[0].id != 'opt':
+                self.names.pop(node.targets[0].id, None)
 
-    def visit_Compare(self, node: ast.Compare) -> None:
-        section = self._section(node.comparators[0])
-        if section is not None and isinstance(node.ops[0], ast.In | ast.NotIn) and _is_text(node.left):
-            self._read((*section, node.left.value), required=False)  # type: ignore[attr-defined]
-        self.generic_visit(node)
-
-    def visit_If(self, node: ast.If) -> None:
-        self.visit(node.test)
-        if ast.unparse(node.test).endswith(('is_train', "['is_train']", "['phase'] == 'train'")):
-            if self.training:
-                self.visit_body(node.body)
-            else:
-                self._visit_conditional(node.body)
-        else:
-            self._visit_conditional(node.body)
-        self._visit_conditional(node.orelse)
-
-    def visit_IfExp(self, node: ast.IfExp) -> None:
-        self.visit(node.test)
-        self._visit_conditional([node.body, node.orelse])
-
-    def visit_BoolOp(self, node: ast.BoolOp) -> None:
-        self.visit(node.values[0])
-        self._visit_conditional(node.values[1:])
-
-    def visit_For(self, node: ast.For) -> None:
-        self.visit(node.iter)
-        self._visit_conditional([*node.body, *node.orelse])
-
-    def _maybe(self, node: ast.AST) -> None:
-        self.depth += 1
-        self.generic_visit(node)
-        self.depth -= 1
-
-    visit_Try = visit_While = visit_Lambda = visit_FunctionDef = _maybe  # noqa: N815
-    visit_ListComp = visit_DictComp = visit_GeneratorExp = _maybe  # noqa: N815
-
-    def _visit_conditional(self, nodes: list[ast.stmt] | list[ast.expr]) -> None:
-        self.depth += 1
-        for node in nodes:
-            self.visit(node)
-        self.depth -= 1
-
-    def _read(self, key: Key, required: bool) -> None:
-        self.known.add(key)
-        if required and self.depth == 0:
-            self.required.add(key)
-
-    def _section(self, node: ast.expr) -> Key | None:
-        """The place in ``opt`` that an expression stands for: opt, self.opt, x['key'], x.get('key'), or an alias."""
-        if isinstance(node, ast.Name):
-            return self.aliases.get(node.id)
-        if isinstance(node, ast.Attribute) and ast.unparse(node) == 'self.opt':
-            return ()
-        inner: ast.expr | None = None
-        text: ast.expr | None = None
+    def key(self, node: ast.AST | None) -> Key | None:
+        """The place in ``opt`` that an expression reads: x['key'], x.get('key'), 'key' in x, or a variable for one."""
+        if isinstance(node, ast.Name | ast.Attribute):
+            return self.names.get(ast.unparse(node))
+        inner: ast.AST | None = None
+        name: ast.AST | None = None
         if isinstance(node, ast.Subscript):
-            inner, text = node.value, node.slice
+            inner, name = node.value, node.slice
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ('get', 'pop'):
-            inner, text = node.func.value, node.args[0] if node.args else None
-        if inner is None or text is None or not _is_text(text):
+            inner, name = node.func.value, node.args[0] if node.args else None
+        elif isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn):
+            inner, name = node.comparators[0], node.left
+        if not (isinstance(name, ast.Constant) and isinstance(name.value, str)):
             return None
-        section = self._section(inner)
-        return None if section is None else (*section, text.value)  # type: ignore[attr-defined]
+        section = self.key(inner)
+        return None if section is None else (*section, name.value)
 
 
-def _is_text(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
-
-
-def _class_tree(cls: type) -> ast.ClassDef | None:
-    if cls.__module__.partition('.')[0] in ('builtins', 'torch', 'typing', 'abc'):
-        return None
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
-    except (OSError, TypeError, SyntaxError):
-        return None
-    return next((node for node in tree.body if isinstance(node, ast.ClassDef)), None)
-
-
-def _methods(tree: ast.ClassDef) -> list[ast.FunctionDef]:
-    return [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-
-
-def _is_reached(name: str, base: type, sources: list[tuple[type, ast.ClassDef]]) -> bool:
-    """Whether calling ``name`` runs the definition in ``base``: nothing overrides it without calling super()."""
-    for other, tree in sources:
-        if other is base:
-            return True
-        for method in _methods(tree):
-            if method.name == name and 'super(' not in ast.unparse(method):
-                return False
-    return True
+def _source(cls: type) -> ast.Module:
+    if cls.__module__.partition('.')[0] not in ('builtins', 'torch', 'typing', 'abc'):
+        try:
+            return ast.parse(textwrap.dedent(inspect.getsource(cls)))
+        except (OSError, TypeError, SyntaxError):
+            pass
+    return ast.Module([], [])

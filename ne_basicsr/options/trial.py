@@ -1,7 +1,7 @@
-"""The network of an option file, tried before a run starts and without its cost: sizes that do not go together, memory.
+"""What an option file names, tried before a run starts and without its cost: optimizer, schedule, network, memory.
 
-Its constructor runs with weights that nobody draws; one training step runs on torch's meta device, which computes
-shapes and nothing else.
+The constructor of the network runs with weights that nobody draws; one training step runs on torch's meta device,
+which computes shapes and nothing else.
 """
 
 import logging
@@ -14,23 +14,75 @@ from typing import Any
 
 import torch
 from basicsr.losses import build_loss
+from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ne_basicsr.archs.backbone import build_arch
-from ne_basicsr.archs.network_inputs import is_non_blind
-from ne_basicsr.archs.wne_arch import is_image_to_image
-from ne_basicsr.options.sections import OptionError, Path
-from ne_basicsr.options.values import shown
+from ne_basicsr.archs.network_inputs import REFUSALS, is_non_blind
+from ne_basicsr.archs.wne_arch import Wrapper, is_image_to_image
+from ne_basicsr.options.optimizers import OPTIMIZERS, schedules
+from ne_basicsr.options.sections import named_parameters, registered
+from ne_basicsr.options.words import Key, OptionError, shown
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.weights import checkpoint
 
-PATH: Path = ('network_g',)
+PATH: Key = ('network_g',)
+MAX_SIZE = 1_000_000  # channels, pixels and layers of a network
 MAX_NUMBERS = 2**32  # in a new network: 16 GiB of weights
 MAX_OPERATIONS = 20_000  # to build it; Restormer, the largest network here, takes 768
 TEST_SIZE = 64  # pixels, for a test; a multiple of all size_multiples here
 _DRAWS = ('uniform_', 'normal_', 'random_', 'bernoulli_', 'exponential_')
+
+
+def check_arguments(section: Mapping[str, Any], key: Key) -> None:
+    """A network's sizes and its wrapper's arguments; the networks inside it, too.
+
+    Raises:
+        OptionError: for sizes that would take forever, depths and heads of a transformer that do not go together, and
+            what the wrapper refuses. It is built around nothing, since networks may be large.
+    """
+    for name, value in section.items():
+        for number in value if isinstance(value, list) else [value]:
+            if type(number) is int and abs(number) > MAX_SIZE:
+                raise OptionError((*key, name), f'at most {MAX_SIZE} is a size or a number of layers; got {number}')
+    _check_heads(section, key)
+    cls = registered(ARCH_REGISTRY)[section['type']]
+    if isinstance(cls, type) and issubclass(cls, Wrapper):
+        wrapper = next(base for base in cls.__mro__ if base in Wrapper.__subclasses__())
+        own = {name: section[name] for name in named_parameters(wrapper) if name != 'backbone' and name in section}
+        try:
+            wrapper(nn.Identity(), **own)
+        except (ValueError, TypeError) as error:
+            problem = first_line(error).removesuffix('.')
+            named = [name for name in own if name in problem][:1]
+            raise OptionError((*key, *named), f'{section["type"]} refuses it: {problem}') from None
+    if isinstance(section.get('backbone'), Mapping):
+        check_arguments(section['backbone'], (*key, 'backbone'))
+
+
+def check_training(train: Mapping[str, Any]) -> None:
+    """Build each optimizer and the schedule, and step them twice; some look at their arguments only then.
+
+    Raises:
+        OptionError: for what they refuse, and a schedule that does not cover the training.
+    """
+    optimizers = [_optimizer(train[key], ('train', key)) for key in train if key.startswith('optim_') and train[key]]
+    section, key = train['scheduler'], ('train', 'scheduler')
+    lead = 'periods' if 'periods' in section else 'restarts'
+    parts, weights = len(section.get(lead, [0])), len(section.get('restart_weights', [1]))
+    if parts != weights:
+        problem = f'as many weights as {lead} are needed; got {weights} for {parts}'
+        raise OptionError((*key, 'restart_weights'), problem)
+    if sum(section.get('periods', [train['total_iter']])) < train['total_iter']:
+        problem = f'the periods must cover total_iter: {train["total_iter"]}; their sum is {sum(section["periods"])}'
+        raise OptionError((*key, 'periods'), problem)
+    with _refused(section, key):
+        schedule = schedules()[section['type']](optimizers[0], **_arguments(section))
+        for _ in range(2):
+            optimizers[0].step()
+            schedule.step()
 
 
 def check(opt: Mapping[str, Any], is_train: bool, here: bool) -> None:
@@ -67,7 +119,7 @@ def check(opt: Mapping[str, Any], is_train: bool, here: bool) -> None:
         _check_memory(needed, network, opt, batch)
 
 
-def build(section: Mapping[str, Any], path: Path = PATH) -> nn.Module:
+def build(section: Mapping[str, Any], path: Key = PATH) -> nn.Module:
     """The network that a section describes, its weights not drawn. The random numbers of the run are left alone.
 
     Raises:
@@ -86,6 +138,44 @@ def memory(num_gpu: int) -> int:
     if num_gpu:
         return torch.cuda.get_device_properties(0).total_memory
     return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+
+
+def _optimizer(section: Mapping[str, Any], key: Key) -> torch.optim.Optimizer:
+    weights = nn.Parameter(torch.zeros(1, 1))
+    with _refused(section, key):
+        optimizer = OPTIMIZERS[section['type']]([weights], **_arguments(section))
+        weights.grad = torch.ones(1, 1)
+        optimizer.step()
+        return optimizer
+
+
+def _arguments(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if name != 'type'}
+
+
+@contextmanager
+def _refused(section: Mapping[str, Any], key: Key) -> Iterator[None]:
+    try:
+        yield
+    except REFUSALS as error:
+        problem = first_line(error).removesuffix('.')
+        raise OptionError(key, f'{section["type"]} refuses its arguments: {problem}') from None
+
+
+def _check_heads(section: Mapping[str, Any], key: Key) -> None:
+    """Depths and heads of a transformer, whichever it is."""
+    depths, heads, width = (section.get(name) for name in ('depths', 'num_heads', 'embed_dim'))
+    if isinstance(depths, list) and (not depths or any(type(each) is not int or each < 1 for each in depths)):
+        problem = f'numbers of blocks, 1 or more in each group, are needed; got {shown(depths)}'
+        raise OptionError((*key, 'depths'), problem)
+    if isinstance(heads, list) and isinstance(depths, list) and len(depths) != len(heads):
+        problem = f'one number per group of blocks is needed, {len(depths)} as in depths: {depths}; got {shown(heads)}'
+        raise OptionError((*key, 'num_heads'), problem)
+    if isinstance(heads, list) and isinstance(width, int):
+        for each in heads:
+            if type(each) is not int or each < 1 or width % each:
+                problem = f'each must divide embed_dim: {width}, which heads share; got {shown(each)} in it'
+                raise OptionError((*key, 'num_heads'), problem)
 
 
 class _Draft(TorchDispatchMode):
@@ -201,7 +291,7 @@ def _quiet() -> Iterator[None]:
             logger.disabled = before
 
 
-def _refusal(section: Mapping[str, Any], path: Path, what: str) -> OptionError:
+def _refusal(section: Mapping[str, Any], path: Key, what: str) -> OptionError:
     """The key is that of the one number of channels, layers or pixels below 1, where there is one."""
     low = [
         (key, value)
@@ -215,7 +305,7 @@ def _refusal(section: Mapping[str, Any], path: Path, what: str) -> OptionError:
     return OptionError(path, f'{section["type"]} {what.removesuffix(".")}')
 
 
-def _leaves(section: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, Any]]:
+def _leaves(section: Mapping[str, Any], path: Key) -> Iterator[tuple[Key, Any]]:
     for key, value in section.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, (*path, key))

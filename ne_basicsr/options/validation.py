@@ -1,38 +1,34 @@
-"""A whole option file against its schema, the registries, the sources of the classes it names, and the disk."""
+"""A whole option file against the schema, the registries, the sources of the classes it names, and the disk."""
 
-import inspect
 import math
 import re
-from collections.abc import Collection, Mapping
-from typing import Any, TypeVar, get_args
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
-from pydantic import BaseModel, ValidationError
+from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
+from jsonschema import Draft7Validator, FormatChecker, ValidationError
+from jsonschema.validators import extend
 
-from ne_basicsr.archs.backbone import BackboneHolder
-from ne_basicsr.options import data_schema, paths, schema, trial
-from ne_basicsr.options import sections as checks
-from ne_basicsr.options.sections import OptionError, Path, hint, nearest, one_of
-from ne_basicsr.options.source import Reads, option_reads
-from ne_basicsr.options.values import shown
+from ne_basicsr.options import paths, rules, source, trial
+from ne_basicsr.options.schema import FOREIGN, OWN, OWN_SETS, OWN_TRAIN, Section, choice
+from ne_basicsr.options.sections import find, lookup, registered, section_of
+from ne_basicsr.options.words import Key, OptionError, hint, nearest, one_of, shown, wrong
 
-Model = TypeVar('Model', bound=BaseModel)
-
-# network_d, optim_e, pretrain_network_d ...: families that BasicSR's models extend by a letter or a word
-FAMILY = re.compile(r'^(network|optim|pretrain_network|strict_load|param_key)_[a-z][a-z0-9_]*$')
-NEAR = 0.8  # similarity from which an unknown key counts as a misspelt known one
-DERIVED = frozenset({'is_train', 'dist', 'rank', 'world_size', 'root_path', 'auto_resume', 'val'})  # not the file's
 OWN_MODELS = ('DenoisingModel', 'PairedDenoisingModel')  # all that these read is known
-OWN_SETS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {  # for training, for testing
-    'DenoisingDataset': (data_schema.DenoisingTrainSet, data_schema.DenoisingTestSet),
-    'SIDDDataset': (data_schema.SIDDTrainSet, data_schema.SIDDSet),
-}
-OF_DENOISING = ('calculate_psnr_float', 'calculate_ssim_float', 'calculate_ne_defect', 'calculate_mismatch')
 CONSTANT_RATE = {'type': 'MultiStepLR', 'milestones': []}
-# of results, beside metrics
-COLUMNS = ('image', 'degradation', 'level', 'unit', 'draw', 'psnr_in', 'psnr_out', 'psnr_clamped')
-INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR and Restormer call them
+TYPES = {
+    'integer': 'an integer', 'number': 'a number', 'boolean': 'true or false', 'string': 'a text', 'array': 'a list',
+    'object': 'a section', 'null': 'null',
+}  # fmt: skip
+BOUNDS = {
+    'minimum': 'at least', 'exclusiveMinimum': 'more than', 'maximum': 'at most', 'exclusiveMaximum': 'less than',
+}  # fmt: skip
+_FORMATS = FormatChecker(formats=())
+# Python's integers: JSON's include 2.0, which the constructor of a network need not take
+_TYPES = Draft7Validator.TYPE_CHECKER.redefine('integer', lambda _, value: type(value) is int)
+_Validator = extend(Draft7Validator, type_checker=_TYPES)
 
 
 def validate(given: Mapping[str, Any], is_train: bool, here: bool = True) -> dict[str, Any]:
@@ -45,146 +41,181 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool = True) -> dic
         OptionError: the first wrong option.
     """
     _check_numbers(given, ())
-    strict = given.get('model_type') in OWN_MODELS
-    sections = _parsed(schema.Options if strict else schema.ForeignOptions, given, ())
-    model = checks.lookup(checks.registered(MODEL_REGISTRY), sections.model_type, ('model_type',), 'model')
-    if not strict:
-        reads = option_reads(model, is_train)
-        _check_extras(sections, (), reads)
-        for key in ('path', 'train', 'val'):
-            _check_extras(getattr(sections, key), (key,), reads, closed=key != 'train')
-    opt = sections.model_dump()
-    if strict and opt['scale'] != 1:
-        raise OptionError(('scale',), f'1 is needed: {model.__name__} keeps the size of images; got {opt["scale"]}')
+    own = given.get('model_type') in OWN_MODELS
+    rules.check_set_names(given)
+    schema = schema_of(given)
+    opt = filled(given, schema)
+    check(opt, schema)
+    model = lookup(registered(MODEL_REGISTRY), opt['model_type'], ('model_type',), 'model')
+    if not own:
+        _check_foreign(opt, schema, model, is_train)
     if here:
         opt['num_gpu'] = _gpus(opt['num_gpu'])
-    _check_set_names(opt['datasets'])
     _complete(opt, is_train)
-    opt['datasets'] = {key: _checked_set(key, section, opt['scale']) for key, section in opt['datasets'].items()}
     for key, section in opt['datasets'].items():
+        opt['datasets'][key] = _completed_set(section, given['datasets'][key], ('datasets', key), opt['scale'])
         if here and (is_train or key != 'train'):
             paths.check_data(section, ('datasets', key))
-    _check_pairing(opt)
+    rules.check(opt, own)
     for key, section in opt.items():
         if key.startswith('network_') and section is not None:
-            checks.check_network(section, (key,), ARCH_REGISTRY)
+            trial.check_arguments(section, (key,))
             if here:
                 paths.check_network_files(section, (key,))
     if opt['train'] is not None:
-        _check_train(opt['train'], model)
-    if opt['val'] is not None:
-        # this package's models crop nothing unless told; BasicSR's models leave it to the option file
-        _check_val(opt['val'], opt['datasets'], optional=('crop_border',) if strict else ())
-    _check_channels(opt)
-    _check_crops(opt)
-    _check_reads(opt, model, (), is_train)
+        trial.check_training(opt['train'])
+        needs_loss = own or 'Both pixel and perceptual losses are None.' in source.option_reads(model, True).texts
+        if needs_loss and not (opt['train']['pixel_opt'] or opt['train']['perceptual_opt']):
+            problem = 'missing: a loss, e.g. pixel_opt: {type: L1Loss} (or perceptual_opt)'
+            raise OptionError(('train', 'pixel_opt'), problem)
+    source.check_reads(opt, model, is_train)
     if here:
         paths.check_start(opt['path'], is_train)
-    if strict:
+    if own:
         trial.check(opt, is_train, here)
     return {key: section for key, section in opt.items() if section is not None or key == 'manual_seed'}
 
 
-def _check_numbers(value: Any, path: Path) -> None:
+def schema_of(opt: Mapping[str, Any]) -> Section:
+    """The JSON Schema of these options, by their types.
+
+    Raises:
+        OptionError: for a type that is missing or unknown.
+    """
+    return resolved(OWN if opt.get('model_type') in OWN_MODELS else FOREIGN, opt)
+
+
+def check_network(section: Any, key: Key) -> None:
+    """One network's section, with the networks inside it.
+
+    Raises:
+        OptionError: the first wrong option.
+    """
+    check(section, resolved(choice('networks'), section, key), key)
+    trial.check_arguments(section, key)
+
+
+def inside(schema: Section, key: str) -> Section | None:
+    """What a section's schema says about one of its keys; None for a key that it does not name."""
+    patterns = schema.get('patternProperties', {})
+    rules = (schema.get('properties', {}).get(key), *(patterns[each] for each in patterns if re.search(each, key)))
+    further = schema.get('additionalProperties')
+    return next((rule for rule in rules if rule is not None), further if isinstance(further, dict) else None)
+
+
+def resolved(schema: Section, value: Any, key: Key = ()) -> Section:
+    """The schema for ``value``: sections that registries decide are those that the types in it name.
+
+    Raises:
+        OptionError: for a type that is missing or unknown.
+    """
+    plain = {name: rule for name, rule in schema.items() if name not in ('allOf', 'patternProperties')}
+    if not isinstance(value, Mapping):
+        return plain
+    if 'allOf' in schema:
+        kind = schema['allOf'][0]['$ref'].rpartition('/')[2]
+        plain = section_of(kind, find(kind, value, key)[0]) | {'description': schema.get('description', '')}
+        schema = plain
+    rules = {name: inside(schema, name) for name in [*schema.get('properties', {}), *value]}
+    known = {name: resolved(rule, value.get(name), (*key, name)) for name, rule in rules.items() if rule is not None}
+    return plain | {'properties': known, 'additionalProperties': schema.get('additionalProperties', True) is True}
+
+
+def filled(value: Any, schema: Section) -> Any:
+    """A copy with the defaults of this package's sections; those of networks and others are left to their classes.
+
+    Floats such as ``5e3``, which YAML reads where an integer is meant, become integers where the schema has bounds: a
+    network's constructor may want either.
+    """
+    if isinstance(value, Mapping):
+        ours = 'title' not in schema or schema['additionalProperties'] is True
+        known = schema.get('properties', {}) if ours else {}
+        defaults = {key: rule['default'] for key, rule in known.items() if 'default' in rule}
+        merged = defaults | {**value}
+        order = [*(key for key in known if key in merged), *(key for key in value if key not in known)]
+        return {key: filled(merged[key], inside(schema, key) or {}) for key in order}
+    if isinstance(value, list):
+        return [filled(item, schema.get('items', {})) for item in value]
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**63
+    if is_whole and (value in schema.get('enum', ()) or ('minimum' in schema and 'integer' in schema['type'])):
+        return int(value)
+    return deepcopy(value)
+
+
+def check(value: Any, schema: Section, key: Key = ()) -> None:
+    """Raises OptionError for the first problem; misspelt keys come before missing ones, which they explain."""
+    errors = sorted(_Validator(schema, format_checker=_FORMATS).iter_errors(value), key=_rank)
+    if errors:
+        raise _in_words(errors[0], key)
+
+
+def kinds_of(schema: Section) -> list[str]:
+    """The JSON types that a key takes."""
+    kinds = schema.get('type', [])
+    return [kinds] if isinstance(kinds, str) else kinds
+
+
+@_FORMATS.checks('folder-name')
+def _is_folder_name(value: object) -> bool:
+    if not isinstance(value, str):
+        return True  # the type is wrong
+    plain = value.strip() == value and value.isprintable() and not set('/\\') & set(value)
+    return plain and value not in ('', '.', '..') and len(value.encode(errors='replace')) <= 200
+
+
+def _rank(error: ValidationError) -> bool:
+    return error.validator != 'additionalProperties'
+
+
+def _in_words(error: ValidationError, above: Key) -> OptionError:
+    """The library's report in this package's words."""
+    schema, value, rule, limit = error.schema, error.instance, error.validator, error.validator_value
+    path = list(error.absolute_path)
+    key = (*above, *(str(part) for part in path if not isinstance(part, int)))
+    name, known = schema.get('title'), schema.get('properties', {})
+    if rule == 'additionalProperties':
+        unknown = next(each for each in value if each not in known)
+        said = f'{name} has no option {unknown!r}' if name else 'unknown option'
+        return OptionError((*key, unknown), f'{said}; {hint(unknown, {*known} - ({"type"} if name else set()))}')
+    if rule == 'required':
+        absent = next(each for each in limit if each not in value)
+        near = nearest(absent, [each for each in value if each not in known])
+        if near:
+            return OptionError((*key, near), f'unknown option; did you mean {absent!r}?')
+        example = ''.join(f', e.g. {absent}: {each}' for each in known[absent].get('examples', ()))
+        said = f'missing, and {name} needs it{example}' if name else f'missing: {known[absent]["description"]}'
+        return OptionError((*key, absent), said)
+    kinds = kinds_of(schema)
+    if 'errorMessage' in schema:
+        said = schema['errorMessage']
+    elif rule == 'enum':
+        return OptionError(key, one_of([*map(str, filter(lambda each: each is not None, limit))], value))
+    elif rule in BOUNDS:
+        said = f'{BOUNDS[rule]} {limit:.10g} is needed'
+    elif rule in ('minItems', 'maxItems'):
+        said = f'a list of {limit} is needed'
+    else:
+        types = [kind for kind in kinds if kind != 'null'] or kinds
+        said = ' or '.join(name for kind, name in TYPES.items() if kind in types) + ' is needed'
+    in_list = bool(path) and isinstance(path[-1], int)
+    problem = f'{said}; got {shown(value)} in it' if in_list else wrong(said, value)
+    if type(value) is float and value.is_integer() and 'integer' in kinds and 'number' not in kinds:
+        problem += f' (write {int(value)})' if abs(value) < 2**63 else ' (at most 18 digits)'
+    return OptionError(key, problem)
+
+
+def _check_numbers(value: Any, key: Key) -> None:
     """No option is infinite, or needs more than 64 bits."""
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            _check_numbers(item, (*path, str(key)))
+        for name, item in value.items():
+            _check_numbers(item, (*key, name))
     elif isinstance(value, list):
         for item in value:
-            _check_numbers(item, path)
+            _check_numbers(item, key)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise OptionError(path, f'a finite number is needed (1e308 is the largest); got {value}')
+        raise OptionError(key, f'a finite number is needed (1e308 is the largest); got {value}')
     elif isinstance(value, int) and abs(value) >= 2**63:
-        raise OptionError(path, f'a number of at most 18 digits is needed; got {shown(value)}')
-
-
-def _parsed(cls: type[Model], section: Any, path: Path) -> Model:
-    try:
-        return cls.model_validate(section)
-    except ValidationError as error:
-        # a misspelt key explains the missing one, so it comes first
-        problems = sorted(error.errors(), key=lambda problem: problem['type'] != 'extra_forbidden')
-        raise _as_option_error(problems[0], cls, path) from None
-
-
-def _as_option_error(problem: Any, cls: type[BaseModel], path: Path) -> OptionError:
-    """Pydantic's report in this package's words."""
-    kind, value, context = problem['type'], problem['input'], problem.get('ctx', {})
-    place = tuple(str(part) for part in problem['loc'])
-    key = (*path, *place)
-    if kind == 'extra_forbidden':
-        return OptionError(key, f'unknown option; {hint(place[-1], _fields_at(cls, place[:-1]))}')
-    if kind == 'missing':
-        known = _fields_at(cls, place[:-1])
-        near = nearest(place[-1], [name for name in value if name not in known])
-        if near:
-            return OptionError((*key[:-1], near), f'unknown option; did you mean {place[-1]!r}?')
-        return OptionError(key, f'missing: {known[place[-1]].description}')
-    if kind == 'literal_error':
-        choices = re.findall(r"'?([^', ]+?)'?(?:, | or |$)", context['expected'])
-        return OptionError(key, one_of(choices, value))
-    bounds = {
-        'greater_than': ('more than', 'gt'),
-        'greater_than_equal': ('at least', 'ge'),
-        'less_than': ('less than', 'lt'),
-        'less_than_equal': ('at most', 'le'),
-    }
-    if kind in bounds:
-        relation, bound = bounds[kind]
-        return OptionError(key, f'{relation} {context[bound]:.10g} is needed; got {shown(value)}')
-    if kind in ('dict_type', 'model_type', 'model_attributes_type'):
-        return OptionError(key, f'a section (lines of key: value) is needed; got {shown(value)}')
-    return OptionError((*key, context['key']) if context.get('key') else key, problem['msg'])
-
-
-def _fields_at(cls: type[BaseModel], place: Path) -> dict[str, Any]:
-    """The fields of the section at ``place`` inside ``cls``."""
-    for name in place:
-        field = cls.model_fields.get(name)
-        if field is not None:  # else a label in a mapping of sections, e.g. val:metrics:psnr
-            cls = next(part for part in _types(field.annotation) if issubclass(part, BaseModel))
-    return dict(cls.model_fields)
-
-
-def _types(annotation: Any) -> list[type]:
-    inner = [part for argument in get_args(annotation) for part in _types(argument)]
-    return [*([annotation] if inspect.isclass(annotation) else []), *inner]
-
-
-def _check_extras(
-    section: BaseModel | None, path: Path, reads: Reads, closed: bool = False, inside: Path | None = None
-) -> None:
-    """Refuse unknown keys that look like a known one, and in ``closed`` sections all that the class does not read.
-
-    A null sets nothing and passes.
-
-    Args:
-        inside: where the class finds this section in what it is given, if that is not ``path``.
-    """
-    if section is None:
-        return
-    inside = path if inside is None else inside
-    known = {key[len(inside)] for key in reads.known if len(key) > len(inside) and key[: len(inside)] == inside}
-    known |= set(type(section).model_fields)
-    for key, value in (section.model_extra or {}).items():
-        if value is None or key in known or key in reads.texts or FAMILY.match(key):
-            continue
-        if closed or nearest(key, known, NEAR):
-            raise OptionError((*path, key), f'unknown option; {hint(key, known)}')
-
-
-def _check_reads(section: Mapping[str, Any], cls: type, path: Path, training: bool) -> None:
-    """Refuse a section without a key that ``cls`` is sure to read."""
-    reads = option_reads(cls, training)
-    for key in sorted(reads.required):
-        inner: Any = section
-        for name in key[:-1]:
-            inner = inner.get(name) if isinstance(inner, Mapping) else None
-        if isinstance(inner, Mapping) and key[-1] not in inner and key[-1] not in DERIVED:
-            near = nearest(key[-1], [name for name in inner if (*key[:-1], name) not in reads.known], NEAR)
-            misspelt = f'; did you misspell it as {near!r}?' if near else ''
-            raise OptionError((*path, *key), f'missing, and {cls.__name__} needs it{misspelt}')
+        raise OptionError(key, f'a number of at most 18 digits is needed; got {shown(value)}')
 
 
 def _gpus(asked: int | str) -> int:
@@ -196,152 +227,41 @@ def _gpus(asked: int | str) -> int:
     return int(asked)
 
 
+def _completed_set(section: dict[str, Any], given: Mapping[str, Any], key: Key, scale: int) -> dict[str, Any]:
+    """A data set with what BasicSR adds; nulls set nothing."""
+    is_own, training = section['type'] in OWN_SETS, key[1] == 'train'
+    if not is_own:
+        schema = section_of('train_sets' if training else 'test_sets', section['type'])
+        reads = source.option_reads(registered(DATASET_REGISTRY)[section['type']], training)
+        source.check_slips(section, schema, reads, key)
+    kept = {name: item for name, item in section.items() if item is not None or (not is_own and name in given)}
+    if is_own and 'noise' in kept:
+        kept['noise'] = {name: item for name, item in kept['noise'].items() if item is not None}
+    return kept | {'phase': key[1].partition('_')[0], 'scale': scale}
+
+
 def _complete(opt: dict[str, Any], is_train: bool) -> None:
     """Sections that must be there, and those that have a default."""
-    if opt['logger'] is None:
-        opt['logger'] = schema.LoggerOptions().model_dump()
-    if is_train:
-        if opt['train'] is None:
-            raise OptionError(('train',), 'missing: total_iter, optim_g, a loss such as pixel_opt')
-        if 'train' not in opt['datasets']:
-            raise OptionError(('datasets', 'train'), 'missing: the data to train on')
-    else:
-        if opt['val'] is None:
-            opt['val'] = schema.ValOptions().model_dump()
-        if not set(opt['datasets']) - {'train'}:
-            raise OptionError(('datasets',), 'no data to test on; add a set called val, test or test_1')
+    for key in ('logger', 'val'):
+        if opt[key] is None and (key == 'logger' or not is_train):
+            opt[key] = filled({}, OWN['properties'][key])
+    if is_train and opt['train'] is None:
+        raise OptionError(('train',), 'missing: total_iter, optim_g, a loss such as pixel_opt')
+    if is_train and 'train' not in opt['datasets']:
+        raise OptionError(('datasets', 'train'), 'missing: the data to train on')
+    if not is_train and not set(opt['datasets']) - {'train'}:
+        raise OptionError(('datasets',), 'no data to test on; add a set called val, test or test_1')
     if opt['train'] is not None and opt['train']['scheduler'] is None:
         opt['train']['scheduler'] = dict(CONSTANT_RATE)
 
 
-def _check_set_names(sets: Mapping[str, Mapping[str, Any]]) -> None:
-    """``train``, ``val``, ``test_1`` ... as keys, and a name of its own for each set that has results."""
-    names: dict[str, str] = {}
-    for key, section in sets.items():
-        phase, _, label = key.partition('_')
-        if phase not in ('train', 'val', 'test') or (phase == 'train' and label):
-            near = nearest(phase, ('train', 'val', 'test'))
-            way_out = f'; did you mean {near!r}?' if near else ''
-            raise OptionError(('datasets', key), f'data sets are called train, val, test, val_1, test_1 ...{way_out}')
-        name = section.get('name')
-        if key != 'train' and isinstance(name, str) and names.setdefault(name, key) != key:
-            problem = (
-                f'{name!r} is the name of datasets:{names[name]} too; results are kept by name, so each needs its own'
-            )
-            raise OptionError(('datasets', key, 'name'), problem)
-
-
-def _checked_set(key: str, section: Mapping[str, Any], scale: int) -> dict[str, Any]:
-    path = ('datasets', key)
-    phase = key.partition('_')[0]
-    kind, cls = checks.find(DATASET_REGISTRY, section, path, 'data set')
-    training = phase == 'train'
-    if kind in OWN_SETS:
-        of_training, of_testing = OWN_SETS[kind]
-        own = _parsed(of_training if training else of_testing, section, path)
-        checked = own.model_dump(exclude_none=True)
-    else:
-        foreign = _parsed(data_schema.ForeignTrainSet if training else data_schema.ForeignSet, section, path)
-        _check_extras(foreign, path, option_reads(cls, training), inside=())
-        checked = {**section, **foreign.model_dump(exclude_none=True)}
-    for name, value in checked.items():
-        if name.startswith('dataroot_') and not isinstance(value, str | None):
-            raise OptionError((*path, name), f'a folder is needed; got {shown(value)}')
-    checked |= {'phase': phase, 'scale': scale}
-    if kind not in OWN_SETS:
-        _check_reads(checked, cls, path, training)
-    return checked
-
-
-def _check_train(train: dict[str, Any], model: type) -> None:
-    path: Path = ('train',)
-    optimizer = checks.check_optimizer(train['optim_g'], (*path, 'optim_g'), model)
-    for key, section in train.items():
-        if key.startswith('optim_') and key != 'optim_g' and section is not None:
-            checks.check_optimizer(section, (*path, key), model)
-        elif key.endswith('_opt') and section is not None:
-            checks.check_loss(section, (*path, key), LOSS_REGISTRY)
-    train['scheduler'] = checks.check_scheduler(
-        train['scheduler'], (*path, 'scheduler'), optimizer, train['total_iter']
-    )
-    # gradients are averaged over the parts of a batch
-    if train.get('accumulate', 1) > 1 and (train['pixel_opt'] or {}).get('reduction') == 'sum':
-        raise OptionError((*path, 'accumulate'), 'needs pixel_opt:reduction: mean, the loss of a part; got sum')
-    needs_one = 'Both pixel and perceptual losses are None.' in option_reads(model, True).texts
-    if (needs_one or model.__name__ in OWN_MODELS) and not (train['pixel_opt'] or train['perceptual_opt']):
-        raise OptionError((*path, 'pixel_opt'), 'missing: a loss, e.g. pixel_opt: {type: L1Loss} (or perceptual_opt)')
-
-
-def _check_val(val: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]], optional: Collection[str]) -> None:
-    metrics = val['metrics'] or {}
-    for label, section in metrics.items():
-        if label in COLUMNS or '/' in label:
-            problem = f"a name without '/' that is none of {', '.join(COLUMNS)} is needed; got {shown(label)}"
-            raise OptionError(('val', 'metrics', label), problem)
-        checks.check_metric(section, ('val', 'metrics', label), METRIC_REGISTRY, optional)
-    if val['save_best'] is None:
-        return
-    names = [section['name'] for key, section in sets.items() if key != 'train']
-    if not names:
-        problem = f'needs data to validate on, e.g. datasets:val; got {shown(val["save_best"])} and none'
-        raise OptionError(('val', 'save_best'), problem)
-    known = {*metrics, *(f'{name}/{label}' for name in names for label in metrics)}
-    if val['save_best'] not in known:
-        problem = f'no metric is called {shown(val["save_best"])}; {hint(val["save_best"], known)}'
-        raise OptionError(('val', 'save_best'), problem)
-
-
-def _check_pairing(opt: Mapping[str, Any]) -> None:
-    """``DenoisingModel`` makes the noise for ``DenoisingDataset``; others read pairs, BasicSR's see 8-bit images."""
-    model, is_own = opt['model_type'], opt['model_type'] in OWN_MODELS
-    for name, section in opt['datasets'].items():
-        kind, wanted = section['type'], ''
-        if model == 'DenoisingModel' and kind != 'DenoisingDataset':
-            wanted = 'DenoisingDataset, to which it adds the noise'
-        elif model != 'DenoisingModel' and kind == 'DenoisingDataset':
-            wanted = 'pairs, e.g. PairedImageDataset'
-        elif not is_own and kind in OWN_SETS:
-            wanted = 'PairedImageDataset; SIDDDataset goes with PairedDenoisingModel'
-        if wanted:
-            problem = f'{kind} does not go with model_type {model}, which needs {wanted}'
-            raise OptionError(('datasets', name, 'type'), problem)
-    for label, metric in ((opt['val'] or {}).get('metrics') or {}).items():
-        if not is_own and metric['type'] in OF_DENOISING:
-            problem = f'{metric["type"]} needs model_type DenoisingModel; {model} hands over 8-bit images'
-            raise OptionError(('val', 'metrics', label, 'type'), problem)
-        if model == 'PairedDenoisingModel' and metric['type'] == 'calculate_mismatch':
-            problem = f'{metric["type"]} needs model_type DenoisingModel; the noise of pairs has no levels'
-            raise OptionError(('val', 'metrics', label, 'type'), problem)
-
-
-def _check_channels(opt: Mapping[str, Any]) -> None:
-    """``in_ch`` of the data against the input channels of the network, where it names them as others do."""
-    network = opt['network_g']
-    while isinstance(network.get('backbone'), Mapping):
-        network = network['backbone']
-    parameters = checks.named_parameters(checks.registered(ARCH_REGISTRY)[network['type']])
-    key = next((name for name in INPUT_CHANNELS if name in parameters), None)
-    if key is None:
-        return
-    channels = network.get(key, parameters[key].default)
-    for name, section in opt['datasets'].items():
-        if section['type'] in OWN_SETS and section['in_ch'] != channels:
-            problem = f'{section["in_ch"]}, but network_g has {key}: {channels}; the two must agree'
-            raise OptionError(('datasets', name, 'in_ch'), problem)
-
-
-def _check_crops(opt: Mapping[str, Any]) -> None:
-    """Training crops against the windows of a bare windowed network; wrapped ones pad."""
-    train, network = opt['datasets'].get('train', {}), opt['network_g']
-    cls = checks.registered(ARCH_REGISTRY)[network['type']]
-    parameter = checks.named_parameters(cls).get('window_size')
-    if parameter is None or issubclass(cls, BackboneHolder) or train.get('type') not in OWN_SETS:
-        return
-    window = max(1, network.get('window_size', parameter.default))  # less is refused with the network
-    for key, sizes in (('gt_size', [train['gt_size']]), ('gt_sizes', train.get('gt_sizes') or [])):
-        for size in sizes:
-            if size % window:
-                near = max(window, size - size % window)
-                way_out = f'use {near}, or its WNE, which pads'
-                problem = f"{size} is not a multiple of {network['type']}'s window_size: {window}; {way_out}"
-                raise OptionError(('datasets', 'train', key), problem)
+def _check_foreign(opt: Mapping[str, Any], schema: Section, model: type, is_train: bool) -> None:
+    """The keys that one of BasicSR's models, or a data set of another package, does not read."""
+    reads = source.option_reads(model, is_train)
+    source.check_slips(opt, schema, reads, ())
+    for key in ('path', 'train', 'val'):
+        source.check_slips(opt[key] or {}, schema['properties'][key], reads, (key,), closed=key != 'train')
+    for key, value in (opt['train'] or {}).items():
+        if key in OWN_TRAIN and value:
+            problem = f'needs model_type: DenoisingModel; other models do not read it; got {shown(value)}'
+            raise OptionError(('train', key), problem)

@@ -1,4 +1,4 @@
-"""What a training run is made of: targets, steps, schedules, the loop over iterations, its log and its end on signals.
+"""Training: targets, steps, the loop over iterations, its log and how it ends on signals.
 
-``pipeline`` puts them together with data, model and checkpoints. Nothing here imports BasicSR at its top.
+``pipeline`` combines them with data, model and checkpoints; it alone imports BasicSR at its top.
 """

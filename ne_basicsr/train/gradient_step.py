@@ -1,4 +1,4 @@
-"""One step of an optimizer: gradients of the parts of a batch are added up, unscaled, clipped and applied."""
+"""One step of an optimizer: the gradients of the parts of a batch are summed, unscaled, clipped and applied."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -16,14 +16,14 @@ class GradientStep:
 
     Args:
         optimizer: its gradients are None before the first backward pass, and after each ``apply``.
-        parameters: what is clipped.
+        parameters: whose gradients are clipped.
         device: where the network runs.
-        amp: ``bf16`` or ``fp16``, in which matrix products and convolutions run within ``autocast``; None: as they are.
-            Weights, gradients and losses stay float32. With ``fp16`` the loss is scaled, and a step whose gradients
-            overflow is left out (``torch.amp.GradScaler``).
+        amp: ``bf16`` or ``fp16``, for matrix products and convolutions within ``autocast``; None: float32. Weights,
+            gradients and losses stay float32. With ``fp16`` the loss is scaled, and a step whose gradients overflow is
+            skipped (``torch.amp.GradScaler``).
         clip_norm: the largest norm of all gradients together; None: no limit.
-        parts: backward passes per step. Each part is weighted by 1 / parts, so that for losses that are means the step
-            is that of the whole batch, unless the network has statistics over the batch.
+        parts: backward passes per step. Each part is weighted by 1 / parts, so with losses that are means the step
+            equals that of the whole batch, unless the network has statistics over the batch.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class GradientStep:
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp == 'fp16')
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Where forward passes run; losses do not belong in it."""
+        """The context for forward passes, but not for losses."""
         return torch.autocast(self.device.type, dtype=PRECISIONS.get(self.amp or ''), enabled=self.amp is not None)
 
     def backward(self, loss: Tensor) -> None:
@@ -53,7 +53,7 @@ class GradientStep:
         self.scaler.scale(loss / self.parts if self.parts > 1 else loss).backward()
 
     def apply(self) -> Tensor | None:
-        """Step, and forget the gradients; their norm before clipping, where they are clipped."""
+        """Step and drop the gradients; returns their norm before clipping, if they are clipped."""
         norm = None
         if self.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while training: the first asks to save and stop after this iteration, the second exits at once."""
+"""Ctrl-C and SIGTERM while training: the first saves and stops after this iteration, the second exits at once."""
 
 import os
 import signal
@@ -13,10 +13,10 @@ ECHO_SECONDS = 5.0
 
 
 class Interruption:
-    """While it is entered, ``number`` is the first SIGINT or SIGTERM that arrived, and 0 before.
+    """While this context is active, ``number`` is the first SIGINT or SIGTERM that arrived, and 0 before.
 
-    A second one ends the process at once, with 128 + its number. Signals that are ignored stay ignored (a shell starts
-    jobs in the background so), and outside the main thread, which alone may set handlers, nothing is changed.
+    A second one ends the process at once, with 128 + its number. Ignored signals stay ignored (a shell starts jobs in
+    the background so). Outside the main thread, the only one that may set handlers, nothing is changed.
     """
 
     def __init__(self) -> None:

@@ -1,11 +1,11 @@
-"""What a run says while it trains: BasicSR's lines and curves, speed and memory, and a bar on a terminal."""
+"""The log of a training run: BasicSR's lines and curves, speed and memory, and a progress bar on a terminal."""
 
 import datetime
 import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 
 class Speed(NamedTuple):
-    """Seconds per iteration, those of them spent on waiting for data, images per second, seconds left."""
+    """Seconds per iteration, seconds of these spent waiting for data, images per second, seconds left."""
 
     iteration: float
     data: float
@@ -23,7 +23,7 @@ class Speed(NamedTuple):
 
 
 class Stopwatch:
-    """Times iterations, from ``start`` to ``stop`` each; what lies between two of them is not theirs.
+    """Times iterations, each from ``start`` to ``stop``; the time between two of them is not counted.
 
     Args:
         images: per iteration, over all ranks.
@@ -37,14 +37,14 @@ class Stopwatch:
         self.restart()
 
     def restart(self) -> None:
-        """The next ``speed`` is that of the iterations from now on."""
+        """Let the next ``speed`` be that of the iterations from now on."""
         self._count, self._seconds, self._waiting = 0, 0.0, 0.0
 
     def start(self) -> None:
         self._tic = time.monotonic()
 
     def next(self, batches: Iterator[Any]) -> Any:
-        """The next one of ``batches``; the time is that of waiting for data."""
+        """The next one of ``batches``; the time that it takes is spent waiting for data."""
         tic = time.monotonic()
         batch = next(batches)
         self._waiting += time.monotonic() - tic
@@ -56,7 +56,7 @@ class Stopwatch:
         self.done += 1
 
     def speed(self) -> Speed:
-        """Of the iterations since ``restart``. The time left counts saving and validation in, as they were so far."""
+        """The speed since ``restart``. The time left includes saving and validation at their rate so far."""
         seconds, waiting = (value / max(1, self._count) for value in (self._seconds, self._waiting))
         average = (time.monotonic() - self._began) / max(1, self.done - self._before)
         return Speed(seconds, waiting, self.images / seconds if seconds else 0.0, average * (self.total - self.done))
@@ -77,7 +77,7 @@ def line(
 
 
 def gpu_memory(device: torch.device) -> str:
-    """The most memory that torch held on this process's GPU, for ``line``; nothing on a CPU."""
+    """The most memory that torch reserved on this process's GPU, for ``line``; empty on a CPU."""
     if device.type != 'cuda':
         return ''
     return f', GPU {torch.cuda.max_memory_reserved(device) / 2**30:.2f} GiB'
@@ -96,10 +96,8 @@ def write_curves(tb_logger: Any, iteration: int, values: Mapping[str, float]) ->
 
 @contextmanager
 def bar(total: int, done: int, shown: bool = True) -> Iterator[Any]:
-    """A progress bar below the log lines on a terminal; elsewhere, and where not ``shown``, nothing."""
-    if not (shown and sys.stderr.isatty()):
-        yield tqdm(disable=True)
-        return
-    loggers = [logging.getLogger('basicsr')]
-    with logging_redirect_tqdm(loggers), tqdm(total=total, initial=done, unit='it', dynamic_ncols=True) as shown_bar:
+    """A progress bar below the log lines on a terminal; nothing elsewhere, or if not ``shown``."""
+    off = not (shown and sys.stderr.isatty())
+    redirect = nullcontext() if off else logging_redirect_tqdm([logging.getLogger('basicsr')])
+    with redirect, tqdm(total=total, initial=done, unit='it', dynamic_ncols=True, disable=off) as shown_bar:
         yield shown_bar

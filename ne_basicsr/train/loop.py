@@ -1,4 +1,4 @@
-"""The iterations of a run: step, log, look at the loss, save, validate, stop where asked to."""
+"""The iterations of a run: step, log, check the loss, save, validate, stop on a signal."""
 
 import datetime
 import logging
@@ -19,7 +19,7 @@ from ne_basicsr.utils.process_group import Vote
 
 
 class TrainingLoop:
-    """The iterations of a run that are not done yet, and what happens between them."""
+    """The remaining iterations of a run, with logging, saving and validation between them."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class TrainingLoop:
         model.asked_to_stop = lambda: interruption.number
 
     def train(self, batches: Iterator[Any]) -> None:
-        """All iterations; after the last one the network is ``net_g_latest.pth``, too."""
+        """Run all iterations; after the last one, save the network as ``net_g_latest.pth``, too."""
         start = time.monotonic()
         if self.done and (signal := self._validate(self.done)):  # the run may have been stopped in it
             raise Stopped(signal, self.done)
@@ -59,7 +59,7 @@ class TrainingLoop:
         self.model.save(epoch=-1, current_iter=-1)
 
     def _step(self, iteration: int, batches: Iterator[Any]) -> None:
-        # whatever is random in this iteration, drop paths among it, depends on these alone
+        # everything random in this iteration, such as drop paths, depends on these alone
         torch.manual_seed(seed_of(self.opt['manual_seed'], 'iteration', iteration, self.opt['rank']))
         self.model.logged = {}  # in TensorBoard, for the state of this iteration
         self.watch.start()
@@ -70,17 +70,17 @@ class TrainingLoop:
                 self.model.accumulate()
             else:
                 self.model.optimize_parameters(iteration)
-        # a GPU has done what was asked of it when it tells the loss
+        # reading the loss waits until a GPU has finished its work
         log = self.model.get_current_log() if iteration % self.opt['logger']['print_freq'] == 0 else None
         self.watch.stop()
         if log is not None:
             self._report(iteration, log)
 
     def _between(self, iteration: int) -> None:
-        """Look at the loss, save, validate, and stop where asked to."""
+        """Check the loss, save, validate, and stop on a signal."""
         signal = self.vote.ask(self.interruption.number)
         due = iteration % self.opt['logger']['save_checkpoint_freq'] == 0 or iteration == self.total
-        self._look_at_loss(iteration, due or signal != 0)
+        self._check_loss(iteration, due or signal != 0)
         if due or signal:
             self._save(iteration)
         signal = signal or self._validate(iteration)
@@ -102,7 +102,7 @@ class TrainingLoop:
             written = self.model.logged | {'speed/images_per_s': speed.images}
             log_lines.write_curves(self.tb_logger, iteration, written)
 
-    def _look_at_loss(self, iteration: int, due: bool) -> None:
+    def _check_loss(self, iteration: int, due: bool) -> None:
         due = due or iteration % self.opt['logger']['print_freq'] == 0
         if self.warned or not (due or self.stops_at_nonfinite):
             return
@@ -113,25 +113,25 @@ class TrainingLoop:
             raise InputError(_nonfinite(f'iteration {first}: the loss'))
         self.warned = True
         self.logger.warning(
-            f'Iteration {first}: the loss is not finite. Training goes on, but the weights may be lost;'
-            ' train:on_nonfinite: stop would have ended it here.'
+            f'Iteration {first}: the loss is not finite. Training continues, but the weights may be lost;'
+            ' train:on_nonfinite: stop would have stopped it here.'
         )
 
     def _save(self, iteration: int) -> None:
         if self.stops_at_nonfinite and not all(p.isfinite().all() for p in self.model.net_g.parameters()):
             raise InputError(_nonfinite(f'iteration {iteration}: the weights'))
         self.logger.info('Saving models and training states.')
-        self._flush()
+        self._flush_curves()
         self.model.save((iteration - 1) // self.epoch_iterations, iteration)
         self.saved = iteration
 
-    def _flush(self) -> None:
-        """The curves up to here are on the disk before a state says that they are."""
+    def _flush_curves(self) -> None:
+        """Write the curves to the disk before a state is saved that relies on them."""
         if self.tb_logger:
             self.tb_logger.flush()
 
     def _validate(self, iteration: int) -> int:
-        """Validate where it is due; the signal that ended it early, or 0."""
+        """Validate if it is due; returns the signal that ended it early, or 0."""
         if not self.val_loaders or getattr(self.model, 'validated_iter', 0) == iteration:
             return 0
         if iteration % self.opt['val'].get('val_freq', self.total) and iteration != self.total:
@@ -142,7 +142,7 @@ class TrainingLoop:
                 return int(signal)
         self.model.validated_iter = iteration
         if self.saved == iteration:  # with the best metrics so far
-            self._flush()
+            self._flush_curves()
             self.model.save_training_state((iteration - 1) // self.epoch_iterations, iteration)
         return 0
 
@@ -157,5 +157,5 @@ def _first_nonfinite(model: Any, iteration: int) -> int | None:
 def _nonfinite(what: str) -> str:
     return (
         f'{what} is not finite, where train:on_nonfinite says stop; lower the learning rate, set clip_grad_norm or'
-        ' amp: null, and go on from the last checkpoint with --auto_resume'
+        ' amp: null, and continue from the last checkpoint with --auto_resume'
     )

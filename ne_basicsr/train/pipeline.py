@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from logging.handlers import MemoryHandler
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -27,7 +27,6 @@ from basicsr.utils import (
     set_random_seed,
 )
 from basicsr.utils.options import dict2str
-from torch import distributed
 from torch.utils.data import DataLoader
 
 from ne_basicsr.data.batch import as_float
@@ -37,8 +36,8 @@ from ne_basicsr.train.interruption import Interruption
 from ne_basicsr.train.log import write_curves
 from ne_basicsr.train.loop import TrainingLoop
 from ne_basicsr.train.progression import batch_of, samples_per_iteration
-from ne_basicsr.utils.errors import InputError, first_line
-from ne_basicsr.utils.process_group import holding
+from ne_basicsr.utils.errors import InputError, explained_writing, first_line
+from ne_basicsr.utils.process_group import gathered, holding
 from ne_basicsr.weights import checkpoint
 
 Options = dict[str, Any]
@@ -49,50 +48,63 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def train(opt: Options, option_text: str | None = None) -> Any:
     """Train as ``opt`` says (from ``options.load_options``); returns the model.
 
+    The run folder is ``experiments/<name>`` under the current directory; an older one of that name is renamed, unless
+    the run resumes. Each iteration depends on (manual_seed, iteration, rank) and the weights alone, so a resumed run
+    continues as if it had not stopped.
+
     Args:
         option_text: what to keep as the option file in the run folder.
 
-    The run folder is ``experiments/<name>`` under the current directory; an older one of that name is renamed, unless
-    the run resumes. Each iteration depends on (manual_seed, iteration, rank) and the weights alone, so a resumed run
-    goes on as if it had not stopped.
-
     Raises:
-        InputError: for what the user can mend, a full disk among it; the last complete checkpoint is kept.
+        InputError: for errors that the user can mend, a full disk among them; the last complete checkpoint is kept.
         Stopped: after SIGINT or SIGTERM, on all ranks after the same iteration, which is saved.
     """
-    with _holding_run_folder(opt):
-        return _train(opt, option_text)
-
-
-def _train(opt: Options, option_text: str | None) -> Any:
-    torch.backends.cudnn.benchmark = True
-    resume_state = _load_resume_state(opt)
-    set_random_seed(opt['manual_seed'])  # the initial weights
-    with _explained_disk_full(opt), _log_file(opt, 'train') as (logger, open_log):
-        logger.info(get_env_info())
-        logger.info(dict2str(opt))
-        for line in cautions(opt):
-            logger.warning(line)
+    way_out = 'the last complete checkpoint is kept: free some space and continue with --auto_resume'
+    full_disk = explained_writing(Path(opt['path']['experiments_root']), way_out, only=DISK_FULL)
+    with _holding_run_folder(opt), full_disk, _log_file(opt, 'train') as (logger, open_log):
+        torch.backends.cudnn.benchmark = True
+        resume_state = _load_resume_state(opt)
+        set_random_seed(opt['manual_seed'])  # the initial weights
+        _log_settings(logger, opt)
         # whatever can be wrong with weights and data is found before there is a run folder
         train_loader, epoch_iterations = _train_loader(opt, resume_state['iter'] if resume_state else 0)
         val_loaders = _validation_loaders(opt)
         model = _build_model(opt)
         iteration = 0
         if resume_state is None:
-            _make_run_folder(opt)
+            make_exp_dirs(opt)
+            if (folder := _tensorboard_folder(opt)) and opt['rank'] == 0:
+                mkdir_and_rename(folder)
         else:
             model.resume_training(resume_state)
             iteration = resume_state['iter']
             model.validated_iter = resume_state.get('validated', iteration)
             logger.info(f'Resuming training from epoch: {resume_state["epoch"]}, iter: {iteration}.')
             _warn_of_another_batch(opt, resume_state)
-        _barrier()
+        gathered(None)  # all ranks are here
         open_log()
         if option_text is not None and opt['rank'] == 0:
             (Path(opt['path']['experiments_root']) / 'options.yml').write_text(option_text, encoding='utf-8')
         with _tensorboard(opt, model, resume_state) as tb_logger, Interruption() as interruption:
             run = TrainingLoop(opt, model, iteration, epoch_iterations, val_loaders, tb_logger, interruption)
             run.train(_batches(opt, train_loader))
+    return model
+
+
+def test(opt: Options) -> Any:
+    """Validate on every data set of ``opt`` but the training set; returns the model."""
+    with _holding_run_folder(opt), _log_file(opt, 'test') as (logger, open_log):
+        _log_settings(logger, opt)
+        loaders = _validation_loaders(opt)
+        model = _build_model(opt)
+        make_exp_dirs(opt)
+        gathered(None)
+        open_log()
+        for loader in loaders:
+            logger.info(f'Testing {loader.dataset.opt["name"]}...')  # type: ignore[attr-defined]
+            model.validation(
+                loader, current_iter=opt['name'], tb_logger=None, save_img=opt['val'].get('save_img', False)
+            )
     return model
 
 
@@ -106,29 +118,16 @@ def _build_model(opt: Options) -> Any:
         ) from error
 
 
-def test(opt: Options) -> Any:
-    """Validate on every data set of ``opt`` but the training set; returns the model."""
-    with _holding_run_folder(opt), _log_file(opt, 'test') as (logger, open_log):
-        logger.info(get_env_info())
-        logger.info(dict2str(opt))
-        for line in cautions(opt):
-            logger.warning(line)
-        loaders = _validation_loaders(opt)
-        model = _build_model(opt)
-        make_exp_dirs(opt)
-        _barrier()
-        open_log()
-        for loader in loaders:
-            logger.info(f'Testing {loader.dataset.opt["name"]}...')  # type: ignore[attr-defined]
-            model.validation(
-                loader, current_iter=opt['name'], tb_logger=None, save_img=opt['val'].get('save_img', False)
-            )
-    return model
-
-
 def _holding_run_folder(opt: Options) -> AbstractContextManager[None]:
     # beside the folder, which an older run of that name gives up to a new one
     return holding(opt['rank'], Path(opt['path']['log']), 'give another name, --force_yml name=...', beside=True)
+
+
+def _log_settings(logger: logging.Logger, opt: Options) -> None:
+    logger.info(get_env_info())
+    logger.info(dict2str(opt))
+    for line in cautions(opt):
+        logger.warning(line)
 
 
 def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
@@ -210,27 +209,21 @@ def _batches(opt: Options, loader: DataLoader[Any]) -> Iterator[Any]:
         yield as_float(prefetcher.next(), device)
 
 
-def _make_run_folder(opt: Options) -> None:
-    make_exp_dirs(opt)
-    if _uses_tensorboard(opt) and opt['rank'] == 0:
-        mkdir_and_rename(str(_tensorboard_folder(opt)))
-
-
 @contextmanager
 def _tensorboard(opt: Options, model: Any, state: Mapping[str, Any] | None) -> Iterator[Any]:
     """TensorBoard's writer on rank 0, else None.
 
-    What a run wrote after the iteration it resumes from is taken back; so is the validation of that iteration where it
-    comes again, with all else of that iteration, which the state holds.
+    Everything written after the iteration that a run resumes from is removed. If the validation of that iteration is to
+    be repeated, that iteration is removed, too, and its other scalars are written again from the state.
     """
-    if not _uses_tensorboard(opt) or opt['rank'] != 0:
+    folder = _tensorboard_folder(opt)
+    if folder is None or opt['rank'] != 0:
         yield None
         return
     from torch.utils.tensorboard import SummaryWriter
 
     if ((opt['logger'].get('wandb') or {}).get('project')) is not None:
         init_wandb_logger(opt)  # it follows TensorBoard's writers, hence before them
-    folder = str(_tensorboard_folder(opt))
     if state is None:
         tb_logger = SummaryWriter(folder)
     elif model.validated_iter == state['iter'] or 'logged' not in state:
@@ -244,13 +237,11 @@ def _tensorboard(opt: Options, model: Any, state: Mapping[str, Any] | None) -> I
         tb_logger.close()
 
 
-def _uses_tensorboard(opt: Options) -> bool:
-    # BasicSR's MessageLogger leaves TensorBoard alone where the name contains "debug"
-    return bool(opt['logger'].get('use_tb_logger')) and 'debug' not in opt['name']
-
-
-def _tensorboard_folder(opt: Options) -> Path:
-    return Path(opt['root_path']) / 'tb_logger' / opt['name']
+def _tensorboard_folder(opt: Options) -> str | None:
+    # BasicSR's MessageLogger leaves TensorBoard alone if the name contains "debug"
+    if not opt['logger'].get('use_tb_logger') or 'debug' in opt['name']:
+        return None
+    return str(Path(opt['root_path']) / 'tb_logger' / opt['name'])
 
 
 class _LogFile(logging.FileHandler):
@@ -270,66 +261,41 @@ class _LogFile(logging.FileHandler):
 
 
 @contextmanager
-def _explained_disk_full(opt: Options) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        what = error.filename or opt['path']['experiments_root']
-        raise InputError(
-            f'{what}: cannot be written ({error.strerror}); the last complete checkpoint is kept: free some space and'
-            ' go on with --auto_resume'
-        ) from error
-
-
-@contextmanager
 def _log_file(opt: Options, what: str) -> Iterator[tuple[logging.Logger, Callable[[], None]]]:
-    """BasicSR's logger while a run lasts, and what to call once the run folder is there.
+    """BasicSR's logger while a run lasts, and a function to call once the run folder exists.
 
-    Earlier lines are kept until then, but for warnings: a run that cannot start ends in one line.
+    Earlier lines are held back until then. A run that cannot start shows its warnings alone: it ends in one line.
     """
     logger = get_root_logger()
     if opt['rank'] != 0:
         logger.setLevel(logging.ERROR)
         yield logger, lambda: None
         return
-    level = logger.level
+    level, terminal, early = logger.level, logger.handlers, BufferingHandler(capacity=1_000_000)
     logger.setLevel(logging.INFO)
-    buffer = MemoryHandler(capacity=1_000_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
-    terminal = [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
-    levels = [handler.level for handler in terminal]
-    for handler in terminal:
-        handler.setLevel(logging.WARNING)
-    logger.addHandler(buffer)
+    logger.handlers = [early]
 
-    def show_all() -> None:
-        for handler, usual in zip(terminal, levels, strict=True):
-            handler.setLevel(usual)
+    def show(handlers: list[logging.Handler], least: int) -> None:
+        logger.handlers = handlers
+        for record in early.buffer:
+            if record.levelno >= least:
+                logger.handle(record)
+        early.buffer = []
 
     def open_log() -> None:
         path = Path(opt['path']['log']) / f'{what}_{opt["name"]}_{get_time_str()}.log'
         file = _LogFile(path, 'w', encoding='utf-8')
         file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s: %(message)s'))
-        show_all()
-        for handler in terminal:
-            for record in buffer.buffer:
-                if record.levelno < logging.WARNING:
-                    handler.handle(record)
-        buffer.setTarget(file)
-        buffer.flush()
-        buffer.capacity = 1  # from now on, line by line
+        show([*terminal, file], logging.NOTSET)
 
     try:
         yield logger, open_log
     finally:
-        show_all()
+        own = [handler for handler in logger.handlers if handler not in terminal]
+        show(terminal, logging.WARNING)
         logger.setLevel(level)
-        logger.removeHandler(buffer)
-        if buffer.target is not None:
-            buffer.flush()
-            buffer.target.close()
-        buffer.close()
+        for handler in own:
+            handler.close()
 
 
 def _load_resume_state(opt: Options) -> dict[str, Any] | None:
@@ -368,8 +334,3 @@ def _warn_of_another_batch(opt: Options, state: Mapping[str, Any]) -> None:
             f'The state was saved with another batch: {", ".join(changes)}. The learning rate is not scaled with it;'
             ' the run goes on at the sample that it would have reached with the batch of now.'
         )
-
-
-def _barrier() -> None:
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()

@@ -1,9 +1,9 @@
 """Progressive patch sizes, as Restormer trains: small crops in large batches first, large crops in small batches later.
 
-The loader delivers the largest crops in the largest batches throughout; they are cut down on the device. So the phase
-is a function of the iteration, which follows from the number of a sample, and a run resumes anywhere. What it costs:
-the loader reads and cuts batch_size x gt_size^2 pixels in every iteration, in Restormer's first phase nine times what
-is used, in its last one eight times.
+The loader always delivers the largest crops in the largest batches; they are cut down on the device. So the phase is a
+function of the iteration, which follows from the number of a sample, and a run resumes anywhere. The cost: the loader
+reads and cuts batch_size x gt_size^2 pixels in every iteration, in Restormer's first phase nine times as many as are
+used, in its last one eight times.
 
 Reference: Zamir et al., Restormer: efficient transformer for high-resolution image restoration, CVPR 2022.
 """
@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ne_basicsr.data.batch import as_float
+from ne_basicsr.data.batch import IMAGES, as_float
 from ne_basicsr.ops.noise import seed_of
 
 
 class Progression(NamedTuple):
-    """The phases of a training; after the last one its sizes stay.
+    """The phases of a training run; the sizes of the last one remain after it.
 
     Args:
         iters: iterations of each phase.
@@ -36,7 +36,7 @@ class Progression(NamedTuple):
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> 'Progression | None':
-        """From a training set's ``iters, gt_sizes, mini_batch_sizes``; None where it has none."""
+        """From a training set's ``iters, gt_sizes, mini_batch_sizes``; None if it has none."""
         if not options.get('iters'):
             return None
         return cls(*(tuple(options[key]) for key in cls._fields))
@@ -46,33 +46,37 @@ class Progression(NamedTuple):
         return min(bisect_left(list(accumulate(self.iters)), iteration), len(self.iters) - 1)
 
     def cut(self, batch: Mapping[str, Any], iteration: int, seed: int) -> dict[str, Any]:
-        """``batch`` with the first images of it, cut down as ``iteration`` asks.
+        """``batch`` with its first images, cut down to the size of the phase of ``iteration``.
 
         Args:
-            batch: ``gt`` and, where there is one, ``lq`` (N, C, H, W), with the ``number`` (N,) of each sample.
+            batch: ``gt`` and, for pairs, ``lq`` (N, C, H, W), with the ``number`` (N,) of each sample.
             seed: the place of a crop depends on (seed, number) alone.
         """
         phase = self.phase(iteration)
         kept, size = self.mini_batch_sizes[phase], self.gt_sizes[phase]
         numbers = batch['number'][:kept]
-        images = {key: value[:kept] for key, value in batch.items() if key in ('gt', 'lq')}
-        height, width = images['gt'].shape[-2:]
-        places = [_place(seed, number, height - size, width - size) for number in numbers.tolist()]
-        return {**batch, 'number': numbers, **{key: windows(value, places, size) for key, value in images.items()}}
+        places = []
+        for draw in [seed_of(seed, 'progression', number) for number in numbers.tolist()]:
+            height, width = (length - size + 1 for length in batch['gt'].shape[-2:])
+            places.append((draw % height, (draw >> 32) % width))
+        return {
+            **batch,
+            'number': numbers,
+            **{key: windows(batch[key][:kept], places, size) for key in IMAGES if key in batch},
+        }
 
 
-def training_batch(data: Mapping[str, Any], opt: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:
-    """A batch of the loader on ``device``, images as float32 on [0, 1], cut down as the options of the run ask.
+def training_batch(
+    data: Mapping[str, Any], opt: Mapping[str, Any], device: torch.device | str, progression: Progression | None
+) -> dict[str, Any]:
+    """A batch of the loader on ``device``, images as float32 on [0, 1], cut down as ``progression`` asks.
 
     Args:
-        data: ``gt`` and, of pairs, ``lq``; ``number`` (N,) where the data set takes sample numbers.
+        data: ``gt`` and, for pairs, ``lq``; ``number`` (N,) if the data set takes sample numbers.
         opt: the options of the run.
     """
     batch = as_float(data, device)
-    for key in ('gt', 'lq'):
-        if key in batch:
-            batch[key] = batch[key].to(device, non_blocking=True)
-    progression = Progression.from_options(opt['datasets']['train'])
+    batch |= {key: batch[key].to(device, non_blocking=True) for key in IMAGES if key in batch}
     if progression is None:
         return batch
     iteration = int(batch['number'][0]) // samples_per_iteration(opt) + 1
@@ -85,7 +89,7 @@ def samples_per_iteration(opt: Mapping[str, Any]) -> int:
 
 
 def batch_of(opt: Mapping[str, Any]) -> dict[str, int]:
-    """What a step of the optimizer takes, the factors of ``samples_per_iteration``; ``processes``: ranks, else GPUs."""
+    """The factors of ``samples_per_iteration``; ``processes``: ranks, or the GPUs of the one process."""
     return {
         'batch_size_per_gpu': opt['datasets']['train']['batch_size_per_gpu'],
         'processes': opt['world_size'] if opt['dist'] else max(1, opt['num_gpu']),
@@ -103,8 +107,3 @@ def windows(images: Tensor, places: Sequence[tuple[int, int]], size: int) -> Ten
     )
     n = torch.arange(len(images), device=images.device)[:, None, None]
     return images.movedim(1, -1)[n, rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()
-
-
-def _place(seed: int, number: int, vertical: int, horizontal: int) -> tuple[int, int]:
-    draw = seed_of(seed, 'progression', number)
-    return draw % (vertical + 1), (draw >> 32) % (horizontal + 1)

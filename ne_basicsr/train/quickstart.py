@@ -4,6 +4,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ from ne_basicsr.data.image_store import LmdbStore, decode
 from ne_basicsr.data.prepare import write_lmdb
 from ne_basicsr.evaluation import mismatch, report
 from ne_basicsr.evaluation.mismatch import Curve
-from ne_basicsr.evaluation.report import html_page
+from ne_basicsr.evaluation.report.page import Column, Tile, table, write_page
+from ne_basicsr.evaluation.report.tables import text_table
 from ne_basicsr.metrics.quality import psnr, psnr_clamped
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.options import load_options
@@ -66,7 +68,7 @@ def quickstart(folder: Path, total_iter: int | None = None) -> Path:
         print(f'\n[{number}/{len(OPTION_FILES)}] Training {name} at sigma 25 only (options/{file})', flush=True)
         trained[name] = _train(folder, file, total_iter)
     curves = {name: each.curve for name, each in trained.items()}
-    print(f'\n{table(curves)}\n')
+    print(f'\n{curves_text(curves)}\n')
     figure = report.mismatch_figure(curves, [TRAINING_LEVEL])
     report.save_figure(figure, folder / 'mismatch.png')
     path = folder / 'report.html'
@@ -104,20 +106,20 @@ def shipped_options(file: str) -> Path:
     return next(p for p in (package / 'shipped_options' / file, package.parent / 'options' / file) if p.is_file())
 
 
-def table(curves: dict[str, Curve]) -> str:
-    """Output PSNR by level, a column per network, and what the last gains over the first."""
-    lines = [f'{"sigma":>6} {"noisy":>9}' + ''.join(f' {name:>10}' for name in curves) + f' {"gain":>8}']
-    for sigma, noisy, *outputs in rows(curves):
-        cells = ''.join(f' {value:>10.2f}' for value in outputs)
-        lines.append(f'{sigma:>6g} {noisy:>9.2f}{cells} {outputs[-1] - outputs[0]:>+8.2f}')
-    return '\n'.join([f'PSNR in dB on {_held_out()}; both networks trained at sigma 25 only', *lines])
+def curves_text(curves: dict[str, Curve]) -> str:
+    """Output PSNR by level, a column per network, and the gain of the last over the first."""
+    cells = [[f'{sigma:g}', *(f'{psnr:.2f}' for psnr in each), f'{gain:+.2f}'] for sigma, *each, gain in rows(curves)]
+    header = ['sigma', 'noisy', *curves, 'gain']
+    title = f'PSNR in dB on {_held_out()}; both networks trained at sigma 25 only'
+    return f'{title}\n{text_table([header, *cells], left=())}'
 
 
 def rows(curves: dict[str, Curve]) -> list[tuple[float, ...]]:
-    """(sigma255, noisy PSNR, one output PSNR per curve), by level."""
-    first = next(iter(curves.values()))
+    """(sigma255, noisy PSNR, one output PSNR per curve, gain of the last over the first), by level."""
+    first, *_, last = curves.values()
+    gains = [b - a for a, b in zip(first.psnr_out, last.psnr_out, strict=True)]
     outputs = [curve.psnr_out for curve in curves.values()]
-    return list(zip(first.levels, first.psnr_in, *outputs, strict=True))
+    return list(zip(first.levels, first.psnr_in, *outputs, gains, strict=True))
 
 
 def _train(folder: Path, file: str, total_iter: int | None) -> Trained:
@@ -136,82 +138,50 @@ def _train(folder: Path, file: str, total_iter: int | None) -> Trained:
     return Trained(model, curve, time.perf_counter() - start)
 
 
-class _only_progress:  # noqa: N801 - used as a function
+@contextmanager
+def _only_progress() -> Iterator[None]:
     """On the terminal, BasicSR's log lines of iterations only; the run's log file has them all."""
+    from basicsr.utils import get_root_logger
 
-    def __enter__(self) -> None:
-        from basicsr.utils import get_root_logger
+    def is_progress(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or all(word in record.getMessage() for word in ('iter:', 'eta:'))
 
-        self.handlers = [h for h in get_root_logger().handlers if not isinstance(h, logging.FileHandler)]
-        for handler in self.handlers:
-            handler.addFilter(self._is_progress)
-
-    def __exit__(self, *_: object) -> None:
-        for handler in self.handlers:
-            handler.removeFilter(self._is_progress)
-
-    @staticmethod
-    def _is_progress(record: logging.LogRecord) -> bool:
-        return ('iter:' in record.getMessage() and 'eta:' in record.getMessage()) or record.levelno >= logging.WARNING
+    handlers = [each for each in get_root_logger().handlers if not isinstance(each, logging.FileHandler)]
+    for handler in handlers:
+        handler.addFilter(is_progress)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(is_progress)
 
 
 def _write_report(path: Path, trained: dict[str, Trained], figure: Figure) -> None:
     curves = {name: each.curve for name, each in trained.items()}
-    plain, wrapped = curves
-    html_page.write_page(
+    (plain, wrapped), by_level = curves, {row[0]: row for row in rows(curves)}
+    above, below = (f'{by_level[level][3]:.1f} dB against {by_level[level][2]:.1f} dB' for level in (50, 5))
+    columns = [Column('σ', 'g'), Column('noisy', '.2f')]
+    columns += [Column(plain, '.2f', 'row'), Column(wrapped, '.2f', 'row'), Column('gain', '+.2f')]
+    write_page(
         path,
-        'What the wrapper buys',
-        _lead(curves),
-        [
-            html_page.section_block(
-                'Trained at one noise level, tested at all',
-                html_page.text_block(
-                    f'Both networks have the same {_parameters(trained[plain])} parameters and saw noise of σ = 25'
-                    f' only. {plain} works at that level and degrades away from it. {wrapped} normalizes each image by'
-                    ' its own mean and standard deviation, denoises, and goes back: f(a y + b) = a f(y) + b, exactly.'
-                ),
-                html_page.figure_block(
-                    figure,
-                    f'Output against input PSNR on held-out photographs ({_held_out()}). Above the dashed line a'
-                    ' network improves the image; on it, it might as well have left it alone.',
-                    alt='Output PSNR of both networks against input PSNR; the numbers are in the table below.',
-                ),
-                html_page.table_block(
-                    {'σ': 'g', 'noisy': '.2f', plain: '.2f', wrapped: '.2f', 'gain': '+.2f'},
-                    [(*row, row[-1] - row[-2]) for row in rows(curves)],
-                    f'Output PSNR in dB, mean over {_held_out()}; the better network in bold.',
-                    compare=(plain, wrapped),
-                    marked={curves[plain].levels.index(TRAINING_LEVEL): 'training level'},
-                ),
-            ),
-            html_page.section_block(
-                'What it looks like',
-                html_page.strip_block(
-                    _strips(trained),
-                    f"A crop of {STRIP_SIZE} × {STRIP_SIZE} pixels from {STRIP_IMAGE}. PSNR is the crop's;"
-                    ' images are clipped for display.',
-                ),
-            ),
-            html_page.section_block(
-                'How this was made',
-                html_page.code_block('basicsr quickstart'),
-                html_page.facts_block(_facts(trained)),
-            ),
-        ],
+        'quickstart.html',
+        lead=f'Two copies of one small network, trained at noise level σ = {TRAINING_LEVEL} only. At σ = 50 {wrapped}'
+        f' reaches {above} for {plain}; at σ = 5 it reaches {below}. No parameters are added.',
+        plain=plain,
+        wrapped=wrapped,
+        parameters=f'{sum(p.numel() for p in trained[plain].model.net_g.parameters()):,}',
+        level=TRAINING_LEVEL,
+        held_out=_held_out(),
+        figure=figure,
+        curves=table(columns, rows(curves), marked={curves[plain].levels.index(TRAINING_LEVEL): 'training level'}),
+        strips=_strips(trained),
+        size=STRIP_SIZE,
+        image=STRIP_IMAGE,
+        settings=_facts(trained),
     )
 
 
-def _lead(curves: dict[str, Curve]) -> str:
-    (plain, wrapped), by_level = curves, {row[0]: row[2:] for row in rows(curves)}
-    far = {level: by_level[level] for level in (5, 50)}
-    below, above = (f'{second:.1f} dB against {first:.1f} dB' for first, second in far.values())
-    return (
-        f'Two copies of one small network, trained at noise level σ = 25 only. At σ = 50 {wrapped} reaches {above} for'
-        f' {plain}, and at σ = 5 {below}; no parameters are added.'
-    )
-
-
-def _strips(trained: dict[str, Trained]) -> dict[str, list[html_page.Tile]]:
+def _strips(trained: dict[str, Trained]) -> dict[str, list[Tile]]:
     """Noisy, each network's output and clean, at some levels, with the noise that the sweep used."""
     model = next(iter(trained.values())).model
     store = LmdbStore(Path(model.opt['datasets']['val']['dataroot_gt']))
@@ -226,9 +196,9 @@ def _strips(trained: dict[str, Trained]) -> dict[str, list[html_page.Tile]]:
         measured = {
             name: (psnr if name == 'noisy' else psnr_clamped)(_crop(y), _crop(clean)) for name, y in images.items()
         }
-        tiles = [html_page.Tile(_crop(y), name, f'{measured[name]:.2f} dB') for name, y in images.items()]
+        tiles = [Tile(_crop(y), name, f'{measured[name]:.2f} dB') for name, y in images.items()]
         heading = f'σ = {level:g}' + (', the training level' if level == TRAINING_LEVEL else '')
-        strips[heading] = [*tiles, html_page.Tile(_crop(clean), 'clean')]
+        strips[heading] = [*tiles, Tile(_crop(clean), 'clean')]
     return strips
 
 
@@ -253,10 +223,6 @@ def _facts(trained: dict[str, Trained]) -> dict[str, str]:
         'Device': device,
         'Versions': f'ne_basicsr {ne_basicsr.__version__}, torch {torch.__version__}',
     }
-
-
-def _parameters(trained: Trained) -> str:
-    return f'{sum(p.numel() for p in trained.model.net_g.parameters()):,}'
 
 
 def _held_out() -> str:

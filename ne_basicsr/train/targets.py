@@ -1,6 +1,6 @@
-"""What a denoiser is trained on: from clean images and their seeds, a pair of input and target.
+"""Training targets: from clean images and their seeds, pairs of input and target.
 
-Every pair depends on the image and its seed alone. The loss is the option file's; the papers take the mean square.
+Every pair depends on the image and its seed alone. The option file chooses the loss; the papers use the mean square.
 """
 
 import random
@@ -12,7 +12,7 @@ from torch import Tensor
 from ne_basicsr.ops.noise import TrainingNoise, seed_of
 
 Pair = tuple[Tensor, Tensor]
-"""(lq, gt), each (N, C, H, W): what the network sees, and what its output is compared with."""
+"""(lq, gt), each (N, C, H, W): the input of the network, and the target of its output."""
 
 
 def clean(noise: TrainingNoise, images: Tensor, seeds: Sequence[int]) -> Pair:

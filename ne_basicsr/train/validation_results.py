@@ -1,4 +1,4 @@
-"""What a validation leaves behind: rows as CSV, the mismatch curve as figure and numbers, images in TensorBoard."""
+"""The results of a validation: rows as CSV, the mismatch curve as figure and numbers, images in TensorBoard."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ne_basicsr.evaluation import mismatch, report
 from ne_basicsr.evaluation.mismatch import Row
+from ne_basicsr.ops.center import center
 
 STRIP_SIZE = 256  # pixels, of the images in TensorBoard
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:
-    """Rows in one order whatever the number of ranks."""
+    """Rows in an order that does not depend on the number of ranks."""
     return sorted(rows, key=lambda row: (row['image'], row['level'], row['draw']))
 
 
@@ -28,10 +29,10 @@ def keep_curve(
     training_levels: Sequence[float],
     tb_logger: Any,
 ) -> None:
-    """The mismatch curve of a data set, with its rows and its summary.
+    """Write the mismatch curve of a data set, its rows and its summary.
 
     Args:
-        folder: the run's; files go to ``mismatch/<data set>_<iteration>.csv`` and ``.png`` in it.
+        folder: of the run; the files are ``mismatch/<data set>_<iteration>.csv`` and ``.png`` in it.
         training_levels: lowest and highest noise level of the training, in 8-bit units, or nothing.
         tb_logger: a TensorBoard writer, or None.
     """
@@ -56,7 +57,7 @@ def keep_curve(
 
 
 def keep_pairs(rows: Sequence[Row], folder: Path, data_set: str, iteration: int | str) -> None:
-    """The rows of pairs, which have no levels and hence no curve, as ``pairs/<data set>_<iteration>.csv``."""
+    """Write the rows of pairs, which have no levels and so no curve, as ``pairs/<data set>_<iteration>.csv``."""
     kept = [{key: value for key, value in row.items() if key not in ('level', 'draw')} for row in rows]
     mismatch.write_csv(folder / 'pairs' / f'{data_set}_{iteration}.csv', kept)
     noisy, denoised = (sum(row[key] for row in rows) / len(rows) for key in ('psnr_in', 'psnr_clamped'))
@@ -65,8 +66,6 @@ def keep_pairs(rows: Sequence[Row], folder: Path, data_set: str, iteration: int 
 
 
 def image_strip(noisy: Tensor, output: Tensor, clean: Tensor, size: int = STRIP_SIZE) -> Tensor:
-    """The centres of three images (1, C, H, W), at most ``size`` wide and high, side by side on [0, 1], (C, h, 3 w)."""
-    images = torch.cat([noisy, output, clean]).float().cpu()
-    height, width = (min(size, length) for length in images.shape[-2:])
-    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
-    return torch.cat(list(images[..., top : top + height, left : left + width].clamp(0, 1)), dim=-1)
+    """The centers of three images (1, C, H, W), at most ``size`` wide and high, side by side on [0, 1], (C, h, 3 w)."""
+    images = center(torch.cat([noisy, output, clean]).float().cpu(), size)
+    return torch.cat(list(images.clamp(0, 1)), dim=-1)

@@ -1,10 +1,13 @@
-"""The exceptions for what a user can cause, and what a program says and returns when it ends in one."""
+"""The exceptions for errors that a user can cause, and the message and exit code of a program that ends in one."""
 
 import signal
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class InputError(ValueError):
-    """Wrong input: an option, a path, a file. The message is one line: the rule, what was given, the way out.
+    """Wrong input: an option, a path, a file. The message is one line: the rule, the value, the way out.
 
     The command line prints it without a traceback and exits with code 2.
     """
@@ -15,12 +18,33 @@ class Stopped(Exception):
 
     def __init__(self, number: int, iteration: int) -> None:
         name = signal.Signals(number).name
-        super().__init__(f'{name}: stopped after iteration {iteration}, which is saved; --auto_resume goes on from it')
+        super().__init__(
+            f'{name}: stopped after iteration {iteration}, which is saved; --auto_resume continues from it'
+        )
         self.exit_code = 128 + number
 
 
+@contextmanager
+def explained_writing(
+    path: Path, way_out: str, what: str = '', only: Container[int | None] | None = None
+) -> Iterator[None]:
+    """Turn an ``OSError`` inside into an ``InputError``: ``path: what cannot be written (reason); way_out``.
+
+    Args:
+        path: where the error names no file.
+        only: the error numbers that are meant; None: all.
+    """
+    try:
+        yield
+    except OSError as error:
+        if only is not None and error.errno not in only:
+            raise
+        subject = f'{error.filename or path}: {what}'.rstrip()
+        raise InputError(f'{subject} cannot be written ({error.strerror}); {way_out}') from error
+
+
 def exit_code(error: BaseException) -> int | None:
-    """2 for what a user can mend, 128 + the signal for a run that was asked to stop, None for a bug."""
+    """2 for errors that a user can mend, 128 + the signal for a run that was asked to stop, None for a bug."""
     if isinstance(error, Stopped):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
@@ -29,22 +53,22 @@ def exit_code(error: BaseException) -> int | None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the message, for errors of libraries that say more."""
+    """The first line of the message, for errors of libraries with longer ones."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def one_line(text: object) -> str:
-    """``text`` without line breaks, cut after 1,000 characters: what comes from a file may be anything."""
+    """``text`` without line breaks, cut after 1,000 characters: text from a file may be anything."""
     return ' '.join(str(text).split())[:1000]
 
 
 def last_line(error: BaseException) -> str:
-    """The message in one line; an error from a loader's worker carries the worker's traceback in its text."""
+    """The message in one line; an error from a loader's worker has the worker's traceback in its text."""
     if isinstance(error, KeyboardInterrupt):
         return 'interrupted'
     if isinstance(error, OSError) and _is_about_a_file(error):
         return f'{error.filename2 or error.filename}: {error.strerror}'
-    line = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    line = next(iter(reversed(str(error).strip().splitlines())), type(error).__name__)
     for name in (f'{InputError.__module__}.{InputError.__name__}: ', 'ImportError: '):
         line = line.removeprefix(name)
     return line

@@ -1,11 +1,14 @@
 """One run at a time writes to a folder, on this machine or over a network file system.
 
-What is guaranteed: the system's lock (``flock``) on a small file ends with the process that holds it, however that
-ends, so a killed run can be gone on with at once. Linux carries it over NFS, and over Lustre, CephFS and the like where
-they are mounted so. Where it ends at the machine (``local_lock``, ``localflock``), or there is none, the file tells: it
-names host, process and time, and its holder touches it every ``PERIOD`` seconds. A file that another machine left is
-watched, and taken after ``PATIENCE`` seconds without a touch. Without a lock that both see, nothing parts two machines
-that begin in the same moment, nor brings back a holder that slept for longer than that.
+Guaranteed: the system's lock (``flock``) on a small file ends with the process that holds it, however it ends, so a
+killed run can be continued at once. Linux extends it over NFS, and over Lustre, CephFS and the like if they are mounted
+so. If it ends at the machine (``local_lock``, ``localflock``), or there is none, the file itself is the lock: it names
+host, process and time, and its holder touches it every ``PERIOD`` seconds. A file that another machine left is watched,
+and taken over after ``PATIENCE`` seconds without a touch. Without a lock that both see, nothing separates two machines
+that start at the same moment, nor stops a holder that slept for longer than that.
+
+Why not filelock: its ``FileLock`` relies on ``flock`` alone if there is one; its ``SoftFileLease`` on the touched
+file alone, and it waits its full time for a holder on another machine that ended long ago. This is both.
 """
 
 import json
@@ -27,15 +30,15 @@ _descriptors: set[int] = set()  # of the files that this process holds
 
 @contextmanager
 def hold(folder: Path, way_out: str, beside: bool = False) -> Iterator[None]:
-    """Be the only one that writes to ``folder``, which is made where it is not there.
+    """Be the only run that writes to ``folder``, which is created if it does not exist.
 
     Args:
         way_out: what to do instead of waiting, for the message: ``choose another name``.
-        beside: whether the file of the lock lies beside the folder, for one that is renamed, and not in it.
+        beside: whether the lock file is beside the folder, which may then be renamed, instead of in it.
 
     Raises:
-        InputError: where another run writes to it; nothing is changed then.
-        OSError: where the file of the lock cannot be made.
+        InputError: if another run writes to it; nothing is changed then.
+        OSError: if the lock file cannot be created.
     """
     path = folder.with_name(f'.{folder.name}.lock') if beside else folder / '.lock'
     made = [parent for parent in path.parents if not parent.exists()]
@@ -54,7 +57,7 @@ def hold(folder: Path, way_out: str, beside: bool = False) -> Iterator[None]:
                 _release(path, descriptor)
     finally:
         for parent in made:
-            with suppress(OSError):  # it is not empty: something came of it
+            with suppress(OSError):  # it is not empty: the run wrote something
                 parent.rmdir()
 
 
@@ -70,7 +73,9 @@ def _take(path: Path, folder: Path, way_out: str) -> int:
                 raise InputError(f'{folder}: {who.format(**holder)}; wait for its end, or {way_out}')
             if _is_at(path, descriptor):
                 own = {'host': platform.node(), 'pid': os.getpid(), 'since': time.strftime('%Y-%m-%d %H:%M:%S')}
-                _write(descriptor, json.dumps(own).encode())
+                os.ftruncate(descriptor, 0)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                os.write(descriptor, json.dumps(own).encode())
                 return descriptor
         except BaseException:
             _close(descriptor)
@@ -80,14 +85,14 @@ def _take(path: Path, folder: Path, way_out: str) -> int:
 
 def _release(path: Path, descriptor: int) -> None:
     with suppress(OSError):
-        _write(descriptor, b'')  # for systems that remove no open file
+        os.ftruncate(descriptor, 0)  # for systems that remove no open file
         if _is_at(path, descriptor):
             path.unlink()
     _close(descriptor)
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Whether the system lends its lock; None where it has none."""
+    """Whether the system grants its lock; None if it has none."""
     try:
         import fcntl
 
@@ -100,7 +105,7 @@ def _lock(descriptor: int) -> bool | None:
 
 
 def _is_touched(path: Path, descriptor: int) -> bool:
-    """Whether somebody still touches the file; all times are the file system's own."""
+    """Whether another process still touches the file; all times are the file system's own."""
     before = os.fstat(descriptor).st_mtime
     os.utime(path)
     last = _touched(path)
@@ -138,12 +143,6 @@ def _read(descriptor: int) -> dict[str, str]:
     except ValueError:  # empty: its holder is about to write
         return {}
     return content if isinstance(content, dict) and {'host', 'pid', 'since'} <= set(content) else {}
-
-
-def _write(descriptor: int, content: bytes) -> None:
-    os.ftruncate(descriptor, 0)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, content)
 
 
 def _close(descriptor: int) -> None:

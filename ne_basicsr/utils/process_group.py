@@ -19,8 +19,9 @@ from ne_basicsr.utils.watchdog import Failure, Watchdog
 
 # how long a collective may wait for a rank that is alive but busy, with validation for instance; see watchdog.py
 PATIENCE = timedelta(minutes=30)
-# and where ranks meet at the end alone, and one may have the most to do
+# the same for commands whose ranks meet only at the end, when one may have much more left to do
 UNTIL_THE_LAST = timedelta(days=7)
+LOST = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe')  # in errors of collectives
 
 
 def launcher_here() -> str:
@@ -38,8 +39,8 @@ def ranks(
 ) -> Iterator[tuple[int, int]]:
     """Join the processes that ``launcher`` (none, pytorch, slurm) started; (rank, world size).
 
-    Where one of several fails, this process ends at once, and the others with its line: an exception does not leave
-    here, since whatever would handle it, or the interpreter's own end, might wait for a rank that is gone.
+    If one of several fails, it ends at once, and the others end with its line: no exception leaves this context, since
+    whatever handles it, or the interpreter's own exit, might wait for a rank that is gone.
 
     Args:
         num_gpu: GPUs of this machine that the run uses; 0 trains on CPUs, with gloo.
@@ -93,30 +94,25 @@ def ranks(
 class Vote:
     """Whether any rank asks to stop, known to all ranks at the same iteration.
 
-    On several ranks the answer is one iteration late: the exchange, between CPUs, runs while the next iteration does.
+    On several ranks the answer is one iteration late: the exchange, between CPUs, runs during the next iteration.
     """
 
     def __init__(self) -> None:
-        self._group: Any = None
+        self._group = distributed.new_group(backend='gloo') if _is_joined() else None
         self._pending: tuple[Any, torch.Tensor] | None = None
-        if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-            self._group = distributed.new_group(backend='gloo')
 
     def ask(self, number: int) -> int:
-        """This rank's number in; 0 where no rank has another one. Every rank asks equally often."""
+        """Submit this rank's number; 0 unless some rank submitted another one. Every rank asks equally often."""
         if self._group is None:
             return number
         value = torch.tensor([number])
         work = distributed.all_reduce(value, distributed.ReduceOp.MAX, self._group, async_op=True)
-        answer = self._answer()
+        answer = self.close()
         self._pending = work, value
         return answer
 
-    def close(self) -> None:
-        """Wait for the exchange that is under way."""
-        self._answer()
-
-    def _answer(self) -> int:
+    def close(self) -> int:
+        """Wait for the exchange that is under way; its answer."""
         if self._pending is None:
             return 0
         work, value = self._pending
@@ -125,12 +121,38 @@ class Vote:
         return int(value)
 
 
+def agreed(value: Any) -> Any:
+    """Rank 0's ``value`` on all ranks."""
+    return gathered(value)[0]
+
+
+def gathered(value: Any) -> list[Any]:
+    """Every rank's ``value``, in the order of the ranks, on all ranks."""
+    if not _is_joined():
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+@contextmanager
+def holding(rank: int, folder: Path, way_out: str, beside: bool = False) -> Iterator[None]:
+    """``folder_lock.hold`` by rank 0; the others wait until it holds the folder."""
+    with folder_lock.hold(folder, way_out, beside) if rank == 0 else nullcontext():
+        gathered(None)
+        yield
+
+
+def _is_joined() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
 def _watchdog(rank: int, world_size: int) -> Watchdog:
     def end(failure: Failure) -> None:
         _say(f'process {rank} stops, since process {failure.rank} failed: {failure.line}')
         os._exit(failure.code)
 
-    # a connection of its own: one that waits for an answer lets nobody else ask
+    # a connection of its own: while one waits for an answer, nothing else can use it
     store = distributed.TCPStore(
         os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), is_master=False, timeout=timedelta(seconds=30)
     )
@@ -138,10 +160,10 @@ def _watchdog(rank: int, world_size: int) -> Watchdog:
 
 
 def _fail(watchdog: Watchdog, error: BaseException, debug: bool) -> None:
-    """End this process with what ``error`` says, or with another's failure that came before and explains it."""
-    code = exit_code(error)
-    lost = isinstance(error, RuntimeError) and _is_lost_connection(str(error))
-    line = 'lost the connection to another process' if lost else last_line(error)
+    """End this process with the message of ``error``, or with another's failure that came before and explains it."""
+    code, line, lost = exit_code(error), last_line(error), False
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in LOST):
+        line, lost = 'lost the connection to another process', True
     first = watchdog.report(code or 1, line)
     if first.rank != watchdog.rank:
         _say(f'process {watchdog.rank} stops, since process {first.rank} failed: {first.line}')
@@ -153,16 +175,12 @@ def _fail(watchdog: Watchdog, error: BaseException, debug: bool) -> None:
     os._exit(first.code)
 
 
-def _is_lost_connection(text: str) -> bool:
-    return any(words in text for words in ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe'))
-
-
 def _say(line: str) -> None:
     print(f'basicsr: {line}', file=sys.stderr, flush=True)
 
 
 def _slurm_environment(port: int) -> None:
-    """torch's variables from Slurm's, where they are not set."""
+    """Set torch's variables from Slurm's, unless they are set."""
     try:
         rank, size, local, nodes = (os.environ[f'SLURM_{name}'] for name in ('PROCID', 'NTASKS', 'LOCALID', 'NODELIST'))
     except KeyError as error:
@@ -176,29 +194,3 @@ def _slurm_environment(port: int) -> None:
         os.environ['MASTER_ADDR'] = hosts.stdout.split()[0]
     os.environ.setdefault('MASTER_PORT', str(port))
     os.environ.update(RANK=rank, WORLD_SIZE=size, LOCAL_RANK=local)
-
-
-def agreed(value: Any) -> Any:
-    """Rank 0's ``value`` on all ranks."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return value
-    box = [value]
-    distributed.broadcast_object_list(box)
-    return box[0]
-
-
-def gathered(value: Any) -> list[Any]:
-    """Every rank's ``value``, in the order of the ranks, on all ranks."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [value]
-    values: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(values, value)
-    return values
-
-
-@contextmanager
-def holding(rank: int, folder: Path, way_out: str, beside: bool = False) -> Iterator[None]:
-    """``folder_lock.hold`` by rank 0; the others wait until it does."""
-    with folder_lock.hold(folder, way_out, beside) if rank == 0 else nullcontext():
-        gathered(None)
-        yield

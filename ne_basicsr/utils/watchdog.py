@@ -1,12 +1,15 @@
 """Processes that train together end together: when one fails, falls silent or is killed, the others soon stop.
 
-Collectives do not see to that. gloo notices a closed connection, NCCL waits for its timeout, and a timeout short enough
-to help would end runs in which one rank validates or saves for a while. So every process has a thread that counts up
-its own entry in torch's store, watches the entry of the next rank, and reads who failed first.
+Neither collectives nor launchers ensure this. gloo notices a closed connection, but NCCL waits for its timeout, and a
+timeout short enough to help would end runs in which one rank validates or saves for a while. torchrun stops the other
+processes of its own machine only, Slurm those of a job only if it is configured so, and neither sees a process that
+hangs. So every process has a thread that counts up its own entry in torch's store, watches the entry of the next rank,
+and reads which process failed first.
 """
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +18,7 @@ FINISHED = b'finished'
 
 
 class Failure(NamedTuple):
-    """The first process that failed, the exit code, and one line."""
+    """The first process that failed, its exit code, and one line."""
 
     rank: int
     code: int
@@ -23,16 +26,16 @@ class Failure(NamedTuple):
 
 
 class Watchdog:
-    """One process's end of it.
+    """The watchdog of one process.
 
     Args:
-        store: a torch store of its own connection, shared by all ranks.
+        store: a torch store shared by all ranks, over a connection that nothing else uses.
         rank, world_size: of this process.
         on_failure: called from the thread with the failure of another process; ends this one.
         period: seconds between two looks.
-        patience: looks without a sign of life after which the next rank counts as gone. Looks, not seconds: where the
-            whole machine sleeps, nobody is missed.
-        linger: seconds that rank 0, which may hold the store, waits at most for the others to read a failure.
+        patience: looks without a sign of life after which the next rank counts as gone. Looks, not seconds: if the
+            whole machine sleeps, no rank is missed.
+        linger: seconds that rank 0, which may host the store, waits at most for the others to read a failure.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class Watchdog:
         self._thread.start()
 
     def report(self, code: int, line: str) -> Failure:
-        """Say that this process fails; who failed first."""
+        """Tell the others that this process fails; returns the first failure of all."""
         own = Failure(self.rank, code, line)
         self._closed.set()
         try:
@@ -66,51 +69,41 @@ class Watchdog:
     def leave(self) -> None:
         """This process is done and waits for the others: from now on the store may vanish."""
         self._leaving = True
-        self._set(FINISHED)
+        self.store.set(f'life/{self.rank}', FINISHED)
 
     def close(self) -> None:
         self._closed.set()
         self._thread.join()
 
     def _watch(self) -> None:
-        other = f'life/{(self.rank + 1) % self.world_size}'
+        other = (self.rank + 1) % self.world_size
         last, silent, looks = b'', 0, 0
         try:
             while not self._closed.wait(self.period):
                 looks += 1
                 if not self._leaving:
-                    self._set(str(looks).encode())
+                    self.store.set(f'life/{self.rank}', str(looks))
                 if self.store.check([FAILURE]):
-                    failure = self._first()
+                    failure = Failure(*json.loads(self.store.get(FAILURE)))
                     self._wait_for_readers()
                     return self.on_failure(failure)
-                sign = self.store.get(other) if self.store.check([other]) else b''
+                sign = self.store.get(f'life/{other}') if self.store.check([f'life/{other}']) else b''
                 silent = 0 if sign != last or sign == FINISHED else silent + 1
                 last = sign
                 if silent > self.patience:
-                    gone = (self.rank + 1) % self.world_size
-                    self._publish(Failure(gone, 1, f'no sign of life for {self.patience * self.period:g} s'))
+                    self._publish(Failure(other, 1, f'no sign of life for {self.patience * self.period:g} s'))
         except RuntimeError as error:  # torch's DistError among them
             if not (self._leaving or self._closed.is_set()):
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 self.on_failure(Failure(0, 1, f'no longer reachable ({reason})'))
 
-    def _set(self, value: bytes) -> None:
-        self.store.set(f'life/{self.rank}', value)
+    def _publish(self, failure: Failure) -> Failure:
+        """Record the failure unless there is one already; returns the one that is recorded."""
+        return Failure(*json.loads(self.store.compare_set(FAILURE, '', json.dumps(failure))))
 
     def _wait_for_readers(self) -> None:
+        end = time.monotonic() + self.linger
         readers = self.store.add('readers', 1)
-        for _ in range(int(self.linger / 0.1)):
-            if readers >= self.world_size or self.rank != 0:
-                return
-            threading.Event().wait(0.1)
+        while self.rank == 0 and readers < self.world_size and time.monotonic() < end:
+            time.sleep(0.1)
             readers = self.store.add('readers', 0)
-
-    def _publish(self, failure: Failure) -> Failure:
-        if self.store.add('failures', 1) == 1:
-            self.store.set(FAILURE, json.dumps(failure))
-            return failure
-        return self._first()
-
-    def _first(self) -> Failure:
-        return Failure(*json.loads(self.store.get(FAILURE)))

@@ -13,15 +13,15 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.weights import formats
-from ne_basicsr.weights.formats import Layout, some
+from ne_basicsr.weights.formats import Layout, first_few
 from ne_basicsr.weights.formats.stacks import OWN_EPS, change_eps
 
 StateDict = dict[str, Tensor]
-# buffers that a network computes from its options: its own are as good, and fit
+# buffers that a network computes from its options: it keeps its own
 COMPUTED = ('attn_mask', 'relative_position_index')
 DNCNNS = ('DnCNN', 'DnCNNWNE')
 WRAPPERS = ('WNE', 'WSE', 'InputNorm', 'ZeroShot')  # these have no keys of their own
-# what a file's own description may ask for beyond its weights: sizes without weights, as img_size, and values
+# what a file's own description may ask for: sizes without weights, as img_size, further values, networks inside others
 LARGEST_SIZE, SPARE_VALUES, DEEPEST = 512, 2**14, 4
 
 
@@ -43,7 +43,7 @@ def fit(network: nn.Module, weights: StateDict) -> StateDict:
 
 
 def match_eps(network: nn.Module, layout: Layout, weights: StateDict) -> StateDict:
-    """DnCNN's ``weights`` that do with the network's ``bn_eps`` what they did with that of their ``layout``."""
+    """DnCNN's ``weights``, converted from the ``bn_eps`` of their ``layout`` to the network's; same outputs."""
     options = layout.options.get('backbone', layout.options)
     held = options.get('bn_eps', OWN_EPS)
     own: Any = getattr(getattr(network, 'backbone', network), 'bn_eps', held)
@@ -51,7 +51,7 @@ def match_eps(network: nn.Module, layout: Layout, weights: StateDict) -> StateDi
 
 
 def with_default_eps(layout: Layout) -> Layout:
-    """DnCNN as programs that read keys alone take it: with KAIR's BatchNorm eps, which no key tells."""
+    """``layout`` with DnCNN's default ``bn_eps``, KAIR's, which programs that read keys alone assume."""
     options = copy.deepcopy(layout.options)
     inner = options.get('backbone', options)
     if inner['type'] not in DNCNNS or 'bn_eps' not in inner:
@@ -69,32 +69,25 @@ def explain_misfit(network: nn.Module, weights: StateDict) -> str | None:
     """One line on how ``weights`` differ from the network's in keys and shapes, with the likely cause; None if not."""
     own = network.state_dict()
     missing, unexpected = ([k for k in a if k not in b] for a, b in ((own, weights), (weights, own)))
-    resized = [k for k in own if k in weights and own[k].shape != weights[k].shape]
-    integers = [k for k in own if k in weights and own[k].is_floating_point() and not weights[k].is_floating_point()]
-    if integers and not (missing or unexpected or resized):
-        kind = str(weights[integers[0]].dtype).removeprefix('torch.')
-        return (
-            f'{len(integers)} of the weights are no real numbers ({integers[0]} is {kind}): quantized without a scale?'
-        )
+    both = [k for k in own if k in weights]
+    resized = [k for k in both if own[k].shape != weights[k].shape]
+    integers = [k for k in both if own[k].is_floating_point() and not weights[k].is_floating_point()]
     if not (missing or unexpected or resized):
-        return None
-    parts = [f'the weights do not fit {type(network).__name__}']
-    if difference := _explain_options(network, weights):
-        parts.append(difference)
+        if not integers:
+            return None
+        about = f'{integers[0]} is {str(weights[integers[0]].dtype).removeprefix("torch.")}'
+        return f'{len(integers)} of the weights are no real numbers ({about}): quantized without a scale?'
+    parts = [f'the weights do not fit {type(network).__name__}', _explain_options(network, weights)]
     for what, keys in (('missing', missing), ('unexpected', unexpected)):
-        if keys:
-            parts.append(f'{len(keys)} {what} ({some(keys)})')
+        parts.append(f'{len(keys)} {what} ({first_few(keys)})' if keys else None)
     if resized:
         key = resized[0]
         shapes = f'{key} is {tuple(weights[key].shape)} in the file, {tuple(own[key].shape)} in the network'
         parts.append(f'{len(resized)} of another shape ({shapes})')
-    if (
-        unexpected
-        and all(k.startswith('backbone.') for k in weights)
-        and not any(k.startswith('backbone.') for k in own)
-    ):
+    wrapped, asked = ([k.startswith('backbone.') for k in each] for each in (weights, own))
+    if unexpected and all(wrapped) and not any(asked):
         parts.append('they belong to a wrapped network: use its type, such as DnCNNWNE')
-    return '; '.join(parts)
+    return '; '.join(part for part in parts if part)
 
 
 def explain_values(weights: StateDict) -> str | None:
@@ -102,7 +95,9 @@ def explain_values(weights: StateDict) -> str | None:
     broken = [k for k, v in weights.items() if v.is_floating_point() and 'mask' not in k and not v.isfinite().all()]
     if not broken:
         return None
-    return f'{len(broken)} of its {len(weights)} tensors hold NaN or infinity ({some(broken)}): the training diverged'
+    return (
+        f'{len(broken)} of its {len(weights)} tensors hold NaN or infinity ({first_few(broken)}): the training diverged'
+    )
 
 
 def explain_behaviour(network: nn.Module, layout: Layout) -> str | None:
@@ -123,7 +118,11 @@ def explain_behaviour(network: nn.Module, layout: Layout) -> str | None:
             with contextlib.suppress(ValueError, TypeError):  # of another version
                 values = wrapper(nn.Identity(), statistics=options['statistics'], target=options['target'])
                 options |= {'statistics': values.statistics, 'target': values.target}
-    for module, arguments in _with_options(network, options):
+    modules = [(network, options)]
+    if isinstance(backbone := getattr(network, 'backbone', None), nn.Module):
+        inner = options.get('backbone', options)
+        modules.append((backbone, inner if isinstance(inner, dict) else {}))
+    for module, arguments in modules:
         for name, value in arguments.items():
             own: Any = getattr(module, name, None)
             if all(isinstance(each, (str, bool, int, float, tuple)) for each in (own, value)) and own != value:
@@ -131,27 +130,36 @@ def explain_behaviour(network: nn.Module, layout: Layout) -> str | None:
     return '; '.join(parts) or None
 
 
-def check_description(options: Mapping[str, Any], weights: StateDict) -> None:
-    """Raise for a network that a file's own description may not ask for.
-
-    It may be any network from images to images: no other reads or fetches files while it is built. Its whole numbers
-    are at most a third of the square root of the weights' values, as of any 3x3 convolution, or ``LARGEST_SIZE``.
+def check_type(name: str) -> None:
+    """Raise unless ``name`` is a registered network from images to images: others may read or fetch files when built.
 
     Raises:
-        InputError: for another network, a wrapper in a wrapper in ..., and for numbers that are too large.
+        InputError: for any other name.
     """
     from ne_basicsr.archs.wne_arch import is_image_to_image  # it registers itself while BasicSR is imported
 
+    try:
+        is_allowed = is_image_to_image(name)
+    except KeyError as error:
+        raise InputError(f'no network {name}: {error.args[0]}') from error
+    if not is_allowed:
+        raise InputError(f'{name} is no network from images to images; DnCNN and SwinIR, for instance, are')
+
+
+def check_description(options: Mapping[str, Any], weights: StateDict) -> None:
+    """Raise for a network that a file's own description may not ask for.
+
+    It may be any network from images to images. Its whole numbers are at most a third of the square root of the number
+    of values in the weights, as those of any 3x3 convolution are, or ``LARGEST_SIZE``.
+
+    Raises:
+        InputError: for another network, for more than ``DEEPEST`` networks inside one another, and for numbers that are
+            too large.
+    """
     values = sum(value.numel() for value in weights.values())
     limit = max(LARGEST_SIZE, math.isqrt(values) // 3)
     for _ in range(DEEPEST):
-        name = str(options.get('type'))[:100]
-        try:
-            is_allowed = is_image_to_image(name)
-        except KeyError as error:
-            raise InputError(f'no network {name}: {error.args[0]}') from error
-        if not is_allowed:
-            raise InputError(f'the file says that it holds {name}, which is no network from images to images')
+        check_type(str(options.get('type'))[:100])
         for key, value in options.items():
             listed = value if isinstance(value, (list, tuple)) else (value,)
             numbers = [number for number in listed if isinstance(number, int)]
@@ -214,13 +222,6 @@ def _explain_options(network: nn.Module, weights: StateDict) -> str | None:
         return None
     wanted = formats.describe({key: asked.get(key) for key in differing})
     return f'the file holds {formats.describe(differing)}, the network asked for is {wanted}'
-
-
-def _with_options(network: nn.Module, options: Mapping[str, Any]) -> Iterator[tuple[nn.Module, Mapping[str, Any]]]:
-    yield network, options
-    if isinstance(backbone := getattr(network, 'backbone', None), nn.Module):
-        inner = options.get('backbone', options)
-        yield backbone, inner if isinstance(inner, Mapping) else {}
 
 
 def wrapper_of(arch: type) -> str | None:

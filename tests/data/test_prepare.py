@@ -286,10 +286,10 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_finished(photographs, tmp_pa
 
     put = RawWriter.put
 
-    def full(self, value):
-        if value.name == '2':
+    def full(self, entry, data):
+        if entry.name == '2':
             raise OSError(28, 'No space left on device')
-        return put(self, value)
+        return put(self, entry, data)
 
     with monkeypatch.context() as patch, pytest.raises(InputError, match='No space left on device; what was finished'):
         patch.setattr(RawWriter, 'put', full)
@@ -301,9 +301,9 @@ def test_nothing_is_written_over(photographs, tmp_path):
     output = tmp_path / 'x.lmdb'
     prepare([photographs], output)
     before = contents(output)
-    with pytest.raises(InputError, match=r'exists already; go on with it by --resume'):
+    with pytest.raises(InputError, match=r'exists already; continue it with --resume'):
         prepare([photographs], output)
-    with pytest.raises(InputError, match=r'was begun with crop null, not 8'):
+    with pytest.raises(InputError, match=r'was started with crop null, not 8'):
         prepare([photographs], output, Recipe(crop=8), resume=True)
     with pytest.raises(InputError, match=r'was not made by basicsr prepare'):
         prepare([photographs], photographs.parent, Recipe('raw'), resume=True)

@@ -12,8 +12,7 @@ import pytest
 
 from ne_basicsr.cli.main import main
 from ne_basicsr.data import store_index
-from ne_basicsr.data.any_store import open_any
-from ne_basicsr.data.image_store import LmdbStore, RawStore
+from ne_basicsr.data.image_store import LmdbStore, RawStore, open_any
 from ne_basicsr.data.prepare import Recipe, prepare, write_lmdb
 from ne_basicsr.utils.errors import InputError
 
@@ -290,7 +289,7 @@ def test_the_command_says_what_changed_and_what_is_gone(folder, capsys):
     assert out.splitlines() == [
         f'{store}: 11 images, 8 of them before',
         '2 images changed since, and written again',
-        '1 images no longer in the inputs, and taken out',
+        '1 images no longer in the inputs, and removed',
     ]
     assert 'photo_5.png: not a readable image' in err
 
@@ -301,7 +300,7 @@ def test_a_store_that_an_earlier_version_began_is_not_gone_on_with(folder, capsy
     header = journal.read_text().splitlines()[0]
     journal.write_text(f'{header}\n{{"source": "photo_0 photo_0.png", "stores": [[["photo_0", 9, 14, 3, 0]]]}}\n')
     assert main(['prepare', str(folder), '-o', str(store), '--resume']) == 2
-    assert 'prepare.jsonl: damaged, or of an earlier version without checksums' in capsys.readouterr().err
+    assert 'prepare.jsonl: damaged, or written by an earlier version' in capsys.readouterr().err
 
 
 # -- names that are no text --------------------------------------------------------------------------------------------

@@ -404,7 +404,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(workplace, ima
 
     monkeypatch.setattr('ne_basicsr.evaluation.analysis.study.study', never)
     if full:
-        monkeypatch.setattr('ne_basicsr.evaluation.analysis.outputs.TemporaryFile', fails)
+        monkeypatch.setattr('ne_basicsr.evaluation.report.tables.TemporaryFile', fails)
     else:
         (workplace / 'results').touch()
     assert main(['analyze', '--data', str(image_folder), *SMALL]) == 2

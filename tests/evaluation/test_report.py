@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 from browser import measured, needs_chromium
+from jinja2 import ChoiceLoader, DictLoader
 from matplotlib.figure import Figure
 from PIL import Image
 
 from ne_basicsr.evaluation import report
 from ne_basicsr.evaluation.mismatch import Curve
-from ne_basicsr.evaluation.report import html_page
+from ne_basicsr.evaluation.report import page as pages
+from ne_basicsr.evaluation.report.page import Column, Link, Tile
 from ne_basicsr.utils.errors import InputError
 
 LEVELS = (5.0, 10.0, 25.0, 50.0, 100.0)
@@ -130,7 +132,7 @@ def test_what_is_not_finite_is_left_out() -> None:
 
 
 def test_no_curve_is_an_error() -> None:
-    with pytest.raises(ValueError, match='one curve or more'):
+    with pytest.raises(ValueError, match='one network or more; got none'):
         report.mismatch_figure({})
 
 
@@ -348,25 +350,59 @@ def random_image(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(-0.2, 1.2, shape)
 
 
+def rendered(source: str, **data: object) -> str:
+    """A piece of a template with ``parts`` at hand."""
+    start = "{% import 'parts.html' as parts %}"
+    return pages.TEMPLATES.from_string(start + source).render(data)
+
+
+def strips(of: dict[str, list[Tile]], scale: int = 2) -> str:
+    return rendered("{{ parts.strips(of, 'caption', scale) }}", of=of, scale=scale)
+
+
+def table(*arguments: object, **options: object) -> str:
+    return rendered("{{ parts.table(of, 'caption') }}", of=pages.table(*arguments, **options))
+
+
+EXAMPLE = """
+{% extends 'base.html' %}
+{% import 'parts.html' as parts %}
+{% block title %}Title {{ name }}{% endblock %}
+{% block content %}
+{{ parts.warning('Warning ' ~ name, [name]) }}
+<section><h2>Curves of {{ name }}</h2>
+{{ parts.figures(figures, {'first': 'Caption of ' ~ name}) }}
+{{ parts.figures(figures, {'second': 'Another of ' ~ name, 'third': 'Not drawn'}, 'alt ' ~ name ~ ': ') }}
+{{ parts.table(table, 'PSNR of ' ~ name) }}
+</section>
+{{ parts.strips(strips, 'Crops of ' ~ name) }}
+{{ parts.facts({'Time of ' ~ name: '1 s ' ~ name}, 'basicsr denoise ' ~ name ~ '\\n  --now') }}
+{% endblock %}
+"""
+
+
 def write_example(path: Path, name: str = 'DnCNN-WNE') -> str:
-    """A page with each kind of block, all texts containing ``name``."""
+    """A page with each part, all texts containing ``name``."""
     curves = {'DnCNN': gaussian_curve(5.0), name: gaussian_curve()}
-    columns = {'σ': 'g', 'noisy': '.2f', 'DnCNN': '.2f', name: '.2f', f'{name} gain': '+.2f'}
+    columns = [Column('σ', 'g'), Column('noisy', '.2f'), Column('DnCNN', '.2f', 'row'), Column(name, '.2f', 'row')]
+    columns.append(Column(f'{name} gain', '+.2f'))
     rows = [(10, 28.13, 30.35, 34.15, 3.8), (25, 20.17, 30.5, 30.43, -0.07)]
-    tile = html_page.Tile(random_image(24, 32), name, f'20.1 dB {name}')
-    blocks = [
-        html_page.section_block(
-            f'Curves of {name}',
-            html_page.text_block(f'About {name}.', 'More.'),
-            html_page.figure_block(report.mismatch_figure(curves, [25], title=name), f'Caption of {name}'),
-            html_page.figure_block(report.mismatch_figure(curves), f'Another of {name}', alt=f'alt {name}'),
-            html_page.table_block(columns, rows, f'PSNR of {name}', compare=('DnCNN', name), marked={1: name}),
-        ),
-        html_page.strip_block({f'σ = 10, {name}': [tile] * 4, 'σ = 50': [tile] * 3}, f'Crops of {name}'),
-        html_page.code_block(f'basicsr denoise {name}\n  --now'),
-        html_page.facts_block({f'Time of {name}': f'1 s {name}'}),
-    ]
-    html_page.write_page(path, f'Title {name}', f'Lead {name}', blocks)
+    tile = Tile(random_image(24, 32), name, f'20.1 dB {name}')
+    with pytest.MonkeyPatch.context() as patch:
+        shipped = pages.TEMPLATES.loader
+        patch.setattr(pages.TEMPLATES, 'loader', ChoiceLoader([DictLoader({'example.html': EXAMPLE}), shipped]))
+        pages.write_page(
+            path,
+            'example.html',
+            lead=f'Lead {name}',
+            name=name,
+            figures={
+                'first': report.mismatch_figure(curves, [25], title=name),
+                'second': report.mismatch_figure(curves),
+            },
+            table=pages.table(columns, rows, marked={1: name}),
+            strips={f'σ = 10, {name}': [tile] * 4, 'σ = 50': [tile] * 3},
+        )
     return path.read_text(encoding='utf-8')
 
 
@@ -396,7 +432,7 @@ def test_page_escapes_whatever_it_is_told(tmp_path: Path) -> None:
     assert page.of('script') == []
     assert '<script' not in html
     text = ''.join(page.text)
-    for prefix in ('Title', 'Lead', 'Curves of', 'About', 'Caption of', 'PSNR of', 'Crops of', 'Time of', 'σ = 10,'):
+    for prefix in ('Title', 'Lead', 'Warning', 'Curves of', 'Caption of', 'PSNR of', 'Crops of', 'Time of', 'σ = 10,'):
         assert f'{prefix} {HOSTILE}' in text
     assert f'basicsr denoise {HOSTILE}\n  --now' in text
     assert any(HOSTILE in (attributes['alt'] or '') for attributes in page.of('img'))
@@ -406,7 +442,10 @@ def test_images_and_figures_have_a_text_instead(example: str) -> None:
     page = Page(example)
     assert len(page.of('img')) == 7 and len(page.of('svg')) == 2
     assert all(attributes['alt'] for attributes in page.of('img'))
-    assert [attributes['aria-label'] for attributes in page.of('svg')] == ['Caption of DnCNN-WNE', 'alt DnCNN-WNE']
+    assert [attributes['aria-label'] for attributes in page.of('svg')] == [
+        'Caption of DnCNN-WNE',
+        'alt DnCNN-WNE: Another of DnCNN-WNE',
+    ]
 
 
 def test_ids_in_one_page_are_unique_and_references_resolve(example: str) -> None:
@@ -445,7 +484,7 @@ def embedded(html: str) -> np.ndarray:
     ids=['gray array', 'colour array', 'gray tensor', 'colour tensor', 'bfloat16'],
 )
 def test_embedded_images_have_the_pixels_given_clipped_for_display(image, expected) -> None:
-    html = html_page.strip_block({'strip': [html_page.Tile(image, 'label')]}, 'caption', scale=3)
+    html = strips({'strip': [Tile(image, 'label')]}, scale=3)
     wanted = np.rint(np.clip(expected(image), 0, 1) * 255)
     np.testing.assert_array_equal(embedded(html), wanted)
     (attributes,) = Page(html).of('img')
@@ -454,16 +493,16 @@ def test_embedded_images_have_the_pixels_given_clipped_for_display(image, expect
 
 def test_display_leaves_the_image_as_it_was() -> None:
     image = random_image(5, 5)
-    html_page.display_pixels(image)
+    pages.display_pixels(image)
     np.testing.assert_array_equal(image, random_image(5, 5))
 
 
 @pytest.mark.parametrize('shape', [(4,), (5, 5, 2), (1, 3, 5, 5)])
 def test_images_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=re.escape(str(shape))):
-        html_page.display_pixels(np.zeros(shape))
+        pages.display_pixels(np.zeros(shape))
     with pytest.raises(ValueError, match=re.escape(str(shape))):
-        html_page.display_pixels(torch.zeros(shape))
+        pages.display_pixels(torch.zeros(shape))
 
 
 def table_rows(html: str) -> list[list[str]]:
@@ -474,7 +513,7 @@ def table_rows(html: str) -> list[list[str]]:
 
 
 def test_table_prints_fixed_decimals_and_the_best_in_bold() -> None:
-    columns = {'σ': 'g', 'a': '.2f', 'b': '.2f', 'gain': '+.2f'}
+    columns = [Column('σ', 'g'), Column('a', '.2f', 'row'), Column('b', '.2f', 'row'), Column('gain', '+.2f')]
     rows = [
         (5.0, 30.0, 35.756, 5.756),
         (25, 30.5, 30.43, -0.07),
@@ -482,7 +521,7 @@ def test_table_prints_fixed_decimals_and_the_best_in_bold() -> None:
         (75, None, 20.0, None),
         (90, math.nan, math.nan, math.nan),
     ]
-    html = html_page.table_block(columns, rows, 'caption', compare=('a', 'b'), marked={1: 'training level'})
+    html = table(columns, rows, marked={1: 'training level'})
     assert table_rows(html) == [
         ['σ', 'a', 'b', 'gain'],
         ['5', '30.00', '*35.76*', '+5.76'],
@@ -496,10 +535,9 @@ def test_table_prints_fixed_decimals_and_the_best_in_bold() -> None:
 
 
 def test_table_finds_the_best_of_a_column_whichever_way_is_better() -> None:
-    columns = {'network': '', 'psnr': '.2f', 'loss': '.2f'}
+    columns = [Column('network'), Column('psnr', '.2f', 'highest'), Column('loss', '.2f', 'lowest')]
     rows = [('identity', 99.0, -99.0), ('a', 30.0, 1.0), ('b', 31.0, -2.0), ('c', 'failed', None), ('d', 31.001, -1.0)]
-    best = {'psnr': 'highest', 'loss': 'lowest'}
-    html = html_page.table_block(columns, rows, 'caption', best=best, reference=[0])
+    html = table(columns, rows, reference=[0])
     assert table_rows(html)[1:] == [
         ['identity', '99.00', '−99.00'],
         ['a', '30.00', '1.00'],
@@ -510,21 +548,10 @@ def test_table_finds_the_best_of_a_column_whichever_way_is_better() -> None:
 
 
 def test_links_lead_to_sections() -> None:
-    link = html_page.Link('a & b', 'there')
-    html = '\n'.join(
-        [
-            html_page.contents_block([('group', [link])]),
-            html_page.table_block({'sweep': '', 'n': 'g'}, [(link, 1)], 'caption'),
-            html_page.section_block('a & b', html_page.fold_block('more', html_page.text_block('x')), anchor='there'),
-            html_page.warning_block('wrong', ['first', 'second']),
-        ]
-    )
-    page = Page(html)
-    assert page.problems == []
-    assert [each['href'] for each in page.of('a')] == ['#there', '#there']
-    assert page.of('section') == [{'id': 'there'}]
-    assert page.of('details') == [{}] and html.count('a &amp; b') == 3
-    assert {'wrong', 'first', 'second'} <= set(page.text)
+    html = table([Column('sweep'), Column('n', 'g')], [(Link('a & b', 'there'), 1)])
+    assert Page(html).problems == []
+    assert [each['href'] for each in Page(html).of('a')] == ['#there']
+    assert html.count('a &amp; b') == 1
 
 
 def test_equal_figures_may_stand_in_one_page_under_different_texts() -> None:
@@ -535,19 +562,19 @@ def test_equal_figures_may_stand_in_one_page_under_different_texts() -> None:
 
 @pytest.mark.parametrize(('tiles', 'columns'), [(4, 4), (5, 5), (6, 3), (8, 4), (10, 5), (11, 4)])
 def test_long_strips_break_into_equal_rows(tiles: int, columns: int) -> None:
-    html = html_page.strip_block({'strip': [html_page.Tile(random_image(3, 3), 'x')] * tiles}, 'caption')
+    html = strips({'strip': [Tile(random_image(3, 3), 'x')] * tiles})
     assert f'--columns: {columns};' in html
 
 
 def test_table_aligns_numbers_right_and_texts_left() -> None:
-    html = html_page.table_block({'image': '', 'PSNR': '.2f'}, [('camera', 30.0), ('coffee', None)], 'caption')
+    html = table([Column('image'), Column('PSNR', '.2f')], [('camera', 30.0), ('coffee', None)])
     assert html.count('class="number"') == 3  # the header and two cells
     assert '<th scope="row">camera</th>' in html
 
 
 def test_table_row_of_another_length_is_an_error() -> None:
     with pytest.raises(ValueError, match='zip'):
-        html_page.table_block({'a': 'g', 'b': 'g'}, [(1,)], 'caption')
+        pages.table([Column('a', 'g'), Column('b', 'g')], [(1,)])
 
 
 # -- in a browser ------------------------------------------------------------------------------------------------------

@@ -120,6 +120,22 @@ def test_a_paper_checkpoint_is_refused_unless_something_says_what_it_was_trained
     assert same(zero_shot.network.backbone, networks['idem'], y)
     with pytest.raises(InputError, match='no network DnCN: '):
         ne_basicsr.load(path, options={'type': 'DnCN'})
+    with pytest.raises(InputError, match=r'last.pt: VGGFeatureExtractor is no network from images to images'):
+        ne_basicsr.load(path, options={'type': 'VGGFeatureExtractor'})
+
+
+def test_weights_of_a_colour_swinir_say_how_to_name_the_one_without_a_mean(tmp_path):
+    small = {'in_chans': 3, 'img_size': 8, 'window_size': 8, 'depths': [1], 'embed_dim': 4, 'num_heads': [1]}
+    network = build_network({'type': 'SwinIRNoMean', 'upscale': 1, 'mlp_ratio': 2.0, **small}).eval()
+    torch.save(network.state_dict(), tmp_path / 'net.pth')
+    assumed = ne_basicsr.load(tmp_path / 'net.pth')
+    assert 'name the type, FILE=SwinIRNoMean' in assumed.description
+    named = ne_basicsr.load(tmp_path / 'net.pth', options={'type': 'SwinIRNoMean'})
+    assert 'name the type' not in named.description
+    image = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(named.network(image), network(image))
+        assert (assumed.network(image) - network(image)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize('place', ['beside', 'above'])

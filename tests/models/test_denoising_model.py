@@ -176,7 +176,8 @@ def test_training_noise_depends_on_the_seed_of_the_run_and_the_number_of_the_sam
     clean = torch.zeros(2, 1, 8, 8)
 
     def noise(seed, *numbers):
-        model = SimpleNamespace(noise=TrainingNoise.from_options(options), opt=opt, device='cpu', seed=seed)
+        noise = TrainingNoise.from_options(options)
+        model = SimpleNamespace(noise=noise, progression=None, opt=opt, device='cpu', seed=seed)
         DenoisingModel.feed_data(model, {'gt': clean, 'number': torch.tensor(numbers)})
         assert torch.equal(model.gt, clean)
         return model.lq

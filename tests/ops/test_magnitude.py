@@ -70,7 +70,7 @@ def test_powers_of_two_are_exact_and_have_inverses(dtype):
 def test_statistics_follow_powers_of_two_exactly(name, large, dtype, monkeypatch):
     if large:
         monkeypatch.setattr(chunked_statistics, 'LARGE', 16)
-        monkeypatch.setattr(chunked_statistics, 'STRIP', 300)
+        monkeypatch.setattr(chunked_statistics, 'CHUNK', 300)
     y = images(dtype)
     expected = STATISTICS[name](y)
     for k in exponents(dtype, 4 if large else 40):

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
+import torch
 
-from ne_basicsr.ops.random_numbers import below, draws, fractions, permutation
+from ne_basicsr.ops.random_numbers import below, centred_uniforms, draws, fractions, permutation
 
 
 def test_the_numbers_are_those_of_splitmix64():
@@ -47,3 +49,19 @@ def test_permutations_have_every_index_once_and_differ_by_seed():
     assert sorted(first) == sorted(second) == list(range(1000))
     assert (first == second).sum() < 10
     assert (first == np.arange(1000)).sum() < 10
+
+
+@pytest.mark.parametrize('shape', [(1, 1, 1), (1, 7, 9), (3, 8, 8)])
+def test_centred_uniforms_are_odd_multiples_of_2_to_the_minus_24(shape):
+    v = centred_uniforms(range(64), shape)
+    assert v.shape == (64, *shape)
+    steps = v.double() * 2**24
+    assert torch.equal(steps, steps.round())
+    assert (steps % 2 == 1).all()
+    assert steps.abs().max() < 2**24
+
+
+def test_neighbours_seeds_and_images_are_independent():
+    v = centred_uniforms(range(400), (1, 50, 50))[:, 0] * 3**0.5
+    for a, b in [(v[:, 1:], v[:, :-1]), (v[:, :, 1:], v[:, :, :-1]), (v[1:], v[:-1]), (v[:, :, 2:], v[:, :, :-2])]:
+        assert abs((a * b).mean().item()) < 4 / a.numel() ** 0.5

@@ -9,10 +9,11 @@ import yaml
 from conftest import REPOSITORY
 from jsonschema import Draft7Validator
 
-from ne_basicsr.options import read_yaml, reference
+from ne_basicsr.options import read_yaml
 from ne_basicsr.options.editor_schema import COMMAND, OF_TORCH, editor_schema, editor_schema_text, torch_version
 from ne_basicsr.options.inheritance import read_source
 from ne_basicsr.options.reader import read_file
+from ne_basicsr.options.sections import section_of
 from ne_basicsr.utils.errors import InputError
 
 OPTIONS = REPOSITORY / 'options'
@@ -53,8 +54,8 @@ def test_the_text_holds_the_schema_with_an_option_on_a_line() -> None:
     text = editor_schema_text()
     assert json.loads(text) == editor_schema()
     assert (
-        '\n       "total_iter": {"description": "Training iterations.", "maximum": 1000000000, "minimum": 1,'
-        ' "type": ["integer", "null"]},\n' in text
+        '\n       "total_iter": {"description": "Training iterations.", "type": ["integer", "null"], "minimum": 1,'
+        ' "maximum": 1000000000},\n' in text
     )
 
 
@@ -156,11 +157,11 @@ def test_whatever_removes_a_key_of_a_shipped_file_fits(validator: Draft7Validato
 
 
 def test_constructor_arguments_have_types_defaults_and_descriptions() -> None:
-    keys = reference.network('DnCNNWNE')['properties']
+    keys = section_of('networks', 'DnCNNWNE')['properties']
     assert keys['num_feat'] == {'type': 'integer', 'description': 'channels of the hidden layers.', 'default': 64}
     assert keys['statistics']['enum'] == ['mean_std', 'min_max', 'mean_noise', None]
     assert 'noise' in keys['prediction']['description']
-    assert reference.network('WNE')['required'] == ['type', 'backbone']
-    assert reference.optimizers()['AdamW']['properties']['weight_decay']['default'] == 0.01
-    assert reference.data_sets(training=True)['PairedImageDataset']['properties']['dataroot_lq']['description']
-    assert 'img' not in reference.metrics(strict=True)['calculate_psnr']['properties']
+    assert section_of('networks', 'WNE')['required'] == ['type', 'backbone']
+    assert section_of('optimizers', 'AdamW')['properties']['weight_decay']['default'] == 0.01
+    assert section_of('train_sets', 'PairedImageDataset')['properties']['dataroot_lq']['description']
+    assert 'img' not in section_of('metrics', 'calculate_psnr')['properties']

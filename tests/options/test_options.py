@@ -4,24 +4,24 @@ import copy
 import os
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
 import yaml
-from basicsr.models.base_model import BaseModel as BasicModel
 from conftest import REPOSITORY
-from pydantic import BaseModel
 
 from ne_basicsr.archs.backbone import build_arch
-from ne_basicsr.options import apply_overrides, data_schema, load_options, read_yaml, trial
+from ne_basicsr.options import apply_overrides, load_options, read_yaml, schema, trial
 from ne_basicsr.options import paths as option_paths
-from ne_basicsr.options import schema as option_schema
 from ne_basicsr.options.cautions import cautions
 from ne_basicsr.options.reader import parse_literal
-from ne_basicsr.options.sections import OptionError, check_arguments, check_optimizer
+from ne_basicsr.options.sections import by_signature
 from ne_basicsr.options.source import option_reads
+from ne_basicsr.options.validation import check
+from ne_basicsr.options.words import OptionError
 from ne_basicsr.utils.errors import InputError
 
 CORPUS = REPOSITORY / 'tests' / 'broken_options'
@@ -525,17 +525,17 @@ def test_foreign_sections_take_unknown_keys_but_no_slips() -> None:
 # -- the parts ---------------------------------------------------------------------------------------------------------
 
 
-def all_models(cls: type[BaseModel]) -> set[type[BaseModel]]:
-    return {cls}.union(*(all_models(sub) for sub in cls.__subclasses__()))
-
-
 def test_every_option_has_a_one_line_description() -> None:
-    models = {m for m in all_models(BaseModel) if m.__module__ in (option_schema.__name__, data_schema.__name__)}
-    fields = [(m.__name__, name, field) for m in models for name, field in m.model_fields.items()]
-    assert len(fields) > 50
-    for model, name, field in fields:
-        assert field.description and '\n' not in field.description, f'{model}.{name}'
-    option_schema.Options.model_json_schema()
+    def keys(section: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, rule in section['properties'].items():
+            yield name, rule
+            yield from keys(rule) if 'properties' in rule else ()
+
+    sets = [each for pair in (*schema.OWN_SETS.values(), schema.FOREIGN_SETS) for each in pair]
+    found = [each for section in (schema.OWN, schema.FOREIGN, *sets) for each in keys(section)]
+    assert len(found) > 100
+    for name, rule in found:
+        assert rule['description'] and '\n' not in rule['description'], name
 
 
 class Base:
@@ -568,24 +568,20 @@ class PassesOn(Base):
     ],
 )
 def test_arguments_are_compared_with_signatures(given: dict[str, Any], key: str | None, problem: str | None) -> None:
+    section = by_signature('P', PassesOn)
     if key is None:
-        check_arguments(PassesOn, given, (), 'P')
+        check({'type': 'P', **given}, section)
         return
     with pytest.raises(OptionError) as error:
-        check_arguments(PassesOn, given, (), 'P')
-    assert error.value.path == (key,)
+        check({'type': 'P', **given}, section)
+    assert error.value.key == (key,)
     assert error.value.problem.startswith(str(problem))
 
 
-class MakesAny(BasicModel):
-    def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
-        return getattr(torch.optim, optim_type)(params, lr, **kwargs)
-
-
-def test_optimizers_are_those_that_the_model_can_make() -> None:
-    check_optimizer({'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.1}, (), MakesAny)
-    with pytest.raises(OptionError, match='LBFGS'):  # its steps need a closure
-        check_optimizer({'type': 'LBFGS', 'lr': 1}, (), MakesAny)
+def test_optimizers_that_need_a_closure_are_unknown() -> None:
+    optimizer = ('train:optim_g={type: AdamW, lr: 1e-3, weight_decay: 0.1}',)
+    load_options(write(good()), optimizer, is_train=True)
+    assert "no optimizer is called 'LBFGS'" in refusal(good(), ('train:optim_g={type: LBFGS, lr: 1}',))
 
 
 class Reader:

@@ -197,7 +197,7 @@ def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_last_checkpoint(op
         patch.setattr(torch, 'save', full)
         assert train(options) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.endswith('free some space and go on with --auto_resume')
+    assert line.endswith('free some space and continue with --auto_resume')
     assert '8.state: cannot be written (No space left on device); the last complete checkpoint is kept' in line
     run = workplace / 'experiments' / 'run'
     assert [path.name for path in (run / 'training_states').iterdir()] == ['4.state']

@@ -53,11 +53,12 @@ def test_places_cover_the_crop():
 def test_the_iteration_follows_from_the_number_of_the_sample():
     train = {'batch_size_per_gpu': 4, 'iters': [3, 1], 'gt_sizes': [2, 4], 'mini_batch_sizes': [2, 1]}
     opt = {'datasets': {'train': train}, 'train': {}, 'dist': False, 'world_size': 1, 'num_gpu': 0, 'manual_seed': 0}
+    progression = Progression.from_options(train)
     for changes, per_step in (({}, 4), ({'dist': True, 'world_size': 3}, 12), ({'train': {'accumulate': 2}}, 8)):
         sides = []
         for first in (0, 3 * per_step - 4, 3 * per_step, 99 * per_step):
             batch = {'gt': torch.zeros(4, 1, 4, 4), 'number': torch.arange(first, first + 4)}
-            sides.append(training_batch(batch, opt | changes, 'cpu')['gt'].shape[-1])
+            sides.append(training_batch(batch, opt | changes, 'cpu', progression)['gt'].shape[-1])
         assert sides == [2, 2, 4, 4]
 
 

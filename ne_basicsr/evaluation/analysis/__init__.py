@@ -21,21 +21,7 @@ from ne_basicsr.evaluation.analysis.intervals import in_interval, interval_rows
 from ne_basicsr.evaluation.analysis.residual import qualities, quality_curve, residual_quality
 
 __all__ = [
-    'Homogeneity',
-    'adaptive_filter',
-    'central',
-    'contrast',
-    'coverage',
-    'coverage_table',
-    'difficulties',
-    'difficulty',
-    'draw_patches',
-    'homogeneity',
-    'in_interval',
-    'interval_rows',
-    'noisy_patches',
-    'qualities',
-    'quality_curve',
-    'residual_quality',
-    'sizes_of',
-]
+    'Homogeneity', 'adaptive_filter', 'central', 'contrast', 'coverage', 'coverage_table', 'difficulties', 'difficulty',
+    'draw_patches', 'homogeneity', 'in_interval', 'interval_rows', 'noisy_patches', 'qualities', 'quality_curve',
+    'residual_quality', 'sizes_of',
+]  # fmt: skip

@@ -5,8 +5,8 @@ x~ = (x - m) / s with the same m and s, the difficulty is
 
     Delta = ||y~ - x~|| = ||y - x|| / s,        between 0 and about sqrt(d).
 
-A normalization-equivariant denoiser sees y~ alone, hence Delta rather than sigma: weak noise on a flat image is as hard
-as strong noise on one full of contrast. So training at one sigma covers others as far as their Delta are the same,
+A normalization-equivariant denoiser depends on y~ only, hence on Delta rather than sigma: weak noise on a flat image is
+as hard as strong noise on an image of high contrast. Training at one sigma covers another as far as their Delta agree,
 
     m(sigma_test; sigma_train) = share of the Delta at sigma_test in the central 95% of those at sigma_train.
 
@@ -72,8 +72,7 @@ def coverage_table(deltas: Mapping[float, ArrayLike], share: float = CENTRAL) ->
         {
             'sigma_train': trained,
             'coverage': {tested: coverage(values, own, share) for tested, values in deltas.items()},
-            'low': central(own, share)[0],
-            'high': central(own, share)[1],
+            **dict(zip(('low', 'high'), central(own, share), strict=True)),
             'samples': np.size(np.asarray(own)),
         }
         for trained, own in deltas.items()
@@ -148,11 +147,8 @@ def noisy_patches(clean: Tensor, sigma: float, seed: int = 0) -> Tensor:
 
 def difficulties(clean: Tensor, sigmas: Sequence[float], seed: int = 0) -> dict[float, Values]:
     """Delta of all patches at each noise level, sigma on the [0, 1] scale: arrays (N,)."""
-    found: dict[float, Values] = {}
-    for sigma in sigmas:
-        parts = [
-            difficulty(noisy_patches(chunk, sigma, seed_of(seed, number)), chunk)
-            for number, chunk in enumerate(clean.split(CHUNK))
-        ]
-        found[sigma] = torch.cat(parts).numpy()
-    return found
+    chunks = list(enumerate(clean.split(CHUNK)))
+    return {
+        sigma: torch.cat([difficulty(noisy_patches(x, sigma, seed_of(seed, i)), x) for i, x in chunks]).numpy()
+        for sigma in sigmas
+    }

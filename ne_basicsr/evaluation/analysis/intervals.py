@@ -1,40 +1,34 @@
-"""The choice of an interval: images are brought to [a, b] by their minimum and maximum, denoised, and brought back.
+"""The choice of an interval: images are mapped to [a, b] by their minimum and maximum, denoised, and mapped back.
 
     f_ab(y) = (f(a + (b - a) (y - min y) / (max y - min y)) - a) / (b - a) (max y - min y) + min y
 
-Nothing says what a and b should be. f_ab is f whatever they are if f is normalization-equivariant, and only then.
+There is no rule for a and b. f_ab = f for every choice of them if f is normalization-equivariant, and only then.
 
 Source: the poster of Herbreteau et al., NeurIPS 2023.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ne_basicsr.evaluation.analysis.difficulty import Row
 from ne_basicsr.metrics.quality import psnr_clamped
 from ne_basicsr.ops.equivariance import Network, Statistics, denormalize, min_max, normalize
 from ne_basicsr.utils.errors import InputError
 
 INTERVALS = ((0.0, 1.0), (0.0, 0.5), (0.25, 0.75), (0.5, 1.0), (-1.0, 1.0), (0.0, 2.0), (0.0, 255.0))
 
-Row = dict[str, Any]
-
 
 def check_interval(a: float, b: float) -> None:
-    """Whether [a, b] is one.
-
-    Raises:
-        InputError: unless a < b, both finite.
-    """
+    """Raise ``InputError`` unless a < b, both finite."""
     if not 0 < b - a < math.inf:
         raise InputError(f'an interval goes from a to a larger b, both finite; got [{a:g}, {b:g}]')
 
 
 def in_interval(network: Network, y: Tensor, a: float, b: float) -> Tensor:
-    """f_ab of images (N, C, H, W); a constant image is brought to a.
+    """f_ab of images (N, C, H, W); a constant image is mapped to a.
 
     Raises:
         InputError: unless a < b, both finite.
@@ -49,7 +43,7 @@ def in_interval(network: Network, y: Tensor, a: float, b: float) -> Tensor:
 def interval_rows(
     network: Network, y: Tensor, clean: Tensor, intervals: Sequence[tuple[float, float]] = INTERVALS
 ) -> list[Row]:
-    """What the interval does to the answer for one image (1, C, H, W).
+    """The change of the output by each interval, for one image (1, C, H, W).
 
     Returns:
         Rows ``a, b, psnr`` (dB, clamped to [0, 1]) and ``change``, ||f_ab(y) - f(y)|| / ||f(y)||.

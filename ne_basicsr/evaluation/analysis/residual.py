@@ -1,4 +1,4 @@
-"""How well a denoiser does at each difficulty: with f~ = (f(y) - m) / s, and x~ as in ``difficulty``,
+"""The quality of a denoiser at each difficulty: with f~ = (f(y) - m) / s, and x~ as in ``difficulty``,
 
     Q = -10 log10 ||f~(y) - x~||^2 = -20 log10 (||f(y) - x|| / s).
 
@@ -7,20 +7,16 @@ For a normalization-equivariant denoiser the curves of Q over Delta at all noise
 Reference: Saied and Fleuret, ICML 2026.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ne_basicsr.evaluation.analysis.difficulty import CENTRAL, Values, central, difficulty, noisy_patches
+from ne_basicsr.evaluation.analysis.difficulty import CENTRAL, Row, Values, central, difficulty, noisy_patches
 from ne_basicsr.ops.equivariance import Network, mean_std
 
 BATCH = 32
-FEWEST = 3  # patches in a bin that a deviation is told of
-
-Row = dict[str, Any]
+FEWEST = 3  # patches in a bin; below it there is no deviation
 
 
 def residual_quality(output: Tensor, noisy: Tensor, clean: Tensor) -> Tensor:
@@ -57,19 +53,16 @@ def quality_curve(deltas: ArrayLike, values: ArrayLike, bins: int = 12, share: f
     edges = np.linspace(first, last, bins + 1)
     inside = (delta >= first) & (delta <= last)
     places = np.clip(np.searchsorted(edges, delta, side='right') - 1, 0, bins - 1)
-    rows = []
-    for place in range(bins):
-        chosen = inside & (places == place)
-        if (number := int(chosen.sum())) > 0:
-            own = quality[chosen]
-            rows.append(
-                {
-                    'low': float(edges[place]),
-                    'high': float(edges[place + 1]),
-                    'delta': float(delta[chosen].mean()),
-                    'mean': float(own.mean()),
-                    'deviation': float(own.std(ddof=1)) if number >= FEWEST else None,
-                    'number': number,
-                }
-            )
-    return rows
+    chosen = [inside & (places == place) for place in range(bins)]
+    return [
+        {
+            'low': float(low),
+            'high': float(high),
+            'delta': float(delta[own].mean()),
+            'mean': float(quality[own].mean()),
+            'deviation': float(quality[own].std(ddof=1)) if own.sum() >= FEWEST else None,
+            'number': int(own.sum()),
+        }
+        for low, high, own in zip(edges[:-1], edges[1:], chosen, strict=True)
+        if own.any()
+    ]

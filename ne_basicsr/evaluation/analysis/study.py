@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ne_basicsr.data.any_store import open_any
-from ne_basicsr.data.image_store import ImageStore, on_unit_range
+from ne_basicsr.data.image_store import ImageStore, on_unit_range, open_any
 from ne_basicsr.evaluation.analysis.difficulty import (
     Values,
     contrast,

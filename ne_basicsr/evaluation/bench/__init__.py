@@ -2,9 +2,10 @@
 
 from ne_basicsr.evaluation.bench.measure import Measured, Phase, Report, Setting, measure, measure_all
 from ne_basicsr.evaluation.bench.request import PRESETS, Preset, parse_networks, parse_settings, parse_shape
-from ne_basicsr.evaluation.bench.table import check_writable, from_json, rows, table, to_json, write_json
+from ne_basicsr.evaluation.bench.table import rows, table, to_json, write_json
+from ne_basicsr.evaluation.report.tables import check_writable
 
 __all__ = [
-    'PRESETS', 'Measured', 'Phase', 'Preset', 'Report', 'Setting', 'check_writable', 'from_json', 'measure',
+    'PRESETS', 'Measured', 'Phase', 'Preset', 'Report', 'Setting', 'check_writable', 'measure',
     'measure_all', 'parse_networks', 'parse_settings', 'parse_shape', 'rows', 'table', 'to_json', 'write_json',
 ]  # fmt: skip

@@ -5,8 +5,9 @@ from ne_basicsr.evaluation.check.checks import Certificate, Form, Row, certify
 from ne_basicsr.evaluation.check.images import read_images, synthetic_images
 from ne_basicsr.evaluation.check.law import PRECISIONS, Point
 from ne_basicsr.evaluation.check.request import Subject, find_subject
-from ne_basicsr.evaluation.check.table import HEADER, footnote, line, to_json, write_json
+from ne_basicsr.evaluation.check.table import HEADER, footnote, line, to_json
 from ne_basicsr.evaluation.check.verdict import Verdict, judge
+from ne_basicsr.evaluation.report.tables import write_json
 
 __all__ = [
     'HEADER', 'PRECISIONS', 'Certificate', 'Form', 'Point', 'Row', 'Subject', 'Verdict', 'assert_equivariant',

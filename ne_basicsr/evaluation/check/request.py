@@ -12,7 +12,7 @@ from ne_basicsr.evaluation.check.law import PRECISIONS
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.inference.opening import open_denoiser, parse_spec
 from ne_basicsr.ops.equivariance import Network
-from ne_basicsr.options.sections import one_of
+from ne_basicsr.options.words import one_of
 from ne_basicsr.utils.errors import InputError
 
 SIZE = (24, 32)  # of the images that are made here

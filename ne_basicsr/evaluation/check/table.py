@@ -1,14 +1,11 @@
 """A certificate on a terminal, and as JSON."""
 
-import json
 import math
-from pathlib import Path
-from typing import Any
 
 from ne_basicsr.evaluation.check.checks import Certificate, Row
 from ne_basicsr.evaluation.check.law import MARGIN, Point
 from ne_basicsr.evaluation.check.verdict import Verdict
-from ne_basicsr.utils.errors import InputError
+from ne_basicsr.evaluation.report.tables import json_text
 
 HEADER = f'{"check":<26} {"defect":>9} {"tolerance":>9}  {"":<7}  worst at'
 
@@ -41,35 +38,12 @@ def _place(point: Point) -> str:
 
 
 def to_json(subject: str, about: str, certificate: Certificate, verdict: Verdict) -> str:
-    """Everything measured. Values that are not finite are null."""
-    content: dict[str, Any] = {
-        'subject': subject,
-        'about': about,
-        'verdict': verdict.sentence,
-        'passed': verdict.passed,
-        'precision': certificate.precision,
-        'rounding': dict(certificate.rounding),
-        'rows': [
-            {
-                'name': row.name,
-                'what': row.what,
-                'status': row.status,
-                'problem': row.problem,
-                'points': [{key: _finite(value) for key, value in point._asdict().items()} for point in row.points],
-            }
-            for row in certificate.rows
-        ],
-    }
-    return json.dumps(content, indent=2, allow_nan=False) + '\n'
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_json(path: Path, text: str) -> None:
-    """Write a file; an ``InputError`` where it cannot be written."""
-    try:
-        path.write_text(text, encoding='utf-8')
-    except OSError as error:
-        raise InputError(f'{path}: cannot be written ({error.strerror})') from None
+    """Everything measured."""
+    rows = [
+        {'name': row.name, 'what': row.what, 'status': row.status, 'problem': row.problem, 'points': row.points}
+        for row in certificate.rows
+    ]
+    return json_text({
+        'subject': subject, 'about': about, 'verdict': verdict.sentence, 'passed': verdict.passed,
+        'precision': certificate.precision, 'rounding': certificate.rounding, 'rows': rows,
+    })  # fmt: skip

@@ -88,7 +88,8 @@ def _is_nan(row: Row) -> bool:
 def _where(row: Row) -> str:
     if row.worst is None:
         return ''
-    return f' (b = {row.worst.b:.3g})' if row.worst.a == 0 else f' (a = {row.worst.a:.3g}, b = {row.worst.b:.3g})'
+    a = '' if row.worst.a == 0 else f'a = {row.worst.a:.3g}, '
+    return f' ({a}b = {row.worst.b:.3g})'
 
 
 def _holds_in_float32(certificate: Certificate, law: dict[str, Row]) -> bool:

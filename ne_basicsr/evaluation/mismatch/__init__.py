@@ -7,7 +7,8 @@ and ``page``.
 """
 
 from ne_basicsr.evaluation.mismatch.sweep import Measure, mismatch, sweep
-from ne_basicsr.metrics.curves import Curve, Row, Summary, curve, drop_from, means, summarize, write_csv
+from ne_basicsr.evaluation.report.tables import write_rows as write_csv
+from ne_basicsr.metrics.curves import Curve, Row, Summary, curve, drop_from, means, summarize
 
 __all__ = [
     'Curve', 'Measure', 'Row', 'Summary', 'curve', 'drop_from', 'means', 'mismatch', 'summarize', 'sweep', 'write_csv',

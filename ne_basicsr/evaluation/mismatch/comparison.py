@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.data.any_store import open_any
-from ne_basicsr.data.image_store import ImageStore
+from ne_basicsr.data.image_store import ImageStore, open_any
 from ne_basicsr.evaluation.mismatch.result import Comparison, Crop, Panel
 from ne_basicsr.evaluation.mismatch.sweep import Cell, row_of
 from ne_basicsr.evaluation.mismatch.units import Axis, Plan, Precision, Request, Unit, strip_levels

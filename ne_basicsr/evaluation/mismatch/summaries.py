@@ -41,6 +41,8 @@ class PanelSummary(NamedTuple):
     """A panel by network, the identity first; networks that were not measured completely are missing.
 
     Args:
+        entries: all networks of the comparison.
+        trained: the levels that any of them was trained at, in increasing order.
         levels: that were tested, in increasing order.
         identity: the curve of the image left as it is.
         curves, ssim, defects: of each network but the identity: means over images and draws by level.
@@ -49,6 +51,9 @@ class PanelSummary(NamedTuple):
         draws: per image and level.
     """
 
+    panel: Panel
+    entries: Sequence[Entry]
+    trained: Sequence[float]
     levels: tuple[float, ...]
     identity: Curve
     curves: Mapping[str, Curve]
@@ -61,25 +66,25 @@ class PanelSummary(NamedTuple):
 
 def summarize_panel(panel: Panel, entries: Sequence[Entry]) -> PanelSummary:
     """The curves and numbers of a panel, in the order of ``entries``."""
-    by_network: dict[str, list[Row]] = {entry.label: [] for entry in entries}
-    for row in panel.rows:
-        by_network[row['network']].append(row)
+    by_network = {entry.label: [row for row in panel.rows if row['network'] == entry.label] for entry in entries}
     by_network = {label: rows for label, rows in by_network.items() if rows}
-    networks = {
-        entry.label: _summarize_network(by_network[entry.label], panel.degradation, entry)
-        for entry in entries
-        if entry.label in by_network
-    }
     identity = _as_it_is(panel.rows)
     own = {label: rows for label, rows in by_network.items() if label != IDENTITY}
     return PanelSummary(
+        panel=panel,
+        entries=entries,
+        trained=sorted({level for entry in entries for level in entry.training_levels255}),
         levels=identity.levels,
         identity=identity,
         curves={label: curve(rows) for label, rows in own.items()},
         ssim=_measured(own, 'ssim'),
         defects=_measured(own, 'ne_defect'),
         identity_ssim=means(by_network.get(IDENTITY, []), 'ssim'),
-        networks=networks,
+        networks={
+            entry.label: _summarize_network(by_network[entry.label], panel.degradation, entry)
+            for entry in entries
+            if entry.label in by_network
+        },
         draws=1 + max((row['draw'] for row in panel.rows), default=0),
     )
 

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ne_basicsr.data.any_store import open_any
-from ne_basicsr.data.image_store import on_unit_range
+from ne_basicsr.data.image_store import on_unit_range, open_any
 from ne_basicsr.inference.denoiser import Denoiser, as_denoiser
 from ne_basicsr.inference.opening import open_denoiser
 from ne_basicsr.metrics.curves import Curve, Row, curve

@@ -1,32 +1,25 @@
-"""What figures show: PSNR as the paper draws it, SSIM in the same form, the defect of equivariance against the level.
+"""What figures over degradations show: PSNR as the paper draws it, SSIM in the same form, the defect of equivariance.
 
 Over noise, JPEG and photons the horizontal axis is the input PSNR, with the levels on top; over a gain or an offset,
-which leave the input PSNR as it is, it is the level.
+which do not change the input PSNR, it is the level.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from ne_basicsr.evaluation.report.horizontal import Horizontal, legend_labels
-from ne_basicsr.evaluation.report.style import (
-    GREY,
-    finish,
-    frame,
-    new_figure,
-    plot_identity,
-    plot_network,
-    plot_verticals,
-)
+from ne_basicsr.evaluation.report.horizontal import Horizontal
+from ne_basicsr.evaluation.report.style import GREY, finish, new_figure, plot_network
 from ne_basicsr.metrics.curves import Curve
 
-Measured = Mapping[str, Mapping[float, float]]
+ByLevel = Mapping[str, Mapping[float, float]]
 """By the network's name, level to value."""
+
+Line = tuple[Sequence[float], Sequence[float]]
+"""Places and values."""
 
 FLOAT32_ROUNDING = 1e-5
 """Defects below it are rounding: deep networks that are exactly equivariant show 2e-7 to 2e-6 in float32."""
@@ -55,28 +48,28 @@ def mismatch_figure(
         names: the networks of all figures that belong together, in the order that gives each its colour and marker;
             where not given, those of ``curves``.
     """
-    if not curves:
-        raise ValueError('mismatch_figure needs one curve or more; got none.')
-    over = Horizontal.of_input(unit, curves.values(), training_levels255)
-    figure, axes = new_figure()
-    numbers = _numbers(names or list(curves))
-    handles = []
-    for name, curve in curves.items():
-        xs = over.places(curve.levels) if over.is_level else curve.psnr_in
-        handles.append(plot_network(axes, numbers[name], xs, curve.psnr_out, len(curves)))
-    verticals = plot_verticals(axes, over.marked)
-    identity = max(curves.values(), key=lambda curve: len(curve.levels))
-    ends = (over.places(identity.levels), identity.psnr_in) if over.is_level else (over.limits(), over.limits())
-    dashed = plot_identity(axes, *ends)
-    _leave_out_what_is_far_below(axes, curves.values())
-    axes.set_ylabel('output PSNR (dB)', fontsize=8)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
-    frame(axes, *over.draw(axes))
-    return finish(figure, *_legend(unit, training_levels255, list(curves), handles, verticals, dashed), title)
+    over = Horizontal(unit, training_levels255, curves.values())
+    lines = {
+        name: (over.places(curve.levels) if over.is_level else curve.psnr_in, curve.psnr_out)
+        for name, curve in curves.items()
+    }
+    longest = max(curves.values(), key=lambda curve: len(curve.levels), default=Curve((), (), ()))
+    identity = (over.places(longest.levels), longest.psnr_in) if over.is_level else (over.limits(), over.limits())
+
+    def adjust(axes: Axes) -> None:
+        inputs, outputs = (
+            [psnr for curve in curves.values() for psnr in values(curve) if math.isfinite(psnr)]
+            for values in (lambda curve: curve.psnr_in, lambda curve: curve.psnr_out)
+        )
+        if inputs and outputs and min(outputs) < min(inputs) - _DEEPEST:
+            axes.set_ylim(bottom=min(inputs) - _DEEPEST)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
+
+    return _figure('output PSNR (dB)', over, lines, identity, names, adjust, title)
 
 
 def ssim_figure(
-    ssim: Measured,
+    ssim: ByLevel,
     identity: Curve,
     identity_ssim: Mapping[float, float],
     training_levels255: Sequence[float] = (),
@@ -88,27 +81,19 @@ def ssim_figure(
 
     Args:
         ssim: of each network, mean by level.
-        identity: the curve of the image left as it is, which says where the levels lie.
+        identity: the curve of the noisy image, which says where the levels lie.
         identity_ssim: of the input, mean by level.
         training_levels255, unit, names: as for ``mismatch_figure``.
     """
-    over = Horizontal.of_input(unit, [identity], training_levels255)
-    figure, axes = new_figure()
-    numbers = _numbers(names or list(ssim))
-    handles = [
-        plot_network(axes, numbers[name], over.places(values), list(values.values()), len(ssim))
-        for name, values in ssim.items()
-    ]
-    verticals = plot_verticals(axes, over.marked)
-    dashed = plot_identity(axes, over.places(identity_ssim), list(identity_ssim.values()))
-    axes.set_ylabel('output SSIM', fontsize=8)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    frame(axes, *over.draw(axes))
-    return finish(figure, *_legend(unit, training_levels255, list(ssim), handles, verticals, dashed))
+    over = Horizontal(unit, training_levels255, [identity])
+    lines = {name: (over.places(values), list(values.values())) for name, values in ssim.items()}
+    dashed = (over.places(identity_ssim), list(identity_ssim.values()))
+    ticks = MaxNLocator(nbins=6, steps=[1, 2, 5, 10])
+    return _figure('output SSIM', over, lines, dashed, names, lambda axes: axes.yaxis.set_major_locator(ticks))
 
 
 def defect_figure(
-    defects: Measured, training_levels255: Sequence[float] = (), *, unit: str = 'sigma255', names: Sequence[str] = ()
+    defects: ByLevel, training_levels255: Sequence[float] = (), *, unit: str = 'sigma255', names: Sequence[str] = ()
 ) -> Figure:
     """Defect of normalization equivariance against the level; what lies in the shaded region is rounding.
 
@@ -116,53 +101,44 @@ def defect_figure(
         defects: of each network, mean by level, where it was measured.
         training_levels255, unit, names: as for ``mismatch_figure``.
     """
-    over = Horizontal.of_levels(unit, [level for values in defects.values() for level in values], training_levels255)
-    figure, axes = new_figure()
-    numbers = _numbers(names or list(defects))
-    handles = []
-    for name, values in defects.items():
-        shown = [max(value, _SMALLEST_DEFECT) for value in values.values()]  # NaN stays
-        handles.append(plot_network(axes, numbers[name], over.places(values), shown, len(defects)))
-    verticals = plot_verticals(axes, over.marked)
-    drawn = [value for line in handles for value in np.asarray(line.get_ydata()).tolist()]
-    low, high = 10.0 ** math.floor(math.log10(min([*drawn, 1e-7]))), 2 * max([*drawn, 0.1])
-    axes.set_yscale('log')
-    axes.set_ylim(0.6 * low, high)
-    axes.yaxis.set_major_locator(LogLocator(numticks=8))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.axhspan(0.6 * low, FLOAT32_ROUNDING, color=GREY, alpha=0.18, linewidth=0, zorder=0)
-    axes.text(
-        0.02, 1.1 * FLOAT32_ROUNDING, 'shaded: rounding of float32', fontsize=7, va='bottom', ha='left', zorder=1,
-        transform=axes.get_yaxis_transform(),
-    )  # fmt: skip
-    axes.set_ylabel('NE defect', fontsize=8)
-    frame(axes, *over.draw(axes))
-    return finish(figure, *_legend(unit, training_levels255, list(defects), handles, verticals, None))
+    over = Horizontal(unit, training_levels255, levels=[level for values in defects.values() for level in values])
+    lines = {  # NaN stays
+        name: (over.places(values), [max(value, _SMALLEST_DEFECT) for value in values.values()])
+        for name, values in defects.items()
+    }
+
+    def adjust(axes: Axes) -> None:
+        drawn = [y for xs, ys in lines.values() for y in ys if math.isfinite(y)]
+        low, high = 10.0 ** math.floor(math.log10(min([*drawn, 1e-7]))), 2 * max([*drawn, 0.1])
+        axes.set_yscale('log')
+        axes.set_ylim(0.6 * low, high)
+        axes.yaxis.set_major_locator(LogLocator(numticks=8))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.axhspan(0.6 * low, FLOAT32_ROUNDING, color=GREY, alpha=0.18, linewidth=0, zorder=0)
+        axes.text(
+            0.02, 1.1 * FLOAT32_ROUNDING, 'shaded: rounding of float32', fontsize=7, va='bottom', ha='left', zorder=1,
+            transform=axes.get_yaxis_transform(),
+        )  # fmt: skip
+
+    return _figure('NE defect', over, lines, None, names, adjust)
 
 
-# -- parts -------------------------------------------------------------------------------------------------------------
-
-
-def _numbers(names: Sequence[str]) -> dict[str, int]:
-    return {name: number for number, name in enumerate(names)}
-
-
-def _leave_out_what_is_far_below(axes: Axes, curves: Collection[Curve]) -> None:
-    inputs = [x for curve in curves for x in curve.psnr_in if math.isfinite(x)]
-    outputs = [y for curve in curves for y in curve.psnr_out if math.isfinite(y)]
-    if inputs and outputs and min(outputs) < min(inputs) - _DEEPEST:
-        axes.set_ylim(bottom=min(inputs) - _DEEPEST)
-
-
-def _legend(
-    unit: str,
-    training_levels255: Sequence[float],
-    names: list[str],
-    handles: list[Line2D],
-    verticals: list[Line2D],
-    dashed: Line2D | None,
-) -> tuple[list[Line2D], list[str]]:
-    """Handles and labels: the networks, what the vertical lines are, the identity."""
-    of_verticals, of_dashed = legend_labels(unit, training_levels255)
-    further = [(line, of_verticals) for line in verticals[:1]] + ([(dashed, of_dashed)] if dashed else [])
-    return [*handles, *(line for line, _ in further)], [*names, *(label for _, label in further)]
+def _figure(
+    label: str,
+    over: Horizontal,
+    lines: Mapping[str, Line],
+    identity: Line | None,
+    names: Sequence[str],
+    adjust: Callable[[Axes], object],
+    title: str = '',
+) -> Figure:
+    """A line per network, dotted lines at training levels, the dashed identity; ``adjust`` sets the vertical axis."""
+    figure, axes = new_figure(lines, '', label)
+    order = list(names or lines)
+    handles = [plot_network(axes, order.index(name), *line, len(lines)) for name, line in lines.items()]
+    verticals = [axes.axvline(x, color='black', linewidth=0.8, linestyle=':', zorder=1) for x in over.marked]
+    dashed = axes.plot(*identity, color=GREY, linewidth=1, linestyle='--', zorder=1) if identity else []
+    adjust(axes)
+    over.draw(axes)
+    labels = [label for found, label in zip((verticals, dashed), over.labels, strict=True) if found]
+    return finish(figure, [*handles, *verticals[:1], *dashed], [*lines, *labels], title)

@@ -1,12 +1,11 @@
 """The horizontal axis of figures over degradations: the input PSNR with the levels on top, or the levels themselves."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axes._secondary_axes import SecondaryAxis  # matplotlib exports no other name for it
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from ne_basicsr.evaluation.report.style import limits
@@ -15,20 +14,32 @@ from ne_basicsr.metrics.curves import Curve
 _ROUND_LEVELS = (25, 50, 10, 5, 100, 15, 75, 35, 2, 1, 20, 150, 200)  # for the sigma axis, in order of preference
 
 
-class _LevelAxis(NamedTuple):
-    """How the levels of a unit are drawn: what they are, equal ratios or equal steps, and which one changes nothing."""
+class Unit(NamedTuple):
+    """How the levels of a unit of ``degradations.KINDS`` are named and drawn.
 
+    Args:
+        column: in CSV files.
+        header: above a column of a page.
+        text: of one level.
+        label: of an axis.
+        is_log: whether equal ratios are equal distances.
+        unchanged: the level that changes nothing; with it the axis is the level, since the input PSNR is constant.
+    """
+
+    column: str
+    header: str
+    text: str
     label: str
-    is_log: bool
+    is_log: bool = False
     unchanged: float | None = None
 
 
-_LEVEL_AXES = {
-    'sigma255': _LevelAxis('noise level σ (of 255)', True),
-    'quality': _LevelAxis('JPEG quality factor', False),
-    'photons': _LevelAxis('photons for white', True),
-    'a': _LevelAxis('gain a', True, 1.0),
-    'b': _LevelAxis('offset b', False, 0.0),
+UNITS = {
+    'sigma255': Unit('sigma_8bit', 'σ', 'σ = {}', 'noise level σ (of 255)', True),
+    'quality': Unit('quality_factor', 'quality', 'quality {}', 'JPEG quality factor'),
+    'photons': Unit('photons', 'photons', '{} photons', 'photons for white', True),
+    'a': Unit('gain', 'gain a', 'a = {}', 'gain a', True, 1.0),
+    'b': Unit('offset', 'offset b', 'b = {}', 'offset b', False, 0.0),
 }
 
 
@@ -51,48 +62,47 @@ def input_psnr(level255: float, curves: Collection[Curve]) -> float:
 
 
 class Horizontal:
-    """The horizontal axis of a figure.
+    """The horizontal axis of a figure: the input PSNR of ``curves``, or the levels of a unit.
 
     Args:
-        unit: of the levels, see ``degradations.KINDS``.
+        unit: of the levels, see ``UNITS``.
+        curves: where not given, and over a gain or an offset, the axis is the level.
+        levels: that were tested, where there are no curves.
+        training_levels255: of the training, in 8-bit units; without meaning for other units than ``sigma255``.
+
+    Attributes:
+        is_level: whether the axis is the level.
         tested: place of each tested level on the axis.
-        trained: place of each level of the training.
-        is_level: whether a place is the level itself; otherwise it is the input PSNR.
-        round_levels: place of each level that is good to read, in order of preference.
+        marked: places of vertical lines.
+        labels: of the vertical lines, and of the dashed line.
     """
 
     def __init__(
         self,
         unit: str,
-        tested: Mapping[float, float],
-        trained: Mapping[float, float],
-        is_level: bool,
-        round_levels: Mapping[float, float] | None = None,
+        training_levels255: Sequence[float],
+        curves: Collection[Curve] = (),
+        levels: Collection[float] = (),
     ) -> None:
-        self.axis = _LEVEL_AXES[unit]
-        self.unit, self.tested, self.trained, self.is_level = unit, tested, trained, is_level
-        self.is_log = is_level and self.axis.is_log and min(tested.values(), default=1) > 0  # level 0 has no logarithm
-        self.round_levels = round_levels or {}
-        unchanged = self.axis.unchanged
-        self.marked = list(trained.values()) if unchanged is None else [unchanged]
-
-    @classmethod
-    def of_input(cls, unit: str, curves: Collection[Curve], training_levels255: Sequence[float]) -> 'Horizontal':
-        """The input PSNR of ``curves``; over a gain and an offset, where it is the same at all levels, the level."""
-        if _LEVEL_AXES[unit].unchanged is not None:
-            return cls.of_levels(unit, [level for curve in curves for level in curve.levels], ())
-        tested = {level: x for curve in curves for level, x in zip(curve.levels, curve.psnr_in, strict=True)}
-        if unit != 'sigma255':
-            return cls(unit, tested, {}, False)
-        places = {level: input_psnr(level, curves) for level in (*training_levels255, *_ROUND_LEVELS) if level > 0}
-        trained = {level: places[level] for level in training_levels255 if level > 0}
-        return cls(unit, tested, trained, False, {level: places[level] for level in _ROUND_LEVELS})
-
-    @classmethod
-    def of_levels(cls, unit: str, levels: Collection[float], training_levels255: Sequence[float]) -> 'Horizontal':
-        """The levels."""
-        trained = training_levels255 if unit == 'sigma255' else ()
-        return cls(unit, {level: level for level in levels}, {level: level for level in trained if level > 0}, True)
+        self.unit, is_noise = UNITS[unit], unit == 'sigma255'
+        self.is_level = not curves or self.unit.unchanged is not None
+        trained = [level for level in training_levels255 if level > 0 and is_noise]
+        self.round_levels: dict[float, float] = {}
+        if self.is_level:
+            self.tested = {level: level for level in [*levels, *(x for curve in curves for x in curve.levels)]}
+            self.trained = {level: level for level in trained}
+        else:
+            self.tested = {level: x for each in curves for level, x in zip(each.levels, each.psnr_in, strict=True)}
+            self.trained = {level: input_psnr(level, curves) for level in trained}
+            self.round_levels = {level: input_psnr(level, curves) for level in _ROUND_LEVELS if is_noise}
+        # level 0 has no logarithm
+        self.is_log = self.is_level and self.unit.is_log and min(self.tested.values(), default=1) > 0
+        self.marked = [*self.trained.values()] if self.unit.unchanged is None else [self.unit.unchanged]
+        texts = ', '.join(f'{level:.4g}' for level in training_levels255)
+        self.labels = (
+            f'training σ = {texts}' if self.unit.unchanged is None else 'image unchanged',
+            f'{"JPEG" if unit == "quality" else "noisy"} input (identity)',
+        )
 
     def places(self, levels: Collection[float]) -> list[float]:
         """Where tested levels lie."""
@@ -100,20 +110,21 @@ class Horizontal:
 
     def limits(self) -> tuple[float, float]:
         """Everything tested and marked, with some room."""
-        values = [*self.places(list(self.tested)), *self.marked]
+        values = [*self.tested.values(), *self.marked]
         if self.is_log:
             low, high = limits([math.log10(x) for x in values if x > 0], 0.3)
             return 10**low, 10**high
         return limits(values, 0.2 if self.is_level else 6.0)
 
-    def draw(self, axes: Axes) -> list[SecondaryAxis]:
-        """Limits, titles and numbers; the further axes made for them."""
+    def draw(self, axes: Axes) -> None:
+        """Limits, titles and numbers; over the input PSNR an axis of levels on top."""
         axes.set_xlim(self.limits())
         if not self.is_level:
             axes.set_xlabel('input PSNR (dB)', fontsize=8)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
-            return [self._levels_on_top(axes)]
-        axes.set_xlabel(self.axis.label, fontsize=8)
+            self._levels_on_top(axes)
+            return
+        axes.set_xlabel(self.unit.label, fontsize=8)
         if self.is_log:
             axes.set_xscale('log')
             axes.xaxis.set_major_locator(FixedLocator(_round_numbers(*axes.get_xlim())))
@@ -121,33 +132,23 @@ class Horizontal:
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
             axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
-        return []
 
-    def _levels_on_top(self, axes: Axes) -> SecondaryAxis:
+    def _levels_on_top(self, axes: Axes) -> None:
         """The levels on top: those of the training, tested whole numbers, round ones, as far as there is room."""
         low, high = axes.get_xlim()
-        is_whole = {level: level == round(level) and level > 0 for level in self.tested}
-        # of noise, what is good to read comes first, of other kinds the levels as they follow each other
-        rank = {level: level not in _ROUND_LEVELS if self.unit == 'sigma255' else -level for level in self.tested}
-        whole = {level: self.tested[level] for level in sorted(rank, key=lambda s: (rank[s], s)) if is_whole[level]}
+        whole = [level for level in self.tested if level == round(level) and level > 0]
+        # of noise, what is good to read comes first, of other kinds the levels from high to low
+        whole.sort(key=lambda s: (s not in _ROUND_LEVELS, s) if self.round_levels else (False, -s))
         ticks: dict[float, str] = {}
-        for level, x in [*self.trained.items(), *whole.items(), *self.round_levels.items()]:
+        of_whole = [(level, self.tested[level]) for level in whole]
+        for level, x in [*self.trained.items(), *of_whole, *self.round_levels.items()]:
             if low <= x <= high and all(abs(x - other) > 0.085 * (high - low) for other in ticks):
                 ticks[x] = f'{level:.4g}'
         top = axes.secondary_xaxis('top')
         top.set_xticks(list(ticks), list(ticks.values()))
-        top.set_xlabel(self.axis.label, fontsize=8)
+        top.set_xlabel(self.unit.label, fontsize=8)
         for tick, x in zip(top.get_xticklabels(), ticks, strict=True):
             tick.set_fontweight('bold' if x in self.trained.values() else 'normal')
-        return top
-
-
-def legend_labels(unit: str, training_levels255: Sequence[float]) -> tuple[str, str]:
-    """What the vertical lines are, and what the dashed line is."""
-    if _LEVEL_AXES[unit].unchanged is not None:
-        return 'image unchanged', 'noisy input (identity)'
-    trained = 'training σ = ' + ', '.join(f'{level:.4g}' for level in training_levels255)
-    return trained, 'JPEG input (identity)' if unit == 'quality' else 'noisy input (identity)'
 
 
 def _round_numbers(low: float, high: float) -> list[float]:

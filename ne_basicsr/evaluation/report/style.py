@@ -2,12 +2,12 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 from matplotlib.axes import Axes
-from matplotlib.axes._base import _AxesBase
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 COLUMN_WIDTH = 3.4  # inches, one column of a two-column paper
 DPI = 200
@@ -22,10 +22,25 @@ _FEW = 6  # networks
 _MARKERS_IN_ALL = 90  # more than that on the lines of a figure hide each other
 
 
-def new_figure() -> tuple[Figure, Axes]:
-    """An empty figure, one column wide, and its axes."""
+def new_figure(shown: Sized, x: str, y: str) -> tuple[Figure, Axes]:
+    """An empty figure, one column wide, and its axes with their labels.
+
+    Raises:
+        ValueError: where there is nothing in ``shown``.
+    """
+    refuse_nothing(shown)
     figure = Figure(figsize=(COLUMN_WIDTH, 2.5), dpi=DPI, layout='constrained')
-    return figure, figure.add_subplot()
+    axes = figure.add_subplot()
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
+    return figure, axes
+
+
+def refuse_nothing(shown: Sized) -> None:
+    """Raise ``ValueError`` where there is nothing to show."""
+    if not shown:
+        raise ValueError('a figure shows one network or more; got none.')
 
 
 def plot_network(axes: Axes, number: int, xs: Sequence[float], ys: Sequence[float], networks: int) -> Line2D:
@@ -49,43 +64,34 @@ def plot_network(axes: Axes, number: int, xs: Sequence[float], ys: Sequence[floa
     return line
 
 
-def plot_verticals(axes: Axes, xs: Sequence[float]) -> list[Line2D]:
-    """Dotted lines: where the networks were trained."""
-    return [axes.axvline(x, color='black', linewidth=0.8, linestyle=':', zorder=1) for x in xs]
-
-
-def plot_identity(axes: Axes, xs: Sequence[float], ys: Sequence[float]) -> Line2D:
-    """The dashed line of the image left as it is."""
-    (line,) = axes.plot(xs, ys, color=GREY, linewidth=1, linestyle='--', zorder=1)
-    return line
-
-
 def limits(values: Sequence[float], least_span: float = 6.0) -> tuple[float, float]:
-    """Round what there is to draw by 4%, and to ``least_span`` around a single point."""
+    """The range of the values with 4% of room, and ``least_span`` around a single point."""
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     low, high = min(finite), max(finite)
     margin = max(0.04 * (high - low), (least_span - (high - low)) / 2)
     return low - margin, high + margin
 
 
-def frame(axes: Axes, *others: _AxesBase) -> None:
-    """Thin frame, light grid, small numbers."""
-    for each in (axes, *others):
+def finish(figure: Figure, handles: Sequence[Line2D], labels: Sequence[str], title: str = '') -> Figure:
+    """Thin frames, light grid, small numbers, legend and title; after it the layout is fixed."""
+    axes = figure.axes[0]
+    for each in (axes, *axes.child_axes):
         each.tick_params(which='both', labelsize=7, width=0.6, length=2.5)
         each.tick_params(which='minor', width=0.4, length=1.5)
         for spine in each.spines.values():
             spine.set_linewidth(0.6)
     axes.grid(color=GREY, alpha=0.25, linewidth=0.5)
-
-
-def finish(figure: Figure, handles: Sequence[Line2D], labels: Sequence[str], title: str = '') -> Figure:
-    """Legend and title; after it the layout is fixed."""
     _legend(figure, handles, labels)
     if title:
-        figure.axes[0].set_title(textwrap.fill(title, 40), fontsize=8.5, parse_math=False)
-    figure.draw_without_rendering()
-    figure.set_layout_engine('none')  # the layout would move a little at each drawing
+        axes.set_title(textwrap.fill(title, 40), fontsize=8.5, parse_math=False)
+    fix_layout(figure)
     return figure
+
+
+def fix_layout(figure: Figure) -> None:
+    """Lay the figure out once; otherwise it would move a little at each drawing."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine('none')
 
 
 def _legend(figure: Figure, handles: Sequence[Line2D], labels: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 What was measured is a projector (``projectors``); the walk is Algorithm 1 (``sampler``); trajectories, their rows and
 the tables' aggregates are in ``trajectories``. For command lines: ``tasks`` by name, a ``session`` of networks over
-images, its ``outputs`` with their ``wording`` and ``page``, and ``films``.
+images, its ``outputs`` with their ``page``, and ``films``.
 """
 
 from ne_basicsr.evaluation.sampling.projectors import (
@@ -28,27 +28,7 @@ from ne_basicsr.evaluation.sampling.trajectories import (
 )
 
 __all__ = [
-    'RESIDUAL_STOPPED',
-    'SAMPLING',
-    'BlockMeans',
-    'LowPass',
-    'Noise',
-    'Nothing',
-    'Pixels',
-    'Projector',
-    'Quality',
-    'Record',
-    'Schedule',
-    'Spread',
-    'State',
-    'Trajectory',
-    'aggregate',
-    'around_hole',
-    'low_frequencies',
-    'random_pixels',
-    'rows_of',
-    'sample',
-    'start',
-    'summarize',
-    'walk',
-]
+    'RESIDUAL_STOPPED', 'SAMPLING', 'BlockMeans', 'LowPass', 'Noise', 'Nothing', 'Pixels', 'Projector', 'Quality',
+    'Record', 'Schedule', 'Spread', 'State', 'Trajectory', 'aggregate', 'around_hole', 'low_frequencies',
+    'random_pixels', 'rows_of', 'sample', 'start', 'summarize', 'walk',
+]  # fmt: skip

@@ -10,7 +10,6 @@ from PIL import Image
 
 from ne_basicsr.utils.errors import InputError
 
-FORMATS = ('gif', 'mp4')
 FRAMES_PER_SECOND = 12
 LAST_FRAME = 1.5  # seconds that it stands
 
@@ -27,10 +26,10 @@ def write_film(path: Path, frames: Sequence[Frame]) -> None:
     """
     assert frames, 'a film has one frame or more'
     path.parent.mkdir(parents=True, exist_ok=True)
-    kind = path.suffix.lower().removeprefix('.')
-    if kind not in FORMATS:
+    writers = {'.gif': _write_gif, '.mp4': _write_mp4}
+    if path.suffix.lower() not in writers:
         raise InputError(f'films are written as .gif or .mp4; got {path.name!r}')
-    (_write_gif if kind == 'gif' else _write_mp4)(path, frames)
+    writers[path.suffix.lower()](path, frames)
 
 
 def _write_gif(path: Path, frames: Sequence[Frame]) -> None:
@@ -40,14 +39,13 @@ def _write_gif(path: Path, frames: Sequence[Frame]) -> None:
 
 
 def _write_mp4(path: Path, frames: Sequence[Frame]) -> None:
-    height, width = (side + side % 2 for side in frames[0].shape[:2])
+    height, width = frames[0].shape[:2]
+    odd = height % 2, width % 2
     fourcc = int.from_bytes(b'vp09', 'little')
-    writer = cv2.VideoWriter(str(path), fourcc, float(FRAMES_PER_SECOND), (width, height), True)
+    writer = cv2.VideoWriter(str(path), fourcc, float(FRAMES_PER_SECOND), (width + odd[1], height + odd[0]), True)
     if not writer.isOpened():
-        raise InputError(f'{path}: this OpenCV cannot write MP4; take gif')
-    last = [frames[-1]] * round(LAST_FRAME * FRAMES_PER_SECOND)
-    for frame in [*frames, *last]:
+        raise InputError(f'{path}: this OpenCV cannot write MP4; use gif')
+    for frame in [*frames, *[frames[-1]] * round(LAST_FRAME * FRAMES_PER_SECOND)]:
         colour = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR if frame.ndim == 2 else cv2.COLOR_RGB2BGR)
-        missing = (height - frame.shape[0], width - frame.shape[1])
-        writer.write(cv2.copyMakeBorder(colour, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE))
+        writer.write(cv2.copyMakeBorder(colour, 0, odd[0], 0, odd[1], cv2.BORDER_REPLICATE))
     writer.release()

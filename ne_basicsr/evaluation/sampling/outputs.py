@@ -1,26 +1,21 @@
 """The files of a session: rows as CSV while it runs; images, films; at the end a summary, figures and a page."""
 
-import csv
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor
 
 from ne_basicsr.evaluation.report import save_figures
-from ne_basicsr.evaluation.report.html_page import Tile, display_pixels
+from ne_basicsr.evaluation.report.page import Tile, display_pixels
+from ne_basicsr.evaluation.report.tables import json_text, write_csv, write_json, writing
 from ne_basicsr.evaluation.report.trajectories import trajectory_figure
 from ne_basicsr.evaluation.sampling.films import write_film
-from ne_basicsr.evaluation.sampling.page import clean_tile, tiles_of, write_session
+from ne_basicsr.evaluation.sampling.page import Aggregates, settings_of, tile, tiles_of, write_session
 from ne_basicsr.evaluation.sampling.sampler import DIVERGED
 from ne_basicsr.evaluation.sampling.session import Session
-from ne_basicsr.evaluation.sampling.trajectories import Row, Trajectory, aggregate, rows_of, summarize
-from ne_basicsr.evaluation.sampling.wording import Table, settings_of
-from ne_basicsr.utils.errors import InputError
+from ne_basicsr.evaluation.sampling.trajectories import Row, Spread, Trajectory, aggregate, rows_of, summarize
 from ne_basicsr.utils.file_names import file_names
 
 COLUMNS = ('network', 'image', 'draw', 'step', 'h', 'sigma', 'gamma', 'psnr', 'ssim')
@@ -52,19 +47,13 @@ class Collector:
         # a network is one folder: with folders in it, a/b of one network and b of a/ would meet
         self._folders = dict(zip(labels, file_names(label.replace('/', '-') for label in labels), strict=True))
         self._names = dict(zip(images, file_names(images), strict=True))
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._rows = open(folder / 'rows.csv', 'w', newline='', encoding='utf-8')  # noqa: SIM115 - closed by finish
-        except OSError as error:
-            raise InputError(f'{folder}: the results cannot be written ({error.strerror}); give another') from error
-        self._writer = csv.DictWriter(self._rows, fieldnames=COLUMNS, lineterminator='\n')
-        self._writer.writeheader()
+        with writing(folder):
+            write_csv(folder / 'rows.csv', COLUMNS, [])
 
     def add(self, network: str, trajectory: Trajectory) -> None:
         """Write the trajectory's rows, image and film, and keep its numbers."""
-        for row in rows_of(network, trajectory):
-            self._writer.writerow({key: _csv_value(value) for key, value in row.items()})
-        self._rows.flush()
+        rows = (row.values() for row in rows_of(network, trajectory))
+        write_csv(self.folder / 'rows.csv', COLUMNS, rows, '.6g', append=True)
         self.summaries.append(summarize(network, trajectory))
         for name, by_network in self.walks.items():
             values = [getattr(record, name) for record in trajectory.records]
@@ -72,7 +61,9 @@ class Collector:
                 by_network.setdefault(network, []).append(values)
         suffix = f'_draw{trajectory.draw}' if self.session.request.draws > 1 else ''
         name = f'{self._folders[network]}/{self._names[trajectory.image]}{suffix}'
-        _save_image(self.folder / 'images' / f'{name}.png', trajectory.result)
+        image = self.folder / 'images' / f'{name}.png'
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(display_pixels(trajectory.result)).save(image)
         if self.film and trajectory.frames:
             write_film(self.folder / 'films' / f'{name}.{self.film}', [frame for _, frame in trajectory.frames])
         if trajectory.draw == 0 and trajectory.image in self._clean:
@@ -81,18 +72,21 @@ class Collector:
 
     def finish(self, command: str) -> Path:
         """Write what needs all trajectories; the page's path."""
-        self._rows.close()
-        table = {
+        aggregates = {
             entry.label: aggregate([row for row in self.summaries if row['network'] == entry.label])
             for entry in self.session.entries
         }
-        text = json.dumps(summary_of(self.session, self.summaries, table), indent=2, allow_nan=False)
-        (self.folder / 'summary.json').write_text(text + '\n', encoding='utf-8')
-        write_table(self.folder / 'table.csv', table)
+        write_json(self.folder / 'summary.json', json_text(summary_of(self.session, self.summaries, aggregates)))
+        write_table(self.folder / 'table.csv', aggregates)
         figures = self.figures()
         save_figures(figures, self.folder / 'figures', _FIGURES)
         page = self.folder / 'report.html'
-        write_session(page, self.session, self.summaries, table, figures, self._strips(), self.film, command)
+        is_known = self.session.request.task.has_reference
+        strips = {
+            name: [*tiles.values(), *([tile('clean', self._clean[name])] if is_known else [])]
+            for name, tiles in self.shown.items()
+        }
+        write_session(page, self.session, self.summaries, aggregates, figures, strips, self.film, command)
         return page
 
     def figures(self) -> dict[str, Figure]:
@@ -103,16 +97,9 @@ class Collector:
             if self.walks[name]
         }
 
-    def _strips(self) -> dict[str, list[Tile]]:
-        is_known = self.session.request.task.has_reference
-        return {
-            name: [*strip.values(), *([clean_tile(self._clean[name])] if is_known else [])]
-            for name, strip in self.shown.items()
-        }
 
-
-def summary_of(session: Session, summaries: Sequence[Row], table: Table) -> dict[str, Any]:
-    """What ``summary.json`` holds; null where there is no number."""
+def summary_of(session: Session, summaries: Sequence[Row], aggregates: Aggregates) -> dict[str, Any]:
+    """What ``summary.json`` holds, but that numbers that are not finite are null there."""
     networks = {}
     for entry in session.entries:
         outcomes = [row['outcome'] for row in summaries if row['network'] == entry.label]
@@ -120,7 +107,7 @@ def summary_of(session: Session, summaries: Sequence[Row], table: Table) -> dict
             'source': entry.source,
             'description': entry.description,
             'outcomes': {name: outcomes.count(name) for name in sorted(set(outcomes))},
-            'measures': {name: spread and spread._asdict() for name, spread in table[entry.label].items()},
+            'measures': {name: spread and spread._asdict() for name, spread in aggregates[entry.label].items()},
         }
     return {
         'task': str(session.request.task),
@@ -129,33 +116,17 @@ def summary_of(session: Session, summaries: Sequence[Row], table: Table) -> dict
         'draws': session.request.draws,
         'settings': settings_of(session.request),
         'networks': networks,
-        'walks': [{key: _json_value(value) for key, value in row.items()} for row in summaries],
-        'failures': list(session.failures),
+        'walks': summaries,
+        'failures': session.failures,
     }
 
 
-def write_table(path: Path, table: Table) -> None:
+def write_table(path: Path, aggregates: Aggregates) -> None:
     """The aggregates as CSV: a line for each network and measure, ``network, measure, mean, deviation, number``."""
-    with open(path, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(['network', 'measure', 'mean', 'deviation', 'number'])
-        for network, measures in table.items():
-            for name, spread in measures.items():
-                if spread is not None:
-                    mean, deviation = _csv_value(spread.mean), _csv_value(spread.deviation)
-                    writer.writerow([network, name, mean, deviation, spread.number])
-
-
-def _save_image(path: Path, image: Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(display_pixels(image)).save(path)
-
-
-def _csv_value(value: Any) -> Any:
-    if value is None:
-        return ''
-    return f'{value:.6g}' if isinstance(value, float) else value
-
-
-def _json_value(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    rows = [
+        (network, name, *spread)
+        for network, measures in aggregates.items()
+        for name, spread in measures.items()
+        if spread is not None
+    ]
+    write_csv(path, ('network', 'measure', *Spread._fields), rows, '.6g')

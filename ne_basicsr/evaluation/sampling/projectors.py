@@ -1,7 +1,7 @@
-"""What was measured of an image: projectors P, linear with P P = P = P^T, so that P x is all that is known of x.
+"""Measurements of an image as projectors P, linear with P P = P = P^T: P x is all that is known of x.
 
-An image that meets the measurements is P x + (I - P) y, whatever y is; the sampler looks for the y that a denoiser
-takes for an image. Source of the choice: Kadkhodaie and Simoncelli, NeurIPS 2021, Section 4.
+P x + (I - P) y agrees with the measurements for every y; the sampler looks for a y that is likely under the denoiser's
+prior. Source of the choice: Kadkhodaie and Simoncelli, NeurIPS 2021, Section 4.
 """
 
 from abc import ABC, abstractmethod

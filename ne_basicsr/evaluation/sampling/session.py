@@ -8,8 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ne_basicsr.data.any_store import open_any
-from ne_basicsr.data.image_store import ImageStore, decode, on_unit_range, read_file
+from ne_basicsr.data.image_store import ImageStore, decode, on_unit_range, open_any, read_file
 from ne_basicsr.evaluation.sampling.sampler import DIVERGED, Schedule
 from ne_basicsr.evaluation.sampling.tasks import Task
 from ne_basicsr.evaluation.sampling.trajectories import Trajectory, sample

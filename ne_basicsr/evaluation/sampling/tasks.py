@@ -1,6 +1,9 @@
 """Tasks by name, as command lines give them: what is known of an image, and how the walk starts and ends."""
 
+import math
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,25 +26,29 @@ MOST_LEVEL = 255.0
 
 
 class Kind(NamedTuple):
-    """Args:
-    what: for help and reports; ``{}`` stands for the value.
-    default: of the value; None where it has to be given, or there is none.
-    mark: what stands before the value: ``=``, or ``@`` before an 8-bit noise level; empty where there is no value.
+    """A family of tasks.
+
+    Args:
+        what: for help and reports; ``{}`` stands for the value.
+        default: of the value; None where it has to be given, or there is none.
+        mark: before the value: ``=``, or ``@`` before an 8-bit noise level; empty where there is no value.
+        most: the largest value, where it is a number.
     """
 
     what: str
     default: str | None = None
     mark: str = '='
+    most: float | None = 1.0
 
 
 KINDS = {
     'random': Kind('a share {} of the pixels, chosen at random', '0.1'),
     'hole': Kind('all but a centred hole, {} of the sides', '0.25'),
-    'blocks': Kind('the means of blocks of {0} x {0} pixels', '4'),
+    'blocks': Kind('the means of blocks of {0} x {0} pixels', '4', most=math.inf),
     'lowpass': Kind('the lowest frequencies, a share of {}', '0.05'),
-    'mask': Kind('the pixels that are white in {}'),
-    'denoise': Kind('a noisy image at level {}, denoised in small steps', '10', '@'),
-    'unconstrained': Kind('nothing', None, ''),
+    'mask': Kind('the pixels that are white in {}', most=None),
+    'denoise': Kind('a noisy image at level {}, denoised in small steps', '10', '@', MOST_LEVEL),
+    'unconstrained': Kind('nothing', None, '', None),
 }
 
 
@@ -85,16 +92,15 @@ class Task(NamedTuple):
             return Nothing()
         if self.kind == 'mask':
             return _mask(Path(self.value).expanduser(), size)
+        if self.kind == 'blocks':
+            side = _number(self, 2, min(size))
+            if side != int(side):
+                raise InputError(f'task {self}: the side of a block is a whole number of pixels')
+            return BlockMeans(int(side))
+        share = _number(self, 0, 1)
         if self.kind == 'random':
-            return random_pixels(_number(self, 0, 1), names, size, seed)
-        if self.kind == 'hole':
-            return around_hole(_number(self, 0, 1), size)
-        if self.kind == 'lowpass':
-            return LowPass(_number(self, 0, 1))
-        side = _number(self, 2, min(size))
-        if side != int(side):
-            raise InputError(f'task {self}: the side of a block is a whole number of pixels')
-        return BlockMeans(int(side))
+            return random_pixels(share, names, size, seed)
+        return around_hole(share, size) if self.kind == 'hole' else LowPass(share)
 
 
 def parse_task(text: str) -> Task:
@@ -103,47 +109,38 @@ def parse_task(text: str) -> Task:
     Raises:
         InputError: for an unknown kind, or a value that is missing or no number.
     """
-    name, mark = text, ''
-    for separator in '=@':
-        if separator in text and (not mark or text.index(separator) < text.index(mark)):
-            name, mark = text.split(separator, 1)[0], separator
+    name, mark, value = re.fullmatch(r'([^=@]*)([=@]?)(.*)', text, re.DOTALL).groups()  # type: ignore[union-attr]
     if name not in KINDS:
         raise InputError(f'task {text!r}: not one of {", ".join(KINDS)}')
     kind = KINDS[name]
-    if mark != kind.mark and mark:
-        way = f'write {name}{kind.mark}VALUE' if kind.mark else 'it takes no value'
-        raise InputError(f'task {text!r}: {way}')
-    value = text.split(mark, 1)[1] if mark else kind.default
-    if value is None and kind.mark:
-        raise InputError(f'task {text!r}: the file is missing; write {name}=FILE')
-    task = Task(name, value or '')
+    if mark and mark != kind.mark:
+        raise InputError(f'task {text!r}: {f"write {name}{kind.mark}VALUE" if kind.mark else "it takes no value"}')
     if mark and not value:
         raise InputError(f'task {text!r}: a value follows {mark}')
-    if name not in ('mask', 'unconstrained'):
-        _number(task, 0, {'blocks': float('inf'), 'denoise': MOST_LEVEL}.get(name, 1))
+    if not mark and kind.mark and kind.default is None:
+        raise InputError(f'task {text!r}: the file is missing; write {name}=FILE')
+    task = Task(name, value or kind.default or '')
+    if kind.most is not None:
+        _number(task, 0, kind.most)
     return task
 
 
 def _number(task: Task, low: float, high: float) -> float:
-    try:
-        value = float(task.value)
-    except ValueError:
-        value = float('nan')
-    if not (value > low or value == low > 0) or value > high:
-        above = f'{low:g} or more' if low > 0 else 'above 0'
-        most = '' if high == float('inf') else f' and at most {high:g}'
-        raise InputError(f'task {task}: its value is a number {above}{most}')
-    return value
+    """The value in (0, high], or in [low, high] where ``low`` is above 0."""
+    with suppress(ValueError):
+        if (low <= (value := float(task.value)) <= high) and value > 0:
+            return value
+    above = f'{low:g} or more' if low > 0 else 'above 0'
+    most = '' if high == math.inf else f' and at most {high:g}'
+    raise InputError(f'task {task}: its value is a number {above}{most}')
 
 
 def _mask(path: Path, size: tuple[int, int]) -> Pixels:
+    """White pixels of an image file are known."""
     image = decode(read_file(path), 1, str(path))[..., 0]
     if image.shape != size:
-        height, width = image.shape
-        raise InputError(
-            f'{path}: a mask has the size of the images; it is {width} x {height} and the images are'
-            f' {size[1]} x {size[0]}'
-        )
+        own, wanted = (f'{width} x {height}' for height, width in (image.shape, size))
+        raise InputError(f'{path}: a mask has the size of the images; it is {own} and the images are {wanted}')
     mask = torch.from_numpy(image) > 0.5
     if not mask.any():
         raise InputError(f'{path}: a mask is white where pixels are known; this one has no white pixel')

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ne_basicsr.evaluation.report.html_page import display_pixels
+from ne_basicsr.evaluation.report.page import display_pixels
 from ne_basicsr.evaluation.sampling.projectors import Projector
 from ne_basicsr.evaluation.sampling.sampler import DIVERGED, Noise, Schedule, State, start, walk
 from ne_basicsr.metrics.quality import psnr, psnr_clamped, ssim
@@ -94,62 +94,58 @@ def sample(
     noise = Noise([f'{name} draw {draw}' for name in names], seed)
     measured = projector(x)
     y = x + schedule.sigma_start * noise.draw(range(len(x)), x) if from_noisy else start(x, projector, schedule, noise)
-    observed = y if from_noisy else measured
-    clean = [image if has_reference else None for image in x.cpu()]
-    followers = [_Follower(image, with_frames) for image in clean]
+    observed = (y if from_noisy else measured).cpu()
+    followers = [_Follower(image if has_reference else None, with_frames) for image in x.cpu()]
     for states in walk(denoiser, y, measured, projector, schedule, noise):
         for state in states:
             followers[state.number].see(state)
             left = schedule.max_steps - state.step
             on_step(int(state.step > 0) + (left if state.outcome else 0))
     return [
-        follower.trajectory(name, draw, image)
-        for follower, name, image in zip(followers, names, observed.cpu(), strict=True)
+        Trajectory(
+            name,
+            draw,
+            follower.outcome,
+            follower.records,
+            image,
+            follower.one_pass,
+            follower.result,
+            quality_of(image, follower.clean, psnr),
+            quality_of(follower.one_pass, follower.clean),
+            follower.frames,
+        )
+        for follower, name, image in zip(followers, names, observed, strict=True)
     ]
 
 
 class _Follower:
     """Collects the states of one image."""
 
+    one_pass: Tensor
+    result: Tensor
+    outcome: str
+
     def __init__(self, clean: Tensor | None, with_frames: bool) -> None:
         self.clean, self.with_frames = clean, with_frames
         self.records: list[Record] = []
-        self.one_pass: Tensor | None = None
-        self.result: Tensor | None = None
-        self.outcome = ''
         self.frames: list[tuple[int, NDArray[np.uint8]]] = []
         self._stride = 1
 
     def see(self, state: State) -> None:
         y = state.y.cpu()
-        if self.one_pass is None:
+        if not self.records:
             self.one_pass = state.denoised.cpu()
-        quality = quality_of(y, self.clean)
-        measured = (None, None) if quality is None else quality
-        self.records.append(Record(state.step, state.h, state.sigma, state.gamma, *measured))
-        if self.result is None or state.outcome != DIVERGED or bool(y.isfinite().all()):
+        if not self.records or state.outcome != DIVERGED or bool(y.isfinite().all()):
             self.result = y
+        self.records.append(
+            Record(state.step, state.h, state.sigma, state.gamma, *(quality_of(y, self.clean) or (None, None)))
+        )
         self.outcome = state.outcome or ''
         if self.with_frames and (state.step % self._stride == 0 or state.outcome):
             self.frames.append((state.step, display_pixels(y)))
             if len(self.frames) > FRAMES and not state.outcome:
                 self._stride *= 2
                 self.frames = [frame for frame in self.frames if frame[0] % self._stride == 0]
-
-    def trajectory(self, name: str, draw: int, observed: Tensor) -> Trajectory:
-        assert self.one_pass is not None and self.result is not None, 'every image has a state 0'
-        return Trajectory(
-            name,
-            draw,
-            self.outcome,
-            self.records,
-            observed,
-            self.one_pass,
-            self.result,
-            quality_of(observed, self.clean, psnr),
-            quality_of(self.one_pass, self.clean),
-            self.frames,
-        )
 
 
 def quality_of(

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.weights.formats import stacks, unets
-from ne_basicsr.weights.formats.layout import Layout, StateDict, describe, some
+from ne_basicsr.weights.formats.layout import Layout, StateDict, describe, first_few
 from ne_basicsr.weights.formats.swinir import swinir
 
-__all__ = ['LAYOUTS', 'Layout', 'as_trained', 'describe', 'explain_unknown', 'in_wrapper', 'recognise', 'some']
+__all__ = ['LAYOUTS', 'Layout', 'as_trained', 'describe', 'explain_unknown', 'first_few', 'in_wrapper', 'recognise']
 
 _BATCH_NORM = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
 _SWIN_BLOCK = (
@@ -91,8 +91,10 @@ def explain_unknown(weights: Mapping[str, Tensor]) -> str:
     nearest = min(strangers, key=lambda name: len(strangers[name]))
     if len(strangers[nearest]) <= len(weights) / 2:
         keys = strangers[nearest]
-        return f'unknown layout; the nearest is {nearest}, which does not have {len(keys)} of its keys ({some(keys)})'
-    return f'unknown layout with keys {some(list(weights))}; known are {", ".join(LAYOUTS)}'
+        return (
+            f'unknown layout; the nearest is {nearest}, which does not have {len(keys)} of its keys ({first_few(keys)})'
+        )
+    return f'unknown layout with keys {first_few(list(weights))}; known are {", ".join(LAYOUTS)}'
 
 
 def in_wrapper(plain: Layout, wrapper: str, **options: Any) -> Layout:

@@ -42,7 +42,7 @@ def describe(options: Mapping[str, Any]) -> str:
     return f'{options["type"]}({", ".join(arguments)})'
 
 
-def some(keys: list[str]) -> str:
+def first_few(keys: list[str]) -> str:
     """The first keys of a list, in words."""
     return ', '.join(keys[:3]) + (', ...' if len(keys) > 3 else '')
 

@@ -25,37 +25,29 @@ OWN_EPS = 1e-4  # of DnCNN's BatchNorm, by default
 
 
 def kair_dncnn(weights: StateDict) -> Layout:
-    """KAIR's DnCNN and FFDNet, which are this package's own, and its FDnCNN; the last two get a noise map.
+    """KAIR's DnCNN and FFDNet, which have the keys of this package, and its FDnCNN; the last two take a noise map.
 
     FFDNet's has 4 channels for each of the image: 5 to 4 or 13 to 12, where FDnCNN's has 2 to 1 or 4 to 3.
     """
     options = _stack_options(weights, 'model')
-    if options['num_in_ch'] == options['num_out_ch'] + 1 and options['act_mode'] == 'R':
-        if options['num_out_ch'] in (4, 12) and options['bias']:
-            return _ffdnet(weights, options)
-        return _kair_fdncnn(weights, options)
-    dilated = options['num_layers'] == 7 and options['act_mode'] == 'R'
-    note = "KAIR's IRCNN has the same keys, but dilated convolutions: for it the result is wrong" if dilated else ''
-    return Layout('KAIR DnCNN', {'type': 'DnCNN', **options}, _counted(weights), note)
-
-
-def _ffdnet(weights: StateDict, stack: Mapping[str, Any]) -> Layout:
-    channels = dict.fromkeys(('num_in_ch', 'num_out_ch'), stack['num_out_ch'] // 4)
-    options = {'type': 'FFDNet', **channels, 'num_feat': stack['num_feat'], 'num_layers': stack['num_layers']}
-    return Layout('KAIR FFDNet', options, weights, 'non-blind: call it with sigma')
-
-
-def _kair_fdncnn(weights: StateDict, stack: Mapping[str, Any]) -> Layout:
+    plain = options['act_mode'] == 'R'
+    if not plain or options['num_in_ch'] != options['num_out_ch'] + 1:
+        dilated = plain and options['num_layers'] == 7
+        note = "KAIR's IRCNN has the same keys, but dilated convolutions: for it the result is wrong" if dilated else ''
+        return Layout('KAIR DnCNN', {'type': 'DnCNN', **options}, _counted(weights), note)
+    stack, note = _without_mode(options), 'non-blind: call it with sigma'
+    if options['num_out_ch'] in (4, 12) and options['bias']:
+        channels = dict.fromkeys(('num_in_ch', 'num_out_ch'), options['num_out_ch'] // 4)
+        return Layout('KAIR FFDNet', {'type': 'FFDNet', **stack, **channels}, weights, note)
     weights = {key.replace('model.', 'fdncnn.', 1): value for key, value in weights.items()}
-    width, note = stack['num_feat'], 'non-blind: call it with sigma'
     last = f'fdncnn.{2 * stack["num_layers"] - 2}'
     bias = weights.pop(f'{last}.bias', None)
     if bias is not None and (bias.is_meta or bias.any()):
         weights = _bias_as_channel(weights, last, bias)
-        width, note = width + 1, f'{note}; the last bias, which FDnCNN does not have, is a hidden channel that is 1'
-    options = {'num_in_ch': stack['num_out_ch'], 'num_out_ch': stack['num_out_ch'], 'num_feat': width}
-    options |= {'num_layers': stack['num_layers'], 'mode': 'ordinary' if stack['bias'] else 'scale-equiv'}
-    return Layout('KAIR FDnCNN', {'type': 'FDnCNN', **options, 'blind': False}, weights, note)
+        stack['num_feat'] += 1
+        note += '; the last bias, which FDnCNN does not have, is a hidden channel that is 1'
+    mode = 'ordinary' if options['bias'] else 'scale-equiv'
+    return Layout('KAIR FDnCNN', {'type': 'FDnCNN', **stack, 'mode': mode, 'blind': False}, weights, note)
 
 
 def dncnn_pytorch(weights: StateDict) -> Layout:
@@ -67,55 +59,44 @@ def dncnn_pytorch(weights: StateDict) -> Layout:
 
 def dncnn_lists(weights: StateDict) -> Layout:
     """Mohan et al.'s DnCNN and the WNE paper's, which has its keys; without biases, the normalization has no mean."""
-    has_bias = 'first_layer.bias' in weights
-    hidden = length(weights, 'hidden_layer_list')
-    options = _dncnn_options(weights['first_layer.weight'], weights['last_layer.weight'], hidden + 2, has_bias)
+    has_bias, hidden = 'first_layer.bias' in weights, range(length(weights, 'hidden_layer_list'))
     if not has_bias:
-        factors = []
-        for i in range(hidden):
-            deviation = weights[f'bn_layer_list.{i}.running_var'].double().sqrt() + 1e-5
-            factors.append(weights[f'bn_layer_list.{i}.weight'].double() / deviation)
-        convs = [weights[f'hidden_layer_list.{i}.weight'] for i in range(hidden)]
-        folded = _fold(weights['first_layer.weight'], convs, factors, weights['last_layer.weight'])
-        return Layout("Mohan et al.'s BF-DnCNN", {'type': 'DnCNN', **options, 'act_mode': 'R'}, folded)
+        convs = ['first_layer', *(f'hidden_layer_list.{i}' for i in hidden), 'last_layer']
+        gains = [weights[f'bn_layer_list.{i}.weight'].double() for i in hidden]
+        deviations = [weights[f'bn_layer_list.{i}.running_var'].double().sqrt() + 1e-5 for i in hidden]
+        return _folded("Mohan et al.'s BF-DnCNN", [weights[f'{name}.weight'] for name in convs], gains, deviations)
 
     def position(key: str) -> str:
         if match := re.fullmatch(r'(hidden|bn)_layer_list\.(\d+)\.(.*)', key):
             return f'model.{2 + 3 * int(match[2]) + (match[1] == "bn")}.{match[3]}'
-        return key.replace('first_layer', 'model.0').replace('last_layer', f'model.{2 + 3 * hidden}')
+        return key.replace('first_layer', 'model.0').replace('last_layer', f'model.{2 + 3 * len(hidden)}')
 
+    options = _dncnn_options(weights['first_layer.weight'], weights['last_layer.weight'], len(hidden) + 2, bias=True)
     weights = change_eps({position(key): value for key, value in weights.items()}, 1e-5, OWN_EPS)
-    return Layout(
-        "the WNE paper's or Mohan et al.'s DnCNN", {'type': 'DnCNN', **options, 'act_mode': 'BR'}, _counted(weights)
-    )
+    name = "the WNE paper's or Mohan et al.'s DnCNN"
+    return Layout(name, {'type': 'DnCNN', **options, 'act_mode': 'BR'}, _counted(weights))
 
 
 def bf_cnn(weights: StateDict) -> Layout:
     """Kadkhodaie and Simoncelli's bias-free CNN; its network returns the noise."""
-    last = length(weights, 'conv_layers') - 1
-    convs = [weights[f'conv_layers.{i}.weight'] for i in range(last + 1)]
-    factors = [
-        weights[f'gammas.{i}'].double().flatten() / weights[f'running_sd.{i}'].double().flatten()
-        for i in range(last - 1)
-    ]
-    options = _dncnn_options(convs[0], convs[-1], last + 1, bias=False)
-    folded = _fold(convs[0], convs[1:-1], factors, convs[-1])
-    return Layout("Kadkhodaie and Simoncelli's BF-CNN", {'type': 'DnCNN', **options, 'act_mode': 'R'}, folded)
+    convs = [weights[f'conv_layers.{i}.weight'] for i in range(length(weights, 'conv_layers'))]
+    gains, deviations = (
+        [weights[f'{name}.{i}'].double() for i in range(len(convs) - 2)] for name in ('gammas', 'running_sd')
+    )
+    return _folded("Kadkhodaie and Simoncelli's BF-CNN", convs, gains, deviations)
 
 
 def fdncnn(weights: StateDict) -> Layout:
-    """Herbreteau et al.'s FDnCNN, which is this package's own."""
-    stack = _stack_options(weights, 'fdncnn')
-    channels = {'num_in_ch': stack['num_out_ch'], 'num_out_ch': stack['num_out_ch'], 'num_feat': stack['num_feat']}
-    options = {'type': 'FDnCNN', **channels, 'num_layers': stack['num_layers']}
+    """Herbreteau et al.'s FDnCNN, which has the keys of this package."""
+    options = _stack_options(weights, 'fdncnn')
+    stack = _without_mode(options)
     mode, note = 'ordinary', ''
-    if 'fdncnn.0.bias' not in weights:
+    if not options['bias']:
         scale = _keeps_constants([weights[f'fdncnn.{2 * i}.weight'] for i in range(stack['num_layers'])])
         mode = 'scale-equiv' if scale else 'norm-equiv'
         note = f'the mode has no key: read as scale-equiv, it {"keeps" if scale else "does not keep"} a constant image'
-    return Layout(
-        'FDnCNN', {**options, 'mode': mode, 'blind': stack['num_in_ch'] == stack['num_out_ch']}, weights, note
-    )
+    blind = options['num_in_ch'] == options['num_out_ch']
+    return Layout('FDnCNN', {'type': 'FDnCNN', **stack, 'mode': mode, 'blind': blind}, weights, note)
 
 
 def change_eps(weights: StateDict, eps: float, new: float) -> StateDict:
@@ -143,12 +124,22 @@ def _dncnn_options(first: Tensor, last: Tensor, num_layers: int, bias: bool) -> 
     return {**channels, 'num_layers': num_layers, 'bias': bias}
 
 
-def _fold(first: Tensor, convs: list[Tensor], factors: list[Tensor], last: Tensor) -> StateDict:
-    """Convolutions (C_out, C_in, 3, 3), each multiplied per output channel, as a DnCNN of act_mode R without biases."""
+def _without_mode(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options of a stack that FDnCNN and FFDNet have, too; the noise map is no channel of the image."""
+    return {key: options[key] for key in ('num_out_ch', 'num_feat', 'num_layers')} | {
+        'num_in_ch': options['num_out_ch']
+    }
+
+
+def _folded(name: str, convs: list[Tensor], gains: list[Tensor], deviations: list[Tensor]) -> Layout:
+    """Convolutions (C_out, C_in, 3, 3), hidden ones times gain / deviation per output channel, as a bias-free DnCNN."""
+    options = _dncnn_options(convs[0], convs[-1], len(convs), bias=False)
     hidden = [
-        (conv.double() * factor.view(-1, 1, 1, 1)).to(conv.dtype) for conv, factor in zip(convs, factors, strict=True)
+        (conv.double() * (gain / deviation).view(-1, 1, 1, 1)).to(conv.dtype)
+        for conv, gain, deviation in zip(convs[1:-1], gains, deviations, strict=True)
     ]
-    return {f'model.{2 * i}.weight': weight for i, weight in enumerate([first, *hidden, last])}
+    weights = {f'model.{2 * i}.weight': weight for i, weight in enumerate([convs[0], *hidden, convs[-1]])}
+    return Layout(name, {'type': 'DnCNN', **options, 'act_mode': 'R'}, weights)
 
 
 def _counted(weights: StateDict) -> StateDict:

@@ -1,4 +1,9 @@
-"""SwinIR, without an upsampler or with one of three."""
+"""SwinIR, without an upsampler or with one of three.
+
+Keys and shapes do not tell whether an RGB mean is subtracted from colour images. BasicSR's and the official SwinIR do,
+and most weights are theirs: without metadata they load as ``SwinIR``. The WNE paper's does not: its weights need
+``load(path, options={'type': 'SwinIRNoMean'})``, ``FILE=SwinIRNoMean`` on the command line.
+"""
 
 import math
 import re
@@ -32,6 +37,8 @@ def swinir(weights: StateDict) -> Layout:
         **_swinir_upsampler(weights, in_chans),
     }
     note = ''
+    if in_chans == 3:
+        note = "as BasicSR's, which subtracts an RGB mean; the WNE paper's does not: name the type, FILE=SwinIRNoMean"
     if window == 7 and not options['upsampler']:
         options['img_range'] = 255.0
         note = 'window 7 without an upsampler: the official JPEG networks, whose img_range is 255'

@@ -4,12 +4,12 @@ import csv
 import json
 import math
 import re
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser import measured, needs_chromium
+from markupsafe import escape
 from PIL import Image
 
 from ne_basicsr.evaluation.mismatch import wording
@@ -17,6 +17,7 @@ from ne_basicsr.evaluation.mismatch.outputs import figures_of, summary_of, write
 from ne_basicsr.evaluation.mismatch.page import write_comparison
 from ne_basicsr.evaluation.mismatch.result import Comparison, Crop, Panel
 from ne_basicsr.evaluation.mismatch.summaries import matched_levels, summarize_panel
+from ne_basicsr.evaluation.report.tables import json_text
 from ne_basicsr.inference.denoiser import Entry
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.utils.errors import InputError
@@ -216,7 +217,8 @@ def test_summary_json_is_strict_and_complete(whole: Path):
 
     read_back = json.loads((whole / 'summary.json').read_text(encoding='utf-8'), parse_constant=refuse)
     of = everything()
-    assert read_back == summary_of(of, [summarize_panel(each, of.entries) for each in of.panels])
+    found = summary_of(of, [summarize_panel(each, of.entries) for each in of.panels])
+    assert read_back == json.loads(json_text(found))
     assert read_back['settings'] == of.settings and read_back['failures'] == of.failures
     assert [entry['label'] for entry in read_back['entries']] == ['identity', 'plain', 'even']
     networks = read_back['panels'][0]['networks']
@@ -294,7 +296,7 @@ def test_a_network_looks_the_same_in_all_figures_though_others_are_missing():
     reference, *others = (
         network_lines(figure)
         for each in (first, without)
-        for figure in figures_of(each, summarize_panel(each, of.entries), of.entries).values()
+        for figure in figures_of(summarize_panel(each, of.entries)).values()
     )
     assert set(reference) >= {'plain', 'even'} and len(others) == 5
     assert look(reference['plain']) != look(reference['even'])
@@ -309,58 +311,37 @@ def look(line) -> tuple:
 # -- words -------------------------------------------------------------------------------------------------------------
 
 
-def found_in(of: Comparison, number: int = 0) -> str:
-    each = of.panels[number]
-    return wording.finding(each, summarize_panel(each, of.entries), of.entries).replace('\u00a0', ' ')
+def lead_of(*panels: Panel, **options) -> str:
+    of = comparison(*panels, **options)
+    return wording.lead([summarize_panel(each, of.entries) for each in of.panels]).replace('\u00a0', ' ')
 
 
-def test_the_finding_names_the_best_and_who_loses_with_their_numbers():
-    text = found_in(comparison())
-    assert 'at σ = 25, the training level, plain is best with 30.50 dB (even: 25.00 dB)' in text
-    assert 'plain falls behind most: 30.00 dB at σ = 5, 9.00 dB less than even' in text
-    assert 'at σ = 5 it is 4.00 dB worse than the image left alone' in text
-    assert 'even has the best mean over the 4 levels: 29.00 dB' in text
+def test_the_lead_names_the_best_and_who_loses_with_their_numbers():
+    assert lead_of() == (
+        'even has the best mean PSNR of 29.00 dB over 4 levels. The largest loss against the noisy image is 4.00 dB,'
+        ' of plain (Set, Gaussian noise, σ = 5).'
+    )
+    largest = 'The largest loss against the noisy image is 5.00 dB, of plain (Set, gain at σ = 25, a = 2).'
+    for panels in ((panel(), affine('gain')), (affine('gain'), panel())):
+        assert lead_of(*panels) == f'even has the best mean PSNR of 2 networks in 2 of 2 sweeps. {largest}'
 
 
-def test_the_finding_follows_the_numbers_and_not_the_names():
+def test_the_lead_follows_the_numbers_and_not_the_names():
     swapped = OUTPUT | {'plain': OUTPUT['even'], 'even': OUTPUT['plain']}
-    assert 'even is best with 30.50 dB' in found_in(comparison(panel(output=swapped)))
+    assert lead_of(panel(output=swapped)).startswith('plain has the best mean')
     third = OUTPUT | {'worse': OUTPUT['plain'] | {5.0: 29.5, 50.0: 18.0}}
-    text = found_in(comparison(panel(output=third), labels=('plain', 'even', 'worse')))
-    assert 'worse falls behind most: 29.50 dB at σ = 5, 9.50 dB less than even; at σ = 5 it is 4.50 dB worse' in text
-    gap_elsewhere = OUTPUT | {'worse': OUTPUT['even'] | {10.0: 23.9, 5.0: 33.9}, 'plain': OUTPUT['even'] | {50.0: 1.0}}
-    text = found_in(comparison(panel(output=gap_elsewhere), labels=('plain', 'even', 'worse')))
-    assert 'plain falls behind most: 1.00 dB at σ = 50' in text and '; at σ = 50 it is 13.00 dB worse' in text
+    assert '4.50 dB, of worse (' in lead_of(panel(output=third), labels=('plain', 'even', 'worse'))
     both_gain = OUTPUT | {'plain': {level: psnr + 1 for level, psnr in OUTPUT['identity'].items()}}
-    assert '; every network gains at every level, 1.00 dB or more.' in found_in(comparison(panel(output=both_gain)))
+    assert lead_of(panel(output=both_gain)).endswith('Every network gains at every level, 1.00 dB or more.')
 
 
-def test_a_finding_claims_nothing_about_what_failed_or_was_not_tested():
-    assert 'training level' not in found_in(comparison(trained=()))
-    assert 'training level' not in found_in(comparison(trained=(30.0,)))
+def test_the_lead_claims_nothing_about_what_failed():
     of = everything()
-    assert 'plain' not in found_in(of, 5)
-    assert 'even' not in found_in(of, 6)
-    one = found_in(comparison(panel(output={k: OUTPUT[k] for k in ('identity', 'even')}), labels=('even',)))
-    assert 'even reaches 25.00 dB' in one and 'gains at every level, 5.00 dB or more' in one
-
-
-def test_the_lead_adds_the_largest_loss_of_another_sweep_and_repeats_none():
-    def lead_of(*panels: Panel) -> str:
-        of = comparison(*panels)
-        return wording.lead(of, [summarize_panel(each, of.entries) for each in of.panels]).replace('\u00a0', ' ')
-
-    largest = 'The largest loss against the image left alone is that of plain: 5.00 dB (Set, gain at σ = 25, a = 2).'
-    assert lead_of(panel(), affine('gain')).endswith(largest)  # 4 dB in the first
-    assert 'The largest loss' not in lead_of(affine('gain'), panel())
-    assert lead_of(affine('gain'), panel()).count('worse than the image left alone') == 1
-
-
-@pytest.mark.parametrize('kind', ['gain', 'offset'])
-def test_a_flat_curve_is_called_unchanged_and_another_is_not(kind: str):
-    text = found_in(comparison(affine(kind)))
-    assert f'The {kind} changes nothing for even' in text
-    assert 'training level' not in text
+    assert 'plain' not in lead_of(of.panels[5])
+    assert 'even' not in lead_of(of.panels[6])
+    one = panel(output={name: OUTPUT[name] for name in ('identity', 'even')})
+    assert lead_of(one, labels=('even',)).startswith('even has a mean PSNR of 29.00 dB')
+    assert lead_of(one, one, labels=('even',)).startswith('even was tested in 2 sweeps.')
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -369,7 +350,7 @@ def test_a_flat_curve_is_called_unchanged_and_another_is_not(kind: str):
 def test_page_holds_numbers_entries_protocol_and_command(tmp_path: Path):
     text = text_of(page(tmp_path, comparison(failures=['broken.png: cannot be read'])))
     for expected in (
-        'plain is best with 30.50 dB', 'even.pth · DnCNN, 17 layers · 555,137 parameters · trained at σ = 25',
+        'even has the best mean PSNR', 'even.pth · DnCNN, 17 layers · 555,137 parameters · trained at σ = 25',
         'Draws 1, seed 0', COMMAND, 'Not everything could be measured broken.png: cannot be read',
         '2 images, 4 levels, 1 noise draw', 'A crop of one', '20.00 dB', 'training level',
     ):  # fmt: skip

@@ -1,13 +1,14 @@
 """Optimizers and schedules by name; rates against closed forms, and through a pause."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR
 
+from ne_basicsr.models import base_model
 from ne_basicsr.options.optimizers import OPTIMIZERS, CosineAnnealingRestartCyclicLR
-from ne_basicsr.train.optimization import make_optimizer, make_schedules, update_learning_rates
 from ne_basicsr.utils.errors import InputError
 
 CYCLIC = {'periods': [4, 6], 'restart_weights': [1, 0.5], 'eta_mins': [0.3, 0.01]}
@@ -24,25 +25,30 @@ SCHEDULES = [
 ]
 
 
-def optimizer(lr=0.8, name='SGD'):
-    return make_optimizer(name, [torch.nn.Parameter(torch.zeros(2, 2))], lr=lr)
+def optimizer(lr=0.8, name='SGD', shape=(2, 2)):
+    return base_model.get_optimizer(None, name, [torch.nn.Parameter(torch.zeros(shape))], lr=lr)
+
+
+def scheduled(options, lr=0.8):
+    """A model as far as its learning rates go."""
+    model = SimpleNamespace(opt={'train': {'scheduler': options}}, optimizers=[optimizer(lr)], schedulers=[])
+    base_model.setup_schedulers(model)
+    return model
 
 
 def rates(options, iterations, warmup_iter=-1, lr=0.8, resumed_at=None):
     """The learning rate of each iteration; saved and loaded into new objects after ``resumed_at``."""
-    first = optimizer(lr)
-    scheduled = make_schedules(options, [first])
+    model = scheduled(options, lr)
     found = []
     for iteration in range(1, iterations + 1):
-        update_learning_rates([first], scheduled, iteration, warmup_iter)
-        found.append(first.param_groups[0]['lr'])
-        first.step()
+        base_model.update_learning_rate(model, iteration, warmup_iter)
+        found.append(model.optimizers[0].param_groups[0]['lr'])
+        model.optimizers[0].step()
         if iteration == resumed_at:
-            states = first.state_dict(), scheduled[0].state_dict()
-            first = optimizer(lr)
-            scheduled = make_schedules(options, [first])
-            first.load_state_dict(states[0])
-            scheduled[0].load_state_dict(states[1])
+            states = model.optimizers[0].state_dict(), model.schedulers[0].state_dict()
+            model = scheduled(options, lr)
+            model.optimizers[0].load_state_dict(states[0])
+            model.schedulers[0].load_state_dict(states[1])
     return found
 
 
@@ -109,6 +115,6 @@ def test_what_an_optimizer_refuses_is_one_line():
     with pytest.raises(InputError, match='no optimizer is called'):
         optimizer(name='Adm')
     with pytest.raises(InputError, match='Muon refuses this network'):
-        make_optimizer('Muon', [torch.nn.Parameter(torch.zeros(3, 3, 3, 3))], lr=0.1)
+        optimizer(0.1, 'Muon', (3, 3, 3, 3))
     with pytest.raises(InputError, match='no scheduler'):
-        make_schedules({'type': 'Cosine'}, [optimizer()])
+        scheduled({'type': 'Cosine'})

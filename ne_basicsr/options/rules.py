@@ -1,0 +1,192 @@
+"""What joins several options: pairs of keys that exclude or need each other, in one section or across the file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from basicsr.utils.registry import ARCH_REGISTRY
+
+from ne_basicsr.archs.backbone import BackboneHolder
+from ne_basicsr.options.schema import OWN_SETS
+from ne_basicsr.options.sections import OF_DENOISING, registered, section_of
+from ne_basicsr.options.words import Key, OptionError, hint, nearest, shown
+
+# columns of results, beside metrics
+COLUMNS = ('image', 'degradation', 'level', 'unit', 'draw', 'psnr_in', 'psnr_out', 'psnr_clamped')
+INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR and Restormer call them
+
+
+def check_set_names(given: Mapping[str, Any]) -> None:
+    """``train``, ``val``, ``test_1`` ... as keys of ``datasets``.
+
+    Raises:
+        OptionError: for another key.
+    """
+    sets = given.get('datasets')
+    for key in sets if isinstance(sets, Mapping) else ():
+        phase, _, label = key.partition('_')
+        if phase not in ('train', 'val', 'test') or (phase == 'train' and label):
+            near = nearest(phase, ('train', 'val', 'test'))
+            way_out = f'; did you mean {near!r}?' if near else ''
+            raise OptionError(('datasets', key), f'data sets are called train, val, test, val_1, test_1 ...{way_out}')
+
+
+def check(opt: Mapping[str, Any], own: bool) -> None:
+    """Complete options whose keys are right one by one.
+
+    Args:
+        own: whether the model is one of this package.
+
+    Raises:
+        OptionError: the first rule that does not hold.
+    """
+    if own and opt['scale'] != 1:
+        raise OptionError(('scale',), f'1 is needed: {opt["model_type"]} keeps the size of images; got {opt["scale"]}')
+    logger = opt['logger']
+    if (logger['wandb'] or {}).get('project') is not None and not logger['use_tb_logger']:
+        raise OptionError(('logger', 'use_tb_logger'), 'wandb needs use_tb_logger: true; got false')
+    names: dict[str, str] = {}
+    for key, section in opt['datasets'].items():
+        name = section['name']
+        if key != 'train' and names.setdefault(name, key) != key:
+            shared = f'{name!r} is the name of datasets:{names[name]} too'
+            raise OptionError(('datasets', key, 'name'), f'{shared}; results are kept by name, so each needs its own')
+        _check_set(section, ('datasets', key))
+        _check_pairing(opt['model_type'], section, own, ('datasets', key, 'type'))
+    train = opt['train'] or {}
+    # gradients are averaged over the parts of a batch
+    if train.get('accumulate', 1) > 1 and (train['pixel_opt'] or {}).get('reduction') == 'sum':
+        raise OptionError(('train', 'accumulate'), 'needs pixel_opt:reduction: mean, the loss of a part; got sum')
+    if opt['val'] is not None:
+        _check_val(opt, own)
+    _check_channels(opt)
+    _check_crops(opt)
+
+
+def _check_set(section: Mapping[str, Any], key: Key) -> None:
+    """One data set, with nulls left out."""
+
+    def wrong(name: str, rule: str) -> OptionError:
+        value: Any = section
+        for part in name.split(':'):
+            value = (value or {}).get(part)
+        return OptionError((*key, *name.split(':')), f'{rule}; got {shown(value)}')
+
+    if section.get('prefetch_mode') == 'cuda' and not section['pin_memory']:
+        raise wrong('pin_memory', 'prefetch_mode cuda needs pin_memory: true')
+    if section.get('persistent_workers') and section['num_worker_per_gpu'] == 0:
+        raise wrong('num_worker_per_gpu', 'persistent_workers needs at least 1')
+    if section['type'] not in OWN_SETS or key[1] != 'train':
+        return
+    described = OWN_SETS[section['type']][0]['properties']
+    phases = {name: section.get(name) for name in ('iters', 'gt_sizes', 'mini_batch_sizes')}
+    for name, value in phases.items() if any(each is not None for each in phases.values()) else ():
+        if value is None:
+            raise OptionError((*key, name), f'missing: {described[name]["description"]}')
+        if len(value) != len(phases['iters'] or []) or not value:
+            raise wrong(name, 'one number per phase, as many as iters, is needed')
+        limit = {'gt_sizes': 'gt_size', 'mini_batch_sizes': 'batch_size_per_gpu'}.get(name)
+        if limit and max(value) > section[limit]:
+            raise wrong(name, f'at most {limit}: {section[limit]} is possible')
+    if section['type'] != 'DenoisingDataset':
+        return
+    noise = section.get('noise')
+    if noise is None:
+        if 'sigma_range' not in section:
+            raise wrong('noise', 'a section such as {type: gaussian, sigma255: 25} (8-bit units) is needed')
+        if rule := _level_problem(section.get('sigma_type', 'constant'), section['sigma_range']):
+            raise wrong('sigma_range', rule)
+        return
+    for name in ('sigma_range', 'sigma_type'):
+        if name in section:
+            raise wrong(name, "Restormer's key beside noise; keep one of the two")
+    needed, other = ('quality', 'sigma255') if noise['type'] == 'jpeg' else ('sigma255', 'quality')
+    if other in noise:
+        raise wrong(f'noise:{other}', f'type {noise["type"]} has no {other}')
+    if noise.get(needed, []) == []:
+        about = described['noise']['properties'][needed]['description']
+        raise OptionError((*key, 'noise', needed), f'missing: {about}')
+    if noise['type'] == 'jpeg':
+        if section['target'] == 'noise2noise':
+            raise wrong('target', 'two noisy copies need noise, and JPEG is none')
+    elif rule := _level_problem(noise['sigma_type'], noise['sigma255']):
+        raise wrong('noise:sigma255', rule)
+
+
+def _level_problem(sigma_type: str, levels: Any) -> str:
+    """A number for ``constant``, [low, high] for ``random``, a list for ``choice``."""
+    if sigma_type == 'constant' and isinstance(levels, list):
+        return 'sigma_type constant takes one number (random takes [low, high], choice a list)'
+    if sigma_type == 'random' and not (isinstance(levels, list) and len(levels) == 2 and levels[0] <= levels[1]):
+        return 'sigma_type random takes [low, high]'
+    return 'sigma_type choice takes a list' if sigma_type == 'choice' and not isinstance(levels, list) else ''
+
+
+def _check_pairing(model: str, section: Mapping[str, Any], own: bool, key: Key) -> None:
+    """``DenoisingModel`` makes the noise for ``DenoisingDataset``; others read pairs."""
+    kind, wanted = section['type'], ''
+    if model == 'DenoisingModel' and kind != 'DenoisingDataset':
+        wanted = 'DenoisingDataset, to which it adds the noise'
+    elif model != 'DenoisingModel' and kind == 'DenoisingDataset':
+        wanted = 'pairs, e.g. PairedImageDataset'
+    elif not own and kind in OWN_SETS:
+        wanted = 'PairedImageDataset; SIDDDataset goes with PairedDenoisingModel'
+    if wanted:
+        raise OptionError(key, f'{kind} does not go with model_type {model}, which needs {wanted}')
+
+
+def _check_val(opt: Mapping[str, Any], own: bool) -> None:
+    val, model = opt['val'], opt['model_type']
+    metrics = val['metrics'] or {}
+    for label, metric in metrics.items():
+        key, problem = ('val', 'metrics', label), ''
+        if label in COLUMNS or '/' in label:
+            problem = f"a name without '/' that is none of {', '.join(COLUMNS)} is needed; got {shown(label)}"
+            raise OptionError(key, problem)
+        if not own and metric['type'] in OF_DENOISING:
+            problem = f'{model} hands over 8-bit images'
+        elif model == 'PairedDenoisingModel' and metric['type'] == 'calculate_mismatch':
+            problem = 'the noise of pairs has no levels'
+        if problem:
+            raise OptionError((*key, 'type'), f'{metric["type"]} needs model_type DenoisingModel; {problem}')
+        metric.setdefault('better', 'higher')
+    best = val['save_best']
+    sets = [section['name'] for key, section in opt['datasets'].items() if key != 'train']
+    if best is not None and not sets:
+        problem = f'needs data to validate on, e.g. datasets:val; got {shown(best)} and none'
+        raise OptionError(('val', 'save_best'), problem)
+    known = {*metrics, *(f'{name}/{label}' for name in sets for label in metrics)}
+    if best is not None and best not in known:
+        raise OptionError(('val', 'save_best'), f'no metric is called {shown(best)}; {hint(best, known)}')
+
+
+def _check_channels(opt: Mapping[str, Any]) -> None:
+    """``in_ch`` of the data against the input channels of the network, where it names them as others do."""
+    network = opt['network_g']
+    while isinstance(network.get('backbone'), Mapping):
+        network = network['backbone']
+    known = section_of('networks', network['type'])['properties']
+    key = next((name for name in INPUT_CHANNELS if name in known), None)
+    if key is None:
+        return
+    channels = network.get(key, known[key].get('default'))
+    for name, section in opt['datasets'].items():
+        if section['type'] in OWN_SETS and section['in_ch'] != channels:
+            problem = f'{section["in_ch"]}, but network_g has {key}: {channels}; the two must agree'
+            raise OptionError(('datasets', name, 'in_ch'), problem)
+
+
+def _check_crops(opt: Mapping[str, Any]) -> None:
+    """Training crops against the windows of a bare windowed network; wrapped ones pad."""
+    train, network = opt['datasets'].get('train', {}), opt['network_g']
+    known = section_of('networks', network['type'])['properties']
+    wraps = issubclass(registered(ARCH_REGISTRY)[network['type']], BackboneHolder)
+    if 'window_size' not in known or wraps or train.get('type') not in OWN_SETS:
+        return
+    window = max(1, network.get('window_size', known['window_size'].get('default')))  # less is refused with the network
+    for key in ('gt_size', 'gt_sizes'):
+        sizes = train.get(key, [])
+        for size in sizes if isinstance(sizes, list) else [sizes]:
+            if size % window:
+                way_out = f'use {max(window, size - size % window)}, or its WNE, which pads'
+                problem = f"{size} is not a multiple of {network['type']}'s window_size: {window}; {way_out}"
+                raise OptionError(('datasets', 'train', key), problem)
