@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     levels = list(dict.fromkeys(arguments.sigma255))
     for level in [*levels, arguments.crop_sigma255]:
         if not 0 < level < float('inf'):
-            raise InputError(f'analyze: noise levels must be above 0 (8-bit units) and finite; got {level:g}')
+            raise InputError(f'analyze: a noise level must be above 0 in 8-bit units; got {level:g}')
     pixels = [_pair(text, 'pixel', int) for text in arguments.pixel]
     intervals = [_pair(text, 'interval', float) for text in arguments.interval]
 

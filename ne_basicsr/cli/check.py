@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     device = chosen_device(arguments)
     if arguments.sigma255 is not None and not 0 < arguments.sigma255 < float('inf'):
-        raise InputError(f'check: --sigma255 must be above 0 (8-bit units) and finite; got {arguments.sigma255:g}')
+        raise InputError(f'check: --sigma255 must be a noise level above 0 in 8-bit units; got {arguments.sigma255:g}')
     if arguments.json:
         check_writable(arguments.json)
     subject = check.find_subject(

@@ -150,7 +150,7 @@ def _check(arguments: argparse.Namespace) -> None:
     for name in ('sigma255', 'noise255'):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < float('inf'):
-            raise InputError(f'denoise: --{name} must be above 0 (8-bit units) and finite; got {value:g}')
+            raise InputError(f'denoise: --{name} must be a noise level above 0 in 8-bit units; got {value:g}')
     if os.sep in arguments.suffix or '/' in arguments.suffix:
         raise InputError(f'denoise: --suffix must not contain path separators; got {arguments.suffix!r}')
     if arguments.output.exists() and not arguments.output.is_dir():

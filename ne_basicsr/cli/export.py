@@ -66,7 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not spec.wrap:
             raise InputError('export: --sigma255 is the training noise level for --wne; add --wne')
         if not 0 < arguments.sigma255 < float('inf'):
-            raise InputError(f'export: --sigma255 must be above 0 (8-bit units) and finite; got {arguments.sigma255:g}')
+            raise InputError(
+                f'export: --sigma255 must be a noise level above 0 in 8-bit units; got {arguments.sigma255:g}'
+            )
         spec = spec._replace(sigma255=arguments.sigma255)
     if path.suffix in GRAPHS and (arguments.unwrap or arguments.rewrap or arguments.half):
         raise InputError(

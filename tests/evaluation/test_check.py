@@ -527,15 +527,15 @@ def test_images_of_a_folder_are_used(tmp_path, image_folder, capsys):
     ('arguments', 'message'),
     [
         (['none.pth'], 'none.pth: no such checkpoint file'),
-        (['none.onnx'], 'none.onnx: no such exported file'),
-        (['DnCNWNE'], "neither a file, nor .* did you mean 'DnCNNWNE'"),
+        (['none.onnx'], 'none.onnx: no such file'),
+        (['DnCNWNE'], "not a file, .* did you mean 'DnCNNWNE'"),
         (['{type: DnCNNWNE, num_fet: 4}'], 'num_fet.*num_feat'),
         ([INLINE, '--dtype', 'float31'], "one of float64, float32, bfloat16, float16 is needed; got 'float31'"),
         ([INLINE, '--device', 'tpu'], "one of cpu, cuda, auto is needed; got 'tpu'"),
         ([INLINE, '--sigma255', '0'], 'above 0 in 8-bit units; got 0'),
         ([INLINE, '--images', 'nowhere'], 'nowhere: no such folder of images'),
         ([INLINE, '--json', 'nowhere/x.json'], "the folder 'nowhere' does not exist"),
-        ([INLINE, '--wne'], 'wrapped network already'),
+        ([INLINE, '--wne'], 'already holds a wrapped network'),
         (['{type: VGGStyleDiscriminator, num_in_ch: 3, num_feat: 4}'], 'does not run on images 1x3x24x32 in any of'),
     ],
 )
@@ -616,7 +616,7 @@ def test_the_level_that_a_non_blind_export_is_told_is_the_one_asked_for(tmp_path
 def test_exports_of_other_inputs_are_refused(tmp_path, capsys):
     torch.export.save(torch.export.export(nn.ReLU(), (torch.rand(1, 12, 16),)), tmp_path / 'net.pt2')
     assert main(['check', str(tmp_path / 'net.pt2'), '--trust']) == 2
-    assert 'a network of one input (N, C, H, W) is needed' in capsys.readouterr().err
+    assert 'the network must have one input (N, C, H, W)' in capsys.readouterr().err
 
 
 def test_damaged_exports_are_one_line(tmp_path, capsys):

@@ -79,7 +79,7 @@ def test_networks_that_are_compared_take_as_many_channels(tmp_path):
     options = DNCNN | {'num_in_ch': 3, 'num_out_ch': 3}
     colour = open_denoiser(parse_spec(save(tmp_path / 'colour.pth', dncnn(3), options)), 'colour')
     assert [common_channels(each) for each in ([], [identity()], [identity(), colour], [gray, gray])] == [1, 1, 3, 1]
-    with pytest.raises(InputError, match='gray takes 1 and colour takes 3; run them apart'):
+    with pytest.raises(InputError, match='gray takes 1 and colour takes 3; run them separately'):
         common_channels([colour, identity(), gray])
 
 

@@ -293,7 +293,7 @@ def test_a_request_that_cannot_be_met_ends_in_one_line(case, nets, image_folder,
     arguments, reason = {
         'channels': (
             [nets[0], str(colour), '--data', str(image_folder)],
-            'first takes 1 and colour takes 3; run them apart',
+            'first takes 1 and colour takes 3; run them separately',
         ),
         'nothing': ([str(tmp_path / 'none.pth'), '--data', str(image_folder)], 'no such checkpoint'),
         'no data': ([nets[0], '--data', str(tmp_path / 'nowhere')], 'no such folder'),
