@@ -145,7 +145,7 @@ def test_random_biases_make_a_plain_network_plain():
 
 
 def test_normalization_without_the_way_back_is_named():
-    assert sentence(InputNorm(random(DNCNN))).endswith('normalized without the way back')
+    assert sentence(InputNorm(random(DNCNN))).endswith('the normalization is not undone')
 
 
 class Written(nn.Module):
@@ -232,7 +232,7 @@ def test_float32_inside_is_told_from_a_broken_law():
     def network(y):
         return wrapped(y.float()).to(y.dtype)
 
-    assert sentence(network).startswith('equivariant to the digits of float32 only')
+    assert sentence(network).startswith('equivariant in float32 only')
     assert certified(network, dtypes=('float32',))[1].passed
 
 
@@ -392,7 +392,8 @@ def test_numbers_that_are_chosen_and_copied_are_not_rounded():
         return torch.where(padded == padded.amin(), padded, padded.sort(-1).values)[..., 1:-1, 1:-1]
 
     precision, (y,) = law.PRECISIONS['float64'], check.synthetic_images(1, (12, 16), count=1)
-    assert law.rounding(law.Runner(law.evaluator(chosen, precision), precision), y)[1] == 'guessed from moved pixels'
+    _, how = law.rounding(law.Runner(law.evaluator(chosen, precision), precision), y)
+    assert how == 'guessed from perturbed pixels'
 
 
 def test_operations_in_place_are_rounded_too():
@@ -407,8 +408,8 @@ def test_operations_in_place_are_rounded_too():
 def test_functions_that_torch_does_not_see_into_are_moved_by_their_pixels_and_it_says_so():
     found, verdict = certified(lambda y: torch.from_numpy(y.numpy() * 1.0))
     assert verdict.passed
-    assert found.rounding == {'float64': 'guessed from moved pixels', 'float32': 'guessed from moved pixels'}
-    assert 'guessed from moved pixels in float64' in check.footnote(found)
+    assert found.rounding == {'float64': 'guessed from perturbed pixels', 'float32': 'guessed from perturbed pixels'}
+    assert 'guessed from perturbed pixels in float64' in check.footnote(found)
 
 
 def test_networks_drawn_at_random_pass_and_fail_with_a_break():
@@ -584,7 +585,7 @@ def test_graphs_of_one_huge_size_are_refused(tmp_path, capsys):
     )
     assert main(['check', str(tmp_path / 'net.pt2'), '--trust']) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert 'at most 4,194,304 values per image are checked; it takes 1x3000x2000: export it for any size' in line
+    assert 'takes images of 1x3000x2000; check supports at most 4,194,304 values per image: export it' in line
 
 
 def told(mode, tmp_path):
