@@ -236,7 +236,7 @@ def test_what_the_file_does_not_tell_can_be_given(tmp_path, y):
             {'params': {}, 'ne_basicsr': {'network_g': {'type': 'DnCN'}}},
             "no network DnCN: .*did you mean 'DnCNN'",
         ),
-        ({'params': {}, 'ne_basicsr': {'network_g': {'type': 'DnCNN', 'depth': 3}}}, 'no network DnCNN.*depth'),
+        ({'params': {}, 'ne_basicsr': {'network_g': {'type': 'DnCNN', 'depth': 3}}}, 'cannot build DnCNN.*depth'),
         ({'params': {}, 'ne_basicsr': {'network_g': DNCNN}}, 'do not fit DnCNN; 8 missing'),
         ([1, 2], 'must hold a mapping'),
     ],
