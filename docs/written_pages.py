@@ -32,8 +32,8 @@ def option_page(markdown: str) -> str:
     title, _, rest = markdown.partition('\n')
     about = (
         'Every section and key with type, default and description, generated from the code. In a terminal,'
-        ' `basicsr options --list train DnCNNWNE` shows a part of it, and `basicsr options my.yml` your option file with'
-        ' defaults.'
+        ' `basicsr options --list train DnCNNWNE` shows a part of it, and `basicsr options my.yml` your option file'
+        ' with defaults.'
     )
     return '\n'.join([title, '', about, *rest.partition('`.\n')[2:]])
 
@@ -58,8 +58,8 @@ def command_page(parsers: dict[str, tuple[str, argparse.ArgumentParser]]) -> str
         '# Command line',
         '',
         'The program has three equivalent names: `basicsr COMMAND`, `ne-basicsr COMMAND`, and'
-        ' `python -m ne_basicsr COMMAND` for `torchrun` and `srun`. Invalid input causes a one-line error and exit code 2;'
-        ' training stopped by a signal exits with 128 plus the number of the signal. `--debug` shows tracebacks.',
+        ' `python -m ne_basicsr COMMAND` for `torchrun` and `srun`. Invalid input gives a one-line error and exit code'
+        ' 2; training stopped by a signal exits with 128 plus the number of the signal. `--debug` shows tracebacks.',
         '',
         '| command | what it does |',
         '|---|---|',
