@@ -375,7 +375,7 @@ def test_without_networks_the_images_are_studied(workplace, image_folder, capsys
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--pixel', '3'], "--pixel takes two numbers, as in 20,30; got '3'"),
+        (['--pixel', '3'], "--pixel needs two numbers, as in 20,30; got '3'"),
         (['--interval', '1,0'], 'to a larger b, both finite; got [1, 0]'),
         (['--interval', '0,inf'], 'to a larger b, both finite; got [0, inf]'),
         (['--sigma255', '0'], 'a noise level must be above 0'),

@@ -114,7 +114,7 @@ def test_an_option_file_stands_for_its_network_and_weights(tmp_path):
     assert denoiser.entry.training_levels255 == (25,)
     assert denoiser.digest == open_denoiser(parse_spec(weights), 'net').digest
     file.write_text(yaml.safe_dump({'network_g': DNCNN}))
-    with pytest.raises(InputError, match='pretrain_network_g is missing'):
+    with pytest.raises(InputError, match='pretrain_network_g, the file with the weights, is missing'):
         open_denoiser(parse_spec(str(file)), 'net')
 
 

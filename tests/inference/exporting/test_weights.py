@@ -126,7 +126,7 @@ def test_other_toolboxes_weights_become_this_packages(tmp_path, capsys):
         (['net.pth', '-o', 'a.pt2', '--wne', '--sigma255', '0'], 'a noise level above 0 in 8-bit units; got 0'),
         (['net.pth', '-o', 'a.pt2', '--wne', '--sigma255=-5'], 'a noise level above 0 in 8-bit units; got -5'),
         (['net.pth@25+wne', '-o', 'a.pt2', '--sigma255', 'nan'], 'a noise level above 0 in 8-bit units; got nan'),
-        (['net.pth', '-o', 'folder.pth'], 'export: -o names a file; folder.pth is a folder'),
+        (['net.pth', '-o', 'folder.pth'], 'export: -o must be a file; folder.pth is a folder'),
         (['net.pth', '-o', 'net.pth/a.pth'], 'basicsr: net.pth/a.pth: '),
         (['net.pth', '-o', 'net.pth/a.pt2'], 'basicsr: net.pth/a.pt2: '),
         (
