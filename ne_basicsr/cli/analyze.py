@@ -76,8 +76,8 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     for name, low in (('patches', 3), ('patch_size', 2), ('denoised', 3), ('crop', 8)):
-        if getattr(arguments, name) < low:
-            raise InputError(f'analyze: --{name.replace("_", "-")} is at least {low}; got {getattr(arguments, name)}')
+        if (value := getattr(arguments, name)) < low:
+            raise InputError(f'analyze: --{name.replace("_", "-")} must be at least {low}; got {value}')
     levels = list(dict.fromkeys(arguments.sigma255))
     for level in [*levels, arguments.crop_sigma255]:
         if not 0 < level < float('inf'):
