@@ -64,7 +64,7 @@ def setup(app: Any) -> None:
 
 
 def as_restructured_text(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
-    """Formulas of docstrings, indented below a paragraph, as they stand; a norm's bars are no substitutions."""
+    """Show indented formulas in docstrings literally, and escape bars, which are norms and not substitutions."""
     paragraph, is_formula, text = '', False, []
     for number, line in enumerate(lines):
         indented = line.startswith(' ')

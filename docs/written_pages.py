@@ -31,8 +31,9 @@ def option_page(markdown: str) -> str:
     """``listing.as_markdown`` with an introduction."""
     title, _, rest = markdown.partition('\n')
     about = (
-        'Every section, key, type, default and description, read from the code. In a terminal, `basicsr options --list'
-        ' train DnCNNWNE` shows some of it, and `basicsr options my.yml` an option file of yours with all its defaults.'
+        'Every section and key with type, default and description, generated from the code. In a terminal,'
+        ' `basicsr options --list train DnCNNWNE` shows a part of it, and `basicsr options my.yml` your option file'
+        ' with defaults.'
     )
     return '\n'.join([title, '', about, *rest.partition('`.\n')[2:]])
 
@@ -56,9 +57,9 @@ def command_page(parsers: dict[str, tuple[str, argparse.ArgumentParser]]) -> str
     lines = [
         '# Command line',
         '',
-        'One program under three names: `basicsr COMMAND`, `ne-basicsr COMMAND`, and `python -m ne_basicsr COMMAND`,'
-        ' which is what `torchrun` and `srun` start. Wrong input ends with one line and exit code 2, a stopped training'
-        ' with 128 and the number of the signal; `--debug` shows the traceback.',
+        'The program has three equivalent names: `basicsr COMMAND`, `ne-basicsr COMMAND`, and'
+        ' `python -m ne_basicsr COMMAND` for `torchrun` and `srun`. Invalid input gives a one-line error and exit code'
+        ' 2; training stopped by a signal exits with 128 plus the number of the signal. `--debug` shows tracebacks.',
         '',
         '| command | what it does |',
         '|---|---|',
@@ -67,7 +68,7 @@ def command_page(parsers: dict[str, tuple[str, argparse.ArgumentParser]]) -> str
     ]
     for name, (about, parser) in parsers.items():
         lines += [f'(basicsr-{name})=', f'## `{name}`', '', f'{about[:1].upper()}{about[1:]}.', '']
-        lines += ['```text', usage(parser), '```', '', '| argument | what |', '|---|---|']
+        lines += ['```text', usage(parser), '```', '', '| argument | meaning |', '|---|---|']
         lines += [f'| {spelled} | {cell(what)} |' for spelled, what in arguments(parser)]
         lines.append('')
         if parser.epilog:
@@ -100,15 +101,15 @@ def arguments(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
 
 
 def network_page() -> str:
-    """Every registered network, with its wrapped twin."""
+    """Every registered network and its wrapped version."""
     from ne_basicsr.options.sections import is_wrapped, sections_of
 
     found = sections_of('networks')
     lines = [
         '# Networks by name',
         '',
-        'What `type` of `network_g` may be. Those with a twin are image-to-image networks: `XWNE` is X inside the'
-        ' wrapper, with the same options. Arguments: [options](options.md).',
+        'The values of `type` in `network_g`. Each image-to-image network X also has a wrapped version `XWNE` with the'
+        ' same options. [Options](options.md) lists the arguments.',
         '',
     ]
     own, others = [], []
@@ -118,8 +119,10 @@ def network_page() -> str:
         twin = f'`{name}WNE`' if f'{name}WNE' in found else ''
         row = f'| `{name}` | {twin} | {cell(plain(section["description"]))} |'
         (own if is_own(name) else others).append(row)
-    head = ['| type | twin | what it is |', '|---|---|---|']
-    return '\n'.join([*lines, '## Of this package', '', *head, *own, '', "## BasicSR's", '', *head, *others, ''])
+    head = ['| type | wrapped | description |', '|---|---|---|']
+    return '\n'.join(
+        [*lines, '## Networks of this package', '', *head, *own, '', '## Networks of BasicSR', '', *head, *others, '']
+    )
 
 
 def is_own(name: str) -> bool:

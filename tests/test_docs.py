@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import cv2
@@ -18,6 +19,7 @@ import pytest
 import torch
 from conftest import REPOSITORY, smooth_photograph
 
+import ne_basicsr
 from ne_basicsr.cli.main import COMMANDS, _parser, main
 from ne_basicsr.evaluation import report
 from ne_basicsr.options import load_options
@@ -219,6 +221,16 @@ def test_python_on_pages_imports_what_is_there(path: Path) -> None:
             ):
                 module = importlib.import_module(node.module)
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+def test_python_on_the_page_of_public_names_runs() -> None:
+    text = (DOCS / 'api' / 'python.md').read_text(encoding='utf-8')
+    code = '\n'.join(blocks(text, 'python'))
+    assert [name for name in ne_basicsr.__all__ if not re.search(rf'\bne_basicsr\.{name}\b', code)] == []
+    names: dict[str, Any] = {}
+    exec(compile(code, 'docs/api/python.md', 'exec'), names)
+    names['test_my_network_is_equivariant']()
+    assert not names['verdict'].passed and names['restored'].shape == names['noisy'].shape
 
 
 def test_the_network_of_the_guide_works_where_the_guide_says(tmp_path: Path) -> None:

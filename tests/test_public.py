@@ -125,7 +125,7 @@ def test_sizes_that_are_no_multiple_are_padded_and_cropped():
 def test_a_level_is_asked_for_where_it_is_needed_and_refused_where_it_is_not():
     y = torch.rand(2, 1, 16, 16)
     blind, told = ne_basicsr.Denoiser(dncnn()), ne_basicsr.Denoiser(FDnCNN(num_feat=4, num_layers=3, blind=False))
-    with pytest.raises(InputError, match='finds the noise level itself'):
+    with pytest.raises(InputError, match='is blind and takes no noise level'):
         blind(y, 0.1)
     with pytest.raises(InputError, match='call denoiser'):
         told(y)

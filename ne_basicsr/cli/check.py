@@ -15,22 +15,22 @@ def add(commands: Commands) -> None:
         metavar='CKPT',
         help="see below; also '{type: DnCNNWNE, num_layers: 20}' or DnCNNWNE, with random weights",
     )
-    parser.add_argument('--wne', action='store_true', help='wrap it first, as ne_basicsr.load does')
+    parser.add_argument('--wne', action='store_true', help='wrap the network first, as +wne does')
     parser.add_argument(
         '--sigma255',
         type=float,
         metavar='S',
-        help='with --wne: the noise of its training; else: what non-blind ones get',
+        help='with --wne: the training noise level; else: level for non-blind networks (default: 25)',
     )
     add_device(parser, default='cpu')
     parser.add_argument(
         '--dtype',
         default='float64,float32,bfloat16,float16',
-        help='lists take commas (default: float64,float32,bfloat16,float16)',
+        help='number types, separated by commas (default: float64,float32,bfloat16,float16)',
     )
-    parser.add_argument('--images', type=Path, metavar='DIR', help='check with the first images below a folder')
+    parser.add_argument('--images', type=Path, metavar='DIR', help='use the first images of a folder')
     add_trust(parser)
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write all measurements, too')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write all measurements to this file')
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     device = chosen_device(arguments)
     if arguments.sigma255 is not None and not 0 < arguments.sigma255 < float('inf'):
-        raise InputError(f'check: --sigma255 is a noise level above 0 in 8-bit units; got {arguments.sigma255:g}')
+        raise InputError(f'check: --sigma255 must be a noise level above 0 in 8-bit units; got {arguments.sigma255:g}')
     if arguments.json:
         check_writable(arguments.json)
     subject = check.find_subject(

@@ -1,6 +1,6 @@
-"""The subcommands, one module each: ``add`` declares its arguments, ``run`` calls what does the work and prints.
+"""What the subcommands share. Each is a module: ``add`` declares its arguments; ``run`` does the work and prints.
 
-Modules are imported to print ``--help``: what is heavy is imported inside ``run``.
+The modules are imported to print ``--help``, so ``run`` imports everything heavy.
 """
 
 import argparse
@@ -14,33 +14,33 @@ Commands = Any  # argparse's _SubParsersAction, which is not public
 
 NETWORKS = """\
 networks:
-  net.pth            checkpoint of this project or of any toolbox whose layout is known
-  net.pth@25         the same, trained at noise level 25, if the file does not say it
+  net.pth            a checkpoint of this project or of a toolbox with a known layout
+  net.pth@25         the same, trained at noise level 25 (if the file does not record the level)
   net.pth@25+wne     the same, made equivariant without training
-  net.pt=WNE         checkpoint that does not say its type or wrapper, such as those of the WNE paper's code;
-                     =DnCNN for a plain network, =InputNorm; net.pt=DnCNN@25+wne is all of these
-  net.yml            option file: its network_g, with the weights of path:pretrain_network_g
-  gray               model that comes with the package
-  net.onnx, net.pt2  exported graph, as it is; reading .pt2 needs --trust
+  net.pt=WNE         a checkpoint that does not record its type or wrapper, such as those of the WNE paper's code;
+                     =DnCNN for a plain network, =InputNorm; combined: net.pt=DnCNN@25+wne
+  net.yml            an option file: its network_g with the weights of path:pretrain_network_g
+  gray               a model that comes with the package
+  net.onnx, net.pt2  an exported graph; reading .pt2 files needs --trust
 """
-"""The grammar of ``inference.opening``, for ``--help``."""
+"""How to name networks (``inference.opening``), for ``--help``."""
 
 
 def add_command(
     commands: Commands, name: str, what: str, run: Callable[[argparse.Namespace], int], **options: Any
 ) -> argparse.ArgumentParser:
-    """A subcommand with ``--debug``; ``run`` gets its arguments and returns the exit code."""
+    """Add a subcommand with ``--debug``; ``run`` takes the parsed arguments and returns the exit code."""
     layout = argparse.RawDescriptionHelpFormatter if 'epilog' in options else argparse.HelpFormatter
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=what, description=what, formatter_class=layout, **options
     )
     parser.set_defaults(run=run, parser=parser)
-    parser.add_argument('--debug', action='store_true', help='tracebacks instead of one line')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks instead of one-line errors')
     return parser
 
 
 def typed(arguments: argparse.Namespace, leave_out: Sequence[str] = ('output', 'device', 'batch')) -> str:
-    """The command as it can be typed again to get the same numbers anywhere, without the options ``leave_out``."""
+    """The command that gives the same numbers again on any machine, without the options ``leave_out``."""
     texts = arguments.parser.prog.split()
     for action in arguments.parser._actions:
         value = getattr(arguments, action.dest, None)

@@ -12,16 +12,16 @@ from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
 _ABOUT = f"""\
-{NETWORKS}  Without one, a model that comes with the package is used; --wne --sigma255 25 is the same as @25+wne.
+{NETWORKS}  Without a network, the shipped model gray is used. --wne --sigma255 25 is the same as @25+wne.
 
-INPUT is an image (PNG, JPEG, TIFF, WebP, BMP), a folder with all that lies below, or a pattern ('a/**/*.png').
+INPUT is an image (PNG, JPEG, TIFF, WebP, BMP), a folder, searched recursively, or a pattern ('a/**/*.png').
 
-Results have the format, depth, channels, transparency, EXIF and colour profile of their inputs, and their place below
-the folder that was named. JPEG has quality 95 and no colour subsampling. BMP holds neither EXIF nor profile: it is
-written the right way up. Only integers are clipped, and only when they are written. Inputs are never written over.
-What is finished is skipped, and done again where its input, the network or the settings have changed.
+Results keep the format, bit depth, channels, transparency, EXIF and colour profile of their inputs, and their path
+relative to the named folder. JPEG is written with quality 95 and without colour subsampling. BMP cannot store EXIF or
+a profile, so it is written upright. Only integer images are clipped, when they are written. Inputs are never
+overwritten. Finished files are skipped, unless their input, the network or the settings have changed.
 
-exit code: 0; 1 where a file could not be denoised, all others are; 2 for a wrong command line
+exit code: 0 on success; 1 if a file could not be denoised (all others are); 2 for a wrong command line
 
 examples:
   basicsr denoise photo.jpg
@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
     parser = add_command(
         commands,
         'denoise',
-        'denoise image files and folders of any size',
+        'denoise image files and folders, images of any size',
         run,
         epilog=_ABOUT,
     )
@@ -49,18 +49,18 @@ def add(commands: Commands) -> None:
         help='folder of the results (default: denoised)',
     )
     parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')
-    parser.add_argument('--sigma255', type=float, metavar='S', help='with --wne: noise of its training, 8-bit units')
+    parser.add_argument('--sigma255', type=float, metavar='S', help='with --wne: the training noise level, 8-bit units')
     parser.add_argument(
-        '--noise255', type=float, metavar='S', help='the noise of the images, 8-bit units (default: estimated)'
+        '--noise255', type=float, metavar='S', help='noise level of the images, 8-bit units (default: estimated)'
     )
     parser.add_argument('--format', choices=['png', 'jpeg', 'tiff', 'webp', 'bmp'], help="(default: the input's)")
-    parser.add_argument('--suffix', default='', help='to names of results, as in photo_denoised.png (default: none)')
-    parser.add_argument('--strip', action='store_true', help='write before and after, too, as in photo.jpg_strip.png')
+    parser.add_argument('--suffix', default='', help='suffix for names of results, as in photo_denoised.png')
+    parser.add_argument('--strip', action='store_true', help='also write before and after, as photo.jpg_strip.png')
     parser.add_argument(
-        '--tile', type=int, default=512, help='side of the tiles that larger images are cut into (default: 512)'
+        '--tile', type=int, default=512, help='side of the tiles for larger images, in pixels (default: 512)'
     )
     parser.add_argument(
-        '--overlap', type=int, help='that a tile sees on each side (default: as far as the network looks)'
+        '--overlap', type=int, help='overlap of tiles on each side, in pixels (default: from the receptive field)'
     )
     add_device(parser)
     add_trust(parser)
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         (arguments.output / MEMORY).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f'{arguments.output}: cannot be made ({error.strerror}); choose another -o') from None
+        raise InputError(f'{arguments.output}: cannot be created ({error.strerror}); choose another -o') from None
     with (
         ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size),
         holding(rank, arguments.output, 'choose another --output'),
@@ -117,32 +117,32 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _split(paths: list[str]) -> tuple[str | None, list[str]]:
-    """The network, where the first path is one, and the images."""
+    """The network, if the first path names one, and the images."""
     from ne_basicsr.inference.image_files import FORMATS
 
     first = Path(paths[0])
     if first.suffix.lower() in FORMATS or first.is_dir() or (glob.has_magic(paths[0]) and not first.is_file()):
         return None, paths
     if len(paths) == 1:
-        raise InputError(f'denoise: image files, folders or patterns follow the network; got {paths[0]} alone')
+        raise InputError(f'denoise: give image files, folders or patterns after the network; got only {paths[0]}')
     return paths[0], paths[1:]
 
 
 def _spec(network: str | None, arguments: argparse.Namespace) -> Any:
-    """The ``Spec`` of the network, or of the shipped one."""
+    """The ``Spec`` of the network, or of the shipped model."""
     from ne_basicsr.inference.opening import parse_spec
     from ne_basicsr.weights.shipped_models import DEFAULT
 
     if network is None:
         if arguments.wne or arguments.sigma255 is not None:
-            raise InputError('denoise: --wne and --sigma255 are for a network that is named before the images')
+            raise InputError('denoise: --wne and --sigma255 need a network, named before the images')
         return parse_spec(DEFAULT)
     spec = parse_spec(network)
     if arguments.sigma255 is not None and spec.sigma255 not in (None, arguments.sigma255):
-        raise InputError(f'denoise: {network} and --sigma255 {arguments.sigma255:g} say different levels')
+        raise InputError(f'denoise: {network} and --sigma255 {arguments.sigma255:g} give different training levels')
     spec = spec._replace(wrap=spec.wrap or arguments.wne, sigma255=arguments.sigma255 or spec.sigma255)
     if spec.sigma255 is not None and not spec.wrap:
-        raise InputError('denoise: --sigma255 is the training noise of a network that --wne wraps; add --wne')
+        raise InputError('denoise: --sigma255 is the training noise level for --wne; add --wne')
     return spec
 
 
@@ -150,15 +150,15 @@ def _check(arguments: argparse.Namespace) -> None:
     for name in ('sigma255', 'noise255'):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < float('inf'):
-            raise InputError(f'denoise: --{name} is a noise level above 0 in 8-bit units; got {value:g}')
+            raise InputError(f'denoise: --{name} must be a noise level above 0 in 8-bit units; got {value:g}')
     if os.sep in arguments.suffix or '/' in arguments.suffix:
-        raise InputError(f'denoise: --suffix is part of a name, without separators; got {arguments.suffix!r}')
+        raise InputError(f'denoise: --suffix must not contain path separators; got {arguments.suffix!r}')
     if arguments.output.exists() and not arguments.output.is_dir():
-        raise InputError(f'{arguments.output}: -o is the folder of the results; a file of that name is in the way')
+        raise InputError(f'{arguments.output}: -o must be a folder; a file with this name exists')
 
 
 def _summary(done: int, skipped: int, failed: int, output: Path) -> str:
     parts = [f'{done} denoised']
-    parts += [f'{skipped} finished before'] if skipped else []
+    parts += [f'{skipped} skipped (finished before)'] if skipped else []
     parts += [f'{failed} failed'] if failed else []
     return f'{", ".join(parts)}. Results: {output.resolve()}'

@@ -13,17 +13,17 @@ GRAPHS = ('.onnx', '.pt2')
 WEIGHTS = ('.pth', '.safetensors')
 _ABOUT = f"""\
 {NETWORKS}
-The suffix of FILE says what it becomes:
-  .onnx          the whole network, statistics and wrapper included, for any batch, height and width (networks that
-                 estimate noise, such as with --wne --sigma255, from 8x8 pixels on); float32
-  .pt2           the same as a program of torch.export
-  .safetensors   the weights, and in the header what ne_basicsr.load needs to know
-  .pth           the weights in BasicSR's layout, params, and the same
-Graphs take images (N, C, H, W) on any range, and a non-blind network its noise levels sigma (N,) as second input. They
-are compared with the network at three sizes before this command ends; basicsr check FILE certifies the equivariance.
+The suffix of FILE selects the format:
+  .onnx          the whole network including wrapper and statistics, float32, for any batch size, height and width
+                 (8x8 pixels or more for networks that estimate the noise, such as with --wne --sigma255)
+  .pt2           the same as a torch.export program
+  .safetensors   the weights, with a description of the network for ne_basicsr.load in the header
+  .pth           the weights and the same description in BasicSR's layout (params)
+Graphs take images (N, C, H, W) of any value range; graphs of non-blind networks also take the noise levels sigma (N,).
+Before it finishes, the command compares the graph with the network at three sizes. basicsr check FILE certifies its
+equivariance.
 
---unwrap writes the weights of the backbone alone, for programs that do not know the wrapper, and --rewrap makes the
-wrapped network of them again.
+--unwrap writes only the weights of the backbone, for programs that do not know the wrapper. --rewrap reverses this.
 
 examples:
   basicsr export swinir_wne.pth -o swinir_wne.onnx
@@ -40,18 +40,14 @@ def add(commands: Commands) -> None:
         run,
         epilog=_ABOUT,
     )
-    parser.add_argument(
-        'network',
-        metavar='CKPT',
-        help='checkpoint, option file, or a model that comes with the package; see below',
-    )
-    parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='see below')
+    parser.add_argument('network', metavar='CKPT', help='checkpoint, option file or shipped model; see below')
+    parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='file to write, see below')
     parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')
-    parser.add_argument('--sigma255', type=float, metavar='S', help='with --wne: noise of its training, 8-bit units')
-    parser.add_argument('--half', action='store_true', help='weights of 16 bits: half the file, for .pth, .safetensors')
+    parser.add_argument('--sigma255', type=float, metavar='S', help='with --wne: the training noise level, 8-bit units')
+    parser.add_argument('--half', action='store_true', help='store weights with 16 bits (.pth, .safetensors)')
     way = parser.add_mutually_exclusive_group()
-    way.add_argument('--unwrap', action='store_true', help='weights of the backbone alone')
-    way.add_argument('--rewrap', action='store_true', help='the wrapped network again')
+    way.add_argument('--unwrap', action='store_true', help='write only the weights of the backbone')
+    way.add_argument('--rewrap', action='store_true', help='undo --unwrap')
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,22 +55,24 @@ def run(arguments: argparse.Namespace) -> int:
 
     path = arguments.output
     if path.suffix not in (*GRAPHS, *WEIGHTS):
-        raise InputError(f'export: -o ends in {", ".join((*GRAPHS, *WEIGHTS))}; got {str(path)!r}')
+        raise InputError(f'export: -o must end in {", ".join((*GRAPHS, *WEIGHTS))}; got {str(path)!r}')
     if path.is_dir():
-        raise InputError(f'export: -o names a file; {path} is a folder')
+        raise InputError(f'export: -o must be a file; {path} is a folder')
     spec = parse_spec(arguments.network)
     if path.exists() and os.path.exists(spec.file) and path.samefile(spec.file):
-        raise InputError(f'export: -o {path} is the file to export; give another name')
+        raise InputError(f'export: -o {path} is the input file; choose another name')
     spec = spec._replace(wrap=spec.wrap or arguments.wne)
     if arguments.sigma255 is not None:
         if not spec.wrap:
-            raise InputError('export: --sigma255 is the training noise of a network that --wne wraps; add --wne')
+            raise InputError('export: --sigma255 is the training noise level for --wne; add --wne')
         if not 0 < arguments.sigma255 < float('inf'):
-            raise InputError(f'export: --sigma255 is a noise level above 0 in 8-bit units; got {arguments.sigma255:g}')
+            raise InputError(
+                f'export: --sigma255 must be a noise level above 0 in 8-bit units; got {arguments.sigma255:g}'
+            )
         spec = spec._replace(sigma255=arguments.sigma255)
     if path.suffix in GRAPHS and (arguments.unwrap or arguments.rewrap or arguments.half):
         raise InputError(
-            f'export: --unwrap, --rewrap and --half write weights ({" or ".join(WEIGHTS)}); got {path.name}'
+            f'export: --unwrap, --rewrap and --half need a file of weights ({" or ".join(WEIGHTS)}); got {path.name}'
         )
     try:
         lines = _graph(spec, path) if path.suffix in GRAPHS else _weights(spec, arguments)
@@ -92,11 +90,11 @@ def _graph(spec: Any, path: Path) -> list[str]:
 
     denoiser = open_denoiser(spec, only=None)
     if not isinstance(denoiser.network, nn.Module):
-        raise InputError(f'{spec.source}: is an exported graph already; give the checkpoint that it was made from')
+        raise InputError(f'{spec.source}: is already an exported graph; give the checkpoint it was made from')
     program = graphs.trace(denoiser)
     about, side = denoiser.description, graphs.least_side(program)
     if side > 1:
-        about += f'; for images of {side}x{side} pixels or more'
+        about += f'; for images of at least {side}x{side} pixels'
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
         part = Path(folder) / path.name
@@ -108,7 +106,7 @@ def _graph(spec: Any, path: Path) -> list[str]:
             found = graphs.compare(part, denoiser)
         except InputError as error:
             raise InputError(str(error).replace(str(part), str(path))) from error
-        os.replace(part, path)  # an older file stays until the new one is known to be right
+        os.replace(part, path)  # an older file stays until the new one has passed the comparison
     return [about] + [
         f'at {"x".join(map(str, each.shape))}: {each.difference:.1e} of the largest value from torch' for each in found
     ]
@@ -120,8 +118,8 @@ def _weights(spec: Any, arguments: argparse.Namespace) -> list[str]:
 
     if spec.wrap or spec.sigma255 is not None:
         raise InputError(
-            'export: --wne has no weights of its own, nor have +wne and @LEVEL; give it where the file is used, or'
-            ' export a graph'
+            'export: --wne, +wne and @LEVEL do not change the weights; leave them out and use them when you open the'
+            ' file, or export a graph'
         )
     weights: Any = files.read(spec.file, spec.type)
     try:

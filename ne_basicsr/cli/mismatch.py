@@ -10,13 +10,13 @@ from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
 _EPILOG = f"""\
-{NETWORKS}  The identity, the noisy image as it is, is always there.
+{NETWORKS}  The identity, which returns the noisy image, is always included.
 
-degradations: kind[@sigma255][=levels], levels as 5,10,25 or first:last:count
-  gaussian uniform laplace rayleigh    standard deviation in 8-bit units; 20 levels from 5 to 100, and the training's
+degradations: KIND[@sigma255][=levels], with levels 5,10,25 or first:last:count
+  gaussian uniform laplace rayleigh    standard deviation, 8-bit units; 20 levels from 5 to 100, and the training's
   jpeg                                 quality factor
-  poisson                              photons for white, and Gaussian noise of sigma255 (2)
-  gain offset                          the noisy image (sigma255: 25) times a, or plus b: flat for equivariant networks
+  poisson                              photons at white, plus Gaussian noise of sigma255 (default: 2)
+  gain offset                          factor or offset of the noisy image (sigma255: 25); flat for equivariant networks
 
 examples:
   basicsr mismatch plain.pth wne.pth --data datasets/Set12
@@ -29,35 +29,40 @@ def add(commands: Commands) -> None:
     parser = add_command(
         commands,
         'mismatch',
-        'compare denoisers at noise levels they were not trained for: rows, curves, a report',
+        'compare denoisers at noise levels they were not trained for',
         run,
         epilog=_EPILOG,
     )
-    parser.add_argument('networks', nargs='+', metavar='NET', help='see below')
+    parser.add_argument('networks', nargs='+', metavar='NET', help='networks to compare, see below')
     parser.add_argument(
         '--data', nargs='+', required=True, type=Path, metavar='DIR', help='folders or LMDBs of clean images'
     )
     parser.add_argument(
-        '-o', '--output', type=Path, default=Path('results/mismatch'), help='folder (default: results/mismatch)'
+        '-o', '--output', type=Path, default=Path('results/mismatch'), help='output folder (default: results/mismatch)'
     )
-    parser.add_argument('--label', nargs='+', default=[], help='names of the networks, in order')
+    parser.add_argument('--label', nargs='+', default=[], help='names for the networks, in order')
     parser.add_argument('--degradation', nargs='+', default=['gaussian'], metavar='KIND', help='see below')
-    parser.add_argument('--draws', type=int, default=1, help='noise draws per image and level (paper: 20; default: 1)')
-    parser.add_argument('--seed', type=int, default=0, help='of the noise (default: 0)')
+    parser.add_argument('--draws', type=int, default=1, help='noise draws per image and level (default: 1; paper: 20)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the noise (default: 0)')
     parser.add_argument(
         '--defect',
         choices=['few', 'all', 'none'],
         default='few',
-        help="NE defect: at some cells, in every cell by the paper's protocol, or not at all (default: few)",
+        help="NE defect: for a few images and levels, for all by the paper's protocol, or not (default: few)",
     )
     parser.add_argument(
-        '--strips', nargs='+', type=float, default=[], metavar='LEVEL', help='levels to show images at (default: four)'
+        '--strips',
+        nargs='+',
+        type=float,
+        default=[],
+        metavar='LEVEL',
+        help='show images at these levels (default: four)',
     )
     add_device(parser)
     add_trust(parser)
-    parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32', help='of autocast')
-    parser.add_argument('--channels-last', action='store_true', help='memory format of networks and images')
-    parser.add_argument('--batch', type=int, help='cells that pass a network together (default: by the pixels)')
+    parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32', help='autocast type')
+    parser.add_argument('--channels-last', action='store_true', help='use the channels_last memory format')
+    parser.add_argument('--batch', type=int, help='images per batch (default: from the number of pixels)')
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -71,10 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
     for name, low in (('draws', 1), ('batch', 1)):
         value = getattr(arguments, name)
         if value is not None and value < low:
-            raise InputError(f'mismatch: --{name} is {low} or more; got {value}')
+            raise InputError(f'mismatch: --{name} must be at least {low}; got {value}')
     device = chosen_device(arguments)
     if device == 'cpu':
-        # torchrun gives each process one thread; sums over whole images would depend on it
+        # torchrun gives each process one thread, which would change sums over whole images
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
     request = Request(
         networks=arguments.networks,

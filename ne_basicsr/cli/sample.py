@@ -9,19 +9,19 @@ from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
 _EPILOG = f"""\
-tasks, what is known of each image:
-  random[=0.1]       a share of the pixels, chosen at random (the paper's Table 12)
-  hole[=0.25]        all but a centred hole, its sides as a share of the image's
-  blocks[=4]         the means of blocks of so many pixels a side
-  lowpass[=0.05]     a share of the frequencies, the lowest
+tasks, by the known measurements of each image:
+  random[=0.1]       a fraction of the pixels, chosen at random (the paper's Table 12)
+  hole[=0.25]        all pixels except a centred hole; its sides as a fraction of the image's
+  blocks[=4]         the means of square blocks with this many pixels per side
+  lowpass[=0.05]     a fraction of the frequencies, the lowest ones
   mask=FILE          the pixels that are white in an image of the same size
-  denoise[@10]       the image with noise of that level (of 255), in small steps without new noise (Table 11)
-  unconstrained      nothing: images from noise, of the size of those given
+  denoise[@10]       the image with noise of this level (8-bit units); small steps without new noise (Table 11)
+  unconstrained      nothing; images are generated from noise, at the size of the given ones
 
 {NETWORKS}
-The walk (Kadkhodaie and Simoncelli) starts with noise of --sigma-start and follows the denoiser's residual in steps
-of h, from --h0 towards 1, adding some noise each time, until the denoiser finds less than --sigma-stop. Sigmas are
-on [0, 1].
+The sampler (Kadkhodaie and Simoncelli) starts from noise of --sigma-start. In each step it follows the denoiser's
+residual by a step size h, which grows from --h0 towards 1, and adds some noise. It stops when the residual is below
+--sigma-stop. Sigmas are on the [0, 1] scale.
 
 examples:
   basicsr sample wne.pth datasets/Set12
@@ -33,35 +33,35 @@ def add(commands: Commands) -> None:
     parser = add_command(
         commands,
         'sample',
-        'inpaint, and solve other linear problems, with a denoiser as the prior',
+        'inpaint and solve other linear inverse problems with a denoiser as the prior',
         run,
         epilog=_EPILOG,
     )
     parser.add_argument('network', metavar='CKPT', help='the denoiser, see below')
     parser.add_argument('images', nargs='+', type=Path, metavar='IMAGE', help='files, folders or LMDBs of clean images')
     parser.add_argument(
-        '--against', nargs='+', default=[], metavar='CKPT', help='further denoisers, with the same noise'
+        '--against', nargs='+', default=[], metavar='CKPT', help='more denoisers to compare, with the same noise'
     )
-    parser.add_argument('--label', nargs='+', default=[], help='names of the networks, in order')
-    parser.add_argument('--task', default='random', help='what is known of an image, see below (default: random=0.1)')
+    parser.add_argument('--label', nargs='+', default=[], help='names for the networks, in order')
+    parser.add_argument('--task', default='random', help='the measurements, see below (default: random=0.1)')
     parser.add_argument(
-        '-o', '--output', type=Path, default=Path('results/sample'), help='folder (default: results/sample)'
+        '-o', '--output', type=Path, default=Path('results/sample'), help='output folder (default: results/sample)'
     )
-    parser.add_argument('--sigma-start', type=float, metavar='S', help='of the noise at the start (default: 1)')
+    parser.add_argument('--sigma-start', type=float, metavar='S', help='noise level at the start (default: 1)')
     parser.add_argument(
-        '--sigma-stop', type=float, metavar='S', help='where a walk ends (default: 0.01; denoise: 1/255)'
+        '--sigma-stop', type=float, metavar='S', help='residual at which to stop (default: 0.01; denoise: 1/255)'
     )
     parser.add_argument('--h0', type=float, help='size of the first step (default: 0.01)')
     parser.add_argument(
-        '--beta', type=float, help='1: no new noise; near 0: as much as there was (default: 0.01; denoise: 1)'
+        '--beta', type=float, help='1 adds no noise; near 0 the noise level stays the same (default: 0.01; denoise: 1)'
     )
-    parser.add_argument('--max-steps', type=int, metavar='N', help='at most (default: 1000)')
-    parser.add_argument('--draws', type=int, default=1, help='walks for each image (default: 1)')
-    parser.add_argument('--seed', type=int, default=0, help='of what is random (default: 0)')
-    parser.add_argument('--film', choices=['gif', 'mp4'], default='', help='write a film of every first walk')
+    parser.add_argument('--max-steps', type=int, metavar='N', help='maximum number of steps (default: 1000)')
+    parser.add_argument('--draws', type=int, default=1, help='samples per image (default: 1)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of all random numbers (default: 0)')
+    parser.add_argument('--film', choices=['gif', 'mp4'], default='', help='film the first sample of each image')
     add_device(parser)
     add_trust(parser)
-    parser.add_argument('--batch', type=int, help='images that pass a network together (default: by the pixels)')
+    parser.add_argument('--batch', type=int, help='images per batch (default: from the number of pixels)')
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,10 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ('draws', 'batch'):
         value = getattr(arguments, name)
         if value is not None and value < 1:
-            raise InputError(f'sample: --{name} is 1 or more; got {value}')
+            raise InputError(f'sample: --{name} must be at least 1; got {value}')
     task = parse_task(arguments.task)
     if task.starts_noisy and arguments.sigma_start is not None:
-        raise InputError(f'sample: the task {task} says the noise at the start; leave out --sigma-start')
+        raise InputError(f'sample: the task {task} sets the noise level at the start; leave out --sigma-start')
     given = {
         name: getattr(arguments, name)
         for name in ('sigma_start', 'sigma_stop', 'h0', 'beta', 'max_steps')
@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
             page = collector.finish(typed(arguments))
     except OSError as error:
         where = error.filename or arguments.output
-        raise InputError(f'{where}: the results cannot be written ({error.strerror}); give another folder') from error
+        raise InputError(f'{where}: cannot write the results ({error.strerror}); choose another --output') from error
     labels = [entry.label for entry in session.entries]
     table = {label: aggregate([row for row in collector.summaries if row['network'] == label]) for label in labels}
     print(f'{table_text(table, collector.summaries)}\nReport: {page.resolve()}')

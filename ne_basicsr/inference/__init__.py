@@ -1,1 +1,1 @@
-"""Networks that are ready to call: opened, tiled, run over files, exported, lent to other libraries."""
+"""Using networks: loading, tiles, image files, export, adapters for other libraries."""

@@ -1,7 +1,7 @@
-"""The run over files: finished ones are skipped, equal sizes go together, what fails is reported and the rest goes on.
+"""Denoise many files: skip finished ones, batch images of equal size, report failures and continue.
 
-A file is finished where its result is there as it was written, and its input (path, size, time of change), the network
-and all settings that can change pixels are what they were; the folder ``.denoised`` below the output remembers this.
+A file is finished if its result exists as written, and its input (path, size, modification time), the network and all
+settings that can change pixels are the same as then. The folder ``.denoised`` in the output folder records this.
 """
 
 import sys
@@ -24,11 +24,11 @@ from ne_basicsr.utils.progress import progress
 from ne_basicsr.utils.result_store import CellStore, key_of
 
 MEMORY = '.denoised'
-WAITING = 2**24  # pixels that may wait for others of their size
+WAITING = 2**24  # maximum number of pixels that wait for images of the same size
 
 
 class Outcome(NamedTuple):
-    """How many files were denoised, how many were finished before, and a line for each that failed."""
+    """Number of files denoised, number skipped, and one line for each failure."""
 
     done: int
     skipped: int
@@ -36,12 +36,12 @@ class Outcome(NamedTuple):
 
 
 def earlier_results(output: Path) -> set[Path]:
-    """Everything that earlier runs wrote below a folder, resolved."""
+    """Resolved paths of everything that earlier runs wrote to a folder."""
     return {output.resolve() / name for value in CellStore(output / MEMORY).values.values() for name in value}
 
 
 def share(jobs: Sequence[Job], rank: int, world_size: int) -> list[Job]:
-    """One rank's part of the jobs, in their order: everyone gets large files and small ones."""
+    """The jobs of one rank, in order; every rank gets large and small files."""
 
     def size(job: Job) -> int:
         return job.source.stat().st_size if job.source.exists() else 0
@@ -62,13 +62,13 @@ def denoise_files(
     """Denoise files.
 
     Args:
-        output: the folder that the results lie below.
-        settings: whatever changes results, the network's digest included; JSON.
+        output: the folder of the results.
+        settings: everything that changes results, including the network's digest; JSON.
         noise: see ``pixels.restore``.
-        rank: tells processes that do this at the same time, with other files, apart.
+        rank: number of this process among those that denoise other files at the same time.
         shown: whether to show progress.
     """
-    Image.MAX_IMAGE_PIXELS = files.MOST_PIXELS  # Pillow's limit guards against files that strangers upload
+    Image.MAX_IMAGE_PIXELS = files.MOST_PIXELS  # Pillow's lower limit protects web servers
     store = CellStore(output / MEMORY, rank)
     keys = {job: key for job in jobs if (key := _key(job, output, settings)) is not None}
     todo = [job for job in jobs if job not in keys or not _is_finished(store, keys[job], output)]
@@ -83,7 +83,7 @@ def denoise_files(
 
 
 class _Run:
-    """Reads files, gathers those of equal sizes, denoises and writes them."""
+    """Reads files, batches those of equal size, denoises and writes them."""
 
     def __init__(self, tiled: Tiled, noise: float | None, output: Path, store: CellStore, keys: dict[Job, str]) -> None:
         self.tiled, self.noise, self.output, self.store, self.keys = tiled, noise, output, store, keys
@@ -94,7 +94,7 @@ class _Run:
         self._said: set[str] = set()
 
     def take(self, job: Job) -> None:
-        """Read one file, and denoise it when there are enough of its size."""
+        """Read one file; denoise when there are enough of its size."""
         try:
             picture = files.read(job.source)
             files.check_format(picture, job.file_format)
@@ -113,7 +113,7 @@ class _Run:
             self.flush()
 
     def flush(self) -> None:
-        """Denoise all that waits."""
+        """Denoise all waiting files."""
         while self._waiting:
             self._denoise(self._waiting.pop(next(iter(self._waiting))))
 
@@ -145,7 +145,7 @@ class _Run:
             sizes = {_below(path, self.output): len(data) for path, data in written.items()}
             if job in self.keys:
                 self.store.add({self.keys[job]: sizes})
-        except Exception as error:  # encoders, too, fail with whatever it is; the rest goes on
+        except Exception as error:  # encoders raise many kinds of errors; the other files continue
             self._fail(job, error)
             return
         self.done += 1
@@ -158,10 +158,12 @@ class _Run:
         channels = picture.pixels.shape[2]
         denoiser = self.tiled.denoiser
         if channels > denoiser.channels:
-            how = 'brightness and colour differences' if denoiser.is_equivariant else 'each channel by itself'
-            self._say(f'{job.source}: a gray network takes a colour image as {how}')
+            how = 'brightness and colour differences' if denoiser.is_equivariant else 'separate channels'
+            self._say(f'{job.source}: the gray network denoises a colour image as {how}')
         elif channels < denoiser.channels:
-            self._say(f'{job.source}: a colour network takes a gray image three times, and the mean is kept')
+            self._say(
+                f'{job.source}: the colour network denoises a gray image as three equal channels and returns their mean'
+            )
         if max(picture.pixels.shape[:2]) > self.tiled.tile:
             plan = self.tiled.plan(denoiser.channels)
             self._say(f'{job.source}: large images are cut into {plan}')
@@ -174,7 +176,7 @@ class _Run:
 
 
 def _key(job: Job, output: Path, settings: dict[str, Any]) -> str | None:
-    """Of everything that the result depends on; None where the input cannot be looked at."""
+    """Key of everything that the result depends on; None if the input cannot be read."""
     try:
         status = job.source.stat()
     except OSError:
@@ -197,7 +199,7 @@ def _below(path: Path, folder: Path) -> str:
 
 
 def _counted(update: Callable[[int], Any]) -> Callable[[int], None]:
-    """Pixels in, whole thousands of them on to ``update``."""
+    """Count pixels and pass whole thousands to ``update``."""
     rest = 0
 
     def add(pixels: int) -> None:

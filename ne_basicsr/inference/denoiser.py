@@ -1,4 +1,4 @@
-"""A denoiser: a network, or any function, that is ready to call, and the facts that its callers need."""
+"""A denoiser: a network or function that is ready to call, with the facts that callers need."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -17,9 +17,9 @@ from ne_basicsr.ops.padding import crop, pad_to_multiple
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.weights import checkpoint
 
-SIDE = 64  # pixels of the images that facts are measured with: every backbone of this package takes them
-EQUIVARIANT = 1e-3  # a relative defect: rounding is far below, in bfloat16 too, and plain networks are above
-_SIGMA = 0.1  # that non-blind networks are told then
+SIDE = 64  # pixels per side of the images for measuring facts; every backbone of this package accepts them
+EQUIVARIANT = 1e-3  # relative defect; rounding is far below, also in bfloat16, and plain networks are above
+_SIGMA = 0.1  # noise level passed to non-blind networks for this
 
 Level = TypeVar('Level')
 
@@ -28,12 +28,12 @@ class Entry(NamedTuple):
     """A denoiser in tables, figures and JSON.
 
     Args:
-        label: its name, unique in a comparison.
-        source: the argument that named it.
+        label: name, unique in a comparison.
+        source: the command-line argument that named it.
         description: the network and the layout of its file; empty for the identity.
-        parameters: how many it has.
-        training_levels255: the noise of its training in 8-bit units: one level, several, or the two ends of a range;
-            empty if unknown.
+        parameters: number of parameters.
+        training_levels255: training noise in 8-bit units: one level, several, or the two ends of a range; empty if
+            unknown.
     """
 
     label: str
@@ -44,27 +44,28 @@ class Entry(NamedTuple):
 
 
 class Denoiser(nn.Module):
-    """A network that is ready to call: images y (N, C, H, W) of any height and width to (N, C', rH, rW).
+    """A network that is ready to call. It maps images y (N, C, H, W) of any height and width to (N, C', rH, rW).
 
-    Called with a numpy array (H, W) or (H, W, C), it returns an array, as ``ne_basicsr.denoise`` does and with its
-    arguments. Its parameters and its state dict are those of ``network``.
+    Called with a numpy array (H, W) or (H, W, C), it returns an array; the arguments are those of
+    ``ne_basicsr.denoise``. Its parameters and its state dict are those of ``network``.
 
     Args:
-        network: a module, or a function of y, and of ``sigma`` if it is non-blind.
-        label: name in tables; the class of the network if empty.
-        source: the file or argument that it comes from.
-        description: of the network, for people.
-        training_levels255: see ``Entry``.
-        needs_sigma: whether the network is non-blind. None: it says ``blind = False``, or its ``sigma`` has no default.
-        digest: of a function, which equals that of another only if they are the same; networks have theirs.
-        dtype: the one number type of the images that a function takes; None: any.
-        shape: N, C, H and W that it takes, None where any will do.
+        network: a module, or a function of y, and also of ``sigma`` if it is non-blind.
+        label: name in tables; default: the name of the function or class.
+        source: the file or argument that it was opened from.
+        description: description of the network for people.
+        training_levels255: training noise in 8-bit units: one level, several, or the two ends of a range.
+        needs_sigma: whether the network is non-blind. None: true if the network has ``blind = False`` or a ``sigma``
+            argument without default.
+        digest: identifies a function; equal only for equal functions. For networks it is computed.
+        dtype: the only number type that a function accepts; None: any.
+        shape: the N, C, H and W that it accepts; None stands for any value.
 
     Attributes:
-        takes_sigma: whether it uses a noise level: non-blind networks need it, zero-shot wrapped ones estimate it
-            unless it is given.
-        size_multiple: of height and width that the network needs. Images of other sizes are reflect-padded right and
-            bottom, and the result is cropped.
+        takes_sigma: whether it accepts a noise level. Non-blind networks need one; zero-shot networks estimate it if it
+            is not given.
+        size_multiple: the network needs height and width to be multiples of this. Images of other sizes are
+            reflect-padded on the right and bottom, and the result is cropped.
     """
 
     def __init__(
@@ -104,11 +105,11 @@ class Denoiser(nn.Module):
         """Restore y.
 
         Args:
-            y: (N, C, H, W), on any range, finite.
-            sigma: the noise level on the scale of y, one value or N.
+            y: (N, C, H, W), any value range, finite.
+            sigma: noise level on the scale of y, one value or N.
 
         Raises:
-            InputError: for a level that is missing, not taken, or neither one value nor N.
+            InputError: for a noise level that is missing, not accepted, or neither one value nor N.
         """
         given = {} if sigma is None and not self.needs_sigma else {'sigma': self._levels(sigma, y)}
         padded, (height, width) = pad_to_multiple(y, self.size_multiple)
@@ -121,15 +122,15 @@ class Denoiser(nn.Module):
         return crop(output, height * ratio, width * ratio)
 
     def needed(self, sigma: Level) -> Level | None:
-        """``sigma`` if the network cannot do without it, else None: the network then finds the noise by itself."""
+        """``sigma`` if the network needs a noise level, else None."""
         return sigma if self.needs_sigma else None
 
     def check_level(self, sigma: float | None) -> None:
-        """Raise InputError for a noise level that is not a finite number above 0, or that the network does not take."""
+        """Raise InputError for a noise level that is not finite and above 0, or that the network does not accept."""
         if sigma is not None and not 0 < sigma < float('inf'):
-            raise InputError(f'the noise level is finite and above 0; got {sigma:g}')
+            raise InputError(f'the noise level must be finite and above 0; got {sigma:g}')
         if sigma is not None and not self.takes_sigma:
-            raise InputError('this network finds the noise level itself; leave the level out')
+            raise InputError('this network is blind and takes no noise level; leave it out')
 
     # -- facts ---------------------------------------------------------------------------------------------------------
 
@@ -140,22 +141,23 @@ class Denoiser(nn.Module):
 
     @property
     def is_identity(self) -> bool:
-        """Whether it leaves images as they are, of any number of channels."""
+        """Whether it returns every image unchanged, with any number of channels."""
         return isinstance(self.network, nn.Identity)
 
     @property
     def like(self) -> Tensor:
-        """An empty tensor of the network's number type, on its device."""
+        """An empty tensor with the network's number type and device."""
         return next(self.parameters(), torch.empty(0, dtype=self._dtype))
 
     @cached_property
     def facts(self) -> Facts:
-        """What the network says about itself; channels and scale that it does not say are found out, once.
+        """Channels, scale and other facts: declared by the network or, for channels and scale, measured once.
 
-        They are found with an image of 64x64 pixels and the channels of the first convolution, 1 or 3.
+        To measure them, the network is run on an image of 64x64 pixels with the channels of its first convolution, or 1
+        or 3.
 
         Raises:
-            InputError: if the network runs with none of them.
+            InputError: if the network runs with none of these channel counts.
         """
         said = facts_of(self.network) if isinstance(self.network, nn.Module) else Facts()
         if said.in_channels is not None:
@@ -178,14 +180,14 @@ class Denoiser(nn.Module):
 
     @property
     def channels(self) -> int:
-        """C, of the images that it takes; 1 for the identity."""
+        """Number of channels C of its input images; 1 for the identity."""
         channels = self.facts.in_channels
-        assert channels is not None, 'found out if not said'
+        assert channels is not None, 'measured if not declared'
         return channels
 
     @cached_property
     def is_equivariant(self) -> bool:
-        """Whether f(a y + b) = a f(y) + b without being told the noise, measured with one image and two (a, b)."""
+        """Whether f(a y + b) = a f(y) + b holds without a given noise level, measured on one image with two (a, b)."""
         if self.needs_sigma:
             return False
         with torch.no_grad():
@@ -193,7 +195,7 @@ class Denoiser(nn.Module):
 
     @cached_property
     def digest(self) -> str:
-        """Equal for equal weights, architecture and wrapping, and only for them."""
+        """Hash of weights, architecture and wrapper: equal only if all of them are."""
         if self._digest is not None:
             return self._digest
         settings = [repr(self.network)]
@@ -203,17 +205,17 @@ class Denoiser(nn.Module):
         return checkpoint.digest(self.network.state_dict(), ''.join(settings))
 
     def require_image_to_image(self, only: Sequence[int] = GRAY_OR_COLOUR) -> None:
-        """Raise InputError unless images keep their size and have one of ``only`` many channels; any if empty."""
+        """Raise InputError unless images keep their shape and the channel count is in ``only`` (empty: any)."""
         if self.is_identity:
             return
         channels, facts = self.channels, self.facts
         if only and channels not in only:
             counts = ' or '.join(map(str, only))
-            raise InputError(f'{self.source}: takes images of {channels} channels; {counts} are needed here')
+            raise InputError(f'{self.source}: takes images of {channels} channels; this needs {counts}')
         if (facts.out_channels, facts.scale) != (channels, 1):
             side = SIDE * facts.scale
             given, got = (channels, SIDE, SIDE), (facts.out_channels, side, side)
-            raise InputError(f'{self.source}: a denoiser returns images of the shape it is given; {given} became {got}')
+            raise InputError(f'{self.source}: a denoiser must keep the shape of its images; {given} became {got}')
 
     def _image(self, channels: int) -> Tensor:
         batch, _, height, width = (
@@ -225,15 +227,15 @@ class Denoiser(nn.Module):
     def _levels(self, sigma: float | Sequence[float] | Tensor | None, y: Tensor) -> Tensor:
         """(N,)"""
         if sigma is None:
-            raise InputError('this network has to be told the noise level; got no sigma: call denoiser(y, sigma)')
+            raise InputError('this network is non-blind and needs the noise level; call denoiser(y, sigma)')
         if not self.takes_sigma:
-            raise InputError('this network finds the noise level itself; leave sigma out')
+            raise InputError('this network is blind and takes no noise level; leave sigma out')
         levels = torch.as_tensor(sigma, dtype=y.dtype, device=y.device).flatten()
-        if levels.shape[0] not in (1, y.shape[0]):  # not len(): a graph would fix it
-            raise InputError(f'sigma is one value, or one for each of the {len(y)} images; got {len(levels)}')
+        if levels.shape[0] not in (1, y.shape[0]):  # not len(), which would become a constant in an exported graph
+            raise InputError(f'sigma must be one value or one for each of the {len(y)} images; got {len(levels)}')
         return levels.expand(y.shape[0])
 
-    # -- a module whose state is that of the network -------------------------------------------------------------------
+    # -- the state dict is that of the network ------------------------------------------------------------------------
 
     def state_dict(self, *arguments: Any, **named: Any) -> Any:
         return self.network.state_dict(*arguments, **named)
@@ -247,12 +249,12 @@ class Denoiser(nn.Module):
 
 
 def as_denoiser(network: nn.Module | Callable[..., Tensor]) -> Denoiser:
-    """``network`` itself if it is a ``Denoiser``, else one around it."""
+    """``network`` itself if it is a ``Denoiser``, otherwise a ``Denoiser`` around it."""
     return network if isinstance(network, Denoiser) else Denoiser(network)
 
 
 def _sigma_of(network: nn.Module | Callable[..., Tensor]) -> tuple[bool, bool]:
-    """Whether a network takes a noise level, and whether it needs one."""
+    """(whether a network accepts a noise level, whether it needs one)"""
     try:
         called = network.forward if isinstance(network, nn.Module) else network
         sigma = inspect.signature(called).parameters.get('sigma')

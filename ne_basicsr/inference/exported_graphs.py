@@ -1,4 +1,4 @@
-"""Exported networks as functions: ONNX files, which onnxruntime runs, and programs of ``torch.export``."""
+"""Run exported networks: ONNX files, through onnxruntime, and ``torch.export`` programs."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ class Exported(NamedTuple):
     """An exported network.
 
     Attributes:
-        run: (N, C, H, W) of ``dtype``, and the noise levels (N,) where it takes them, to (N, C', rH, rW); raises
-            RuntimeError for another type or size.
-        dtype: the one type that it takes.
-        shape: N, C, H and W that it takes, None where any will do.
-        needs_sigma: whether it is non-blind and takes the noise levels.
+        run: maps (N, C, H, W) of ``dtype``, and noise levels (N,) if ``needs_sigma``, to (N, C', rH, rW); raises
+            RuntimeError for other types or sizes.
+        dtype: the only number type that it accepts.
+        shape: the N, C, H and W that it accepts; None stands for any value.
+        needs_sigma: whether it is non-blind.
     """
 
     run: Callable[..., Tensor]
@@ -31,23 +31,23 @@ class Exported(NamedTuple):
 
 
 def open_exported(path: Path, device: str, trusted: bool) -> Exported:
-    """The network in an exported file.
+    """Open the network in an exported file.
 
     Args:
-        device: where it runs; a program of ``torch.export`` runs where it was made.
-        trusted: whether code in the file may run: torch's reader of ``.pt2`` evaluates expressions and unpickles
-            objects that the file holds. ONNX files hold none.
+        device: where it runs; a ``torch.export`` program runs on the device it was exported on.
+        trusted: whether ``.pt2`` files may be read. Torch's reader evaluates expressions and unpickles objects from the
+            file, so it can run code; ONNX files contain no code.
 
     Raises:
-        InputError: no such file, not an exported network, of other inputs, or not trusted where it has to be.
+        InputError: for a missing file, one that is no exported network, other inputs, or an untrusted ``.pt2`` file.
     """
     if not path.is_file():
-        raise InputError(f'{path}: no such exported file')
+        raise InputError(f'{path}: no such file')
     if path.suffix == '.onnx':
         return _onnx(path, device)
     if not trusted:
         raise InputError(
-            f'{path}: reading a .pt2 file can run code that it holds; if you made it or trust its author, add --trust'
+            f'{path}: reading a .pt2 file can run code in it; if you made it or trust its author, add --trust'
         )
     return _program(path)
 
@@ -57,23 +57,23 @@ def _onnx(path: Path, device: str) -> Exported:
         import onnxruntime
     except ImportError:
         raise InputError(
-            f'{path}: onnxruntime runs .onnx files and is not installed: pip install onnxruntime'
+            f'{path}: onnxruntime, which runs .onnx files, is not installed: pip install onnxruntime'
         ) from None
     here = onnxruntime.get_available_providers()
     wanted = ['CUDAExecutionProvider'] if torch.device(device).type == 'cuda' else []
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is in the exceptions, too
+    options.log_severity_level = 4  # errors are also in the exceptions
     try:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=[name for name in (*wanted, 'CPUExecutionProvider') if name in here]
         )
-    except Exception as error:  # onnxruntime has its own, without a common base
-        raise InputError(f'{path}: not an ONNX model that onnxruntime runs: {first_line(error)}') from error
+    except Exception as error:  # onnxruntime's own exceptions have no common base class
+        raise InputError(f'{path}: not an ONNX model that onnxruntime can run: {first_line(error)}') from error
     inputs = session.get_inputs()
     needs_sigma = _needs_sigma(path, [len(each.shape) for each in inputs])
     only = inputs[0]
     if only.type not in ONNX_DTYPES:
-        raise InputError(f'{path}: one of {", ".join(ONNX_DTYPES)} is needed as input; it takes {only.type}')
+        raise InputError(f'{path}: the input must be one of {", ".join(ONNX_DTYPES)}; it is {only.type}')
     dtype = ONNX_DTYPES[only.type]
 
     def run(*given: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def _program(path: Path) -> Exported:
     try:
         program = torch.export.load(path)
     except Exception as error:  # a damaged archive can fail anywhere in the reader
-        raise InputError(f'{path}: not a program of torch.export: {first_line(error)}') from error
+        raise InputError(f'{path}: not a torch.export program: {first_line(error)}') from error
     names = program.graph_signature.user_inputs
     values = [node.meta['val'] for node in program.graph.nodes if node.op == 'placeholder' and node.name in names]
     needs_sigma = _needs_sigma(path, [getattr(value, 'dim', lambda: 0)() for value in values])
@@ -105,7 +105,7 @@ def _program(path: Path) -> Exported:
         _check_dtype(given[0], dtype)
         try:
             return module(*(value.to(device) for value in given))
-        except Exception as error:  # guards of the graph fail as AssertionError, and others
+        except Exception as error:  # guards of the graph raise AssertionError and others
             raise RuntimeError(first_line(error)) from error
 
     return Exported(run, dtype, _fixed(values[0].shape), needs_sigma)
@@ -115,17 +115,17 @@ def _needs_sigma(path: Path, ranks: Sequence[int]) -> bool:
     """Whether there are two inputs, the images and their noise levels."""
     if list(ranks) not in ([4], [4, 1]):
         raise InputError(
-            f'{path}: a network of one input (N, C, H, W) is needed, or of that and noise levels (N,); it has'
-            f' {len(ranks)} of {" and ".join(map(str, ranks))} dimensions'
+            f'{path}: the network must have one input (N, C, H, W), or also the noise levels (N,); it has {len(ranks)}'
+            f' of {" and ".join(map(str, ranks))} dimensions'
         )
     return len(ranks) == 2
 
 
 def _check_dtype(images: Tensor, dtype: str) -> None:
     if images.dtype != getattr(torch, dtype):
-        raise TypeError(f'the file takes {dtype}')
+        raise TypeError(f'the file takes images of {dtype}')
 
 
 def _fixed(shape: Sequence[Any]) -> tuple[int | None, ...]:
-    """Sizes that are plain numbers; the others are names (ONNX) or symbols (torch)."""
+    """The fixed sizes; None for dynamic ones, which are names (ONNX) or symbols (torch)."""
     return tuple(side if type(side) is int else None for side in shape)

@@ -1,8 +1,8 @@
-"""Image files to pixels and back, with all that belongs to them: alpha, depth, EXIF, ICC profile.
+"""Read and write image files with bit depth, alpha, EXIF and ICC profile.
 
-Pillow reads and writes whatever has 8 bits; it cuts 16-bit colour down to 8. So PNG of 16 bits goes through OpenCV, and
-TIFF of more than 8 bits through tifffile, with OpenCV for the compressions that tifffile leaves to other libraries.
-Pixels stay as they lie in the file: the orientation that EXIF gives is kept, not applied, but in BMP, which has none.
+Pillow handles files with 8 bits; it would reduce 16-bit colour to 8 bits. So OpenCV handles PNG with 16 bits, and
+tifffile handles TIFF with more than 8 bits, with OpenCV for compressions that tifffile leaves to other libraries.
+Pixels keep the orientation of the file: the EXIF orientation is kept, not applied, except in BMP, which has none.
 """
 
 import io
@@ -32,7 +32,7 @@ STRIP_SIDE = 1024
 
 Pixels = NDArray[Any]
 
-# what a TIFF says about its picture, not about how the file is laid out
+# tags of a TIFF that describe the picture, not the layout of the file
 _KEPT_TAGS = (
     ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Orientation,
     ExifTags.Base.XResolution, ExifTags.Base.YResolution, ExifTags.Base.ResolutionUnit, ExifTags.Base.Software,
@@ -40,20 +40,20 @@ _KEPT_TAGS = (
 )  # fmt: skip
 _SUB_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _WHITE_IS_0, _BLACK_IS_0, _RGB = _PLAIN = (0, 1, 2)  # photometric interpretations
-_EASY = (1, 8, 32946)  # compressions that tifffile knows: none, and deflate by two names
+_EASY = (1, 8, 32946)  # compressions that tifffile supports: none, and deflate under two numbers
 _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = (258, 259, 262, 274)
 
 
 class Picture(NamedTuple):
-    """An image as a file holds it.
+    """The content of an image file.
 
     Args:
         pixels: (H, W, 1) gray or (H, W, 3) RGB; uint8, uint16, float16, float32 or float64.
-        alpha: (H, W, 1) of the same type, where there is one.
-        exif: EXIF as bytes, the orientation among it; empty where there is none.
-        icc: the colour profile; empty where there is none.
-        lossless: whether its WebP is.
-        premultiplied: whether the pixels are multiplied by alpha, which TIFF alone has.
+        alpha: (H, W, 1) of the same type, or None.
+        exif: EXIF as bytes, including the orientation; empty if there is none.
+        icc: colour profile; empty if there is none.
+        lossless: whether a WebP file is lossless.
+        premultiplied: whether the pixels are multiplied by alpha; only in TIFF.
     """
 
     pixels: Pixels
@@ -65,11 +65,11 @@ class Picture(NamedTuple):
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """(H, W) of an image file, from its head alone; (0, 0) where it says none."""
+    """(H, W) of an image file, read from its header only; (0, 0) if it cannot be read."""
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except Exception:  # floating-point TIFF of three channels, or a broken file, which is found out later
+    except Exception:  # floating-point TIFF with three channels, or a broken file, which is reported later
         try:
             with tifffile.TiffFile(path) as tiff:
                 height, width = tiff.pages[0].shape[:2]
@@ -79,11 +79,11 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def read(path: Path) -> Picture:
-    """The picture of a PNG, JPEG, TIFF, WebP or BMP file, recognised by its content.
+    """Read a PNG, JPEG, TIFF, WebP or BMP file; the content decides the format.
 
     Raises:
-        InputError: for a file that is no complete image, of which there are several pages, or whose values are neither
-            8- nor 16-bit integers nor finite floating-point numbers.
+        InputError: for files that are not a complete image, have several pages, or hold values other than 8- or 16-bit
+            integers and finite floating-point numbers.
     """
     try:
         data = path.read_bytes()
@@ -94,30 +94,30 @@ def read(path: Path) -> Picture:
     except InputError as error:
         raise InputError(f'{path}: {error}') from error
     except UnidentifiedImageError as error:
-        raise InputError(f'{path}: not a readable image (of no known format)') from error
-    except Exception as error:  # decoders meet broken files with whatever breaks first
+        raise InputError(f'{path}: not a readable image (unknown format)') from error
+    except Exception as error:  # decoders raise many kinds of errors for broken files
         raise InputError(f'{path}: not a readable image ({first_line(error)})') from error
     if picture.pixels.size == 0:
-        raise InputError(f'{path}: an image without pixels')
+        raise InputError(f'{path}: the image has no pixels')
     if picture.pixels.dtype.kind == 'f' and not all(np.isfinite(rows).all() for rows in picture.pixels):
-        raise InputError(f'{path}: holds values that are not finite')
+        raise InputError(f'{path}: has values that are not finite')
     return picture
 
 
 def decode(data: bytes) -> Picture:
-    """As ``read``, from the file's content; whatever a decoder raises leaves here."""
+    """Like ``read``, from the content of a file; errors of decoders are not caught."""
     if not data:
-        raise InputError('an empty file')
+        raise InputError('the file is empty')
     try:
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         if data[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
-            return _decode_deep_tiff(data, b'', b'')  # Pillow does not know floating-point colour
+            return _decode_deep_tiff(data, b'', b'')  # Pillow does not support floating-point colour
         raise
     with image:
         frames = getattr(image, 'n_frames', 1)
-        if frames > 1 and image.format != 'MPO':  # phones put previews behind the photograph
-            raise InputError(f'holds {frames} pages or frames; save the one that is meant on its own')
+        if frames > 1 and image.format != 'MPO':  # phones store previews after the photograph
+            raise InputError(f'has {frames} pages or frames; save the one you want as a separate file')
         icc = image.info.get('icc_profile') or b''
         if image.format == 'TIFF':
             tags: Any = getattr(image, 'tag_v2', {})
@@ -126,35 +126,35 @@ def decode(data: bytes) -> Picture:
             if bits > 8 or (bits == 8 and plain_layout):
                 return _decode_deep_tiff(data, _exif_of_tiff(image), icc)
         if image.format == 'PNG' and data[24] == 16:
-            image.load()  # checks the sums, which OpenCV does not
+            image.load()  # verifies checksums, which OpenCV does not
             return _decode_deep_png(data, image.info.get('transparency'), image.info.get('exif') or b'', icc)
         if image.format not in ('PNG', 'JPEG', 'MPO', 'TIFF', 'WEBP', 'BMP'):
-            raise InputError(f'PNG, JPEG, TIFF, WebP and BMP are read; this is {image.format}')
+            raise InputError(f'only PNG, JPEG, TIFF, WebP and BMP are supported; this is {image.format}')
         exif = b''
         if image.format == 'TIFF':
             exif = _exif_of_tiff(image)
-            image.getexif().pop(_ORIENTATION, None)  # by which Pillow would turn the pixels
+            image.getexif().pop(_ORIENTATION, None)  # else Pillow would rotate the pixels
         image.load()
-        exif = exif or image.info.get('exif') or b''  # now, since PNG may have it behind the pixels
+        exif = exif or image.info.get('exif') or b''  # only now, since PNG can store it after the pixels
         plain = _without_palette(image)
         if plain.mode not in ('L', 'LA', 'RGB', 'RGBA'):
-            raise InputError(f'gray and RGB images are denoised; this one is {plain.mode}: convert it first')
+            raise InputError(f'only gray and RGB images are supported; this is {plain.mode}: convert it first')
         return _split(np.array(plain), exif, icc, lossless=image.format == 'WEBP' and b'VP8L' in data)
 
 
 def _without_palette(image: Image.Image) -> Image.Image:
-    if 'transparency' in image.info:  # one colour, or entries of the palette, which change when they are denoised
+    if 'transparency' in image.info:  # a transparent colour or palette entry, whose value would change in denoising
         return image.convert('LA' if image.mode in ('1', 'L') else 'RGBA')
     return image.convert({'1': 'L', 'P': 'RGB', 'PA': 'RGBA'}.get(image.mode, image.mode))
 
 
 def _decode_deep_png(data: bytes, transparent: Any, exif: bytes, icc: bytes) -> Picture:
-    """``transparent`` is the value, where there is one, that stands for it."""
+    """``transparent``: the pixel value that stands for transparency, or None."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise InputError('not a readable PNG of 16 bits')
+        raise InputError('not a readable 16-bit PNG')
     picture = _split(_rgb(pixels), exif, icc)
-    if data[25] in (0, 4):  # OpenCV makes colours of gray with alpha, and knows transparent values of colours alone
+    if data[25] in (0, 4):  # OpenCV converts gray with alpha to colour, and handles transparent values of colours only
         picture = picture._replace(pixels=picture.pixels[..., :1])
         if picture.alpha is None and transparent is not None:
             return picture._replace(alpha=np.where(picture.pixels == transparent, 0, 65535).astype(np.uint16))
@@ -164,12 +164,14 @@ def _decode_deep_png(data: bytes, transparent: Any, exif: bytes, icc: bytes) -> 
 def _decode_deep_tiff(data: bytes, exif: bytes, icc: bytes) -> Picture:
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         if len(tiff.pages) > 1:
-            raise InputError(f'holds {len(tiff.pages)} pages; save the one that is meant on its own')
+            raise InputError(f'has {len(tiff.pages)} pages; save the one you want as a separate file')
         page: Any = tiff.pages[0]
         tags = {tag.code: tag.value for tag in page.tags}
         photometric = int(tags.get(_PHOTOMETRIC, _BLACK_IS_0))
         if photometric not in _PLAIN or set(page.axes) - set('YXS'):
-            raise InputError(f'gray and RGB images are denoised; this TIFF is {page.photometric.name}, {page.axes}')
+            raise InputError(
+                f'only gray and RGB images are supported; this TIFF is {page.photometric.name}, {page.axes}'
+            )
         icc = icc or tags.get(34675) or b''
         exif = exif or _exif_bytes({int(tag): _plain_value(tags[tag]) for tag in _KEPT_TAGS if tag in tags})
         try:
@@ -179,12 +181,12 @@ def _decode_deep_tiff(data: bytes, exif: bytes, icc: bytes) -> Picture:
             if 'imagecodecs' not in str(error):
                 raise
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-            # OpenCV turns some of the pixels that have an orientation
+            # OpenCV rotates some images that have an orientation
             if pixels is None or tags.get(_ORIENTATION, 1) != 1:
-                raise InputError(f'a TIFF compressed by {page.compression.name}; save it uncompressed') from None
+                raise InputError(f'this TIFF is compressed by {page.compression.name}; save it uncompressed') from None
             pixels = _rgb(pixels)
     if pixels.dtype.name not in ('uint8', 'uint16', 'float16', 'float32', 'float64'):
-        raise InputError(f'8 and 16 bits and floating point are denoised; this is {pixels.dtype.name}')
+        raise InputError(f'only 8 bits, 16 bits and floating point are supported; this is {pixels.dtype.name}')
     if photometric == _WHITE_IS_0:
         pixels = np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == 'u' else -pixels
     picture = _split(pixels.astype(pixels.dtype.newbyteorder('='), copy=False), exif, icc)
@@ -193,17 +195,17 @@ def _decode_deep_tiff(data: bytes, exif: bytes, icc: bytes) -> Picture:
 
 
 def _split(pixels: Pixels, exif: bytes, icc: bytes, lossless: bool = False) -> Picture:
-    """The picture of (H, W) or (H, W, 1 to 4), whose channels may end in alpha."""
+    """Split (H, W) or (H, W, 1 to 4), with alpha as second or fourth channel."""
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     channels = pixels.shape[2]
     if channels > 4:
-        raise InputError(f'1 to 4 channels are known, the last of 2 or 4 as alpha; got {channels}')
+        raise InputError(f'images must have 1 to 4 channels, the last of 2 or 4 being alpha; got {channels}')
     alpha = pixels[..., -1:] if channels in (2, 4) else None
     return Picture(pixels[..., :-1] if alpha is not None else pixels, alpha, exif, icc, lossless)
 
 
 def _rgb(pixels: Pixels) -> Pixels:
-    """OpenCV's order of channels to that of everyone else, and back."""
+    """OpenCV's order of channels to RGB, or back."""
     if pixels.ndim == 2 or pixels.shape[2] < 3:
         return pixels
     return pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
@@ -219,7 +221,7 @@ def _exif_of_tiff(image: Image.Image) -> bytes:
 
 
 def _plain_value(value: Any) -> Any:
-    """A TIFF's value as EXIF takes it; tifffile gives fractions as pairs and choices as enumerations."""
+    """Convert a TIFF value for EXIF; tifffile returns fractions as pairs and choices as enumerations."""
     if isinstance(value, tuple):
         return value[0] / max(1, value[1])
     return int(value) if isinstance(value, int) else value
@@ -238,13 +240,13 @@ def _exif_bytes(tags: dict[int, Any]) -> bytes:
 
 
 def target_dtype(dtype: np.dtype[Any], file_format: str) -> np.dtype[Any]:
-    """The type of pixels of ``dtype`` in a file of some format: their own, or the deepest that the format has."""
+    """The type in which a format stores pixels of ``dtype``: their own, or the deepest that it supports."""
     known = DEPTHS.get(file_format, dtype.name).split()
     return np.dtype(dtype.name if dtype.name in known else known[-1])
 
 
 def check_format(picture: Picture, file_format: str) -> None:
-    """Raise InputError for alpha in JPEG or BMP, and for colours multiplied by it in all but TIFF."""
+    """Raise InputError for alpha in JPEG or BMP, and for premultiplied alpha in formats other than TIFF."""
     if picture.premultiplied and file_format != 'tiff':
         raise InputError(f'has premultiplied alpha, which {file_format.upper()} cannot hold; use --format tiff')
     if picture.alpha is not None and file_format in ('jpeg', 'bmp'):
@@ -252,10 +254,10 @@ def check_format(picture: Picture, file_format: str) -> None:
 
 
 def encode(picture: Picture, file_format: str) -> bytes:
-    """A picture whose type the format has as a file.
+    """Encode a picture as a file; its type must be one that the format supports.
 
-    JPEG has quality 95 and no subsampling, WebP is lossless where it was, else of quality 95, TIFF is compressed
-    without loss (deflate), BMP is the right way up and without profile.
+    JPEG has quality 95 and no subsampling. WebP is lossless if the input was, otherwise it has quality 95. TIFF is
+    compressed without loss (deflate). BMP is written upright and without profile.
 
     Raises:
         InputError: as ``check_format``.
@@ -283,7 +285,7 @@ def encode(picture: Picture, file_format: str) -> bytes:
     else:
         options |= {'exif': exif} if exif else {}
         options |= {'icc_profile': icc} if icc else {}
-    if file_format == 'webp' and image.mode in ('L', 'LA'):  # which WebP does not have
+    if file_format == 'webp' and image.mode in ('L', 'LA'):  # not supported by WebP
         image = image.convert('RGB' if image.mode == 'L' else 'RGBA')
     image.save(buffer, file_format, **options)
     return buffer.getvalue()
@@ -314,7 +316,7 @@ def _encode_tiff(pixels: Pixels, kind_of_alpha: str | None, exif: bytes, icc: by
         planarconfig=None if pixels.shape[2] == 1 else 'contig',
         extrasamples=[kind_of_alpha] if kind_of_alpha else None,
         compression='zlib',
-        predictor=pixels.dtype.kind == 'u',  # for floating point it needs a further library
+        predictor=pixels.dtype.kind == 'u',  # for floating point, this needs another library
         rowsperstrip=max(1, 2**20 // pixels[:1].nbytes),
         metadata=None,
         iccprofile=icc or None,
@@ -325,15 +327,17 @@ def _encode_tiff(pixels: Pixels, kind_of_alpha: str | None, exif: bytes, icc: by
 
 
 def _encode_deep_png(pixels: Pixels, exif: bytes, icc: bytes) -> bytes:
-    if pixels.shape[2] == 2:  # OpenCV has no gray with alpha
+    if pixels.shape[2] == 2:  # OpenCV cannot write gray with alpha
         height, width = pixels.shape[:2]
         lines = pixels.astype('>u2').reshape(height, -1).view(np.uint8)
-        lines = np.concatenate([np.zeros_like(lines[:, :1]), lines], axis=1)  # each begins with its filter: none
+        lines = np.concatenate(
+            [np.zeros_like(lines[:, :1]), lines], axis=1
+        )  # each line begins with its filter type: none
         header = _chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 16, 4, 0, 0, 0))
         data = b'\x89PNG\r\n\x1a\n' + header + _chunk(b'IDAT', zlib.compress(lines.tobytes())) + _chunk(b'IEND', b'')
     else:
         good, encoded = cv2.imencode('.png', _rgb(pixels))
-        assert good, 'OpenCV writes all other PNG of 16 bits'
+        assert good, 'OpenCV writes all other 16-bit PNG'
         data = encoded.tobytes()
     head = data[:33]  # signature and IHDR
     profile = _chunk(b'iCCP', b'ICC profile\0\0' + zlib.compress(icc)) if icc else b''
@@ -346,7 +350,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def encode_strip(before: Picture, after: Picture) -> bytes:
-    """Both pictures side by side, the right way up: a PNG of 8 bits, of their centres where they are large."""
+    """Both pictures side by side, upright, as an 8-bit PNG; only the centres of large pictures."""
     height, width = before.pixels.shape[:2]
     top, left = (max(0, (side - STRIP_SIDE) // 2) for side in (height, width))
     low, high = 0.0, 1.0
@@ -354,9 +358,9 @@ def encode_strip(before: Picture, after: Picture) -> bytes:
     for picture in (before, after):
         part = picture.pixels[top : top + STRIP_SIDE, left : left + STRIP_SIDE]
         if part.dtype.kind == 'f':
-            if not sides:  # floating point has no black and white of its own: the same ends for both
+            if not sides:  # floating point has no fixed black and white: use the same limits for both
                 low, high = min(0.0, float(part.min())), max(1.0, float(part.max()))
-            shown = (part.astype(np.float64) - low) / (high - low)  # float32 does not hold all of float64
+            shown = (part.astype(np.float64) - low) / (high - low)  # float32 cannot represent all of float64
         else:
             shown = part.astype(np.float32) / np.iinfo(part.dtype).max
         image = (shown.clip(0, 1) * 255 + 0.5).astype(np.uint8)
@@ -369,16 +373,16 @@ def encode_strip(before: Picture, after: Picture) -> bytes:
 
 
 def _upright(image: Image.Image, exif: bytes) -> Image.Image:
-    """The image, turned as EXIF says."""
+    """The image, rotated according to EXIF."""
     image.getexif()[_ORIENTATION] = _tags(exif).get(_ORIENTATION, 1)
     return ImageOps.exif_transpose(image)
 
 
 def _tags(exif: bytes) -> dict[int, Any]:
-    """What EXIF says, as far as it can be read: where it is broken, an image is an image all the same."""
+    """The EXIF tags, as far as they can be read; broken EXIF is not an error."""
     content = Image.Exif()
     tags: dict[int, Any] = {}
-    with suppress(Exception):  # whatever Pillow meets first
+    with suppress(Exception):  # Pillow raises many kinds of errors
         content.load(exif)
         tags.update(content)
     return tags

@@ -1,4 +1,4 @@
-"""What a command line names, files, folders and patterns, and where each image's result goes."""
+"""Find the images that files, folders and patterns name, and the path of each result."""
 
 import glob
 from collections.abc import Collection, Sequence
@@ -12,7 +12,7 @@ from ne_basicsr.utils.errors import InputError
 
 
 class Job(NamedTuple):
-    """One image: where it lies, and where its result and, where one is wanted, its before and after go."""
+    """One image: its path, the path of its result and, if wanted, of the strip with before and after."""
 
     source: Path
     output: Path
@@ -30,18 +30,19 @@ def find_jobs(
 ) -> list[Job]:
     """The images that ``inputs`` name, in order, each once.
 
-    Below ``output`` a result has the place that its image has below the folder that was named, or below the part of a
-    pattern that is fixed; an image that was named itself lies directly in it. What lies in ``output`` is no input when
-    a folder around it is searched.
+    The path of a result relative to ``output`` is that of its image relative to the named folder, or to the fixed part
+    of a pattern. Results of images that are named directly lie in ``output`` itself. If a searched folder contains
+    ``output``, the files in ``output`` are not inputs.
 
     Args:
-        suffix: between name and extension of results.
-        file_format: of the results, one of ``SUFFIX``; None: the input's.
-        results: resolved paths of earlier results, which folders and patterns leave out.
+        suffix: text between the name and the extension of results.
+        file_format: format of the results, one of ``SUFFIX``; None: the input's.
+        strips: whether to write before and after, too.
+        results: resolved paths of earlier results, which folders and patterns skip.
 
     Raises:
-        InputError: for a path that is not there or names no images, results of the same name, and results that would
-            take an input's place.
+        InputError: for a missing path, a path without images, two results with the same path, or a result with the path
+            of an input.
     """
     jobs: dict[Path, Job] = {}
     for text in inputs:
@@ -49,7 +50,7 @@ def find_jobs(
             source = base / relative
             kind = file_format or FORMATS.get(source.suffix.lower())
             if kind is None:
-                raise InputError(f'{source}: results are {", ".join(SUFFIX)} files; choose one with --format')
+                raise InputError(f'{source}: results can be {", ".join(SUFFIX)} files; choose a format with --format')
             extension = SUFFIX[kind] if file_format and FORMATS.get(source.suffix.lower()) != kind else source.suffix
             stem = output / relative.parent / f'{source.stem}{suffix}'
             result = stem.with_name(stem.name + extension)
@@ -60,7 +61,7 @@ def find_jobs(
 
 
 def _named(text: str, output: Path, results: Collection[Path]) -> list[tuple[Path, Path]]:
-    """(folder, image below it) of all images that one argument names."""
+    """(folder, path of the image relative to it) for all images that one argument names."""
     path = Path(text).expanduser()
     if path.is_file():
         return [(path.parent, Path(path.name))]
@@ -86,26 +87,26 @@ def _named(text: str, output: Path, results: Collection[Path]) -> list[tuple[Pat
 
 
 def _check_places(jobs: Sequence[Job]) -> None:
-    """Raise where two results, or a result and an input, would have one place."""
+    """Raise if two results, or a result and an input, have the same path."""
     inputs = {identity for job in jobs for identity in _identities(job.source)}
     taken: dict[Path, Path] = {}
     for job in jobs:
         for path in (job.output, *([job.strip] if job.strip else [])):
             if inputs & _identities(path):
-                raise InputError(f'{path}: is an input, which is never written over; choose another -o, or a --suffix')
+                raise InputError(f'{path}: is an input and would be overwritten; choose another -o, or a --suffix')
             place = _place(path)
             if place in taken:
-                way = 'name a folder above both instead, or denoise them into different folders'
+                way = 'name a common parent folder instead, or write to different folders'
                 if taken[place].parent.resolve() == job.source.parent.resolve():  # their names differ in the format
-                    way = f"leave out --format, or denoise '*{job.source.suffix}' into another folder"
-                raise InputError(f'{path}: would hold the results of {taken[place]} and of {job.source}; {way}')
+                    way = f"leave out --format, or write '*{job.source.suffix}' to another folder"
+                raise InputError(f'{path}: would be the result of both {taken[place]} and {job.source}; {way}')
             taken[place] = job.source
 
 
 def _identities(path: Path) -> set[Path | tuple[int, int]]:
-    """What tells whether two paths lead to one file: where they end and, of files that are there, the file itself."""
+    """Whatever identifies the file of a path: the resolved path and, if the file exists, device and inode."""
     found: set[Path | tuple[int, int]] = {path.resolve(), _place(path)}
-    with suppress(OSError):  # not there, or a name that is too long, which fails alone when its file is written
+    with suppress(OSError):  # missing, or a name that is too long, which fails when the file is written
         status = path.stat()
         found.add((status.st_dev, status.st_ino))
     return found

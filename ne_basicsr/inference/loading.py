@@ -1,4 +1,4 @@
-"""Networks that are ready to use, from any file whose layout is known."""
+"""Load networks from checkpoints with a known layout."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -35,32 +35,32 @@ def load(
     param_key: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Denoiser:
-    """The network of a checkpoint, in eval mode: (N, C, H, W) to (N, C', rH, rW), any height and width.
+    """Load the network of a checkpoint in eval mode. It maps (N, C, H, W) to (N, C', rH, rW), any height and width.
 
-    Checkpoints of this package say how they are built. For others the layout is found by the keys
-    (``ne_basicsr.weights.formats``) and the network's arguments by keys and shapes; what was found is logged.
+    Checkpoints of this package describe their network. For other files, the layout is recognised by the keys
+    (``ne_basicsr.weights.formats``), and the arguments of the network by keys and shapes; the result is logged.
 
     Args:
         path: the file, or the name of a model that comes with the package.
         wrap: ``wne`` makes a network that was trained without the wrapper normalization-equivariant, see
             ``wrap_zero_shot``.
-        device: where the network goes; the CPU if not given.
-        sigma: with ``wrap``, the one noise level that the network was trained at, on the [0, 1] scale; if not given,
-            the checkpoint's own note of it.
-        allow: classes that the file may hold beside weights, such as ``argparse.Namespace``.
-        param_key: which weights of a BasicSR checkpoint; if not given ``params_ema``, and ``params`` without it.
-        options: arguments of the network that the file does not tell, such as FDnCNN's ``mode``, and its ``type``.
-            Files of the WNE paper's code do not say what their network was trained in: ``{'type': 'DnCNN'}`` says that
-            it was plain, ``{'type': 'WNE'}`` or ``{'type': 'InputNorm'}`` name the wrapper. The run's ``config.json``
-            beside the file, or in the folder above, says it, too.
+        device: device of the network; default: the CPU.
+        sigma: with ``wrap``, the single noise level of the training on the [0, 1] scale; default: the level recorded in
+            the checkpoint.
+        allow: classes that the file may contain besides weights, such as ``argparse.Namespace``.
+        param_key: which weights of a BasicSR checkpoint to use; default: ``params_ema`` if present, else ``params``.
+        options: arguments of the network that the file does not record, such as FDnCNN's ``mode``, and its ``type``.
+            Files of the WNE paper's code do not record the wrapper: ``{'type': 'DnCNN'}`` stands for a plain network,
+            ``{'type': 'WNE'}`` and ``{'type': 'InputNorm'}`` name the wrapper. By default, it is read from the run's
+            ``config.json`` beside the file or in the folder above.
 
     Returns:
-        A ``Denoiser``; the network itself is its ``network``. It takes arrays, too, and non-blind networks are called
-        with ``sigma``, the noise level on the scale of the images.
+        A ``Denoiser``, which also accepts arrays; its attribute ``network`` is the network itself. Call non-blind
+        networks with ``sigma``, the noise level on the scale of the images.
 
     Raises:
-        InputError: for an unreadable file, an unknown layout, a description that its weights do not bear out, a file
-            of the WNE paper's code that nothing tells the wrapper of, or weights that do not fit or are not finite.
+        InputError: for an unreadable file, an unknown layout, a description that contradicts the weights, an unknown
+            wrapper of a file of the WNE paper's code, or weights that do not fit or are not finite.
     """
     if wrap not in WRAPS:
         raise ValueError(f"wrap must be None or 'wne'; got {wrap!r}.")
@@ -92,11 +92,10 @@ def layout_of(path: Path | str, content: Any, param_key: str | None = None, kind
     """The layout of a checkpoint's ``content``.
 
     Args:
-        kind: the type of the network, where it is not for the file to tell.
+        kind: type of the network; default: from the file.
 
     Raises:
-        InputError: where none is known, or where the file does not tell the wrapper and nothing else does, with
-            ``path``.
+        InputError: for an unknown layout, or an unknown wrapper; the message contains ``path``.
     """
     try:
         weights, key = checkpoint.select_weights(content, param_key or 'params_ema')
@@ -113,10 +112,10 @@ def layout_of(path: Path | str, content: Any, param_key: str | None = None, kind
 
 
 def retyped(layout: Layout, kind: str) -> Layout:
-    """The same weights as a network of another type: in another wrapper, in none, or of a class with the same keys.
+    """The same weights for another type: another wrapper, no wrapper, or another class with the same keys.
 
     Raises:
-        InputError: for a type that is not registered, or is no network from images to images.
+        InputError: for a type that is not a registered image-to-image network.
     """
     matching.check_type(kind)
     arch = ARCH_REGISTRY.get(kind)
@@ -141,16 +140,16 @@ def retyped(layout: Layout, kind: str) -> Layout:
 
 
 def _from_its_run(path: Path | str, layout: Layout) -> Layout:
-    """A network of the WNE paper's code as the config.json of its run says."""
+    """The layout of a file of the WNE paper's code, with the wrapper from its run's config.json."""
     plain, run = layout.options['type'], find_run(path)
     if run is None:
         raise InputError(
-            f'{layout.name}, whose files do not tell a plain network (runs b_*, se_*, ne_*) from WNE (wne_*) and'
-            f" InputNorm (wnei_*): say options={{'type': '{plain}'}}, 'WNE' or 'InputNorm', on the command line"
-            f" FILE={plain}, FILE=WNE or FILE=InputNorm; or put the run's config.json beside the file"
+            f'{layout.name}, whose files do not record whether the network is plain (runs b_*, se_*, ne_*), in WNE'
+            f" (wne_*) or in InputNorm (wnei_*): pass options={{'type': '{plain}'}}, 'WNE' or 'InputNorm', or on the"
+            f" command line FILE={plain}, FILE=WNE or FILE=InputNorm; or put the run's config.json beside the file"
         )
     if run.wrapper is None and run.prediction not in (None, 'direct'):
-        raise InputError(f"its config.json says pred_mode {run.prediction!r}, which plain networks don't have here")
+        raise InputError(f'its config.json has pred_mode {run.prediction!r}, which plain networks do not support here')
     if plain == 'FDnCNN' and run.mode is not None:
         layout = layout._replace(options={**layout.options, 'mode': run.mode}, note='')
     return formats.as_trained(layout, run.wrapper, run.prediction)
@@ -160,7 +159,7 @@ def restore(layout: Layout, options: Mapping[str, Any]) -> nn.Module:
     """The network of a layout, with some of its options replaced.
 
     Raises:
-        InputError: for a network that cannot be built, is larger than the weights, or does not fit them.
+        InputError: if the network cannot be built, is larger than the weights, or does not fit them.
     """
     chosen = {**layout.options, **options}
     if layout.is_complete:
@@ -171,7 +170,8 @@ def restore(layout: Layout, options: Mapping[str, Any]) -> nn.Module:
     except InputError:
         raise
     except (*REFUSALS, AttributeError, MemoryError) as error:
-        raise InputError(f'no network {formats.describe(chosen)}: {error.args[0] if error.args else error}') from error
+        reason = error.args[0] if error.args else error
+        raise InputError(f'cannot build {formats.describe(chosen)}: {reason}') from error
     weights = matching.fit(network, layout.weights)
     if problem := matching.explain_misfit(network, weights) or matching.explain_values(weights):
         raise InputError(f'recognised {layout.name}, but {problem}')
@@ -180,37 +180,38 @@ def restore(layout: Layout, options: Mapping[str, Any]) -> nn.Module:
 
 
 def training_noise(content: Any) -> TrainingNoise | None:
-    """What a checkpoint of this package says about the noise of its training; None where it says nothing."""
+    """The training noise recorded in a checkpoint of this package; None if there is none."""
     metadata = content.get(checkpoint.METADATA) if isinstance(content, Mapping) else None
     noise = metadata.get('noise') if isinstance(metadata, Mapping) else None
     try:
         return TrainingNoise.from_options(noise) if noise else None
     except (*REFUSALS, AttributeError) as error:
-        raise InputError(f'its note of the training noise cannot be used: {first_line(error)}') from error
+        raise InputError(f'its record of the training noise is invalid: {first_line(error)}') from error
 
 
 def levels255(noise: TrainingNoise | None) -> tuple[float, ...]:
-    """Noise levels of a training in 8-bit units; empty if unknown."""
-    # converted to the unit interval and back: what was 25 is 25 again
+    """Training noise levels in 8-bit units; empty if unknown."""
+    # rounded, since conversion to [0, 1] and back can change the last digits
     return tuple(round(255 * sigma, 6) for sigma in noise.sigmas) if noise else ()
 
 
 def wrap_zero_shot(network: nn.Module, sigma: float | None = None) -> nn.Module:
-    """A network that was trained without the wrapper, made exactly normalization-equivariant without training.
+    """Make a network that was trained without the wrapper exactly normalization-equivariant, without training.
 
     Args:
         network: a denoiser, (N, C, H, W) to (N, C, H, W).
-        sigma: the one noise level of its training, on the [0, 1] scale: ``ZeroShot`` then brings every image to it.
-            None where there was a range of levels, or it is not known: ``WNE``, whose target puts normalized images
-            into the range that photographs have, which the weights know.
+        sigma: the single noise level of its training, on the [0, 1] scale. The network is then wrapped in ``ZeroShot``,
+            which brings every image to this level. None if there were several levels, or if the level is unknown: the
+            network is then wrapped in ``WNE``, with a target that maps normalized images to the value range of
+            photographs.
     """
     if isinstance(network, BackboneHolder):
-        raise InputError(f'the file holds a wrapped network already ({type(network).__name__}): load it without wrap')
+        raise InputError(f'the file already holds a wrapped network ({type(network).__name__}): load it without wrap')
     if sigma is not None and is_non_blind(network):
         raise InputError(
-            'sigma, the one noise level of the training, is for blind networks; this one is told it: leave it out'
+            'sigma, the single training noise level, is for blind networks; this network is non-blind: leave sigma out'
         )
     if sigma is None:
-        logging.getLogger('basicsr').info('The noise level of the training is not known; give sigma if there was one.')
+        logging.getLogger('basicsr').info('The training noise level is unknown; pass sigma if there was a single one.')
         return WNE(network, target={'mean': 0.45, 'scale': 0.25})
     return ZeroShot(network, sigma255=255 * sigma)

@@ -1,4 +1,4 @@
-"""Denoisers from what a command line names: checkpoints, option files, graphs, shipped and registered networks."""
+"""Open denoisers by name: checkpoints, option files, exported graphs, shipped and registered networks."""
 
 import hashlib
 import re
@@ -28,20 +28,20 @@ from ne_basicsr.utils.file_names import printable
 from ne_basicsr.weights import checkpoint, shipped_models
 
 IDENTITY = 'identity'
-"""Label of the built-in network that leaves the image as it is."""
+"""Label of the built-in network that returns the image unchanged."""
 
 OPTION_FILES = ('.yml', '.yaml')
 
 
 class Spec(NamedTuple):
-    """What one argument asks for, ``FILE[=TYPE][@SIGMA255][+wne]``.
+    """A parsed argument ``FILE[=TYPE][@SIGMA255][+wne]``.
 
     Args:
-        source: the argument.
+        source: the argument itself.
         file: a checkpoint, option file or graph, the name of a shipped or registered network, or ``{type: ...}``.
-        sigma255: the 8-bit noise level of its training, if given.
-        wrap: whether to make it equivariant without training.
-        type: of the network, for checkpoints that do not say it.
+        sigma255: training noise level in 8-bit units, if given.
+        wrap: whether to make the network equivariant without training.
+        type: type of the network, for checkpoints that do not record it.
     """
 
     source: str
@@ -52,12 +52,12 @@ class Spec(NamedTuple):
 
     @property
     def options(self) -> dict[str, str]:
-        """As ``ne_basicsr.load`` takes them."""
+        """The ``options`` for ``ne_basicsr.load``."""
         return {} if self.type is None else {'type': self.type}
 
     @property
     def suffix(self) -> str:
-        """Of the file, in lower case; empty for ``{type: ...}``."""
+        """Suffix of the file in lower case; empty for ``{type: ...}``."""
         return '' if self.is_inline else Path(self.file).suffix.lower()
 
     @property
@@ -66,16 +66,16 @@ class Spec(NamedTuple):
 
     @property
     def is_description(self) -> bool:
-        """Whether it describes a network to be built, rather than naming a file of weights or a graph."""
+        """Whether it describes a network to build, instead of naming a checkpoint or graph."""
         is_name = not (self.suffix or self.type or Path(self.file).exists() or self.file in shipped_models.MODELS)
         return self.is_inline or self.suffix in OPTION_FILES or is_name
 
 
 def parse_spec(text: str) -> Spec:
-    """``FILE[=TYPE][@SIGMA255][+wne]``.
+    """Parse ``FILE[=TYPE][@SIGMA255][+wne]``.
 
     Raises:
-        InputError: for a level that is not a positive number.
+        InputError: for a noise level that is not a positive number.
     """
     if text == IDENTITY or Path(text).exists():
         return Spec(text, text, None, False)
@@ -83,7 +83,7 @@ def parse_spec(text: str) -> Spec:
         r'(?P<file>\s*\{.*\}|.+?)(=(?P<type>\w+))?(@(?P<sigma>[^@+/]*))?(?P<wrap>\+wne)?', text, re.DOTALL
     )
     if match is None:
-        raise InputError(f'a network is named by a file, as in net.pth or net.pth@25+wne; got {text!r}')
+        raise InputError(f'cannot parse the network {text!r}; write net.pth or net.pth@25+wne')
     sigma = None
     if match['sigma'] is not None:
         try:
@@ -92,7 +92,7 @@ def parse_spec(text: str) -> Spec:
             sigma = -1.0
         if not 0 < sigma < float('inf'):
             raise InputError(
-                f'{text}: the noise level of the training follows @, as in net.pth@25; got {match["sigma"]!r}'
+                f'{text}: @ must be followed by the training noise level, as in net.pth@25; got {match["sigma"]!r}'
             )
     return Spec(text, match['file'], sigma, match['wrap'] is not None, match['type'])
 
@@ -106,17 +106,19 @@ def open_denoiser(
     device: str = 'cpu',
     trusted: bool = False,
 ) -> Denoiser:
-    """The denoiser that ``spec`` asks for, in eval mode on the CPU.
+    """Open the denoiser that ``spec`` names, in eval mode on the CPU.
 
     Args:
-        only: how many channels can be used, any if empty; None: whatever the network does, images of another size, too.
-        untrained: whether a description without weights is accepted. Its weights are random, always the same, and so
-            are biases and running statistics: zeros could make a plain network look equivariant to scale.
-        device: where a graph runs; networks are moved by the caller.
-        trusted: see ``exported_graphs.open_exported``.
+        spec: as on the command line, such as ``net.pth@25+wne``; see ``basicsr mismatch --help``.
+        label: name in tables; default: from the file's name.
+        only: accepted channel counts, any if empty. None also accepts networks that change the size of images.
+        untrained: whether to accept a description without weights. The weights are then random but always the same,
+            including biases and running statistics: zeros could make a plain network look scale-equivariant.
+        device: where an exported graph runs; the caller moves networks.
+        trusted: whether ``.pt2`` files may be read, which can run code.
 
     Raises:
-        InputError: for what cannot be opened or used, with the reason.
+        InputError: for networks that cannot be opened or used, with the reason.
     """
     spec = parse_spec(spec) if isinstance(spec, str) else spec
     sigma = None if spec.sigma255 is None else spec.sigma255 / 255
@@ -138,14 +140,14 @@ def open_denoiser(
 
 
 def open_denoisers(texts: Sequence[str], labels: Sequence[str] = (), **how: Any) -> tuple[list[Denoiser], list[str]]:
-    """The denoisers of a command line that can be used, and a line for each that cannot.
+    """The denoisers that can be opened, and one error line for each that cannot.
 
     Args:
-        labels: of the denoisers, in order; the rest are named after their files.
-        how: as for ``open_denoiser``.
+        labels: labels of the first denoisers, in order; the others are named after their files.
+        how: arguments of ``open_denoiser``.
 
     Raises:
-        InputError: if there are arguments and none can be used, or labels do not fit.
+        InputError: if there are arguments but none can be opened, or for labels that do not fit.
     """
     specs = [parse_spec(text) for text in texts]
     denoisers, failures = [], []
@@ -160,15 +162,15 @@ def open_denoisers(texts: Sequence[str], labels: Sequence[str] = (), **how: Any)
 
 
 def identity() -> Denoiser:
-    """The network that leaves the image as it is."""
+    """The network that returns the image unchanged."""
     return Denoiser(nn.Identity(), label=IDENTITY, digest=IDENTITY)
 
 
 def labels_of(specs: Sequence[Spec], given: Sequence[str] = ()) -> list[str]:
-    """A unique label for each network: those given, then the file's name, with its run or folder if two are alike.
+    """A unique label for each network: the given one, or the file's name, with its run or folder if two are equal.
 
     Raises:
-        InputError: for more labels than networks, or two that are equal.
+        InputError: for more labels than networks, or for two equal labels.
     """
     if len(given) > len(specs):
         raise InputError(f'--label: {len(given)} labels for {len(specs)} networks; give at most one for each, in order')
@@ -180,12 +182,12 @@ def labels_of(specs: Sequence[Spec], given: Sequence[str] = ()) -> list[str]:
         labels.append(_name(spec) if names[_name(spec)] == 1 else f'{folder.name}/{_name(spec)}')
     labels = [printable(label) for label in (*given, *labels)]
     if twice := [label for label, count in Counter([*labels, IDENTITY]).items() if count > 1]:
-        raise InputError(f'two networks would both be called {twice[0]!r}; name them with --label')
+        raise InputError(f'two networks have the label {twice[0]!r}; choose labels with --label')
     return labels
 
 
 def common_channels(denoisers: Sequence[Denoiser]) -> int:
-    """How many channels they take; 1 if any number will do.
+    """Their common number of channels; 1 if all accept any number.
 
     Raises:
         InputError: if they differ.
@@ -196,22 +198,22 @@ def common_channels(denoisers: Sequence[Denoiser]) -> int:
             by_channels.setdefault(each.channels, each.label)
     if len(by_channels) > 1:
         takers = ' and '.join(f'{label} takes {count}' for count, label in sorted(by_channels.items()))
-        raise InputError(f'networks that are compared take the same number of channels: {takers}; run them apart')
+        raise InputError(f'compared networks must take the same number of channels: {takers}; run them separately')
     return next(iter(by_channels), 1)
 
 
 def read_description(text: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """A network that is described, rather than stored.
+    """The description of a network to build.
 
     Args:
-        text: an option file, whose ``network_g`` counts; a mapping, ``'{type: DnCNNWNE, num_layers: 20}'``; or the name
-            of a registered network.
+        text: an option file with a ``network_g``; a mapping, ``'{type: DnCNNWNE, num_layers: 20}'``; or the name of a
+            registered network.
 
     Returns:
         (name, options of the network, the option file's content)
 
     Raises:
-        InputError: for no such file or network, or options that the network does not take.
+        InputError: for a missing file, an unknown network, or options that it does not have.
     """
     path: tuple[str, ...] = ()
     content: dict[str, Any] = {}
@@ -225,12 +227,12 @@ def read_description(text: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     elif Path(text).suffix in OPTION_FILES or '/' in text:
         name, path, content = Path(text).stem, ('network_g',), read_yaml(text)
         if 'network_g' not in content:
-            raise InputError(f'{text}: network_g is missing, which says what network this is;'
+            raise InputError(f'{text}: network_g is missing;'
                              f' {hint("network_g", content)}')  # fmt: skip
         options = content['network_g']
     elif text not in registered(ARCH_REGISTRY):
         known = hint(text, registered(ARCH_REGISTRY))
-        raise InputError(f'{text}: neither a file, nor {{type: ...}}, nor a registered network; {known}')
+        raise InputError(f'{text}: not a file, {{type: ...}} or a registered network; {known}')
     try:
         check_network(options, path)
         check_network_files(options, path)
@@ -241,7 +243,7 @@ def read_description(text: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
 
 @torch.no_grad()
 def randomize(network: nn.Module) -> None:
-    """Make weights and running statistics generic that the constructor set to constants, such as biases of zero."""
+    """Randomize weights and running statistics that the constructor set to constants, such as zero biases."""
     for parameter in network.parameters():
         if parameter.numel() and (parameter == parameter.flatten()[0]).all():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -253,14 +255,14 @@ def randomize(network: nn.Module) -> None:
 
 
 def _described(spec: Spec, sigma: float | None, untrained: bool) -> Denoiser:
-    """A described network with the weights that its option file names, or with random ones."""
+    """A described network with the weights named in its option file, or with random weights."""
     if spec.type is not None:
-        raise InputError(f'{spec.source}: an option file says its type itself; leave ={spec.type} out')
+        raise InputError(f'{spec.source}: an option file already contains the type; leave out ={spec.type}')
     name, options, content = read_description(spec.file)
     paths: Any = content.get('path') if isinstance(content.get('path'), Mapping) else {}
     weights = paths.get('pretrain_network_g')
     if not weights and not untrained:
-        raise InputError(f'{spec.file}: path:pretrain_network_g is missing, the file of the weights')
+        raise InputError(f'{spec.file}: path:pretrain_network_g, the file with the weights, is missing')
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(0)
         try:
@@ -285,11 +287,9 @@ def _described(spec: Spec, sigma: float | None, untrained: bool) -> Denoiser:
 
 
 def _graph(spec: Spec, device: str, trusted: bool) -> Denoiser:
-    """An exported network, as a function of images of any floating-point type."""
+    """An exported network as a function of images of any floating-point type."""
     if spec.wrap:
-        raise InputError(
-            f'{spec.source}: an exported network cannot be wrapped; wrap the checkpoint that it was made from'
-        )
+        raise InputError(f'{spec.source}: an exported network cannot be wrapped; wrap the checkpoint it was made from')
     path = Path(spec.file)
     exported = exported_graphs.open_exported(path, device, trusted)
 

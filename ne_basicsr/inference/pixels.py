@@ -1,4 +1,4 @@
-"""Arrays of pixels through a network: depths, channels and ranges in, the same out."""
+"""Denoise arrays of pixels; the result has the shape and type of the input."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -16,10 +16,10 @@ from ne_basicsr.utils.errors import InputError
 
 Pixels = NDArray[Any]
 
-ROWS = 256  # of an image that change colour space at once
+ROWS = 256  # rows of an image that change colour space at once
 
-# Orthonormal: brightness, red against blue, green against both. White noise stays white and as strong, while nearly all
-# of an image goes into the brightness, where a gray network sees it above the noise of all three channels.
+# Orthonormal: brightness, red against blue, green against both. White noise stays white at the same level, while nearly
+# all of an image goes into the brightness, where a gray network can best separate it from the noise.
 OPPONENT = torch.tensor(
     [[1 / 3**0.5] * 3, [1 / 2**0.5, 0, -1 / 2**0.5], [1 / 6**0.5, -2 / 6**0.5, 1 / 6**0.5]], dtype=torch.float64
 )
@@ -34,26 +34,26 @@ def denoise(
     tile: int = TILE,
     overlap: int | None = None,
 ) -> Pixels:
-    """Denoise an array: the same shape and type come back.
+    """Denoise an array and return an array of the same shape and type.
 
-    Gray networks take a colour image as brightness and two differences of colours if they are normalization-equivariant
-    (and blind), else each channel by itself; colour networks take a gray image three times, and the
-    mean of the results is returned. Integers are scaled to [0, 1] on the way in, rounded and clipped on the way out;
-    floating point keeps its range, nominally [0, 1], and is not clipped. Networks see it in the precision of their
-    parameters: float64 images as float32, unless the network is ``.double()`` or float32 cannot hold the image
-    (``fits_float32``): that one is denoised in float64.
+    Gray networks process a colour image as brightness and two colour differences if they are blind and
+    normalization-equivariant, otherwise each channel separately. Colour networks process a gray image as three equal
+    channels, and the mean of the results is returned. Integers are scaled to [0, 1], and the result is rounded and
+    clipped. Floating-point images keep their range, nominally [0, 1], and are not clipped. Networks run in the
+    precision of their parameters, so float64 images are converted to float32, unless the network is ``.double()`` or
+    float32 cannot represent the image (``fits_float32``); then float64 is used.
 
     Args:
-        network: as ``ne_basicsr.load`` returns it.
+        network: a ``Denoiser``, as ``ne_basicsr.load`` returns it, or a module.
         image: (H, W) or (H, W, C), C 1 or 3 (RGB); uint8, uint16 or floating point.
-        noise: the noise level, for non-blind networks and zero-shot wrapped ones, on the [0, 1] scale, or in the units
-            of a floating-point image; None: estimated.
-        tile: side of the tiles that larger images are cut into.
-        overlap: of tiles, see ``ne_basicsr.inference.tiles.Tiled``.
+        noise: noise level for non-blind and zero-shot networks, on the [0, 1] scale or in the units of a
+            floating-point image; None: estimated.
+        tile: side of the tiles for larger images, in pixels.
+        overlap: overlap of the tiles, see ``ne_basicsr.inference.tiles.Tiled``.
 
     Raises:
-        InputError: for other shapes, types or values that are not finite, for noise levels that are none (above 1 of
-            integers, too), and for networks that do not fit.
+        InputError: for other shapes or types, values that are not finite, invalid noise levels (for integers also those
+            above 1), or networks that do not fit the image.
     """
     if not isinstance(image, np.ndarray) or image.dtype.name not in TYPES:
         given = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
@@ -64,9 +64,9 @@ def denoise(
     if image.ndim != 3 or image.shape[2] not in (1, 3) or image.size == 0:
         raise InputError(f'denoise takes images (H, W), (H, W, 1) or (H, W, 3); got shape {shape}')
     if image.dtype.kind == 'f' and not np.isfinite(image).all():
-        raise InputError('denoise takes finite values; the image holds others')
+        raise InputError('denoise takes finite values; the image has others')
     if image.dtype.kind == 'u' and noise is not None and noise > 1:
-        raise InputError(f'the noise level of integers is on the [0, 1] scale; got {noise:g}: divide by 255')
+        raise InputError(f'the noise level of integer images is on the [0, 1] scale; got {noise:g}: divide by 255')
     denoiser = as_denoiser(network)
     denoiser.require_image_to_image()
     denoiser.check_level(noise)
@@ -83,11 +83,11 @@ def restore(
     """Denoise pixels (N, H, W, C), C 1 or 3, into an array of the same shape and of type ``dtype``.
 
     Args:
-        noise: the level in units of the network's input; None: the estimate, where it has to be told.
-        on_tile: is told, after each tile, how many pixels of each image are done with it.
+        noise: noise level in units of the network's input; None: estimated for non-blind networks.
+        on_tile: called after each tile with the number of pixels of each image in it.
 
     Raises:
-        InputError: where the network changes the size, or returns values that are not finite.
+        InputError: if the network changes the size, or returns values that are not finite.
     """
     n, height, width, channels = batch.shape
     denoiser = tiled.denoiser
@@ -97,10 +97,10 @@ def restore(
     parameter = denoiser.like
     exact = parameter.dtype == torch.float64
     y = _on_unit_range(batch, np.float64 if exact else np.float32).to(parameter).permute(0, 3, 1, 2)  # (N, C, H, W)
-    split = channels > denoiser.channels  # each channel by itself
+    split = channels > denoiser.channels  # each channel separately
     axes = OPPONENT.to(y) if split and denoiser.is_equivariant else None
     if axes is not None:
-        for rows in y.permute(0, 2, 3, 1).split(ROWS, dim=1):  # in place: large images leave no room for another
+        for rows in y.permute(0, 2, 3, 1).split(ROWS, dim=1):  # in place, since memory may not hold two large images
             rows.copy_(rows @ axes.T)
     y = y.reshape(-1, 1, height, width) if split else y
     sigma = None if noise is None else torch.full((len(y),), noise).to(y)
@@ -114,7 +114,7 @@ def restore(
     def write(rows: slice, total: int, part: Tensor) -> None:
         if (total, *part.shape[1::2]) != (height, *y.shape[1::2]):
             raise InputError(
-                f'a denoiser returns the size it is given; {width}x{height} became {part.shape[3]}x{total}'
+                f'a denoiser must keep the size of its images; {width}x{height} became {part.shape[3]}x{total}'
             )
         part = part.mean(dim=1, keepdim=True) if replicated else part
         part = part.reshape(n, channels, *part.shape[2:]) if split else part
@@ -125,7 +125,7 @@ def restore(
         with np.errstate(over='ignore'):
             values = to_type(part.permute(0, 2, 3, 1).cpu().numpy(), dtype)
         if dtype.kind == 'f' and not np.isfinite(values).all():
-            raise InputError(f'the result has values that {dtype} does not hold; save the image as float64')
+            raise InputError(f'{dtype} cannot represent some values of the result; save the image as float64')
         result[:, rows] = values
 
     tiled.run(y, write, sigma, on_tile)
@@ -133,14 +133,14 @@ def restore(
 
 
 def fits_float32(pixels: Pixels) -> bool:
-    """Whether each of the images (N, H, W, C) keeps its contrast in float32, far from the smallest and largest numbers.
+    """Whether float32 represents the contrast of each image (N, H, W, C), far from its smallest and largest numbers.
 
-    Rounding to float32 then moves values by 2^-13 of the image's range at most, a 30th of an 8-bit step.
+    Rounding to float32 then changes values by at most 2^-13 of the image's range, a 30th of an 8-bit step.
     """
     if pixels.dtype.kind == 'u':
         return True
     low, high = (end.astype(np.float64) for end in (pixels.min((1, 2, 3)), pixels.max((1, 2, 3))))
-    largest, half_range = np.maximum(-low, high), high / 2 - low / 2  # the whole one may be no number
+    largest, half_range = np.maximum(-low, high), high / 2 - low / 2  # the whole range may overflow
     size = np.where(half_range > 0, half_range, largest)
     fits = (largest == 0) | ((size >= 2.0**-100) & (largest <= 2.0**100))
     if pixels.dtype == np.float64:
@@ -149,7 +149,7 @@ def fits_float32(pixels: Pixels) -> bool:
 
 
 def to_type(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:
-    """Pixels in another type; integers hold [0, 1] from 0 to their largest, rounded and clipped."""
+    """Convert pixels to another type; integers represent [0, 1] from 0 to their maximum, rounded and clipped."""
     if pixels.dtype == dtype:
         return pixels
     if pixels.dtype.kind == 'u':
@@ -161,6 +161,6 @@ def to_type(pixels: Pixels, dtype: np.dtype[Any]) -> Pixels:
 
 
 def _on_unit_range(pixels: Pixels, dtype: type[np.floating[Any]]) -> Tensor:
-    """As ``ne_basicsr.data.image_store.on_unit_range``, without temporaries, which large images have no room for."""
+    """Like ``ne_basicsr.data.image_store.on_unit_range``, without temporary arrays, to save memory."""
     tensor = torch.from_numpy(pixels.astype(dtype))
     return tensor.div_(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == 'u' else tensor

@@ -1,4 +1,4 @@
-"""How far a network looks: the distance beyond which no pixel of the input has a say in a pixel of the output."""
+"""The receptive field of a network: how far from an output pixel the input still affects it."""
 
 import math
 import warnings
@@ -9,15 +9,15 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-GRID = 32  # what strides, windows and poolings of networks that do not say them divide
+GRID = 32  # a multiple of the strides, windows and poolings of networks that do not declare them
 
 
 @runtime_checkable
 class MeasuresWhole(Protocol):
-    """A network in two steps: what whole images say, then what is done to them, or to any part of them, with it.
+    """A network with two steps: measure statistics of the whole image, then restore it, or a part of it, with them.
 
-    ``forward(y) = restore(y, measure(y))``. ``measure(y, sigma, mean_of)`` takes the mean of what a function makes of y
-    from ``mean_of``, and ``sigma``, the noise level, is for networks that want it.
+    ``forward(y) = restore(y, measure(y))``. ``measure(y, sigma, mean_of)`` calls ``mean_of(function)`` for the mean of
+    ``function(y)`` over the image; ``sigma`` is the noise level, for networks that take one.
     """
 
     def measure(self, y: Tensor, sigma: Any = None, mean_of: Any = None) -> Any: ...
@@ -26,25 +26,25 @@ class MeasuresWhole(Protocol):
 
 
 def grid(network: nn.Module) -> int:
-    """Where tiles may begin, in pixels: at multiples of this a network does the same as at 0."""
+    """Tiles may begin at multiples of this many pixels: there the network behaves as at 0."""
     multiples = [getattr(module, name, 1) for module in network.modules() for name in ('size_multiple', 'pad_to')]
     multiple = math.lcm(*(int(multiple) for multiple in multiples))
     return multiple * -(-GRID // multiple)
 
 
 @torch.no_grad()
-def reach(network: nn.Module, channels: int, limit: int, sigma: float | None = None) -> int | None:
-    """How many pixels far the network looks, counted from blocks of ``grid`` pixels; None where it is over ``limit``.
+def receptive_radius(network: nn.Module, channels: int, limit: int, sigma: float | None = None) -> int | None:
+    """How many pixels the receptive field extends beyond a block of ``grid`` pixels; None if more than ``limit``.
 
-    Found by experiment: where a block of the input is NaN, so is all of the output that it has a say in. Holds for
-    convolutions, shifted windows, and whatever else; what looks at the whole image, channel attention for instance, is
-    None. Statistics that a network ``MeasuresWhole`` do not count.
+    Measured: a block of the input is set to NaN, and every output pixel that depends on it becomes NaN. This works for
+    convolutions, shifted windows and any other layer. Networks that look at the whole image, such as those with channel
+    attention, give None. Statistics of a network that ``MeasuresWhole`` do not count.
 
     Args:
-        channels: that the network takes.
-        sigma: what a non-blind network is called with.
+        channels: number of channels of the network's input.
+        sigma: noise level for a non-blind network.
 
-    Source: of convolutions the result is their receptive field, sum of (kernel - 1) / 2 times the stride before them.
+    Source: for convolutions, the result is the sum of (kernel - 1) / 2 times the stride before each of them.
     """
     step = grid(network)
     width = 5 * step
@@ -61,11 +61,11 @@ def reach(network: nn.Module, channels: int, limit: int, sigma: float | None = N
 def _spread(
     network: nn.Module, channels: int, step: int, width: int, sigma: float | None, transposed: bool
 ) -> int | None:
-    """How far NaN comes from the middle of a stripe, in pixels of the input; None where it comes to its ends."""
+    """How many input pixels NaN spreads from the middle of a stripe; None if it reaches the ends."""
     parameter = next(network.parameters(), torch.empty(0))
     generator = torch.Generator().manual_seed(0)
     noise = 0.01 * torch.randn(1, channels, step, width, generator=generator)
-    y = (noise + torch.linspace(0.2, 0.8, width)).to(parameter)  # little noise: ZeroShot then takes all of its steps
+    y = (noise + torch.linspace(0.2, 0.8, width)).to(parameter)  # little noise, so that ZeroShot runs all of its steps
     y = y.transpose(2, 3) if transposed else y
     given = {} if sigma is None else {'sigma': sigma}
     measured = None
@@ -90,8 +90,8 @@ def _spread(
 
 @contextmanager
 def _plain_convolutions() -> Iterator[None]:
-    """The libraries' fast ones, by FFT or Winograd, mix pixels that have nothing to do with each other."""
+    """Turn off fast convolutions by FFT or Winograd, which spread NaN to unrelated pixels."""
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # switching oneDNN speaks of Intel's GPUs
+        warnings.simplefilter('ignore')  # switching oneDNN off warns about Intel GPUs
         with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
             yield

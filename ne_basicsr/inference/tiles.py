@@ -1,13 +1,13 @@
 """Large images in tiles, with the whole image's statistics.
 
-The statistics are taken before anything is cut, so a tiled network differs from the untiled one only where its backbone
-looks further than a tile overlaps its neighbours. Where it does not, the two agree up to rounding; where it does, or
-looks at everything (``reach``), the outer half of the overlap is dropped and the inner half blended, so that there are
-no seams.
+The statistics are computed before the image is cut. So a tiled network differs from the untiled one only if the
+receptive field of its backbone is larger than the overlap of the tiles. If it is not, the results agree up to rounding.
+If it is (``receptive_radius``), the outer half of the overlap is discarded and the inner half is blended, so that there
+are no seams.
 
-Tiles begin at multiples of the windows and strides of the network (``grid``), so that these fall where they fall in the
-whole image. At the image's border a tile has the image's border, and the network pads it as it pads the whole; for
-DRUNet, which pads with the mean of what it is given, the last tiles are padded here, with the mean of the whole image.
+Tiles begin at multiples of the windows and strides of the network (``grid``), so that these have the same positions as
+in the whole image. Tiles at the image's border end there, and the network pads them as it pads the whole image. DRUNet
+pads with the mean of its input; for it, the last tiles are padded here, with the mean of the whole image.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ne_basicsr.inference.denoiser import as_denoiser
-from ne_basicsr.inference.receptive_field import MeasuresWhole, grid, reach
+from ne_basicsr.inference.receptive_field import MeasuresWhole, grid, receptive_radius
 from ne_basicsr.ops.equivariance import Network, mean_std
 from ne_basicsr.utils.errors import InputError
 
@@ -28,11 +28,11 @@ class Plan(NamedTuple):
     """How images are cut, in pixels of the input.
 
     Args:
-        core: each tile is responsible for squares of this side, at most.
-        overlap: what it sees beyond, on each side.
-        blend: the inner part of the overlap over which neighbours are mixed; 0 where there is no need.
-        step: all of these are multiples of it, but for ``blend``.
-        exact: whether the results are those without tiles, up to rounding.
+        core: maximum side of the square that each tile computes.
+        overlap: what a tile sees in addition, on each side.
+        blend: inner part of the overlap over which neighbours are blended; 0 if not needed.
+        step: all of these are multiples of it, except ``blend``.
+        exact: whether the result equals that without tiles, up to rounding.
     """
 
     core: int
@@ -43,12 +43,12 @@ class Plan(NamedTuple):
 
     def __str__(self) -> str:
         size = self.core + 2 * self.overlap
-        how = 'as without tiles' if self.exact else f'blended over {2 * self.blend}: the network looks further'
+        how = 'as without tiles' if self.exact else f'blended over {2 * self.blend}: the receptive field is larger'
         return f'tiles of {size}x{size} that overlap by {2 * self.overlap} pixels, {how}'
 
 
 class Tile(NamedTuple):
-    """One stretch of tiles along an axis: seen, responsible for, and contributing to."""
+    """A tile along one axis: the pixels it sees, those it computes (core), and those it contributes to (mixed)."""
 
     seen: slice
     core: slice
@@ -56,20 +56,20 @@ class Tile(NamedTuple):
 
 
 class Tiled(nn.Module):
-    """A network that sees large images in tiles: (N, C, H, W) to (N, C', rH, rW), any size, memory bounded by the tile.
+    """A network that processes large images in tiles: (N, C, H, W) to (N, C', rH, rW), any height and width.
 
-    Beyond the tile it takes the input and the output. Networks that ``MeasuresWhole``, such as WNE and ZeroShot, stay
-    exactly equivariant. For inference: no gradients, and the network in eval mode.
+    Memory holds the input, the output and one tile. Networks that ``MeasuresWhole``, such as WNE and ZeroShot, stay
+    exactly equivariant. For inference only: no gradients, and the network in eval mode.
 
     Args:
-        network: maps (N, C, H, W) to (N, C', rH, rW); a module, or a ``Denoiser``.
-        tile: side of the tiles, rounded down to a multiple of the network's grid (32, or more); smaller images are not
-            cut. With an overlap of None it is three such multiples or more, since less leaves no room for one.
-        overlap: what a tile sees on each side beyond the pixels that it is responsible for, rounded up to a multiple
-            of the grid. None: as far as the network looks where that is a quarter of the tile or less, else an eighth.
+        network: maps (N, C, H, W) to (N, C', rH, rW); a module or a ``Denoiser``.
+        tile: side of the tiles in pixels, rounded down to a multiple of the network's grid (32 or more). Smaller images
+            are not cut. If ``overlap`` is None, tiles have at least three times the grid, to leave room for an overlap.
+        overlap: pixels that a tile sees on each side beyond its core, rounded up to a multiple of the grid. None: the
+            radius of the receptive field if that is at most a quarter of the tile, otherwise an eighth.
 
     Raises:
-        InputError: for a negative overlap, or tiles that consist of overlap.
+        InputError: for a negative overlap, or tiles with no room beside the overlap.
     """
 
     def __init__(self, network: nn.Module, tile: int = TILE, overlap: int | None = None) -> None:
@@ -79,19 +79,19 @@ class Tiled(nn.Module):
         self._plans: dict[int, Plan] = {}
         step = grid(network)
         if overlap is not None and overlap < 0:
-            raise InputError(f'the overlap of tiles is 0 pixels or more; got {overlap}')
+            raise InputError(f'the overlap of tiles must be at least 0 pixels; got {overlap}')
         least = step + 2 * _up(overlap or 0, step)
         if tile < least:
-            beside = f' beside an overlap of {overlap}' if overlap else ''
-            raise InputError(f'tiles of this network are {least} pixels wide or more{beside}; got {tile}')
+            beside = f' with an overlap of {overlap}' if overlap else ''
+            raise InputError(f'tiles of this network must be at least {least} pixels wide{beside}; got {tile}')
 
     @property
     def network(self) -> Any:
-        """What tiles go through: the network if it ``MeasuresWhole``, else the denoiser, which pads them."""
+        """The network that processes tiles: the inner one if it ``MeasuresWhole``, else the denoiser, which pads."""
         return self.denoiser.network if isinstance(self.denoiser.network, MeasuresWhole) else self.denoiser
 
     def plan(self, channels: int) -> Plan:
-        """How images with so many channels are cut."""
+        """How images with this number of channels are cut."""
         if channels not in self._plans:
             sigma = self.denoiser.needed(0.1)
             self._plans[channels] = make_plan(self.network, self.tile, self.overlap, channels, sigma)
@@ -116,11 +116,11 @@ class Tiled(nn.Module):
         sigma: float | Tensor | None = None,
         on_tile: Callable[[int], None] = lambda pixels: None,
     ) -> None:
-        """As ``forward``, with the result in parts.
+        """Like ``forward``, but returns the result in parts.
 
         Args:
-            write: gets rows of the output, from the top, how many rows there are in all, and their values.
-            on_tile: is told, after each tile, how many pixels of each image are done with it.
+            write: called from top to bottom with a range of rows, the height of the output, and the values of the rows.
+            on_tile: called after each tile with the number of pixels of each image in it.
         """
         given = {} if sigma is None else {'sigma': sigma}
         if max(y.shape[-2:]) <= self.tile:
@@ -149,7 +149,7 @@ class Tiled(nn.Module):
             ratio = output.shape[-1] // part.shape[-1]
             return output[..., : size[0] * ratio, : size[1] * ratio]
 
-        carried: Tensor | None = None  # rows that wait for the next tiles' share
+        carried: Tensor | None = None  # rows to be blended with the next tiles
         for row in down:
             band, carried_rows = None, 0 if carried is None else carried.shape[2]
             for column in across:
@@ -176,11 +176,11 @@ class Tiled(nn.Module):
 
 
 def make_plan(network: nn.Module, tile: int, overlap: int | None, channels: int, sigma: float | None) -> Plan:
-    """How ``network`` is given images of so many channels in tiles of side ``tile``; arguments as for ``Tiled``."""
+    """How images with this number of channels are cut for ``network``; other arguments as for ``Tiled``."""
     step = grid(network)
     tile = max(tile // step, 1 if overlap is not None else 3) * step
     limit = tile // 4 if overlap is None else _up(overlap, step)
-    distance = reach(network, channels, limit, sigma)
+    distance = receptive_radius(network, channels, limit, sigma)
     exact = distance is not None
     if overlap is None:
         overlap = tile // 8 if distance is None else distance
@@ -191,7 +191,7 @@ def make_plan(network: nn.Module, tile: int, overlap: int | None, channels: int,
 
 
 def _cut(length: int, plan: Plan) -> list[Tile]:
-    """An axis of so many pixels in tiles of about equal size."""
+    """Cut an axis of ``length`` pixels into tiles of about equal size."""
     count = -(-length // plan.core)
     core = _up(-(-length // count), plan.step)
     tiles = []
@@ -204,9 +204,9 @@ def _cut(length: int, plan: Plan) -> list[Tile]:
 
 
 def _weight(tile: Tile, blend: int, length: int, ratio: int) -> Tensor:
-    """The share of a tile in the pixels that it contributes to, which ramps up and down where it meets others.
+    """The weights of a tile in blending, with ramps where it overlaps others.
 
-    The shares of all tiles add up to 1 in every pixel.
+    The weights of all tiles add up to 1 at every pixel.
     """
     position = (torch.arange(tile.mixed.start * ratio, tile.mixed.stop * ratio, dtype=torch.float64) + 0.5) / ratio
     weight = torch.ones_like(position)
@@ -218,7 +218,7 @@ def _weight(tile: Tile, blend: int, length: int, ratio: int) -> Tensor:
 
 
 def _mean(function: Network, y: Tensor, down: list[Tile], across: list[Tile]) -> Tensor:
-    """The mean over C, H, W of what ``function`` makes of y, tile by tile, (N, 1, 1, 1)."""
+    """The mean of ``function(y)`` over C, H and W, computed tile by tile, (N, 1, 1, 1)."""
     total = y.new_zeros(len(y), 1, 1, 1, dtype=torch.float64)
     count, dtype = 0, y.dtype
     for row in down:
@@ -234,13 +234,13 @@ def _mean(function: Network, y: Tensor, down: list[Tile], across: list[Tile]) ->
 
 
 def _mean_padding(network: nn.Module) -> int:
-    """What a network fills up sizes to a multiple of, with the mean of what it is given; 1 where it does not."""
+    """The multiple to which a network pads sizes with the mean of its input; 1 if it does not."""
     multiples: list[Any] = [module.pad_to for module in network.modules() if getattr(module, 'pads_with_mean', False)]
     return max(map(int, multiples), default=1)
 
 
 def _padded(part: Tensor, multiple: int, mean: Tensor) -> Tensor:
-    """``part`` (N, C, H, W), filled up right and bottom; only a last tile's size is no multiple."""
+    """``part`` (N, C, H, W), padded on the right and bottom with ``mean``; only the last tiles need this."""
     n, channels, height, width = part.shape
     if height % multiple == width % multiple == 0:
         return part

@@ -48,7 +48,7 @@ def test_where_the_first_convolution_takes_more_than_the_image_gray_is_tried():
 
 
 def test_a_caller_says_which_it_can_use():
-    with pytest.raises(InputError, match=r'^net: takes images of 2 channels; 1 or 3 are needed here'):
+    with pytest.raises(InputError, match=r'^net: takes images of 2 channels; this needs 1 or 3'):
         Denoiser(dncnn(2), source='net').require_image_to_image()
     Denoiser(dncnn(3)).require_image_to_image()
     Denoiser(dncnn(2)).require_image_to_image(only=())

@@ -375,14 +375,14 @@ def test_without_networks_the_images_are_studied(workplace, image_folder, capsys
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--pixel', '3'], "--pixel takes two numbers, as in 20,30; got '3'"),
+        (['--pixel', '3'], "--pixel needs two numbers, as in 20,30; got '3'"),
         (['--interval', '1,0'], 'to a larger b, both finite; got [1, 0]'),
         (['--interval', '0,inf'], 'to a larger b, both finite; got [0, inf]'),
-        (['--sigma255', '0'], 'a noise level is above 0'),
-        (['--patches', '2'], '--patches is 3 or more; got 2'),
-        (['--denoised', '2'], '--denoised is 3 or more; got 2'),
+        (['--sigma255', '0'], 'a noise level must be above 0'),
+        (['--patches', '2'], '--patches must be at least 3; got 2'),
+        (['--denoised', '2'], '--denoised must be at least 3; got 2'),
         (['--patch-size', '100'], 'no image has 100 x 100 pixels'),
-        (['--device', 'tpu'], '--device: one of cpu, cuda, auto is needed'),
+        (['--device', 'tpu'], '--device must be one of cpu, cuda, auto'),
         (['--output', 'a_file'], 'the results cannot be written'),
     ],
 )

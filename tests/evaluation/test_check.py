@@ -145,7 +145,7 @@ def test_random_biases_make_a_plain_network_plain():
 
 
 def test_normalization_without_the_way_back_is_named():
-    assert sentence(InputNorm(random(DNCNN))).endswith('normalized without the way back')
+    assert sentence(InputNorm(random(DNCNN))).endswith('the normalization is not undone')
 
 
 class Written(nn.Module):
@@ -232,7 +232,7 @@ def test_float32_inside_is_told_from_a_broken_law():
     def network(y):
         return wrapped(y.float()).to(y.dtype)
 
-    assert sentence(network).startswith('equivariant to the digits of float32 only')
+    assert sentence(network).startswith('equivariant in float32 only')
     assert certified(network, dtypes=('float32',))[1].passed
 
 
@@ -392,7 +392,8 @@ def test_numbers_that_are_chosen_and_copied_are_not_rounded():
         return torch.where(padded == padded.amin(), padded, padded.sort(-1).values)[..., 1:-1, 1:-1]
 
     precision, (y,) = law.PRECISIONS['float64'], check.synthetic_images(1, (12, 16), count=1)
-    assert law.rounding(law.Runner(law.evaluator(chosen, precision), precision), y)[1] == 'guessed from moved pixels'
+    _, how = law.rounding(law.Runner(law.evaluator(chosen, precision), precision), y)
+    assert how == 'guessed from perturbed pixels'
 
 
 def test_operations_in_place_are_rounded_too():
@@ -407,8 +408,8 @@ def test_operations_in_place_are_rounded_too():
 def test_functions_that_torch_does_not_see_into_are_moved_by_their_pixels_and_it_says_so():
     found, verdict = certified(lambda y: torch.from_numpy(y.numpy() * 1.0))
     assert verdict.passed
-    assert found.rounding == {'float64': 'guessed from moved pixels', 'float32': 'guessed from moved pixels'}
-    assert 'guessed from moved pixels in float64' in check.footnote(found)
+    assert found.rounding == {'float64': 'guessed from perturbed pixels', 'float32': 'guessed from perturbed pixels'}
+    assert 'guessed from perturbed pixels in float64' in check.footnote(found)
 
 
 def test_networks_drawn_at_random_pass_and_fail_with_a_break():
@@ -520,22 +521,22 @@ def test_images_of_a_folder_are_used(tmp_path, image_folder, capsys):
     assert '48x56' in capsys.readouterr().out
     cv2.imwrite(str(image_folder / 'a_flat.png'), np.full((8, 8), 7, np.uint8))
     assert main(['check', INLINE, *SMALL, '--images', str(image_folder)]) == 2
-    assert 'image 1 is constant' in capsys.readouterr().err
+    assert 'images must not be constant; image 1 is' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['none.pth'], 'none.pth: no such checkpoint file'),
-        (['none.onnx'], 'none.onnx: no such exported file'),
-        (['DnCNWNE'], "neither a file, nor .* did you mean 'DnCNNWNE'"),
+        (['none.onnx'], 'none.onnx: no such file'),
+        (['DnCNWNE'], "not a file, .* did you mean 'DnCNNWNE'"),
         (['{type: DnCNNWNE, num_fet: 4}'], 'num_fet.*num_feat'),
         ([INLINE, '--dtype', 'float31'], "one of float64, float32, bfloat16, float16 is needed; got 'float31'"),
-        ([INLINE, '--device', 'tpu'], "one of cpu, cuda, auto is needed; got 'tpu'"),
+        ([INLINE, '--device', 'tpu'], "--device must be one of cpu, cuda, auto; got 'tpu'"),
         ([INLINE, '--sigma255', '0'], 'above 0 in 8-bit units; got 0'),
         ([INLINE, '--images', 'nowhere'], 'nowhere: no such folder of images'),
         ([INLINE, '--json', 'nowhere/x.json'], "the folder 'nowhere' does not exist"),
-        ([INLINE, '--wne'], 'wrapped network already'),
+        ([INLINE, '--wne'], 'already holds a wrapped network'),
         (['{type: VGGStyleDiscriminator, num_in_ch: 3, num_feat: 4}'], 'does not run on images 1x3x24x32 in any of'),
     ],
 )
@@ -584,7 +585,7 @@ def test_graphs_of_one_huge_size_are_refused(tmp_path, capsys):
     )
     assert main(['check', str(tmp_path / 'net.pt2'), '--trust']) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert 'at most 4,194,304 values per image are checked; it takes 1x3000x2000: export it for any size' in line
+    assert 'takes images of 1x3000x2000; check supports at most 4,194,304 values per image: export it' in line
 
 
 def told(mode, tmp_path):
@@ -616,7 +617,7 @@ def test_the_level_that_a_non_blind_export_is_told_is_the_one_asked_for(tmp_path
 def test_exports_of_other_inputs_are_refused(tmp_path, capsys):
     torch.export.save(torch.export.export(nn.ReLU(), (torch.rand(1, 12, 16),)), tmp_path / 'net.pt2')
     assert main(['check', str(tmp_path / 'net.pt2'), '--trust']) == 2
-    assert 'a network of one input (N, C, H, W) is needed' in capsys.readouterr().err
+    assert 'the network must have one input (N, C, H, W)' in capsys.readouterr().err
 
 
 def test_damaged_exports_are_one_line(tmp_path, capsys):

@@ -544,11 +544,11 @@ def test_networks_and_images_that_fail_are_named_and_the_others_go_on(workplace,
     [
         (['--task', 'rondom'], "task 'rondom': not one of random"),
         (['--h0', '2'], 'schedule: h0 is above 0 and at most 1; got 2'),
-        (['--draws', '0'], '--draws is 1 or more; got 0'),
+        (['--draws', '0'], '--draws must be at least 1; got 0'),
         (['--task', 'denoise', '--sigma-start', '0.1'], 'leave out --sigma-start'),
         (['--task', 'blocks=21'], 'at most 20'),
-        (['--device', 'tpu'], '--device: one of cpu, cuda, auto is needed'),
-        (['--output', 'a_file'], 'the results cannot be written'),
+        (['--device', 'tpu'], '--device must be one of cpu, cuda, auto'),
+        (['--output', 'a_file'], 'cannot write the results'),
     ],
 )
 def test_wrong_arguments_are_one_line_and_exit_code_2(workplace, network_file, photos, capsys, arguments, message):

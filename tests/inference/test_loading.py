@@ -108,7 +108,7 @@ def paper_run(tmp_path):
 def test_a_paper_checkpoint_is_refused_unless_something_says_what_it_was_trained_in(paper_run, y):
     path, networks = paper_run
     for wrap in (None, 'wne'):
-        with pytest.raises(InputError, match=r"options=\{'type': 'DnCNN'\}, 'WNE' or 'InputNorm', on .* FILE=DnCNN"):
+        with pytest.raises(InputError, match=r"options=\{'type': 'DnCNN'\}, 'WNE' or 'InputNorm', or on .* FILE=DnCNN"):
             ne_basicsr.load(path, wrap)
     for mode, options in AS_TRAINED.items():
         assert same(ne_basicsr.load(path, options={'type': options['type']}), networks[mode], y), mode
@@ -167,7 +167,7 @@ def test_the_config_of_a_run_tells_fdncnns_mode_and_a_broken_one_is_named(tmp_pa
         ('[' * 100_000, r'config.json: not readable as the settings of a run \(maximum recursion'),
         ('{"model_wrapper_mode": "wnei"}', 'model_wrapper_mode must be one of idem, norm-equiv, '),
         ('{"model_wrapper_mode": "idem", "model_pred_mode": "residual"}', "pred_mode 'residual'"),
-        ('{"epochs": 3}', 'do not tell a plain network'),
+        ('{"epochs": 3}', 'do not record whether the network is plain'),
         (' ' * 2**21, 'more than 1048576 bytes'),
     ):
         config.write_text(text)
@@ -200,7 +200,7 @@ def test_wrapping_makes_it_equivariant_and_refuses_to_wrap_twice(tmp_path, image
     assert defect['plain'] > 1e-3
     assert isinstance(wrapped.network, WNE)
     torch.save(wrapped.state_dict(), tmp_path / 'wrapped.pth')
-    with pytest.raises(InputError, match='wrapped network already'):
+    with pytest.raises(InputError, match='already holds a wrapped network'):
         ne_basicsr.load(tmp_path / 'wrapped.pth', wrap='wne')
     with pytest.raises(ValueError, match="None or 'wne'; got 'wse'"):
         ne_basicsr.load(tmp_path / 'net.pth', wrap='wse')
@@ -236,7 +236,7 @@ def test_what_the_file_does_not_tell_can_be_given(tmp_path, y):
             {'params': {}, 'ne_basicsr': {'network_g': {'type': 'DnCN'}}},
             "no network DnCN: .*did you mean 'DnCNN'",
         ),
-        ({'params': {}, 'ne_basicsr': {'network_g': {'type': 'DnCNN', 'depth': 3}}}, 'no network DnCNN.*depth'),
+        ({'params': {}, 'ne_basicsr': {'network_g': {'type': 'DnCNN', 'depth': 3}}}, 'cannot build DnCNN.*depth'),
         ({'params': {}, 'ne_basicsr': {'network_g': DNCNN}}, 'do not fit DnCNN; 8 missing'),
         ([1, 2], 'must hold a mapping'),
     ],

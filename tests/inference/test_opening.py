@@ -79,7 +79,7 @@ def test_networks_that_are_compared_take_as_many_channels(tmp_path):
     options = DNCNN | {'num_in_ch': 3, 'num_out_ch': 3}
     colour = open_denoiser(parse_spec(save(tmp_path / 'colour.pth', dncnn(3), options)), 'colour')
     assert [common_channels(each) for each in ([], [identity()], [identity(), colour], [gray, gray])] == [1, 1, 3, 1]
-    with pytest.raises(InputError, match='gray takes 1 and colour takes 3; run them apart'):
+    with pytest.raises(InputError, match='gray takes 1 and colour takes 3; run them separately'):
         common_channels([colour, identity(), gray])
 
 
@@ -114,7 +114,7 @@ def test_an_option_file_stands_for_its_network_and_weights(tmp_path):
     assert denoiser.entry.training_levels255 == (25,)
     assert denoiser.digest == open_denoiser(parse_spec(weights), 'net').digest
     file.write_text(yaml.safe_dump({'network_g': DNCNN}))
-    with pytest.raises(InputError, match='pretrain_network_g is missing'):
+    with pytest.raises(InputError, match='pretrain_network_g, the file with the weights, is missing'):
         open_denoiser(parse_spec(str(file)), 'net')
 
 
@@ -123,5 +123,5 @@ def test_networks_of_other_shapes_are_refused(tmp_path):
         def forward(self, x):
             return x[..., ::2, ::2]
 
-    with pytest.raises(InputError, match=r'^Half: a denoiser returns images of the shape .*\(1, 64, 64\) became'):
+    with pytest.raises(InputError, match=r'^Half: a denoiser must keep the shape of its images; .*\(1, 64, 64\) became'):
         Denoiser(Half()).require_image_to_image()

@@ -8,7 +8,7 @@ from torch import nn
 from ne_basicsr.archs.drunet_arch import DRUNet
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.inference import tiles as tiling
-from ne_basicsr.inference.receptive_field import grid, reach
+from ne_basicsr.inference.receptive_field import grid, receptive_radius
 from ne_basicsr.inference.tiles import Plan, Tiled, _cut, _weight
 from ne_basicsr.ops import chunked_statistics, equivariance, noise
 from ne_basicsr.utils.errors import InputError
@@ -91,20 +91,20 @@ def test_images_of_a_batch_keep_their_own_statistics():
 
 def test_reach_is_the_receptive_field_of_convolutions():
     for layers in (3, 9):
-        assert reach(build({**DNCNN, 'num_layers': layers}), 1, 32) == layers
-    assert reach(build({**DNCNN, 'num_layers': 9}), 1, 8) is None  # over the limit
-    assert reach(nn.Conv2d(3, 3, 3, padding=5, dilation=5), 3, 32) == 5
-    assert reach(nn.Identity(), 1, 32) == 0
-    assert reach(build(SUBJECTS['ZeroShot']), 1, 32) == 6 + 7  # and the blocks of its DCT
-    assert reach(build(SUBJECTS['two passes']), 1, 32) == 6 + 7
-    assert reach(build(SWINIR), 1, 64) > 8
-    assert reach(build(RESTORMER), 1, 64) is None  # channel attention sees everything
+        assert receptive_radius(build({**DNCNN, 'num_layers': layers}), 1, 32) == layers
+    assert receptive_radius(build({**DNCNN, 'num_layers': 9}), 1, 8) is None  # over the limit
+    assert receptive_radius(nn.Conv2d(3, 3, 3, padding=5, dilation=5), 3, 32) == 5
+    assert receptive_radius(nn.Identity(), 1, 32) == 0
+    assert receptive_radius(build(SUBJECTS['ZeroShot']), 1, 32) == 6 + 7  # and the blocks of its DCT
+    assert receptive_radius(build(SUBJECTS['two passes']), 1, 32) == 6 + 7
+    assert receptive_radius(build(SWINIR), 1, 64) > 8
+    assert receptive_radius(build(RESTORMER), 1, 64) is None  # channel attention sees everything
 
 
 @pytest.mark.parametrize('kernel', [(9, 1), (1, 9)])
 def test_reach_is_the_farther_of_rows_and_columns_up_to_its_limit(kernel):
     net = nn.Conv2d(1, 1, kernel, padding='same')
-    assert (reach(net, 1, limit=4), reach(net, 1, limit=3)) == (4, None)
+    assert (receptive_radius(net, 1, limit=4), receptive_radius(net, 1, limit=3)) == (4, None)
 
 
 @pytest.mark.parametrize(('side', 'exact'), [(65, True), (67, False)])
@@ -220,8 +220,8 @@ def test_small_images_are_not_cut_and_results_come_from_the_top():
     assert sum(seen) == 200 * 100
 
 
-@pytest.mark.parametrize(('tile', 'overlap', 'message'), [(16, None, '32 pixels wide or more; got 16'),
-                                                          (128, 64, '160 pixels wide or more beside'),
+@pytest.mark.parametrize(('tile', 'overlap', 'message'), [(16, None, 'at least 32 pixels wide; got 16'),
+                                                          (128, 64, 'at least 160 pixels wide with'),
                                                           (128, -1, '0 pixels or more; got -1')])  # fmt: skip
 def test_impossible_tiles_are_refused(tile, overlap, message):
     with pytest.raises(InputError, match=message):

@@ -1,4 +1,4 @@
-"""Is a network normalization-equivariant? The law in one number type (law), the checks, the verdict, tables of it."""
+"""Certify that a network is normalization-equivariant: the law, the checks, the verdict and the table."""
 
 from ne_basicsr.evaluation.check.assertion import assert_equivariant, check
 from ne_basicsr.evaluation.check.checks import Certificate, Form, Row, certify

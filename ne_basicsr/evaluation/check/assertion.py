@@ -1,4 +1,4 @@
-"""The certificate in one call: a verdict for notebooks, an assertion for tests."""
+"""The certificate in one call: ``check`` for notebooks, ``assert_equivariant`` for tests."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -24,22 +24,22 @@ def check(
     device: str = 'cpu',
     images: Sequence[Tensor] | None = None,
 ) -> Verdict:
-    """Whether f(a y + b) = a f(y) + b holds up to rounding, as ``basicsr check`` finds it.
+    """Check whether f(a y + b) = a f(y) + b holds up to rounding, with the checks of ``basicsr check``.
 
     Args:
         network: f, (N, C, H, W) to (N, C', rH, rW): a ``Denoiser``, a module, a function, or text as on the command
             line, such as ``net.pth@25+wne``.
-        sigma: the noise level that a non-blind network is told, on the [0, 1] scale.
-        dtypes: number types to ask in: float64, float32, bfloat16, float16. Those that it does not run in do not count.
+        sigma: noise level for a non-blind network, on the [0, 1] scale.
+        dtypes: number types to check: float64, float32, bfloat16, float16. Types in which it does not run are skipped.
         device: where it runs.
-        images: each (1, C, H, W) in float64, all of one shape, nominally on [0, 1], not constant; synthetic ones if not
-            given.
+        images: each (1, C, H, W) in float64, all of one shape, nominally on [0, 1], not constant; default: synthetic
+            images.
 
     Returns:
-        ``passed``, and a ``sentence`` that says what the network is and why.
+        ``passed``, and a ``sentence`` with the result and the reason.
 
     Raises:
-        InputError: for a network that runs in none of the types, or that cannot be opened.
+        InputError: for a network that cannot be opened or runs in none of the types.
     """
     return judge(_certified(network, sigma, dtypes, device, images))
 
@@ -52,7 +52,7 @@ def assert_equivariant(
     device: str = 'cpu',
     images: Sequence[Tensor] | None = None,
 ) -> None:
-    """Raise AssertionError with the verdict and the rows that failed, unless ``check`` passes; arguments as there."""
+    """Raise AssertionError with the verdict and the failed rows, unless ``check`` passes; same arguments."""
     found = _certified(network, sigma, dtypes, device, images)
     verdict = judge(found)
     failed: Iterable[str] = (line(row) for row in found.rows if row.status == 'fail')
@@ -67,6 +67,6 @@ def _certified(
     else:
         denoiser = as_denoiser(network)
     given = synthetic_images(denoiser.channels, SIZE) if images is None else images
-    # a function stays one: torch does not see into it
+    # pass functions as functions: torch cannot perturb operations inside them
     subject = denoiser if isinstance(denoiser.network, nn.Module) else denoiser.network
     return certify(subject, given, device=device, dtypes=dtypes, sigma=denoiser.needed(sigma))

@@ -1,4 +1,4 @@
-"""The certificate of a network: the law over a and b, for constants, sizes, batches and number types, one row each."""
+"""The certificate of a network: one row for each check of the law (a, b, constants, sizes, batches, number types)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -16,15 +16,17 @@ from ne_basicsr.ops.equivariance import Network
 from ne_basicsr.utils.errors import InputError, first_line
 
 Form = Callable[[Network], Network]
-"""Another way to use a network: takes the network, returns what is called instead."""
+"""Another form of a network, such as compiled: maps the network to the function that is called instead."""
 
 SCALES = (1e-3, 1e3)
 SHIFTS = (-10.0, 10.0)
 TILE, LARGE = 128, (24, 160)  # pixels: two tiles side by side
-DRAWS = 4  # of (a, b) per range, besides its ends
+DRAWS = 4  # random (a, b) per range, in addition to its ends
 CONSTANTS = (0.0, 1e-3, 0.1, 1 / 3, -7.3, 1234.567, -1e6, 1e9)
 LARGE_PAIRS = ((1.0, 1e6), (1.0, -1e6), (1e9, 0.0), (1e9, -3e9))
-RESERVE = 1e8  # at the ends of a type's range: for digits and small pixels below, for what networks multiply by above
+RESERVE = (
+    1e8  # distance to the ends of a type's range: below for digits and small pixels, above for the network's factors
+)
 SIZES = ((1, 1), (1, 9), (9, 1), (7, 13), (37, 53), (8, 521), (521, 8))
 SIZE_PAIRS = ((0.01, 0.0), (3.0, -2.0), (100.0, 700.0))
 
@@ -34,10 +36,10 @@ class Row(NamedTuple):
 
     Attributes:
         name: short and fixed, for programs: ``scale``, ``shift``, ``size 7x13``, ``float16``, ...
-        what: for people.
-        points: where it was asked.
-        problem: why it was not, or no further.
-        must_run: whether a network that refuses to be asked fails, too.
+        what: description for people.
+        points: the measurements.
+        problem: why the check did not run, or stopped.
+        must_run: whether the network also fails if the check does not run.
     """
 
     name: str
@@ -63,8 +65,8 @@ class Certificate(NamedTuple):
     """All rows.
 
     Attributes:
-        precision: the number type that rows without a type in their name were asked in: float64 where it runs.
-        rounding: for each type, how the rounding was measured that its tolerance allows (``law``).
+        precision: number type of the rows without a type in their name: float64 if the network runs in it.
+        rounding: for each type, how the rounding for its tolerance was measured (``law``).
     """
 
     rows: tuple[Row, ...]
@@ -85,20 +87,20 @@ def certify(
     forms: Mapping[str, Form] | None = None,
     on_row: Callable[[Row], object] = lambda row: None,
 ) -> Certificate:
-    """Measure how far f(a y + b) = a f(y) + b holds. The network is copied and left as it is, its training mode, too.
+    """Measure how well f(a y + b) = a f(y) + b holds. The network is copied; it and its training mode do not change.
 
     Args:
         network: f, (N, C, H, W) to (N, C', rH, rW).
         images: y, each (1, C, H, W) in float64, all of one shape, nominally on [0, 1] and not constant.
         device: where it runs.
-        dtypes: number types to ask in, of ``PRECISIONS``. The first that runs is that of the rows without a type.
-        sigma: for non-blind networks, the noise level that they are told, on the [0, 1] scale. Then
-            f(a y + b, a sigma) = a f(y, sigma) + b is asked for, and f(c, 0) = c.
-        forms: by name, further ways to use the network, which have to obey the law and agree with it.
+        dtypes: number types to check, of ``PRECISIONS``. Rows without a type use the first one that runs.
+        sigma: noise level for non-blind networks, on the [0, 1] scale. The law is then
+            f(a y + b, a sigma) = a f(y, sigma) + b and f(c, 0) = c.
+        forms: other forms of the network by name, which must obey the law and agree with the network.
         on_row: called with each row as soon as it is measured.
 
     Raises:
-        InputError: for a network that runs in none of the types.
+        InputError: if the network runs in none of the types.
     """
     runners, refusals = _runners(network, images, device, dtypes, sigma)
     if not runners:
@@ -159,11 +161,11 @@ def _row(name: str, what: str, measure: Callable[[], Iterator[Point]], must_run:
     return Row(name, what, tuple(points), '', must_run)
 
 
-# -- what is asked -----------------------------------------------------------------------------------------------------
+# -- the checks --------------------------------------------------------------------------------------------------------
 
 
 def _ranges() -> list[tuple[str, str, list[tuple[float, float]]]]:
-    """Rows of (a, b): the ends of each range and draws between them, log-uniform for a."""
+    """(name, description, pairs (a, b)): the ends of each range and random draws between, log-uniform for a."""
     generator = torch.Generator().manual_seed(0)
 
     def drawn(low: float, high: float) -> list[float]:
@@ -203,7 +205,7 @@ def _repeated(runner: Runner, y: Tensor) -> Iterator[Point]:
 
 
 def _beside_others(runner: Runner, images: Sequence[Tensor]) -> Iterator[Point]:
-    """Each image alone, and beside images of other contrast and brightness and a constant one."""
+    """Compare each image alone with the same image in a batch of other contrast, brightness, and a constant one."""
     y, neighbour = images[0], images[-1]
     others = [100 * neighbour - 30, torch.full_like(y, 0.25), 0.01 * neighbour + 2]
     batch = torch.cat([y, *others])
@@ -225,7 +227,7 @@ def _in_form(
 def _in_tiles(
     network: nn.Module, runner: Runner, images: Sequence[Tensor], device: str, sigma: float | None
 ) -> Iterator[Point]:
-    """The law in tiles, and agreement with the whole image where tiles see as far as the network does."""
+    """The law in tiles, and agreement with the whole image if tiles cover the receptive field."""
     own = next(network.parameters(), torch.empty(0))
     plan = Tiled(deepcopy(network).to(device=device, dtype=own.dtype), TILE).plan(images[0].shape[1])
     evaluate = evaluator(Tiled(network, TILE), runner.precision, device, sigma)
@@ -236,7 +238,7 @@ def _in_tiles(
 
 
 def _in_type(runner: Runner, images: Sequence[Tensor]) -> Row:
-    """The law in a further type, where the type holds enough digits of a y + b to tell."""
+    """The law in another number type, for (a, b) where the type has enough digits for a y + b."""
     name = runner.precision.name
     scales, shifts = (0.3, 1e-3, 0.03, 1.0, 30.0, 1e3), (0.0, 0.0, -1.0, 0.5, -10.0, 3.0)
     pairs = [(a, a * b) for a, b in zip(scales, shifts, strict=True)] + [(1e-3, 0.25), (100.0, 0.25)]
@@ -253,11 +255,13 @@ def _in_type(runner: Runner, images: Sequence[Tensor]) -> Row:
 def _none_asked(row: Row) -> Row:
     if any(point.a for point in row.points) or row.problem:
         return row
-    return row._replace(problem='too few digits: the network is as inaccurate as the image has contrast')
+    return row._replace(
+        problem='too few digits: the rounding error of the network is as large as the contrast of the image'
+    )
 
 
 def _at_the_ends(runner: Runner, suffix: str, images: Sequence[Tensor]) -> Row:
-    """The law for a near the smallest normal and the largest number of the type, and halfway, where squares end."""
+    """The law for a near the smallest normal and the largest number of the type, and near their square roots."""
     info = torch.finfo(runner.precision.dtype)
     small, large = info.smallest_normal * RESERVE, info.max / RESERVE
     pairs = [(a, 0.0) for a in (small, small**0.5, large**0.5, large)]
@@ -271,11 +275,11 @@ def _at_the_ends(runner: Runner, suffix: str, images: Sequence[Tensor]) -> Row:
 def _runners(
     network: Network, images: Sequence[Tensor], device: str, dtypes: Sequence[str], sigma: float | None
 ) -> tuple[dict[str, Runner], dict[str, str]]:
-    """The network in each type that it runs in, autocast last, and why it does not run in the others."""
+    """Runners for each type in which the network runs, autocast last, and the errors for the other types."""
     wanted = [*(PRECISIONS[name] for name in dtypes), *_autocasts(device, dtypes)]
     double, single = PRECISIONS['float64'], PRECISIONS['float32']
     evaluators, refusals = {}, {}
-    for precision in dict.fromkeys([*wanted, double]):  # that one to compare with, whether wanted or not
+    for precision in dict.fromkeys([*wanted, double]):  # float64 always, for comparison
         try:
             evaluate = evaluator(network, precision, device, sigma)
             evaluate(images[0], 1.0)
@@ -293,7 +297,7 @@ def _runners(
 
 
 def _autocasts(device: str, dtypes: Sequence[str]) -> list[Precision]:
-    """Autocast to the type that is usual on the device, if that type and float32 are wanted."""
+    """Autocast to the usual type of the device, if that type and float32 are wanted."""
     half = 'float16' if torch.device(device).type == 'cuda' else 'bfloat16'
     if 'float32' not in dtypes or half not in dtypes:
         return []

@@ -1,4 +1,4 @@
-"""Images to certify with: made here, or the user's own."""
+"""Images for certification: synthetic, or from a folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +13,11 @@ from ne_basicsr.ops.noise import add_noise
 from ne_basicsr.utils.errors import InputError
 
 LEVELS255 = (25, 5, 50, 12)
-SIDE = 64  # of what is cut from the middle of a user's image: equivariance is no question of size, time is
+SIDE = 64  # of the centre crop of a user's image, to save time; equivariance does not depend on the size
 
 
 def synthetic_images(channels: int, size: tuple[int, int], count: int = 4) -> list[Tensor]:
-    """Images like natural ones, each with Gaussian noise of another level: shading, edges, and texture.
+    """Images with shading, edges and texture, like natural ones, each with a different level of Gaussian noise.
 
     Returns:
         ``count`` images (1, channels, H, W) in float64, nominally on [0, 1], the same on every call.
@@ -30,7 +30,7 @@ def _synthetic_image(channels: int, size: tuple[int, int], number: int) -> Tenso
     coarse = torch.rand(1, channels, 3, 4, generator=generator, dtype=torch.float64)
     image = 0.6 * F.interpolate(coarse, size, mode='bicubic', align_corners=False)
     rows, columns = (torch.linspace(-1, 1, side, dtype=torch.float64) for side in size)
-    for _ in range(6):  # discs that cover each other
+    for _ in range(6):  # overlapping discs
         row, column, radius, shade, waves = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
         inside = (rows[:, None] - 2 * row + 1) ** 2 + (columns - 2 * column + 1) ** 2 < (0.2 + 0.5 * radius) ** 2
         texture = 0.1 * torch.sin(20 * waves * rows[:, None] + 25 * columns)
@@ -39,18 +39,20 @@ def _synthetic_image(channels: int, size: tuple[int, int], number: int) -> Tenso
 
 
 def read_images(folder: Path, channels: int, count: int = 4) -> list[Tensor]:
-    """The middles, at most ``SIDE`` pixels wide and high, of the first ``count`` images below a folder, as they are.
+    """The centres, at most ``SIDE`` pixels wide and high, of the first ``count`` images in a folder, unchanged.
 
     Returns:
         Images (1, channels, H, W) in float64 on [0, 1].
 
     Raises:
-        InputError: no such folder, no images in it, or an image that cannot be read.
+        InputError: for a missing folder, a folder without images, or an image that cannot be read.
     """
     if not folder.is_dir():
         raise InputError(f'{folder}: no such folder of images')
     if channels not in (1, 3):
-        raise InputError(f'{folder}: images are gray or RGB, and the network takes {channels} channels: omit --images')
+        raise InputError(
+            f'{folder}: images are gray or RGB, but the network takes {channels} channels; leave out --images'
+        )
     return list(_middles(FolderStore(folder), channels, count))
 
 

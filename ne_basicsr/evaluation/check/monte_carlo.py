@@ -1,15 +1,15 @@
-"""Monte Carlo arithmetic: what rounding can do to a computation in torch, measured by running it with other roundings.
+"""Monte Carlo arithmetic: measure the rounding error of a torch computation by repeating it with random rounding.
 
-Each operation gets its floating-point inputs v as v (1 + k e xi), xi uniform on (-1, 1), one draw per number, and so do
-its results, with e the distance from 1 to the next number of the type and
+Each floating-point input v of an operation is replaced by v (1 + k e xi), with xi uniform on (-1, 1), one draw per
+number, and so is each result. Here e is the distance from 1 to the next number of the type, and
 
-    k = sqrt(n),      n the number of terms that are summed to one number of the result, 1 where none are.
+    k = sqrt(n),      n: number of terms that are summed to one number of the result, 1 without sums.
 
-Reason for k: a computed sum of n products is the exact sum of products that each are off by a few sqrt(n) e / 2, with
-near certainty and in whatever order they are added (Higham and Mary, A New Approach to Probabilistic Rounding Error
+Reason for k: a computed sum of n products equals the exact sum of products with relative errors of a few sqrt(n) e / 2,
+almost certainly and for any order of summation (Higham and Mary, A New Approach to Probabilistic Rounding Error
 Analysis, SIAM J. Sci. Comput. 2019). So the spread does not depend on a processor's order of summation. Operations that
-copy, compare or choose numbers round nothing and are left alone, and so are number types coarser than the one that is
-asked about: float16 inside a network in float64 is no rounding of float64.
+copy, compare or select numbers do not round and are not changed. Number types coarser than the checked one are not
+changed, either: float16 inside a float64 network is not rounding of float64.
 
 Sources: Parker, Monte Carlo Arithmetic, UCLA CSD-970002, 1997 (random inputs and results); Vignes, Discrete stochastic
 arithmetic, Numerical Algorithms 2004 (two to three runs are enough).
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# operations of ATen, besides views, whose results are numbers they were given, or no rounded ones
+# ATen operations, besides views, whose results are copies of inputs or not rounded
 EXACT = frozenset(
     """
     _assert_async _assert_scalar _assert_tensor_metadata _local_scalar_dense _pad_circular _pad_enum _to_copy
@@ -45,9 +45,9 @@ EXACT = frozenset(
 
 
 def rounded_otherwise(function: Callable[[], Tensor], dtype: torch.dtype) -> Tensor | None:
-    """What ``function`` returns in Monte Carlo arithmetic of ``dtype``; None where it calls no operation that rounds.
+    """The result of ``function`` in Monte Carlo arithmetic of ``dtype``; None if it calls no operation that rounds.
 
-    torch's own random numbers are left as they are. Functions outside torch (onnxruntime, numpy) are not seen.
+    Random numbers of torch do not change. Operations outside torch (onnxruntime, numpy) are not perturbed.
     """
     with _Arithmetic(dtype) as arithmetic, torch.no_grad():
         result = function()
@@ -87,7 +87,7 @@ class _Arithmetic(TorchDispatchMode):
         return result if written else moved(result)
 
     def _rounds(self, value: Any) -> bool:
-        """Whether it is a tensor of a type that is at least as fine as the one asked about."""
+        """Whether it is a tensor of a type that is at least as precise as the checked one."""
         is_tensor = isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
         return is_tensor and torch.finfo(value.dtype).eps <= self.coarsest
 
@@ -96,13 +96,13 @@ class _Arithmetic(TorchDispatchMode):
         generator = self._generators.get(value.device)
         if generator is None:
             generator = self._generators[value.device] = torch.Generator(value.device).manual_seed(0)
-        reach = k * torch.finfo(value.dtype).eps
+        radius = k * torch.finfo(value.dtype).eps
         real = torch.empty(value.shape, dtype=value.dtype.to_real(), device=value.device)
-        return real.uniform_(-reach, reach, generator=generator)
+        return real.uniform_(-radius, radius, generator=generator)
 
 
 def _terms(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
-    """How many terms an operation sums to one number of its result."""
+    """Number of terms that an operation sums for one number of its result."""
     if name in ('mm', 'bmm', 'dot', 'mv'):
         return args[0].shape[-1]
     if name in ('addmm', 'baddbmm', 'addmv'):
@@ -118,7 +118,7 @@ def _terms(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """What an operation overwrites."""
+    """The arguments that an operation overwrites."""
     if not func._schema.is_mutable:
         return []
     given = dict(zip((each.name for each in func._schema.arguments), args, strict=False)) | kwargs

@@ -1,4 +1,4 @@
-"""What to certify: a denoiser from a command line, with the images, the noise level and the number types for it."""
+"""What to certify: a denoiser named on a command line, with images, noise level and number types."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,17 +15,17 @@ from ne_basicsr.ops.equivariance import Network
 from ne_basicsr.options.words import one_of
 from ne_basicsr.utils.errors import InputError
 
-SIZE = (24, 32)  # of the images that are made here
-MOST = 2**22  # values of an image that an exported network takes: some hundred are computed
-SIGMA = 25 / 255  # what non-blind networks are told by default
+SIZE = (24, 32)  # of synthetic images
+MOST = 2**22  # maximum number of values per image for exported networks, which run some hundred times
+SIGMA = 25 / 255  # default noise level for non-blind networks
 
 
 class Subject(NamedTuple):
-    """A denoiser and how it is asked.
+    """A denoiser and the settings of its certification.
 
     Attributes:
-        sigma: the noise level that a non-blind network is told, on the [0, 1] scale; None for blind ones.
-        dtypes: number types to ask in.
+        sigma: noise level for a non-blind network, on the [0, 1] scale; None for blind ones.
+        dtypes: number types to check.
     """
 
     denoiser: Denoiser
@@ -34,7 +34,7 @@ class Subject(NamedTuple):
 
     @property
     def network(self) -> Network:
-        """The network, or a function, into which torch does not see, if that is what the denoiser is."""
+        """The denoiser; for an exported graph, a plain function, since torch cannot perturb its operations."""
         if isinstance(self.denoiser.network, nn.Module):
             return self.denoiser
 
@@ -45,7 +45,7 @@ class Subject(NamedTuple):
 
     @property
     def about(self) -> str:
-        """What it is, in words."""
+        """Description of the denoiser."""
         if not isinstance(self.denoiser.network, nn.Module):
             return self.denoiser.description
         names = [type(each).__name__ for each in _chain(self.denoiser.network)]
@@ -53,16 +53,16 @@ class Subject(NamedTuple):
         return ': '.join(filter(None, (self.denoiser.description, structure)))
 
     def images(self, folder: Path | None) -> list[torch.Tensor]:
-        """Those of a folder, or synthetic ones."""
+        """Images from a folder, or synthetic ones."""
         height, width = (side or default for side, default in zip(self.denoiser.shape[2:], SIZE, strict=True))
         if folder is None:
             return synthetic_images(self.denoiser.channels, (height, width))
         images = read_images(folder, self.denoiser.channels)
-        # one size for all, since they share batches
+        # crop to one size, since they share batches
         height, width = (min(image.shape[axis] for image in images) for axis in (-2, -1))
         images = [image[..., :height, :width] for image in images]
         if constant := [number for number, image in enumerate(images, 1) if image.amax() == image.amin()]:
-            raise InputError(f'{folder}: images with some contrast are needed; image {constant[0]} is constant')
+            raise InputError(f'{folder}: images must not be constant; image {constant[0]} is')
         return images
 
 
@@ -75,18 +75,18 @@ def find_subject(
     dtypes: str = ','.join(PRECISIONS),
     trusted: bool = False,
 ) -> Subject:
-    """The network that ``text`` names.
+    """Open the network that ``text`` names.
 
     Args:
-        text: as ``opening.parse_spec`` takes it. Networks without weights get random ones.
+        text: as for ``opening.parse_spec``. Networks without weights get random ones.
         wne: wrap the network as ``ne_basicsr.load`` does.
-        sigma: the noise level of its training, with ``wne``; else the one that a non-blind network is told, 25 / 255
-            by default.
-        dtypes: names of ``PRECISIONS``, with commas.
-        trusted: see ``exported_graphs.open_exported``.
+        sigma: with ``wne``, the training noise level; otherwise the noise level for a non-blind network, by default
+            25 / 255.
+        dtypes: names of ``PRECISIONS``, separated by commas.
+        trusted: whether ``.pt2`` files may be read, which can run code.
 
     Raises:
-        InputError: nothing that can be certified.
+        InputError: if there is nothing that can be certified.
     """
     chosen = _dtypes(dtypes)
     spec = parse_spec(text)
@@ -104,26 +104,28 @@ def _dtypes(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in PRECISIONS:
             raise InputError(f'dtype: {one_of(PRECISIONS, name)}')
-    return tuple(name for name in PRECISIONS if name in names)  # the finest first
+    return tuple(name for name in PRECISIONS if name in names)  # the most precise first
 
 
 def _dtypes_of_graph(graph: Denoiser, wanted: tuple[str, ...]) -> tuple[str, ...]:
     own = str(graph.like.dtype).removeprefix('torch.')
     batch, channels, height, width = graph.shape
     if own not in wanted:
-        raise InputError(f'{graph.source}: it takes {own} alone; --dtype asks for {", ".join(wanted)}')
+        raise InputError(f'{graph.source}: only takes {own}; --dtype is {", ".join(wanted)}')
     if batch not in (None, 1):
-        raise InputError(f'{graph.source}: it takes {batch} images at a time; export it for any number, or for one')
+        raise InputError(
+            f'{graph.source}: takes {batch} images at a time; export it for any batch size, or for one image'
+        )
     size = (channels or 1, height or SIZE[0], width or SIZE[1])
     if size[0] * size[1] * size[2] > MOST:
         raise InputError(
-            f'{graph.source}: at most {MOST:,} values per image are checked; it takes {"x".join(map(str, size))}:'
-            ' export it for any size, or for a smaller one'
+            f'{graph.source}: takes images of {"x".join(map(str, size))}; check supports at most {MOST:,} values per'
+            ' image: export it for any size, or a smaller one'
         )
     return (own,)
 
 
 def _chain(network: nn.Module) -> list[nn.Module]:
-    """The network, and those that it is wrapped around."""
+    """The network and the networks that it wraps."""
     inner: Any = getattr(network, 'backbone', None)
     return [network, *(_chain(inner) if isinstance(network, BackboneHolder) else [])]

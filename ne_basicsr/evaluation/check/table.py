@@ -1,4 +1,4 @@
-"""A certificate on a terminal, and as JSON."""
+"""A certificate as a table on a terminal, and as JSON."""
 
 import math
 
@@ -19,12 +19,12 @@ def line(row: Row) -> str:
 
 
 def footnote(certificate: Certificate) -> str:
-    """How the tolerances were measured."""
+    """How the tolerances were determined."""
     ways: dict[str, list[str]] = {}
     for precision, how in certificate.rounding.items():
         ways.setdefault(how, []).append(precision)
     parts = (f'{how} in {", ".join(precisions)}' for how, precisions in ways.items())
-    return f'tolerance: {MARGIN} times the rounding of this network, {"; ".join(parts)}'
+    return f'tolerance: {MARGIN} times the rounding error of this network, {"; ".join(parts)}'
 
 
 def _number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""The verdict of a certificate, in one sentence."""
+"""The verdict of a certificate in one sentence."""
 
 import math
 from typing import NamedTuple
@@ -10,14 +10,14 @@ LAW = ('scale', 'shift', 'scale and shift', 'fixed shift')
 
 
 class Verdict(NamedTuple):
-    """Whether every check that ran passed, and a sentence that says what the network is and why."""
+    """Whether every check that ran passed, and a sentence with the result and the reason."""
 
     passed: bool
     sentence: str
 
 
 def judge(certificate: Certificate) -> Verdict:
-    """The verdict of a certificate. Checks that did not run (a type, a size) do not count."""
+    """Judge a certificate. Checks that did not run (a number type, a size) do not count."""
     rows = certificate.rows
     law = {name: certificate.row(name) for name in LAW}
     failed = [row for row in rows if row.status == 'fail']
@@ -40,8 +40,8 @@ def _broken_law(certificate: Certificate, law: dict[str, Row]) -> str:
             return f'not equivariant: NaN or infinite values for {row.what}{_where(row)}'
     if _holds_in_float32(certificate, law):
         return (
-            'equivariant to the digits of float32 only: in float64 it is not; something inside is computed in float32,'
-            ' or a small number stands beside the scale'
+            'equivariant in float32 only, not in float64: some operation inside runs in float32, or a small number is'
+            ' added to the scale'
         )
     scale, shift = (law[name].status == 'pass' for name in ('scale', 'shift'))
     if scale and shift:
@@ -49,12 +49,12 @@ def _broken_law(certificate: Certificate, law: dict[str, Row]) -> str:
     if scale:
         return 'scale-equivariant only: fails under shift'
     if _fails_for_small_scales_alone(law['scale']):
-        return 'not equivariant: fails when a y is small, as with an epsilon in the division by the scale (s + 1e-5)'
+        return 'not equivariant: fails for small a y, as with an epsilon in the division by the scale (s + 1e-5)'
     if shift:
         return 'shift-equivariant only: fails under scaling'
     points = [point for row in law.values() for point in row.points if (point.a, point.b) != (1, 0)]
     if all(point.change <= point.tolerance * max(point.a, 1) for point in points):
-        return 'not equivariant: f(a y + b) = f(y), normalized without the way back'
+        return 'not equivariant: f(a y + b) = f(y), the normalization is not undone'
     return 'not equivariant: a plain network'
 
 
@@ -74,7 +74,7 @@ def _shortcomings(failed: list[Row]) -> list[str]:
             ends = row.what.removeprefix('f(a y), ')
             parts.append(f'its statistics or products under- or overflow at the {ends}{_where(row)}')
         elif flat and constants:
-            continue  # reported once
+            continue  # already reported
         else:
             what = f'{row.what}, constant images' if flat else row.what
             parts.append(f'NaN in {what}' if _is_nan(row) else f'not in {what}{_where(row)}')
@@ -93,7 +93,7 @@ def _where(row: Row) -> str:
 
 
 def _holds_in_float32(certificate: Certificate, law: dict[str, Row]) -> bool:
-    """Whether the defects in float64 are within what rounding to float32 would give."""
+    """Whether the defects in float64 are within the tolerance of float32."""
     if certificate.precision != 'float64':
         return False
     coarser = PRECISIONS['float32'].roundoff / PRECISIONS['float64'].roundoff
@@ -101,6 +101,6 @@ def _holds_in_float32(certificate: Certificate, law: dict[str, Row]) -> bool:
 
 
 def _fails_for_small_scales_alone(row: Row) -> bool:
-    """An epsilon e beside the scale s costs e / (a s), almost nothing where a is large; biases cost much there, too."""
+    """An epsilon e added to the scale s costs e / (a s), almost nothing for large a; biases also cost much there."""
     large = [point.defect for point in row.points if point.a >= 1]
     return bool(large) and max(large) < 1e-2 * min(1, max(point.defect for point in row.points))

@@ -1,4 +1,4 @@
-"""Other libraries: their networks here, and the networks of this package there.
+"""Other libraries: their networks in this package, and networks of this package there.
 
-One module per library, named like it; each needs the extra of that name, and nothing else of the package needs them.
+One module per library, with the library's name; it needs the extra of the same name.
 """

@@ -1,6 +1,6 @@
-"""deepinv, plug-and-play methods for inverse problems: networks of this package as its denoisers.
+"""Networks of this package as denoisers for deepinv (plug-and-play methods for inverse problems).
 
-``Denoiser(ne_basicsr.load('net.pth'))`` goes wherever deepinv takes a denoiser, such as ``PnP``, ``RED`` and DPIR.
+Use ``Denoiser(ne_basicsr.load('net.pth'))`` wherever deepinv takes a denoiser, such as ``PnP``, ``RED`` and DPIR.
 """
 
 from typing import Any
@@ -14,18 +14,18 @@ Base: Any = require('deepinv.models').Denoiser
 
 
 class Denoiser(Base):
-    """A network as ``denoiser(x, sigma)``.
+    """A deepinv denoiser, called as ``denoiser(x, sigma)``.
 
     Args:
-        network: as ``ne_basicsr.load`` returns it, for images (N, C, H, W); it is used as it is, in its mode.
+        network: a ``Denoiser`` from ``ne_basicsr.load``, or a module, for images (N, C, H, W); its mode is not changed.
 
-    Non-blind networks and zero-shot wrapped ones get ``sigma``, the noise level on the scale of x, one value or N;
-    blind ones find the noise by themselves, and sigma makes no difference. With a normalization-equivariant network an
-    algorithm that uses nothing but the denoiser and linear steps commutes with a y + b as well; where the network is
-    told a sigma, with y + b, and with a only if that sigma is multiplied by a, too.
+    Non-blind and zero-shot networks receive ``sigma``, the noise level on the scale of x, one value or N; blind ones
+    ignore it. With a normalization-equivariant network, an algorithm that consists of the denoiser and linear steps is
+    normalization-equivariant, too. If the network receives sigma, the algorithm is equivariant to y + b, and to a only
+    if sigma is also multiplied by a.
 
     Raises:
-        InputError: when called, for a sigma that is missing, or is neither one value nor N.
+        InputError: when called with a sigma that is missing, or is neither one value nor N.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -33,5 +33,5 @@ class Denoiser(Base):
         self.denoiser = as_denoiser(network)
 
     def forward(self, x: Tensor, sigma: float | Tensor | None = None, **_: Any) -> Tensor:
-        """Denoise x (N, C, H, W); further arguments are other denoisers' and make no difference."""
+        """Denoise x (N, C, H, W); other arguments are ignored."""
         return self.denoiser(x, sigma if self.denoiser.takes_sigma else None)

@@ -1,6 +1,6 @@
-"""spandrel, which ComfyUI, chaiNNer and others load networks with: our networks there, and theirs here.
+"""Networks of this package in spandrel, which ComfyUI, chaiNNer and others use to load networks, and vice versa.
 
-``install()`` teaches spandrel the files of this package; ``wrap(path)`` makes a network of its own equivariant.
+``install()`` lets spandrel load files of this package; ``wrap(path)`` makes a network of spandrel equivariant.
 """
 
 import copy
@@ -31,32 +31,35 @@ spandrel = require('spandrel')
 Architecture: Any = spandrel.Architecture
 
 ID = 'ne_basicsr'
-TARGET = {'mean': 0.45, 'scale': 0.25}  # where natural images lie in [0, 1], which pretrained weights know
+TARGET = {
+    'mean': 0.45,
+    'scale': 0.25,
+}  # mean and deviation of natural images on [0, 1], which pretrained weights expect
 
 
 class NormalizationEquivariant(Architecture):
-    """The networks of this package in spandrel's terms.
+    """The networks of this package as an architecture of spandrel.
 
-    A network is built as its file says. A bare state dict says less: its keys tell the backbone, and what is below
-    ``backbone.`` is taken as ``WNE`` with its defaults, with a warning.
+    A network is built from the description in its file. A bare state dict has no description: its keys determine the
+    backbone, and keys with the prefix ``backbone.`` are assumed to belong to ``WNE`` with its defaults, with a warning.
     """
 
     def __init__(self) -> None:
         super().__init__(id=ID, detect=lambda state_dict: _layout(state_dict) is not None, name='NE (ne_basicsr)')
 
     def load(self, state_dict: Mapping[str, Tensor]) -> Any:
-        """The ``ImageModelDescriptor`` of a state dict that was detected.
+        """The ``ImageModelDescriptor`` of a detected state dict.
 
-        No size is required, since padding before the statistics would change them: the network pads behind them.
-        Wrapped networks tile large images by themselves, with the whole image's statistics. Non-blind ones are told the
-        noise level that is estimated, for spandrel has none to give.
+        It requires no size, because padding before the statistics would change them; the network pads after them.
+        Wrapped networks tile large images themselves, with the whole image's statistics. Non-blind networks receive the
+        estimated noise level, because spandrel passes none.
         """
         layout = _layout(state_dict)
         assert layout is not None, 'load comes after detect'
         if not layout.is_complete and layout.options['type'] == 'WNE':
             logging.getLogger('basicsr').warning(
-                'The state dict alone does not say how its network is wrapped: taken as WNE with its defaults. The file'
-                ' may say more: ModelLoader().load_from_file(path).'
+                'The state dict does not record the wrapper of its network; WNE with its defaults is assumed. The file'
+                ' may record it: use ModelLoader().load_from_file(path).'
             )
         layout = layout._replace(options=with_weights(layout.options, layout.weights))
         denoiser = Denoiser(loading.restore(layout, {}).eval(), source='the state dict')
@@ -84,7 +87,7 @@ class NormalizationEquivariant(Architecture):
 
 
 class DescribedWeights(dict[str, Tensor]):
-    """A state dict that remembers what its file says about the network: spandrel hands on nothing but state dicts."""
+    """A state dict with the metadata of its file, because spandrel passes on state dicts only."""
 
     def __init__(self, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         super().__init__(weights)
@@ -92,11 +95,11 @@ class DescribedWeights(dict[str, Tensor]):
 
 
 def install() -> None:
-    """Teach spandrel this package's files: what loads with spandrel in this process then loads them, too.
+    """Let spandrel load this package's files (``.pth`` and ``.safetensors``) in this process.
 
-    ``.pth`` and ``.safetensors``, through ``ModelLoader().load_from_file(path)`` or ``load_from_state_dict`` of the
-    content. Adds one architecture to ``spandrel.MAIN_REGISTRY``, behind spandrel's own, and makes the two methods keep
-    the network's options, which are in the file but not in the state dict. Calling it again changes nothing.
+    They load through ``ModelLoader().load_from_file(path)`` or ``load_from_state_dict``. This adds one architecture
+    to ``spandrel.MAIN_REGISTRY``, after spandrel's own, and makes the two methods keep the network's options, which are
+    in the file but not in the state dict. A second call changes nothing.
     """
     if ID not in spandrel.MAIN_REGISTRY:
         spandrel.MAIN_REGISTRY.add(spandrel.ArchSupport.from_architecture(NormalizationEquivariant()))
@@ -104,44 +107,44 @@ def install() -> None:
 
 
 def wrap(path: Path | str, sigma: float | None = None, **options: Any) -> nn.Module:
-    """A network that spandrel knows, made exactly normalization-equivariant without training.
+    """Make a network that spandrel knows exactly normalization-equivariant, without training.
 
     Args:
         path: the file of its weights.
-        sigma: the one noise level that a denoiser was trained at, on the [0, 1] scale: then ``ZeroShot`` is around it.
-        options: of ``WNE``, such as ``statistics``, where there is no ``sigma``. The ``target`` is ``TARGET`` where not
-            given.
+        sigma: the single training noise level of a denoiser, on the [0, 1] scale; it is then wrapped in ``ZeroShot``.
+        options: options of ``WNE``, such as ``statistics``, if there is no ``sigma``. The default ``target`` is
+            ``TARGET``.
 
     Returns:
         The network in eval mode, (N, C, H, W) to (N, C', rH, rW), any height and width.
 
     Raises:
-        InputError: as ``Spandrel``, and for a sigma with options, or with a network that changes the size.
+        InputError: as ``Spandrel``, and for a sigma together with options or with a network that changes the size.
     """
     backbone = Spandrel(str(path))
     if sigma is None:
         return WNE(backbone, **{'target': TARGET, **options}).eval()
     if options or backbone.scale != 1:
         reason = f'scale is {backbone.scale}' if backbone.scale != 1 else f'got {", ".join(options)} as well'
-        raise InputError(f'{path}: sigma is for denoisers, and takes no options of WNE ({reason}): leave sigma out')
+        raise InputError(f'{path}: sigma is for denoisers and excludes options of WNE ({reason}): leave sigma out')
     return loading.wrap_zero_shot(backbone, sigma).eval()
 
 
 def _layout(state_dict: Mapping[str, Tensor]) -> Layout | None:
-    """The layout of a canonical state dict; None where it is not ours to load."""
+    """The layout of a canonical state dict; None if this package cannot load it."""
     if isinstance(state_dict, DescribedWeights):
         return checkpoint.described({checkpoint.METADATA: state_dict.metadata}, state_dict)
     if not all(isinstance(value, Tensor) for value in state_dict.values()):
         return None
     layout = matching.recognise(dict(state_dict))
     if layout is not None and layout.wrapper_is_unknown:
-        return None  # keys below model. are the WNE paper's code, or a training framework's: cannot be told here
+        return None  # the prefix model. can be that of the WNE paper's code or of a training framework
     return layout
 
 
 @torch.no_grad()
 def _runs_in(dtype: torch.dtype, denoiser: Denoiser) -> bool:
-    """Whether the network takes images of this type: BasicSR's SwinIR does not, but at the size of its training."""
+    """Whether the network runs in this type; BasicSR's SwinIR does so only at the size of its training."""
     image = torch.rand(1, denoiser.channels, 24, 24, generator=torch.Generator().manual_seed(0)).to(dtype)
     try:
         copy.deepcopy(denoiser).to(dtype)(image, denoiser.needed(0.1))
@@ -151,7 +154,7 @@ def _runs_in(dtype: torch.dtype, denoiser: Denoiser) -> bool:
 
 
 def _tags(network: nn.Module) -> list[str]:
-    """Wrapper and backbone by name, and how many features the first convolution has, as spandrel's own say it."""
+    """Names of wrapper and backbone, and the number of features, written as in spandrel."""
     names = [type(network).__name__]
     inner: Any = network
     while isinstance(inner := getattr(inner, 'backbone', getattr(inner, 'network', None)), nn.Module):
@@ -184,12 +187,12 @@ def _with_metadata(state_dict: Mapping[str, Any], metadata: Any) -> Mapping[str,
 
 
 def _metadata(path: Path) -> Any:
-    """What a file of this package says about its network, without reading the weights again; None for other files."""
+    """The metadata of a file of this package, without reading the weights again; None for other files."""
     try:
         if path.suffix.lower() == '.safetensors':
             with safetensors.safe_open(path, 'pt') as file:
                 return json.loads((file.metadata() or {}).get(checkpoint.METADATA, 'null'))
         content = torch.load(path, map_location='cpu', mmap=True, weights_only=True)
-    except Exception:  # other toolboxes' files, which spandrel has read already: they need not be readable in this way
+    except Exception:  # files of other toolboxes, which spandrel can read but this cannot
         return None
     return content.get(checkpoint.METADATA) if isinstance(content, Mapping) else None

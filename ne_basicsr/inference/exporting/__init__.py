@@ -1,5 +1,5 @@
-"""Networks in files for other programs.
+"""Export networks to files for other programs.
 
-graphs (ONNX and torch.export: the whole computation), swinir (what SwinIR needs for that), weights (safetensors and
-BasicSR's ``.pth``: the parameters, with or without the wrapper).
+``graphs``: the whole computation as ONNX or torch.export; ``swinir``: changes that SwinIR needs for it; ``weights``:
+the parameters as safetensors or BasicSR's ``.pth``, with or without the wrapper.
 """

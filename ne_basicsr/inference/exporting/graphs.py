@@ -1,4 +1,4 @@
-"""Networks as graphs, the wrapper's statistics inside: ONNX files and programs of ``torch.export``."""
+"""Export networks, including the wrapper's statistics, as ONNX files and ``torch.export`` programs."""
 
 import contextlib
 import io
@@ -18,18 +18,18 @@ from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError, first_line
 
 AXES = {0: 'batch', 2: 'height', 3: 'width'}  # those that may differ from image to image
-TRACED = (2, 45, 77)  # batch, height and width of the image that is traced: no size for which there are shortcuts
-# and of those that are compared with torch, with their noise in 8-bit units: ZeroShot does other things at low levels
+TRACED = (2, 45, 77)  # batch, height and width of the traced image: no size with special cases
+# and of the images for comparison with torch, with their noise in 8-bit units: ZeroShot differs at low levels
 CHECKED = ((1, 48, 80, 1), (3, 37, 53, 25), (1, 96, 41, 5))
-TOLERANCE = 1e-4  # of the largest value, float32; kernels differ in the order of their sums
+TOLERANCE = 1e-4  # relative to the largest value, float32; kernels sum in different order
 
 
 class Agreement(NamedTuple):
-    """How far an exported network is from the original.
+    """The difference between an exported network and the original.
 
     Attributes:
-        shape: of the images.
-        difference: the largest, relative to the largest value of the original's output.
+        shape: shape of the images.
+        difference: the largest difference, relative to the largest value of the original's output.
     """
 
     shape: tuple[int, ...]
@@ -37,13 +37,13 @@ class Agreement(NamedTuple):
 
 
 def trace(network: Denoiser | nn.Module) -> torch.export.ExportedProgram:
-    """The program of a network, for any batch, and any height and width of ``least_side`` or more.
+    """Trace a network into a program for any batch size, and any height and width of at least ``least_side``.
 
     Args:
-        network: in eval mode. The program takes images ``y`` and, if it is non-blind, the noise levels (N,).
+        network: in eval mode. The program takes images ``y`` and, if the network is non-blind, the noise levels (N,).
 
     Raises:
-        InputError: where the network's own code cannot be traced, or fixes a size.
+        InputError: if the network's code cannot be traced, or fixes a size.
     """
     denoiser = as_denoiser(network)
     axes = dict.fromkeys(AXES, torch.export.Dim.AUTO)
@@ -52,43 +52,47 @@ def trace(network: Denoiser | nn.Module) -> torch.export.ExportedProgram:
     try:
         with torch.no_grad(), swinir.any_size(denoiser), _quiet():
             program = torch.export.export(denoiser, _inputs(denoiser, TRACED), dynamic_shapes=dynamic, strict=False)
-    except Exception as error:  # torch's tracer has many errors and no common base
-        raise InputError(f'{name} cannot be exported: its code depends on the image ({first_line(error)})') from error
+    except Exception as error:  # torch's tracer raises many kinds of errors
+        raise InputError(
+            f'{name} cannot be exported: its code depends on the values of the image ({first_line(error)})'
+        ) from error
     shape = _shape(program)
     if fixed := [axis for number, axis in AXES.items() if shape[number].isdecimal()]:
         raise InputError(f'{name} cannot be exported for images of any size: its code fixes the {fixed[0]}')
-    # Torch notes that no shortcut for one image, or for a size that needs no padding, was taken, and asks for it of
-    # every image as long as it has this one. What was taken instead is as right there, which ``compare`` sees itself.
+    # With example inputs, torch adds guards that reject sizes with special cases, such as a single image or a size
+    # that needs no padding. The general code is also right for those, which ``compare`` verifies.
     program.example_inputs = None
     return program
 
 
 def least_side(program: torch.export.ExportedProgram) -> int:
-    """The height and width below which the graph of ``trace`` does not run: blocks of the DCT need 8 pixels."""
+    """The smallest height and width of a traced program; blocks of the DCT need 8 pixels."""
     sides = _shape(program)[2:]
     least = [int(bounds.lower) for side, bounds in program.range_constraints.items() if str(side) in sides]
-    return max([1, *(side for side in least if side > 2)])  # torch writes 2 for any
+    return max([1, *(side for side in least if side > 2)])  # torch writes 2 for any size
 
 
 def write_onnx(program: torch.export.ExportedProgram, path: Path, about: str = '') -> None:
     """Write ``program`` to an ONNX file: input ``y``, output ``restored``, named axes.
 
     Args:
-        about: goes into the file as its description.
+        about: description to store in the file.
 
     Raises:
-        InputError: without ``onnx`` and ``onnxscript``, or for an operation that ONNX does not have.
+        InputError: if ``onnx`` or ``onnxscript`` is missing, or for an operation that ONNX does not support.
     """
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise InputError(f'{error.name} writes ONNX files: pip install onnx onnxscript onnxruntime') from None
+        raise InputError(
+            f'{error.name}, which writes ONNX files, is not installed: pip install onnx onnxscript onnxruntime'
+        ) from None
     try:
         with _quiet():
             result: Any = torch.onnx.export(program, dynamo=True, verbose=False, output_names=['restored'])
     except Exception as error:
-        raise InputError(f'{path}: not possible in ONNX: {first_line(error)}') from error
+        raise InputError(f'{path}: cannot be written as ONNX: {first_line(error)}') from error
     names = {str(side): AXES[axis] for axis, side in enumerate(result.model.graph.inputs[0].shape) if axis in AXES}
     result.rename_axes(names)
     result.model.doc_string = about
@@ -96,16 +100,16 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, about: str = '
 
 
 def write_program(program: torch.export.ExportedProgram, path: Path) -> None:
-    """Write ``program`` to a ``.pt2`` file, which ``torch.export.load`` reads."""
+    """Write ``program`` to a ``.pt2`` file for ``torch.export.load``."""
     with _quiet():
         atomic_files.write(path, lambda file: torch.export.save(program, file))
 
 
 def compare(path: Path, network: Denoiser | nn.Module) -> list[Agreement]:
-    """The exported file against the network it was made from, at ``CHECKED``.
+    """Compare an exported file with its network on images of the sizes ``CHECKED``.
 
     Raises:
-        InputError: where they differ by more than ``TOLERANCE``, or the file does not run at a size.
+        InputError: if they differ by more than ``TOLERANCE``, or if the file does not run at a size.
     """
     denoiser = as_denoiser(network)
     with _quiet():
@@ -123,13 +127,13 @@ def compare(path: Path, network: Denoiser | nn.Module) -> list[Agreement]:
         if not difference <= TOLERANCE:
             raise InputError(
                 f'{path}: differs from the network by {difference:.1e} of the largest value at'
-                f' {_times(inputs[0].shape)}; {TOLERANCE:g} is allowed'
+                f' {_times(inputs[0].shape)}; at most {TOLERANCE:g} is allowed'
             )
     return agreements
 
 
 def _shape(program: torch.export.ExportedProgram) -> list[str]:
-    """N, C, H and W of the images: numbers, or names of symbols."""
+    """N, C, H and W of the images: numbers or symbol names."""
     (y,) = [node for node in program.graph.nodes if node.op == 'placeholder' and node.name == 'y']
     return [str(side) for side in y.meta['val'].shape]
 
@@ -144,7 +148,7 @@ def _inputs(denoiser: Denoiser, size: Sequence[int], noise: float = 0.1) -> tupl
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch's exporters say about themselves."""
+    """Silence the messages of torch's exporters."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir', 'torch.export')]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,7 +1,7 @@
 """SwinIR for images of any size in one graph.
 
-BasicSR's blocks compare the size of the image with the one they were built for, and count windows in floating point:
-tracing fixes both. While a graph is made, these take their place, with the same values.
+BasicSR's blocks compare the image size with the one they were built for, and count windows in floating point; tracing
+would fix both. During the export, the functions of this file replace them, with the same values.
 """
 
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ import torch
 from basicsr.archs import swinir_arch
 from torch import Tensor, nn
 
-MASKED = -100.0  # SwinIR's number for pixels that are no neighbours
+MASKED = -100.0  # SwinIR's value for pairs of pixels that are not neighbours
 
 
 @contextmanager
 def any_size(network: nn.Module) -> Iterator[None]:
-    """Within it, the SwinIR blocks of ``network`` can be exported with dynamic height and width."""
+    """A context in which the SwinIR blocks of ``network`` can be exported with dynamic height and width."""
     with ExitStack() as stack:
         for block in network.modules():
             if isinstance(block, swinir_arch.SwinTransformerBlock):
-                # equal to no size: every one gets its own mask, and no comparison becomes part of the graph
+                # differs from every size, so each image gets its own mask and the graph has no comparison
                 stack.enter_context(patch.object(block, 'input_resolution', None))
                 stack.enter_context(patch.object(block, 'calculate_mask', MethodType(attention_mask, block)))
             if isinstance(block, swinir_arch.SwinIR):
@@ -32,7 +32,7 @@ def any_size(network: nn.Module) -> Iterator[None]:
 
 
 class Mean:
-    """SwinIR's mean of the training images, which SwinIR would assign to itself each time: no graph can do that."""
+    """SwinIR's mean of the training images. SwinIR assigns it in each call, which a graph cannot do."""
 
     def __init__(self, value: Tensor) -> None:
         self.value = value
@@ -51,7 +51,7 @@ def attention_mask(block: nn.Module, size: tuple[int, int]) -> Tensor:
     """``SwinTransformerBlock.calculate_mask``: 0 between pixels of a region of the rolled image, else ``MASKED``.
 
     Returns:
-        (windows, window^2, window^2); one window stands for all where nothing is rolled.
+        (windows, window^2, window^2); a single window if nothing is rolled.
     """
     window: int = block.window_size  # type: ignore[assignment]
     shift: int = block.shift_size  # type: ignore[assignment]
@@ -65,12 +65,12 @@ def attention_mask(block: nn.Module, size: tuple[int, int]) -> Tensor:
 
 
 def window_reverse(windows: Tensor, window: int, height: int, width: int) -> Tensor:
-    """(N windows, window, window, C) to (N, H, W, C), with the number of images left to ``view``."""
+    """(N windows, window, window, C) to (N, H, W, C); ``view`` infers the number of images."""
     x = windows.view(-1, height // window, width // window, window, window, windows.shape[-1])
     return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, windows.shape[-1])
 
 
 def _region(side: int, window: int, shift: int) -> Tensor:
-    """0, 1 or 2 for each position of a line: before the last window, before what was rolled in, and that."""
+    """0, 1 or 2 for each position: before the last window, in it before the rolled part, in the rolled part."""
     i = torch.arange(side)
     return (i >= side - window).long() + (i >= side - shift).long()

@@ -1,7 +1,7 @@
-"""Weights with what describes them: BasicSR's ``.pth`` or safetensors, with the wrapper or without it.
+"""Weights with a description of their network, as BasicSR's ``.pth`` or safetensors, with or without the wrapper.
 
-``unwrap`` takes the wrapper away, for programs that know the backbone alone, and keeps its options in the file;
-``rewrap`` puts the same wrapper back. The tensors stay what they are.
+``unwrap`` removes the wrapper, for programs that know only the backbone, and keeps its options in the file; ``rewrap``
+restores the same wrapper. The tensors do not change.
 """
 
 from collections.abc import Mapping
@@ -17,16 +17,16 @@ from ne_basicsr.weights import checkpoint
 from ne_basicsr.weights.matching import with_default_eps
 
 PREFIX = 'backbone.'
-WRAPPED = 'wrapped'  # where a file without its wrapper keeps the options of the network that had it
+WRAPPED = 'wrapped'  # key for the options of the wrapped network in a file without its wrapper
 
 
 class Weights(NamedTuple):
-    """What a file of weights holds.
+    """The content of a file of weights.
 
     Attributes:
-        tensors: by the keys of the network.
-        metadata: ``network_g``, its options; ``noise``, its training; ``wrapped``, the options of the
-            network that it was the backbone of.
+        tensors: tensors by the keys of the network.
+        metadata: ``network_g``, its options; ``noise``, its training noise; ``wrapped``, the options of the wrapped
+            network if this is its backbone.
     """
 
     tensors: dict[str, Tensor]
@@ -36,10 +36,10 @@ class Weights(NamedTuple):
 def read(path: Path | str, kind: str | None = None) -> Weights:
     """The weights of any checkpoint that ``ne_basicsr.load`` reads, in the layout of this package.
 
-    Those of a DnCNN are for the default ``bn_eps``, so that programs that know keys alone read them, too.
+    Weights of a DnCNN are converted to the default ``bn_eps``, for programs that only know the keys.
 
     Args:
-        kind: its type, where the file does not tell.
+        kind: type of the network, if the file does not record it.
 
     Raises:
         InputError: as ``ne_basicsr.load``.
@@ -55,43 +55,43 @@ def unwrap(weights: Weights) -> Weights:
     """The backbone of a wrapped network.
 
     Raises:
-        InputError: where there is no wrapper.
+        InputError: if there is no wrapper.
     """
     options = weights.metadata['network_g']
     backbone = backbone_of(options)
     if backbone is None:
-        raise InputError(f'--unwrap takes networks with a wrapper, such as DnCNNWNE; the file holds {options["type"]}')
+        raise InputError(f'--unwrap needs a network with a wrapper, such as DnCNNWNE; the file holds {options["type"]}')
     tensors = {key.removeprefix(PREFIX): value for key, value in weights.tensors.items()}
     return Weights(tensors, weights.metadata | {'network_g': backbone, WRAPPED: options})
 
 
 def rewrap(weights: Weights) -> Weights:
-    """The wrapped network that ``unwrap`` made ``weights`` from.
+    """Undo ``unwrap``.
 
     Raises:
-        InputError: where it did not.
+        InputError: if ``weights`` do not come from ``unwrap``.
     """
     wrapped = weights.metadata.get(WRAPPED)
     if not isinstance(wrapped, Mapping):
         raise InputError(
-            '--rewrap takes what --unwrap wrote, which remembers its wrapper; for a network that never had one, --wne'
-            ' makes it equivariant without training'
+            '--rewrap needs a file that --unwrap wrote, which records the wrapper; --wne makes other networks'
+            ' equivariant without training'
         )
     metadata = {key: value for key, value in weights.metadata.items() if key != WRAPPED} | {'network_g': dict(wrapped)}
     return Weights({PREFIX + key: value for key, value in weights.tensors.items()}, metadata)
 
 
 def half(weights: Weights) -> Weights:
-    """The same in float16; ``ne_basicsr.load`` makes float32 of it again, with 11 of its 24 significant bits.
+    """Convert to float16, which keeps 11 of 24 significant bits; ``ne_basicsr.load`` converts back to float32.
 
     Raises:
-        InputError: for values that float16 does not hold.
+        InputError: for values that float16 cannot represent.
     """
     tensors = {key: value.half() if value.is_floating_point() else value for key, value in weights.tensors.items()}
     for key, value in tensors.items():
         if value.isinf().any():
             largest = float(weights.tensors[key].abs().max())
-            raise InputError(f'--half holds values up to 65504; {key} has {largest:g}: leave it out')
+            raise InputError(f'--half supports values up to 65504; {key} has {largest:g}: leave out --half')
     return weights._replace(tensors=tensors)
 
 
@@ -99,7 +99,7 @@ def write(path: Path, weights: Weights) -> None:
     """Write a ``.pth`` file in BasicSR's layout, or a ``.safetensors`` file; ``ne_basicsr.load`` reads both.
 
     Raises:
-        OSError: where the disk is full or not writable.
+        OSError: if the disk is full or not writable.
     """
     if path.suffix == '.safetensors':
         checkpoint.write_safetensors(path, weights.tensors, weights.metadata)

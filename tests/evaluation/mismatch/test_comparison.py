@@ -293,12 +293,12 @@ def test_a_request_that_cannot_be_met_ends_in_one_line(case, nets, image_folder,
     arguments, reason = {
         'channels': (
             [nets[0], str(colour), '--data', str(image_folder)],
-            'first takes 1 and colour takes 3; run them apart',
+            'first takes 1 and colour takes 3; run them separately',
         ),
         'nothing': ([str(tmp_path / 'none.pth'), '--data', str(image_folder)], 'no such checkpoint'),
         'no data': ([nets[0], '--data', str(tmp_path / 'nowhere')], 'no such folder'),
         'labels': ([nets[0], '--data', str(image_folder), '--label', 'identity'], "called 'identity'"),
-        'draws': ([nets[0], '--data', str(image_folder), '--draws', '0'], '--draws is 1 or more'),
+        'draws': ([nets[0], '--data', str(image_folder), '--draws', '0'], '--draws must be at least 1'),
     }[case]
     assert main(['mismatch', *arguments, '-o', str(tmp_path / 'out')]) == 2
     (line,) = capsys.readouterr().err.splitlines()

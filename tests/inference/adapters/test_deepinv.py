@@ -93,7 +93,7 @@ def test_others_get_it_as_one_value_or_one_for_each_image(kind):
 
 def test_the_noise_level_is_asked_for_only_where_it_is_needed():
     x = torch.rand(1, 1, 16, 17)
-    with pytest.raises(InputError, match='no sigma'):
+    with pytest.raises(InputError, match='needs the noise level'):
         Denoiser(NON_BLIND['non-blind']())(x, None)
     network = NON_BLIND['zero-shot']()
     with torch.no_grad():

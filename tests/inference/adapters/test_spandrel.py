@@ -111,7 +111,7 @@ def test_contents_keep_what_they_say(installed, tmp_path):
 def test_a_bare_state_dict_is_taken_with_the_defaults_and_a_warning(installed, tmp_path, caplog):
     path, network = ours('flat', tmp_path)
     descriptor = installed.load_from_state_dict(torch.load(path)['params'])
-    assert 'taken as WNE with its defaults' in caplog.text
+    assert 'WNE with its defaults is assumed' in caplog.text
     image = images_for(descriptor)
     with torch.no_grad():
         assert torch.equal(descriptor.model(image), network(image))

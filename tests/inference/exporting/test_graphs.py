@@ -137,7 +137,9 @@ def test_a_network_that_looks_at_values_cannot_be_exported():
         def forward(self, y):
             return y if y.max() > 1 else -y
 
-    with pytest.raises(graphs.InputError, match='Looks cannot be exported: its code depends on the image'):
+    with pytest.raises(
+        graphs.InputError, match='Looks cannot be exported: its code depends on the values of the image'
+    ):
         graphs.trace(Looks())
 
 
