@@ -82,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     schedule = task.schedule()._replace(**given).check()
     device = chosen_device(arguments)
 
+    from ne_basicsr.evaluation.report.tables import writing
     from ne_basicsr.evaluation.sampling.outputs import Collector
     from ne_basicsr.evaluation.sampling.page import table_text
     from ne_basicsr.evaluation.sampling.session import Request, open_session
@@ -103,14 +104,10 @@ def run(arguments: argparse.Namespace) -> int:
             with_frames=bool(arguments.film),
         )
     )
-    try:
-        with hold(arguments.output, 'choose another --output'):
-            collector = Collector(session, arguments.output, arguments.film)
-            session.run(collector.add)
-            page = collector.finish(typed(arguments))
-    except OSError as error:
-        where = error.filename or arguments.output
-        raise InputError(f'{where}: cannot write the results ({error.strerror}); choose another --output') from error
+    with writing(arguments.output), hold(arguments.output, 'choose another --output'):
+        collector = Collector(session, arguments.output, arguments.film)
+        session.run(collector.add)
+        page = collector.finish(typed(arguments))
     labels = [entry.label for entry in session.entries]
     table = {label: aggregate([row for row in collector.summaries if row['network'] == label]) for label in labels}
     print(f'{table_text(table, collector.summaries)}\nReport: {page.resolve()}')

@@ -19,6 +19,7 @@ from ne_basicsr.evaluation.mismatch.sweep import Cell, degraded
 from ne_basicsr.evaluation.mismatch.units import CROP, DEFECT_SAMPLES, Plan, Precision, Unit
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.metrics.quality import psnr, psnr_8bit, psnr_clamped, psnrs, ssim
+from ne_basicsr.ops.center import center
 from ne_basicsr.ops.equivariance import Network, ne_defect
 from ne_basicsr.ops.noise import seed_of
 from ne_basicsr.utils.errors import InputError, first_line
@@ -216,9 +217,7 @@ def _further_quality(restored: Tensor, clean: Tensor) -> dict[str, float | None]
 
 
 def _crop_value(shown: Tensor, restored: Tensor, clean: Tensor, measure: Callable[[Tensor, Tensor], float]) -> Value:
-    height, width = clean.shape[-2:]
-    top, left = max(0, (height - CROP) // 2), max(0, (width - CROP) // 2)
-    shown, restored, clean = (x[..., top : top + CROP, left : left + CROP] for x in (shown, restored, clean))
+    shown, restored, clean = (center(x, CROP) for x in (shown, restored, clean))
     return {'shown': _packed(shown), 'clean': _packed(clean), 'psnr': measure(restored, clean)}
 
 

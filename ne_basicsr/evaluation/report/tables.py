@@ -11,18 +11,15 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from ne_basicsr.metrics.curves import KEYS, Row
-from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.errors import InputError, explained_writing
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Make a folder; within the context, what the file system refuses is an ``InputError`` in one line."""
-    try:
+    with explained_writing(folder, 'give another folder', 'the results'):
         folder.mkdir(parents=True, exist_ok=True)
         yield
-    except OSError as error:
-        where = error.filename or folder
-        raise InputError(f'{where}: the results cannot be written ({error.strerror}); give another folder') from error
 
 
 def make_writable(folder: Path) -> None:
