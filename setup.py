@@ -24,6 +24,7 @@ setup(
     packages=[*find_packages(include=['ne_basicsr', 'ne_basicsr.*']), 'ne_basicsr.shipped_options'],
     package_dir={'ne_basicsr.shipped_options': 'options'},  # so that quickstart works from an installed wheel
     package_data={
+        'ne_basicsr.options': ['schema.yml'],
         'ne_basicsr.shipped_options': ['*.yml', 'experiments/*.yml', 'schema.json'],
         'ne_basicsr.weights.shipped_models': ['*.pth'],
     },

@@ -10,8 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.options.inheritance import Source, read_source, read_yaml
-from ne_basicsr.options.reader import parse_literal
+from ne_basicsr.options.reader import Source, parse_literal, read_source, read_yaml
 from ne_basicsr.options.validation import validate
 from ne_basicsr.options.words import OptionError, shown
 from ne_basicsr.utils.errors import InputError

@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 
 from ne_basicsr.options import complete_options
-from ne_basicsr.options.inheritance import read_source
-from ne_basicsr.options.reader import OptionLoader
+from ne_basicsr.options.reader import OptionLoader, read_source
 from ne_basicsr.options.schema import Section
 from ne_basicsr.options.validation import schema_of
 

@@ -128,12 +128,10 @@ def filled(value: Any, schema: Section) -> Any:
     network's constructor may want either.
     """
     if isinstance(value, Mapping):
-        ours = 'title' not in schema or schema['additionalProperties'] is True
-        known = schema.get('properties', {}) if ours else {}
-        defaults = {key: rule['default'] for key, rule in known.items() if 'default' in rule}
-        merged = defaults | {**value}
-        order = [*(key for key in known if key in merged), *(key for key in value if key not in known)]
-        return {key: filled(merged[key], inside(schema, key) or {}) for key in order}
+        known = schema.get('properties', {}) if schema.get('additionalProperties') or 'title' not in schema else {}
+        merged = {key: rule['default'] for key, rule in known.items() if 'default' in rule} | {**value}
+        order = dict.fromkeys([*(value if 'title' in schema else known), *merged])
+        return {key: filled(merged[key], inside(schema, key) or {}) for key in order if key in merged}
     if isinstance(value, list):
         return [filled(item, schema.get('items', {})) for item in value]
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**63
