@@ -71,6 +71,7 @@ def _set(name: str, part: str) -> Section:
 # the C loader, where there is one, takes a tenth of the time
 _LOADER = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 _SHORT = yaml.load((Path(__file__).parent / 'schema.yml').read_text(encoding='utf-8'), _LOADER)
+ARGUMENTS: dict[str, dict[str, Section]] = _SHORT['arguments']
 BASE, BETTER = _rule(_SHORT['base']), _rule(_SHORT['better'])
 OWN_TRAIN = {key: _rule(rule) for key, rule in _SHORT['own_train'].items()}  # what this package's models alone read
 OWN, FOREIGN = _options(own=True), _options(own=False)
