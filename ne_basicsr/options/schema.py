@@ -47,7 +47,10 @@ def _rule(short: Any) -> Any:
 
 def _open(section: Section, **kinds: str) -> Section:
     """The section that takes other keys, too; those with a prefix (``network_``) or ending are of a kind."""
-    patterns = {f'^{key}.+$' if key.endswith('_') else f'^.+{key}$': choice(kind) for key, kind in kinds.items()}
+    patterns = {
+        f'^{key}.+$' if key.endswith('_') else f'^.+{key}$': choice(kind) | {'type': ['object', 'null']}
+        for key, kind in kinds.items()
+    }
     return section | {'additionalProperties': True, 'patternProperties': patterns}
 
 

@@ -113,7 +113,7 @@ def by_signature(
     properties: dict[str, Section] = {'type': {'const': name, 'description': about}}
     for key, parameter in parameters.items():
         default = parameter.default
-        told = {'description': said[key]} if key in said else {}
+        told: Section = {'description': said[key]} if key in said else {}
         if _is_plain(default):
             told |= {'default': list(default) if isinstance(default, tuple) else default}
         properties[key] = _argument(parameter) | rules.get(key, {}) | told
@@ -213,7 +213,7 @@ def _network(name: str, cls: Any) -> Section:
     said = argument_docs(registered(ARCH_REGISTRY)[name.removesuffix('WNE')]) if is_wrapped(name) else {}
     properties = {}
     for key, rule in section['properties'].items():
-        more = {'description': said[key]} if key in said else {}  # the bases of an XWNE are those of WNE
+        more: Section = {'description': said[key]} if key in said else {}  # the bases of an XWNE are those of WNE
         if key.endswith('_rate'):
             more |= {'minimum': 0, 'maximum': 1, 'errorMessage': 'a share from 0 to 1 is needed'}
         elif key == 'backbone':
@@ -247,9 +247,13 @@ def _data_set(name: str, cls: Any, training: bool) -> Section:
         for key in sorted({key[0] for key in reads.known if len(key) == 1} - SUPPLIED)
     }
     needed = {key[0] for key in reads.required if len(key) == 1}
+    keys = {
+        key: {name: rule for name, rule in each.items() if name != 'default' or key not in needed}
+        for key, each in section['properties'].items()
+    }
     return section | {
         'title': name,
-        'properties': read | section['properties'] | about,
+        'properties': read | keys | about,
         'required': sorted({*section['required'], *needed} - SUPPLIED),
         'additionalProperties': True,
     }

@@ -31,11 +31,12 @@ _TYPES = Draft7Validator.TYPE_CHECKER.redefine('integer', lambda _, value: type(
 _Validator = extend(Draft7Validator, type_checker=_TYPES)
 
 
-def validate(given: Mapping[str, Any], is_train: bool, here: bool = True) -> dict[str, Any]:
+def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool = False) -> dict[str, Any]:
     """A checked copy of an option file's content, defaults filled in.
 
     Args:
         here: whether it is to run on this machine: its files and GPUs must be there.
+        tried: whether its network has been built and run before.
 
     Raises:
         OptionError: the first wrong option.
@@ -71,7 +72,7 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool = True) -> dic
     source.check_reads(opt, model, is_train)
     if here:
         paths.check_start(opt['path'], is_train)
-    if own:
+    if own and not tried:
         trial.check(opt, is_train, here)
     return {key: section for key, section in opt.items() if section is not None or key == 'manual_seed'}
 
@@ -135,7 +136,7 @@ def filled(value: Any, schema: Section) -> Any:
     if isinstance(value, list):
         return [filled(item, schema.get('items', {})) for item in value]
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**63
-    if is_whole and (value in schema.get('enum', ()) or ('minimum' in schema and 'integer' in schema['type'])):
+    if is_whole and (value in schema.get('enum', ()) or ('minimum' in schema and 'integer' in kinds_of(schema))):
         return int(value)
     return deepcopy(value)
 
