@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ne_basicsr.options.reader import Source, parse_literal, read_source, read_yaml
-from ne_basicsr.options.validation import validate
 from ne_basicsr.options.words import OptionError, shown
 from ne_basicsr.utils.errors import InputError
 
@@ -46,7 +45,7 @@ def load_options(
         Nothing is created on disk.
 
     Raises:
-        InputError: one line naming file and key, for whatever is wrong.
+        InputError: one line that names the file, the key, the value and the way out.
     """
     opt = _validated(read_source(path), list(force_yml), is_train, here=True)
     if debug and not opt['name'].startswith('debug'):
@@ -126,6 +125,8 @@ def _derived(opt: dict[str, Any], is_train: bool, auto_resume: bool, root: Path)
 
 def _validated(source: Source, entries: list[str], is_train: bool, here: bool, tried: bool = False) -> dict[str, Any]:
     """``validate``, with errors that name the file and line, or the override, that is wrong."""
+    from ne_basicsr.options.validation import validate  # not above: most commands only read option files
+
     keys = [tuple(name.strip() for name in entry.partition('=')[0].split(':')) for entry in entries]
     for entry, key in zip(entries, keys, strict=True):
         if key[0] == 'base':
@@ -145,5 +146,5 @@ def _validated(source: Source, entries: list[str], is_train: bool, here: bool, t
 
 
 def _failure(message: str) -> InputError:
-    """One line, whatever the keys and values in it hold."""
+    """An error of one line, also where keys or values hold line breaks."""
     return InputError(' '.join(message.splitlines()))

@@ -109,7 +109,7 @@ def _shape(section: Section) -> Section:
 
 
 def _complete(section: Section) -> Section:
-    """What ``_shape`` leaves out: the keys that must be there, and those that cannot be null."""
+    """The rules that ``_shape`` leaves out: which keys are required, and which cannot be null."""
     rules = _inside(section, 'complete')
     if section.get('required'):
         rules['required'] = section['required']

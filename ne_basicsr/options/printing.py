@@ -58,7 +58,7 @@ def flow(value: Any) -> str:
 
 
 def _lines(section: Mapping[str, Any], schema: Section, path: tuple[str, ...]) -> list[str]:
-    """The lines of the section at ``path``: its keys and, as comments, those that it leaves to their defaults."""
+    """The lines of the section at ``path``: its keys, then as comments the keys that keep their defaults."""
     indent = '  ' * len(path)
     known = schema.get('properties', {})
     lines: list[str] = []

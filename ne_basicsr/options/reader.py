@@ -4,7 +4,7 @@ Numbers follow YAML 1.2 (``1e-4`` is a float, ``010`` is ten); booleans keep the
 option files were written for. Duplicate keys, unknown tags and files that are not one mapping are refused, each with
 one line that names the file and the line.
 
-The base of a file is found relative to it, and may have a base of its own. On top of it
+The base of a file is found relative to it, and may itself have a base. On top of it
 
 - sections are merged key by key,
 - everything else, lists included, replaces what the base has,

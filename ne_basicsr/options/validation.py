@@ -105,7 +105,7 @@ def inside(schema: Section, key: str) -> Section | None:
 
 
 def resolved(schema: Section, value: Any, key: Key = ()) -> Section:
-    """The schema for ``value``: sections that registries decide are those that the types in it name.
+    """The schema for ``value``, with the arguments of the registered types that ``value`` names.
 
     Raises:
         OptionError: for a type that is missing or unknown.
@@ -240,7 +240,7 @@ def _completed_set(section: dict[str, Any], given: Mapping[str, Any], key: Key, 
 
 
 def _complete(opt: dict[str, Any], is_train: bool) -> None:
-    """Sections that must be there, and those that have a default."""
+    """Check that the needed sections are there, and fill in the optional ones."""
     for key in ('logger', 'val'):
         if opt[key] is None and (key == 'logger' or not is_train):
             opt[key] = filled({}, OWN['properties'][key])
