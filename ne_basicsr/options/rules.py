@@ -30,6 +30,25 @@ def check_set_names(given: Mapping[str, Any]) -> None:
             raise OptionError(('datasets', key), f'data sets are called train, val, test, val_1, test_1 ...{way_out}')
 
 
+def check_pairing(model: str, sets: Mapping[str, Any], own: bool) -> None:
+    """``DenoisingModel`` makes the noise for ``DenoisingDataset``; others read pairs.
+
+    Raises:
+        OptionError: for a data set that does not go with the model.
+    """
+    for key, section in sets.items():
+        kind, wanted = section['type'], ''
+        if model == 'DenoisingModel' and kind != 'DenoisingDataset':
+            wanted = 'DenoisingDataset, to which it adds the noise'
+        elif model != 'DenoisingModel' and kind == 'DenoisingDataset':
+            wanted = 'pairs, e.g. PairedImageDataset'
+        elif not own and kind in OWN_SETS:
+            wanted = 'PairedImageDataset; SIDDDataset goes with PairedDenoisingModel'
+        if wanted:
+            problem = f'{kind} does not go with model_type {model}, which needs {wanted}'
+            raise OptionError(('datasets', key, 'type'), problem)
+
+
 def check(opt: Mapping[str, Any], own: bool) -> None:
     """Complete options whose keys are right one by one.
 
@@ -51,7 +70,6 @@ def check(opt: Mapping[str, Any], own: bool) -> None:
             shared = f'{name!r} is the name of datasets:{names[name]} too'
             raise OptionError(('datasets', key, 'name'), f'{shared}; results are kept by name, so each needs its own')
         _check_set(section, ('datasets', key))
-        _check_pairing(opt['model_type'], section, own, ('datasets', key, 'type'))
     train = opt['train'] or {}
     # gradients are averaged over the parts of a batch
     if train.get('accumulate', 1) > 1 and (train['pixel_opt'] or {}).get('reduction') == 'sum':
@@ -128,19 +146,6 @@ def _level_problem(sigma_type: str, levels: Any) -> str:
     if sigma_type == 'random' and not (isinstance(levels, list) and len(levels) == 2 and levels[0] <= levels[1]):
         return 'sigma_type random takes [low, high]'
     return 'sigma_type choice takes a list' if sigma_type == 'choice' and not isinstance(levels, list) else ''
-
-
-def _check_pairing(model: str, section: Mapping[str, Any], own: bool, key: Key) -> None:
-    """``DenoisingModel`` makes the noise for ``DenoisingDataset``; others read pairs."""
-    kind, wanted = section['type'], ''
-    if model == 'DenoisingModel' and kind != 'DenoisingDataset':
-        wanted = 'DenoisingDataset, to which it adds the noise'
-    elif model != 'DenoisingModel' and kind == 'DenoisingDataset':
-        wanted = 'pairs, e.g. PairedImageDataset'
-    elif not own and kind in OWN_SETS:
-        wanted = 'PairedImageDataset; SIDDDataset goes with PairedDenoisingModel'
-    if wanted:
-        raise OptionError(key, f'{kind} does not go with model_type {model}, which needs {wanted}')
 
 
 def _check_val(opt: Mapping[str, Any], own: bool) -> None:

@@ -46,8 +46,11 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool =
     rules.check_set_names(given)
     schema = schema_of(given)
     opt = filled(given, schema)
+    models, sets = registered(MODEL_REGISTRY), opt.get('datasets')
+    if opt.get('model_type') in [*models] and isinstance(sets, Mapping):  # first: it explains what else is wrong
+        rules.check_pairing(opt['model_type'], {k: s for k, s in sets.items() if isinstance(s, Mapping)}, own)
     check(opt, schema)
-    model = lookup(registered(MODEL_REGISTRY), opt['model_type'], ('model_type',), 'model')
+    model = lookup(models, opt['model_type'], ('model_type',), 'model')
     if not own:
         _check_foreign(opt, schema, model, is_train)
     if here:
