@@ -25,6 +25,7 @@ setup(
     package_dir={'ne_basicsr.shipped_options': 'options'},  # so that quickstart works from an installed wheel
     package_data={
         'ne_basicsr.evaluation.report': ['templates/*'],
+        'ne_basicsr.options': ['schema.yml'],
         'ne_basicsr.shipped_options': ['*.yml', 'experiments/*.yml', 'schema.json'],
         'ne_basicsr.weights.shipped_models': ['*.pth'],
     },

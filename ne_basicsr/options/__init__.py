@@ -10,9 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.options.inheritance import Source, read_source, read_yaml
-from ne_basicsr.options.reader import parse_literal
-from ne_basicsr.options.validation import validate
+from ne_basicsr.options.reader import Source, parse_literal, read_source, read_yaml
 from ne_basicsr.options.words import OptionError, shown
 from ne_basicsr.utils.errors import InputError
 
@@ -47,7 +45,7 @@ def load_options(
         Nothing is created on disk.
 
     Raises:
-        InputError: one line naming file and key, for whatever is wrong.
+        InputError: one line that names the file, the key, the value and the way out.
     """
     opt = _validated(read_source(path), list(force_yml), is_train, here=True)
     if debug and not opt['name'].startswith('debug'):
@@ -55,17 +53,21 @@ def load_options(
     return _derived(opt, is_train, auto_resume, Path.cwd() if root is None else Path(root))
 
 
-def complete_options(path: str | Path, force_yml: Iterable[str] = ()) -> dict[str, Any]:
+def complete_options(path: str | Path, force_yml: Iterable[str] = (), *, tried: bool = False) -> dict[str, Any]:
     """What an option file says, with its bases, overrides and defaults, as an option file could say it alone.
 
     Checked as for training where there is a ``train`` section, as for a test elsewhere. Data, weights and GPUs need not
     be there.
 
+    Args:
+        tried: whether ``load_options`` has already built the network of these options; then it is not built again.
+
     Raises:
         InputError: as ``load_options``.
     """
     source, entries = read_source(path), list(force_yml)
-    opt = _validated(source, entries, apply_overrides(source.options, entries).get('train') is not None, here=False)
+    is_train = apply_overrides(source.options, entries).get('train') is not None
+    opt = _validated(source, entries, is_train, here=False, tried=tried)
     for section in opt['datasets'].values():
         for key in DERIVED:
             section.pop(key, None)
@@ -111,16 +113,9 @@ def _derived(opt: dict[str, Any], is_train: bool, auto_resume: bool, root: Path)
             if isinstance(value, str) and key.startswith(PATH_KEYS):
                 section[key] = str(Path(value).expanduser())
     folder = root / ('experiments' if is_train else 'results') / opt['name']
-    written = {'log': folder, 'visualization': folder / 'visualization'}
-    if is_train:
-        written |= {
-            'experiments_root': folder,
-            'models': folder / 'models',
-            'training_states': folder / 'training_states',
-        }
-    else:
-        written['results_root'] = folder
-    opt['path'] |= {key: str(value) for key, value in written.items()}
+    inside = ['visualization', *(['models', 'training_states'] if is_train else [])]
+    opt['path'] |= dict.fromkeys(['log', 'experiments_root' if is_train else 'results_root'], str(folder))
+    opt['path'] |= {name: str(folder / name) for name in inside}
     if is_train and opt['name'].startswith('debug'):
         if 'val' in opt:
             opt['val']['val_freq'] = 8
@@ -128,34 +123,28 @@ def _derived(opt: dict[str, Any], is_train: bool, auto_resume: bool, root: Path)
     return opt
 
 
-def _validated(source: Source, entries: list[str], is_train: bool, here: bool) -> dict[str, Any]:
-    """``validate``, with errors that say which file and line, or which override, is meant."""
-    for entry in entries:
-        if entry.partition('=')[0].partition(':')[0].strip() == 'base':
+def _validated(source: Source, entries: list[str], is_train: bool, here: bool, tried: bool = False) -> dict[str, Any]:
+    """``validate``, with errors that name the file and line, or the override, that is wrong."""
+    from ne_basicsr.options.validation import validate  # not above: most commands only read option files
+
+    keys = [tuple(name.strip() for name in entry.partition('=')[0].split(':')) for entry in entries]
+    for entry, key in zip(entries, keys, strict=True):
+        if key[0] == 'base':
             raise _failure(f'--force_yml {entry}: base belongs into an option file; give that file to -opt')
     try:
-        return validate(apply_overrides(source.options, entries), is_train, here)
+        return validate(apply_overrides(source.options, entries), is_train, here, tried)
     except OptionError as error:
-        key = ':'.join(error.key)
-        overruling = _overruling(entries, error.key)
-        if overruling:
-            raise _failure(f'{source.files[0]} with --force_yml {overruling}: {key}: {error.problem}') from None
+        about = f'{":".join(error.key)}: {error.problem}'
+        set_by = [entry for entry, key in zip(entries, keys, strict=True) if error.key[: len(key)] == key]
+        if set_by:
+            raise _failure(f'{source.files[0]} with --force_yml {set_by[-1]}: {about}') from None
         place = source.place(error.key)
         if place is None:
-            raise _failure(f'{source.files[0]}: {key}: {error.problem}') from None
+            raise _failure(f'{source.files[0]}: {about}') from None
         base_of = f', base of {source.files[0]}' if place.file != source.files[0] else ''
-        raise _failure(f'{place.file}: {key}: {error.problem} (line {place.line}{base_of})') from None
+        raise _failure(f'{place.file}: {about} (line {place.line}{base_of})') from None
 
 
 def _failure(message: str) -> InputError:
-    """One line, whatever the keys and values in it hold."""
+    """An error of one line, also where keys or values hold line breaks."""
     return InputError(' '.join(message.splitlines()))
-
-
-def _overruling(entries: list[str], path: tuple[str, ...]) -> str | None:
-    """The last ``--force_yml`` entry that set ``path`` or a section around it."""
-    for entry in reversed(entries):
-        names = tuple(name.strip() for name in entry.partition('=')[0].split(':'))
-        if path[: len(names)] == names:
-            return entry
-    return None

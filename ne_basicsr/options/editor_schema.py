@@ -6,7 +6,6 @@ every key may be left out, or null, which removes it from the base; and what mak
 """
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -100,39 +99,36 @@ def _shape_of_type(section: Section) -> Section:
 def _shape(section: Section) -> Section:
     """The section where every key may be left out or null."""
     shape = {key: rule for key, rule in section.items() if key not in ('required', 'examples')}
-    for keys in ('properties', 'patternProperties'):
-        if keys in section:
-            shape[keys] = {key: _shape(rule) for key, rule in section[keys].items()}
-    if 'allOf' in section:
-        shape['allOf'] = _refs(section, 'shape')
-    if isinstance(section.get('additionalProperties'), Mapping):
-        shape['additionalProperties'] = _shape(section['additionalProperties'])
+    shape |= _inside(section, 'shape')
     if _takes_null(section) or 'const' in section:
         return shape
-    for keys in ('enum', 'anyOf'):
+    for keys, null in (('enum', None), ('anyOf', NULL)):
         if keys in section:
-            shape[keys] = [*section[keys], None if keys == 'enum' else NULL]
+            shape[keys] = [*section[keys], null]
     return shape | ({'type': [*kinds_of(section), 'null']} if 'type' in section else {})
 
 
 def _complete(section: Section) -> Section:
-    """What ``_shape`` leaves out: the keys that must be there, and those that cannot be null."""
-    rules: Section = {} if _takes_null(section) or 'const' in section else {'not': NULL}
-    for keys in ('properties', 'patternProperties'):
-        inner = {key: _complete(rule) for key, rule in section.get(keys, {}).items()}
-        if any(inner.values()):
-            rules[keys] = {key: rule for key, rule in inner.items() if rule}
+    """The rules that ``_shape`` leaves out: which keys are required, and which cannot be null."""
+    rules = _inside(section, 'complete')
     if section.get('required'):
         rules['required'] = section['required']
+    return rules if _takes_null(section) or 'const' in section else {'not': NULL} | rules
+
+
+def _inside(section: Section, part: str) -> Section:
+    """What is inside a section, as ``shape`` or ``complete``."""
+    describe = _shape if part == 'shape' else _complete
+    found: Section = {}
+    for keys in ('properties', 'patternProperties'):
+        rules = {key: describe(rule) for key, rule in section.get(keys, {}).items()}
+        if any(rules.values()):
+            found[keys] = rules if part == 'shape' else {key: rule for key, rule in rules.items() if rule}
+    if isinstance(section.get('additionalProperties'), dict):
+        found['additionalProperties'] = describe(section['additionalProperties'])
     if 'allOf' in section:
-        rules['allOf'] = _refs(section, 'complete')
-    if isinstance(section.get('additionalProperties'), Mapping):
-        rules['additionalProperties'] = _complete(section['additionalProperties'])
-    return rules
-
-
-def _refs(section: Section, part: str) -> list[Section]:
-    return [{'$ref': f'{choice["$ref"]}/{part}'} for choice in section['allOf']]
+        found['allOf'] = [{'$ref': f'{choice["$ref"]}/{part}'} for choice in section['allOf']]
+    return found
 
 
 def _ref(*path: str) -> Section:

@@ -16,8 +16,6 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     for name, cls in vars(torch.optim).items()
     if inspect.isclass(cls) and issubclass(cls, Optimizer) and name not in _OTHER_STEPS
 }
-# what a schedule counts in iterations, whole numbers of at least 1
-ITERATION_KEYS = ('step_size', 'total_iters', 'T_max', 'T_0', 'T_mult')
 
 
 class CosineAnnealingRestartCyclicLR(LRScheduler):

@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 
 from ne_basicsr.options import complete_options
-from ne_basicsr.options.inheritance import read_source
-from ne_basicsr.options.reader import OptionLoader
+from ne_basicsr.options.reader import OptionLoader, read_source
 from ne_basicsr.options.schema import Section
 from ne_basicsr.options.validation import schema_of
 
@@ -17,14 +16,17 @@ WIDTH = 120
 COLUMN = 40  # where comments start
 
 
-def resolved_text(path: str | Path, force_yml: Iterable[str] = ()) -> str:
+def resolved_text(path: str | Path, force_yml: Iterable[str] = (), *, tried: bool = False) -> str:
     """The text of one option file that says all that ``path``, its bases, the overrides and the defaults say.
+
+    Args:
+        tried: as for ``complete_options``.
 
     Raises:
         InputError: as ``complete_options``.
     """
     entries = list(force_yml)
-    opt = complete_options(path, entries)
+    opt = complete_options(path, entries, tried=tried)
     _, *bases = read_source(path).files
     sources = [str(path), *(f'base: {file}' for file in bases), *(f'--force_yml {entry}' for entry in entries)]
     head = '# Complete options; a commented key is not set, its default holds. From'
@@ -32,10 +34,13 @@ def resolved_text(path: str | Path, force_yml: Iterable[str] = ()) -> str:
 
 
 def kept_text(path: str | Path, force_yml: Iterable[str] = ()) -> str:
-    """The option file that a run folder keeps: a copy or, where bases or overrides add to it, the complete options."""
+    """The option file that a run folder keeps: a copy or, where bases or overrides add to it, the complete options.
+
+    ``load_options`` has read and tried the same file and overrides before.
+    """
     entries = list(force_yml)
     if entries or len(read_source(path).files) > 1:
-        return resolved_text(path, entries)
+        return resolved_text(path, entries, tried=True)
     text = Path(path).read_text(encoding='utf-8-sig')
     if text.startswith('# yaml-language-server:'):  # its schema is beside the original
         text = text.partition('\n')[2]
@@ -53,7 +58,7 @@ def flow(value: Any) -> str:
 
 
 def _lines(section: Mapping[str, Any], schema: Section, path: tuple[str, ...]) -> list[str]:
-    """The lines of the section at ``path``: its keys and, as comments, those that it leaves to their defaults."""
+    """The lines of the section at ``path``: its keys, then as comments the keys that keep their defaults."""
     indent = '  ' * len(path)
     known = schema.get('properties', {})
     lines: list[str] = []

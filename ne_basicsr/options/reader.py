@@ -1,16 +1,26 @@
-"""Option files as data: a YAML reader that can run nothing.
+"""Option files as data: a YAML reader that can run nothing, and files that say how they differ from a ``base``.
 
 Numbers follow YAML 1.2 (``1e-4`` is a float, ``010`` is ten); booleans keep the spellings of PyYAML, which BasicSR's
 option files were written for. Duplicate keys, unknown tags and files that are not one mapping are refused, each with
 one line that names the file and the line.
+
+The base of a file is found relative to it, and may itself have a base. On top of it
+
+- sections are merged key by key,
+- everything else, lists included, replaces what the base has,
+- null removes what the base has, so that the default holds; where the base has nothing it is a value as ever.
+
+This is JSON Merge Patch (RFC 7396), but for nulls that remove nothing: they stay, so that misspelt ones are found.
 """
 
 import ast
 import difflib
+import os
 import re
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -30,21 +40,88 @@ _FLOAT = re.compile(
     |[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$""",
     re.VERBOSE,
 )
-_NONE = re.compile('^(?:none|None|NONE)$')
-
 _CODE = (
-    ast.Call,
-    ast.Lambda,
-    ast.ListComp,
-    ast.SetComp,
-    ast.DictComp,
-    ast.GeneratorExp,
-    ast.JoinedStr,
-    ast.Await,
-    ast.Yield,
-    ast.YieldFrom,
-    ast.NamedExpr,
-)
+    ast.Call, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.JoinedStr, ast.Await,
+    ast.Yield, ast.YieldFrom, ast.NamedExpr,
+)  # fmt: skip
+
+
+class Place(NamedTuple):
+    """Where a key was given."""
+
+    file: Path
+    line: int
+
+
+class Source(NamedTuple):
+    """An option file with its bases merged: no ``base`` is left.
+
+    Attributes:
+        files: the file itself, its base, the base's base ...
+        places: of each key, the last one.
+    """
+
+    options: dict[str, Any]
+    files: tuple[Path, ...]
+    places: dict[Key, Place]
+
+    def place(self, key: Key) -> Place | None:
+        """Where ``key``, or else the section that it is missing from, was given."""
+        inner = (key[:length] for length in range(len(key), 0, -1))
+        return next((self.places[part] for part in inner if part in self.places), None)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in an option file, its bases merged, as plain dicts, lists and scalars.
+
+    Raises:
+        InputError: as ``read_file``, for the file and its bases; a base that is not there or leads back.
+    """
+    return read_source(path).options
+
+
+def read_source(path: str | Path, above: tuple[Path, ...] = ()) -> Source:
+    """As ``read_yaml``, with the places of the keys.
+
+    Args:
+        above: the files that this one is the base of, the first one first.
+    """
+    path = Path(path)
+    options, lines = read_file(path)
+    places = {key: Place(path, line) for key, line in lines.items() if key[0] != 'base'}
+    base = options.pop('base', None)
+    if base is None:
+        return Source(options, (path,), places)
+    where = f'{path}: line {lines["base",]}: base'
+    if not isinstance(base, str) or not base.strip() or not base.isprintable():
+        raise InputError(f'{where}: the name of an option file is needed; got {shown(base)}')
+    target = path.parent / os.path.expanduser(base)
+    chain = (*above, path)
+    for index, file in enumerate(chain):
+        if target.resolve() == file.resolve():
+            between = [*map(str, chain[index + 1 :])]
+            how = f'which starts from {" and that from ".join(between)}' if between else 'the file itself'
+            raise InputError(f'{where}: {base!r} leads back to {file}, {how}; a base must end somewhere')
+    try:
+        below = read_source(target, chain)
+    except InputError as error:
+        if target.exists():
+            raise
+        raise InputError(f'{where}: {error}') from None
+    return Source(merge(below.options, options), (path, *below.files), below.places | places)
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` on top, by the rules above. Neither is changed; values are shared."""
+    merged = dict(base)
+    for key, value in changes.items():
+        if value is None and merged.get(key) is not None:
+            del merged[key]
+        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def read_file(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
@@ -57,17 +134,15 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
         content = regular_files.read(path, MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise InputError(f'{path}: more than {MAX_BYTES // 10**6} MB; is it an option file?')
-        text = content.decode('utf-8-sig')
+        value, lines = _load(content.decode('utf-8-sig'), OptionLoader)
     except FileNotFoundError:
         raise InputError(f'{path}: no such option file{_similar_file(path)}') from None
     except UnicodeDecodeError as error:
         raise InputError(f'{path}: not a text file in UTF-8 (byte {error.start}); is it an option file?') from None
     except OSError as error:
         raise InputError(f'{path}: cannot be read ({error.strerror}); an option file is needed') from None
-    try:
-        value, lines = _load(text, OptionLoader)
-    except _YamlProblem as problem:
-        raise InputError(f'{path}: {problem}') from None
+    except yaml.YAMLError as error:
+        raise InputError(f'{path}: {_described(error)}') from None
     if value is None:
         raise InputError(f'{path}: the file is empty; an option file holds name, datasets, network_g and so on')
     if not isinstance(value, dict):
@@ -85,158 +160,133 @@ def parse_literal(text: str) -> Any:
         raise ValueError(f'overrides take literals only, and {text!r} is Python code; quote it to make it a string')
     try:
         return _load(text, _OverrideLoader)[0]
-    except _YamlProblem as problem:
-        raise ValueError(f'{text!r} cannot be read: {problem.problem}; quote it to make it a string') from None
+    except yaml.YAMLError as error:
+        problem = _described(error, with_line=False)
+        raise ValueError(f'{text!r} cannot be read: {problem}; quote it to make it a string') from None
 
 
 class OptionLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, cut down to null, bool, int, float, str, list and mapping.
+    """PyYAML's safe loader with the scalars of YAML 1.2, and of YAML 1.1 null, booleans and merge keys.
 
     The one in Python: ``CSafeLoader`` crashes the interpreter on ten thousand nested brackets.
     """
 
-    def construct_yaml_bool(self, node: Any) -> bool:
-        value = self.bool_values.get(self.construct_scalar(node).lower())
-        if value is None:
-            raise _bad_scalar(node, 'true or false')
-        return value
-
-    def construct_yaml_int(self, node: Any) -> int:
-        text = self.construct_scalar(node)
-        if not _INT.match(text):
-            raise _bad_scalar(node, 'an integer')
-        if len(text) > MAX_DIGITS:
-            raise _bad_scalar(node, f'at most {MAX_DIGITS} digits')
-        return int(text, 0) if text[:2] in ('0o', '0x') else int(text)
-
-    def construct_yaml_float(self, node: Any) -> float:
-        text = self.construct_scalar(node).strip()
-        if not _FLOAT.match(text):
-            raise _bad_scalar(node, 'a number')
-        return float(re.sub(r'\.(?=[ina])', '', text.lower()))
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [each for each in resolvers if each[0].removeprefix(TAG) in ('null', 'bool', 'merge')]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 class _OverrideLoader(OptionLoader):
     """``none`` is null as well, which is how BasicSR's ``--force_yml`` spells it."""
 
-    def construct_scalar(self, node: Any) -> Any:
-        value = super().construct_scalar(node)
-        if node.style is None and _is_code(value):
-            raise yaml.constructor.ConstructorError(
-                None, None, 'overrides take literals only, and this is Python code', node.start_mark
-            )
-        return value
 
-
-OptionLoader.yaml_constructors = {
-    TAG + 'null': OptionLoader.construct_yaml_null,
-    TAG + 'bool': OptionLoader.construct_yaml_bool,
-    TAG + 'int': OptionLoader.construct_yaml_int,
-    TAG + 'float': OptionLoader.construct_yaml_float,
-    TAG + 'str': OptionLoader.construct_yaml_str,
-    TAG + 'seq': OptionLoader.construct_yaml_seq,
-    TAG + 'map': OptionLoader.construct_yaml_map,
-    None: OptionLoader.construct_undefined,
-}
-# null, bool and merge as PyYAML has them; its YAML 1.1 numbers, dates and `=` go
-OptionLoader.yaml_implicit_resolvers = {
-    first: kept
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    if (kept := [(tag, regexp) for tag, regexp in resolvers if tag[len(TAG) :] in ('null', 'bool', 'merge')])
-}
 OptionLoader.add_implicit_resolver(TAG + 'int', _INT, list('-+0123456789'))
 OptionLoader.add_implicit_resolver(TAG + 'float', _FLOAT, list('-+.0123456789'))
-_OverrideLoader.add_implicit_resolver(TAG + 'null', _NONE, list('nN'))
+_OverrideLoader.add_implicit_resolver(TAG + 'null', re.compile('^(?:none|None|NONE)$'), list('nN'))
 
 
-class _YamlProblem(Exception):
-    """What is wrong with a YAML text, in one line."""
+def _load(text: str, loader_class: type[OptionLoader]) -> tuple[Any, dict[Key, int]]:
+    """The value of a YAML text, and the line of each key; lists are not looked into.
 
-    def __init__(self, problem: str, mark: Any = None) -> None:
-        self.problem = problem
-        super().__init__(f'line {mark.line + 1}: {problem}' if mark is not None else problem)
+    Raises:
+        YAMLError: for text that is not YAML, or whose data are not plain.
+    """
+    lines: dict[Key, int] = {}
+    seen = 0
 
-
-def _load(text: str, loader_class: Any) -> tuple[Any, dict[Key, int]]:
-    try:
-        loader = loader_class(text)
+    def value_of(node: Any, key: Key, above: tuple[Any, ...]) -> Any:
+        nonlocal seen
+        seen += 1
+        if any(node is each for each in above):
+            raise _problem(node, 'the alias refers to a section that contains it')
+        if seen > MAX_VALUES or len(above) > MAX_DEPTH:
+            raise _problem(
+                node, f'an option file has at most {MAX_VALUES} values and {MAX_DEPTH} levels; this one has more'
+            )
+        kind = node.tag.removeprefix(TAG)
+        if kind == 'seq':
+            return [value_of(item, (), (*above, node)) for item in node.value]
+        if kind == 'map':
+            return mapping(node, key, (*above, node))
+        if kind not in _SCALARS:
+            raise _problem(
+                node,
+                f'the tag {node.tag.replace(TAG, "!!")} is refused: options are plain data and run no code;'
+                ' known tags: !!float, !!int, !!str, !!bool',
+            )
+        if loader_class is _OverrideLoader and node.style is None and _is_code(node.value):
+            raise _problem(node, 'overrides take literals only, and this is Python code')
+        wanted, convert = _SCALARS[kind]
         try:
-            node = loader.get_single_node()
-            if node is None:
-                return None, {}
-            _check_nodes(node, (), [0])
-            value = _unshared(loader.construct_document(node))
-            lines: dict[Key, int] = {}
-            _note_lines(node, (), lines)  # constructed, a section holds what was merged into it
-            return value, lines
-        finally:
-            loader.dispose()
-    except yaml.constructor.ConstructorError as error:
-        raise _YamlProblem(_tag_problem(error), error.problem_mark) from None
-    except yaml.MarkedYAMLError as error:
-        problem = error.problem if error.context is None else f'{error.problem} ({error.context})'
-        raise _YamlProblem(f'not valid YAML: {problem}', error.problem_mark) from None
-    except yaml.YAMLError as error:
-        raise _YamlProblem(f'not valid YAML: {str(error).splitlines()[0]}') from None
+            return convert(node.value)
+        except (ValueError, KeyError):
+            raise _problem(node, f'!!{kind} needs {wanted}; got {shown(node.value)}') from None
+
+    def mapping(node: Any, key: Key, above: tuple[Any, ...]) -> dict[str, Any]:
+        own: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for name, item in node.value:
+            if name.tag == TAG + 'merge':
+                parts = item.value if isinstance(item, yaml.SequenceNode) else [item]
+                for part in parts:
+                    if not isinstance(part, yaml.MappingNode):
+                        raise _problem(part, 'a merge key << needs a section, or a list of sections')
+                    merged = value_of(part, key, above) | merged
+                continue
+            if name.tag != TAG + 'str':
+                got = repr(name.value) if isinstance(name, yaml.ScalarNode) else 'a list or mapping'
+                raise _problem(name, f'a key must be a name; got {got} (in quotes it would be one)')
+            if name.value in own:
+                raise _problem(name, f'the key {name.value!r} is already given above; keep one of the two')
+            lines[(*key, name.value)] = name.start_mark.line + 1
+            own[name.value] = value_of(item, (*key, name.value), above)
+        return merged | own
+
+    try:
+        node = yaml.compose(text, loader_class)
+        return (None if node is None else value_of(node, (), ())), lines
     except RecursionError:
-        raise _YamlProblem('too many nested brackets for an option file') from None
+        raise yaml.YAMLError('too many nested brackets for an option file') from None
 
 
-def _tag_problem(error: Any) -> str:
-    found = re.search(r"constructor for the tag '(.+)'", error.problem)
-    if found is None:
-        return error.problem
-    tag = found[1].replace(TAG, '!!')
-    return (
-        f'the tag {tag} is refused: options are plain data and run no code; known tags: !!float, !!int, !!str, !!bool'
-    )
+def _int(text: str) -> int:
+    if not _INT.match(text) or len(text) > MAX_DIGITS:
+        raise ValueError
+    return int(text, 0) if text[:2] in ('0o', '0x') else int(text)
 
 
-def _bad_scalar(node: Any, wanted: str) -> yaml.constructor.ConstructorError:
-    tag = node.tag.replace(TAG, '!!')
-    return yaml.constructor.ConstructorError(
-        None, None, f'{tag} needs {wanted}; got {shown(node.value)}', node.start_mark
-    )
+def _float(text: str) -> float:
+    if not _FLOAT.match(text.strip()):
+        raise ValueError
+    return float(re.sub(r'\.(?=[ina])', '', text.strip().lower()))
 
 
-def _check_nodes(node: Any, parents: tuple[Any, ...], seen: list[int]) -> None:
-    """Names as keys, each once; no alias that contains itself; a size that fits an option file."""
-    seen[0] += 1
-    if any(node is parent for parent in parents):
-        raise _YamlProblem('the alias refers to a section that contains it', node.start_mark)
-    if seen[0] > MAX_VALUES or len(parents) > MAX_DEPTH:
-        problem = f'an option file has at most {MAX_VALUES} values and {MAX_DEPTH} levels; this one has more'
-        raise _YamlProblem(problem, node.start_mark)
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check_nodes(item, (*parents, node), seen)
-    elif isinstance(node, yaml.MappingNode):
-        names: set[str] = set()
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag not in (TAG + 'str', TAG + 'merge'):
-                shown = repr(key.value) if isinstance(key, yaml.ScalarNode) else 'a list or mapping'
-                raise _YamlProblem(f'a key must be a name; got {shown} (in quotes it would be one)', key.start_mark)
-            if key.value in names and key.tag != TAG + 'merge':
-                raise _YamlProblem(f'the key {key.value!r} is already given above; keep one of the two', key.start_mark)
-            names.add(key.value)
-            _check_nodes(value, (*parents, node), seen)
+_SCALARS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    'null': ('nothing', lambda _: None),
+    'bool': ('true or false', lambda text: yaml.SafeLoader.bool_values[text.lower()]),
+    'int': (f'an integer of at most {MAX_DIGITS} digits', _int),
+    'float': ('a number', _float),
+    'str': ('a text', str),
+}
 
 
-def _note_lines(node: Any, place: Key, lines: dict[Key, int]) -> None:
-    """The line of each key, by its path; lists are not looked into."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            lines[(*place, key.value)] = key.start_mark.line + 1
-            _note_lines(value, (*place, key.value), lines)
+def _problem(node: Any, problem: str) -> yaml.YAMLError:
+    """Data that are YAML and not plain."""
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
-def _unshared(value: Any) -> Any:
-    """A copy in which sections that came from one alias are apart."""
-    if isinstance(value, dict):
-        return {key: _unshared(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_unshared(item) for item in value]
-    return value
+def _described(error: yaml.YAMLError, with_line: bool = True) -> str:
+    """What is wrong with a YAML text, in one line."""
+    mark = getattr(error, 'problem_mark', None)
+    where = f'line {mark.line + 1}: ' if mark is not None and with_line else ''
+    if isinstance(error, yaml.constructor.ConstructorError):
+        return f'{where}{error.problem}'
+    if isinstance(error, yaml.MarkedYAMLError):
+        around = '' if error.context is None else f' ({error.context})'
+        return f'{where}not valid YAML: {error.problem}{around}'
+    text = str(error).splitlines()[0]
+    return text if text.startswith('too many') else f'not valid YAML: {text}'
 
 
 def _is_code(text: str) -> bool:
@@ -247,12 +297,8 @@ def _is_code(text: str) -> bool:
             tree = ast.parse(text.strip(), mode='eval')
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    return any(
-        isinstance(node, _CODE)
-        or (isinstance(node, ast.Name) and node.id.startswith('__'))
-        or (isinstance(node, ast.Attribute) and node.attr.startswith('__'))
-        for node in ast.walk(tree)
-    )
+    names = [getattr(node, 'id', getattr(node, 'attr', '')) for node in ast.walk(tree)]
+    return any(isinstance(node, _CODE) for node in ast.walk(tree)) or any(name.startswith('__') for name in names)
 
 
 def _similar_file(path: Path) -> str:

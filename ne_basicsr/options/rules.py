@@ -6,7 +6,7 @@ from typing import Any
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from ne_basicsr.archs.backbone import BackboneHolder
-from ne_basicsr.options.schema import OWN_SETS
+from ne_basicsr.options.schema import OWN_SETS, Section
 from ne_basicsr.options.sections import OF_DENOISING, registered, section_of
 from ne_basicsr.options.words import Key, OptionError, hint, nearest, shown
 
@@ -30,6 +30,25 @@ def check_set_names(given: Mapping[str, Any]) -> None:
             raise OptionError(('datasets', key), f'data sets are called train, val, test, val_1, test_1 ...{way_out}')
 
 
+def check_pairing(model: str, sets: Mapping[str, Any], own: bool) -> None:
+    """``DenoisingModel`` makes the noise for ``DenoisingDataset``; others read pairs.
+
+    Raises:
+        OptionError: for a data set that does not go with the model.
+    """
+    for key, section in sets.items():
+        kind, wanted = section['type'], ''
+        if model == 'DenoisingModel' and kind != 'DenoisingDataset':
+            wanted = 'DenoisingDataset, to which it adds the noise'
+        elif model != 'DenoisingModel' and kind == 'DenoisingDataset':
+            wanted = 'pairs, e.g. PairedImageDataset'
+        elif not own and kind in OWN_SETS:
+            wanted = 'PairedImageDataset; SIDDDataset goes with PairedDenoisingModel'
+        if wanted:
+            problem = f'{kind} does not go with model_type {model}, which needs {wanted}'
+            raise OptionError(('datasets', key, 'type'), problem)
+
+
 def check(opt: Mapping[str, Any], own: bool) -> None:
     """Complete options whose keys are right one by one.
 
@@ -51,7 +70,6 @@ def check(opt: Mapping[str, Any], own: bool) -> None:
             shared = f'{name!r} is the name of datasets:{names[name]} too'
             raise OptionError(('datasets', key, 'name'), f'{shared}; results are kept by name, so each needs its own')
         _check_set(section, ('datasets', key))
-        _check_pairing(opt['model_type'], section, own, ('datasets', key, 'type'))
     train = opt['train'] or {}
     # gradients are averaged over the parts of a batch
     if train.get('accumulate', 1) > 1 and (train['pixel_opt'] or {}).get('reduction') == 'sum':
@@ -62,54 +80,63 @@ def check(opt: Mapping[str, Any], own: bool) -> None:
     _check_crops(opt)
 
 
+def _wrong(section: Mapping[str, Any], key: Key, name: str, rule: str) -> OptionError:
+    """An error about the option ``name``, such as ``noise:sigma255``, of the section at ``key``."""
+    value: Any = section
+    for part in name.split(':'):
+        value = (value or {}).get(part)
+    return OptionError((*key, *name.split(':')), f'{rule}; got {shown(value)}')
+
+
 def _check_set(section: Mapping[str, Any], key: Key) -> None:
     """One data set, with nulls left out."""
-
-    def wrong(name: str, rule: str) -> OptionError:
-        value: Any = section
-        for part in name.split(':'):
-            value = (value or {}).get(part)
-        return OptionError((*key, *name.split(':')), f'{rule}; got {shown(value)}')
-
     if section.get('prefetch_mode') == 'cuda' and not section['pin_memory']:
-        raise wrong('pin_memory', 'prefetch_mode cuda needs pin_memory: true')
+        raise _wrong(section, key, 'pin_memory', 'prefetch_mode cuda needs pin_memory: true')
     if section.get('persistent_workers') and section['num_worker_per_gpu'] == 0:
-        raise wrong('num_worker_per_gpu', 'persistent_workers needs at least 1')
-    if section['type'] not in OWN_SETS or key[1] != 'train':
-        return
-    described = OWN_SETS[section['type']][0]['properties']
+        raise _wrong(section, key, 'num_worker_per_gpu', 'persistent_workers needs at least 1')
+    if key[1] == 'train' and section['type'] in OWN_SETS:
+        described = OWN_SETS[section['type']][0]['properties']
+        _check_phases(section, key, described)
+        if section['type'] == 'DenoisingDataset':
+            _check_noise(section, key, described)
+
+
+def _check_phases(section: Mapping[str, Any], key: Key, described: Mapping[str, Section]) -> None:
+    """Progressive patch sizes: three lists of the same length; the section's own sizes are the largest."""
     phases = {name: section.get(name) for name in ('iters', 'gt_sizes', 'mini_batch_sizes')}
     for name, value in phases.items() if any(each is not None for each in phases.values()) else ():
         if value is None:
             raise OptionError((*key, name), f'missing: {described[name]["description"]}')
         if len(value) != len(phases['iters'] or []) or not value:
-            raise wrong(name, 'one number per phase, as many as iters, is needed')
+            raise _wrong(section, key, name, 'one number per phase, as many as iters, is needed')
         limit = {'gt_sizes': 'gt_size', 'mini_batch_sizes': 'batch_size_per_gpu'}.get(name)
         if limit and max(value) > section[limit]:
-            raise wrong(name, f'at most {limit}: {section[limit]} is possible')
-    if section['type'] != 'DenoisingDataset':
-        return
-    noise = section.get('noise')
-    if noise is None:
-        if 'sigma_range' not in section:
-            raise wrong('noise', 'a section such as {type: gaussian, sigma255: 25} (8-bit units) is needed')
-        if rule := _level_problem(section.get('sigma_type', 'constant'), section['sigma_range']):
-            raise wrong('sigma_range', rule)
-        return
-    for name in ('sigma_range', 'sigma_type'):
-        if name in section:
-            raise wrong(name, "Restormer's key beside noise; keep one of the two")
-    needed, other = ('quality', 'sigma255') if noise['type'] == 'jpeg' else ('sigma255', 'quality')
-    if other in noise:
-        raise wrong(f'noise:{other}', f'type {noise["type"]} has no {other}')
-    if noise.get(needed, []) == []:
-        about = described['noise']['properties'][needed]['description']
-        raise OptionError((*key, 'noise', needed), f'missing: {about}')
-    if noise['type'] == 'jpeg':
-        if section['target'] == 'noise2noise':
-            raise wrong('target', 'two noisy copies need noise, and JPEG is none')
-    elif rule := _level_problem(noise['sigma_type'], noise['sigma255']):
-        raise wrong('noise:sigma255', rule)
+            raise _wrong(section, key, name, f'at most {limit}: {section[limit]} is possible')
+
+
+def _check_noise(section: Mapping[str, Any], key: Key, described: Mapping[str, Section]) -> None:
+    """The noise of a training set, in this package's section or in Restormer's two keys."""
+    noise, name, rule = section.get('noise'), '', ''
+    if noise is None and 'sigma_range' not in section:
+        name, rule = 'noise', 'a section such as {type: gaussian, sigma255: 25} (8-bit units) is needed'
+    elif noise is None:
+        name, rule = 'sigma_range', _level_problem(section.get('sigma_type', 'constant'), section['sigma_range'])
+    elif given := [each for each in ('sigma_range', 'sigma_type') if each in section]:
+        name, rule = given[0], "Restormer's key beside noise; keep one of the two"
+    else:
+        is_jpeg = noise['type'] == 'jpeg'
+        needed, other = ('quality', 'sigma255') if is_jpeg else ('sigma255', 'quality')
+        if other not in noise and noise.get(needed, []) == []:
+            about = described['noise']['properties'][needed]['description']
+            raise OptionError((*key, 'noise', needed), f'missing: {about}')
+        if other in noise:
+            name, rule = f'noise:{other}', f'type {noise["type"]} has no {other}'
+        elif not is_jpeg:
+            name, rule = 'noise:sigma255', _level_problem(noise['sigma_type'], noise['sigma255'])
+        elif section['target'] == 'noise2noise':
+            name, rule = 'target', 'two noisy copies need noise, and JPEG is none'
+    if rule:
+        raise _wrong(section, key, name, rule)
 
 
 def _level_problem(sigma_type: str, levels: Any) -> str:
@@ -119,19 +146,6 @@ def _level_problem(sigma_type: str, levels: Any) -> str:
     if sigma_type == 'random' and not (isinstance(levels, list) and len(levels) == 2 and levels[0] <= levels[1]):
         return 'sigma_type random takes [low, high]'
     return 'sigma_type choice takes a list' if sigma_type == 'choice' and not isinstance(levels, list) else ''
-
-
-def _check_pairing(model: str, section: Mapping[str, Any], own: bool, key: Key) -> None:
-    """``DenoisingModel`` makes the noise for ``DenoisingDataset``; others read pairs."""
-    kind, wanted = section['type'], ''
-    if model == 'DenoisingModel' and kind != 'DenoisingDataset':
-        wanted = 'DenoisingDataset, to which it adds the noise'
-    elif model != 'DenoisingModel' and kind == 'DenoisingDataset':
-        wanted = 'pairs, e.g. PairedImageDataset'
-    elif not own and kind in OWN_SETS:
-        wanted = 'PairedImageDataset; SIDDDataset goes with PairedDenoisingModel'
-    if wanted:
-        raise OptionError(key, f'{kind} does not go with model_type {model}, which needs {wanted}')
 
 
 def _check_val(opt: Mapping[str, Any], own: bool) -> None:

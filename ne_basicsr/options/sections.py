@@ -15,12 +15,13 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTR
 
 from ne_basicsr.archs.wne_arch import Wrapper
 from ne_basicsr.options.docstrings import argument_docs, summary
-from ne_basicsr.options.optimizers import ITERATION_KEYS, OPTIMIZERS, schedules
-from ne_basicsr.options.schema import BETTER, FOREIGN_SETS, OWN_SETS, Section, choice
+from ne_basicsr.options.optimizers import OPTIMIZERS, schedules
+from ne_basicsr.options.schema import ARGUMENTS, BETTER, FOREIGN_SETS, OWN_SETS, Section, choice
 from ne_basicsr.options.source import SUPPLIED, option_reads
 from ne_basicsr.options.words import Key, OptionError, hint, nearest, shown
 
 OF_DENOISING = ('calculate_psnr_float', 'calculate_ssim_float', 'calculate_ne_defect', 'calculate_mismatch')
+_OF_SCHEDULES = ('optimizer', 'last_epoch')
 _METRIC_DATA = ('img', 'img2', 'lq', 'net', 'rows')  # what the model hands to a metric
 _TYPES = {
     bool: 'boolean',
@@ -33,18 +34,6 @@ _TYPES = {
     None: 'null',
     type(None): 'null',
 }
-# arguments that BasicSR's losses, networks and metrics read as one of a few words
-_WORDS = {
-    'reduction': ('none', 'mean', 'sum'),
-    'gan_type': ('vanilla', 'lsgan', 'wgan', 'wgan_softplus', 'hinge'),
-    'criterion': ('l1', 'l2', 'fro'),
-    'input_order': ('HWC', 'CHW'),
-    'summary': ('mean_psnr', 'worst_loss'),
-    'upsampler': ('', 'pixelshuffle', 'pixelshuffledirect', 'nearest+conv'),
-    'resi_connection': ('1conv', '3conv'),
-}
-_NUMBER = {'type': 'number'}
-_NUMBERS = {'type': 'array', 'items': {'type': 'number', 'errorMessage': 'a list of numbers is needed'}}
 
 
 class Kind(NamedTuple):
@@ -106,33 +95,35 @@ def is_wrapped(name: str) -> bool:
 
 
 def by_signature(
-    name: str, function: Callable[..., Any], supplied: Collection[str] = (), optional: Collection[str] = ()
+    name: str,
+    function: Callable[..., Any],
+    supplied: Collection[str] = (),
+    optional: Collection[str] = (),
+    kind: str = '',
 ) -> Section:
     """The section ``{type: name, <arguments>}``.
 
     Args:
         supplied: parameters that the caller fills in, and an option file cannot.
         optional: parameters that the caller fills in where the option file does not.
+        kind: whose rules in ``schema.yml`` are added.
     """
-    said = argument_docs(function)
-    about = summary(function)
+    said, about, rules = argument_docs(function), summary(function), ARGUMENTS.get(kind, {})
+    parameters = {key: each for key, each in named_parameters(function).items() if key not in supplied}
     properties: dict[str, Section] = {'type': {'const': name, 'description': about}}
-    required = ['type']
-    for key, parameter in named_parameters(function).items():
-        if key in supplied:
-            continue
-        properties[key] = _argument(parameter) | ({'description': said[key]} if key in said else {})
-        if parameter.default is parameter.empty:
-            required += [key] * (key not in optional)
-        elif _is_plain(parameter.default):
-            default = parameter.default
-            properties[key]['default'] = list(default) if isinstance(default, tuple) else default
+    for key, parameter in parameters.items():
+        default = parameter.default
+        told: Section = {'description': said[key]} if key in said else {}
+        if _is_plain(default):
+            told |= {'default': list(default) if isinstance(default, tuple) else default}
+        properties[key] = _argument(parameter) | rules.get(key, {}) | told
+    required = [key for key, each in parameters.items() if each.default is each.empty and key not in optional]
     return {
         'title': name,
         'type': 'object',
         'description': about,
         'properties': properties,
-        'required': required,
+        'required': ['type', *required],
         'additionalProperties': False,
     }
 
@@ -162,9 +153,9 @@ def named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Paramete
 
 def _argument(parameter: inspect.Parameter) -> Section:
     """What an argument takes: one of a few words, or what its annotation or else its default tells."""
-    default, words = parameter.default, _WORDS.get(parameter.name, ())
-    if words and default in (*words, parameter.empty):
-        return {'enum': list(words)}
+    default, words = parameter.default, ARGUMENTS['all'].get(parameter.name)
+    if words and default in (*words['enum'], parameter.empty):
+        return words
     parts = _of_annotation(parameter.annotation)
     if not parts and not isinstance(parameter.annotation, str):
         parts = _of_default(default)
@@ -217,61 +208,31 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def _changed(section: Section, rules: Mapping[str, Section]) -> Section:
-    """The section with ``rules`` added to those of its keys that it has."""
-    properties = {key: each | rules.get(key, {}) for key, each in section['properties'].items()}
-    return section | {'properties': properties}
-
-
 def _network(name: str, cls: Any) -> Section:
     section = by_signature(name, cls)
-    rules = {
-        key: {'minimum': 0, 'maximum': 1, 'errorMessage': 'a share from 0 to 1 is needed'}
-        for key in section['properties']
-        if key.endswith('_rate')
-    }
-    rules['backbone'] = {'allOf': choice('networks')['allOf']}
-    if inspect.isclass(cls) and issubclass(cls, Wrapper):
-        rules['backbone']['type'] = 'object'
-        rules['statistics'] = {'enum': [*cls.STATISTICS, None]}
-    if is_wrapped(name):  # its bases are WNE's
-        said = argument_docs(registered(ARCH_REGISTRY)[name.removesuffix('WNE')])
-        for key, text in said.items():
-            rules[key] = rules.get(key, {}) | {'description': text}
-    return _changed(section, rules)
+    said = argument_docs(registered(ARCH_REGISTRY)[name.removesuffix('WNE')]) if is_wrapped(name) else {}
+    properties = {}
+    for key, rule in section['properties'].items():
+        more: Section = {'description': said[key]} if key in said else {}  # the bases of an XWNE are those of WNE
+        if key.endswith('_rate'):
+            more |= {'minimum': 0, 'maximum': 1, 'errorMessage': 'a share from 0 to 1 is needed'}
+        elif key == 'backbone':
+            more |= choice('networks')
+        elif key == 'statistics' and issubclass(cls, Wrapper):
+            more['enum'] = [*cls.STATISTICS, None]
+        properties[key] = rule | more
+    return section | {'properties': properties}
 
 
 def _metric(name: str, function: Any, own: bool) -> Section:
     """Models of this package crop nothing unless told; BasicSR's leave it to the option file."""
-    section = by_signature(name, function, _METRIC_DATA, ('crop_border',) if own else ())
-    changed = _changed(section, {'crop_border': {'minimum': 0}, 'samples': {'minimum': 1}})
-    return changed | {'properties': changed['properties'] | {'better': BETTER}}
+    section = by_signature(name, function, _METRIC_DATA, ('crop_border',) if own else (), 'metrics')
+    return section | {'properties': section['properties'] | {'better': BETTER}}
 
 
 def _optimizer(name: str, cls: Any) -> Section:
     section = by_signature(name, cls, ('params',))
-    lr = {'type': 'number', 'minimum': 0, 'description': 'Learning rate.', 'examples': [1e-4]}
-    return section | {'required': ['type', 'lr'], 'properties': section['properties'] | {'lr': lr}}
-
-
-def _schedule(name: str, cls: Any) -> Section:
-    def iterations(least: int) -> Section:
-        return {'type': 'integer', 'minimum': least, 'errorMessage': f'iterations are integers of at least {least}'}
-
-    rule = 'a number of at least 0 is needed, or rates become negative'
-    rules: dict[str, Section] = {key: iterations(1) for key in ITERATION_KEYS}
-    rules |= {
-        'gamma': _NUMBER | {'minimum': 0, 'errorMessage': rule},
-        'restart_weights': _NUMBERS,
-        'eta_mins': _NUMBERS,
-    }
-    rules |= {key: {'type': 'array', 'items': iterations(0)} for key in ('milestones', 'restarts')}
-    rules['periods'] = {'type': 'array', 'items': iterations(1)}
-    section = by_signature(name, cls, ('optimizer', 'last_epoch'))
-    numbers = {
-        key: {'type': 'number'} for key, each in section['properties'].items() if 'number' in each.get('type', '')
-    }
-    return _changed(_changed(section, numbers), rules)
+    return section | {'required': ['type', 'lr'], 'properties': section['properties'] | ARGUMENTS['optimizers']}
 
 
 def _data_set(name: str, cls: Any, training: bool) -> Section:
@@ -286,9 +247,13 @@ def _data_set(name: str, cls: Any, training: bool) -> Section:
         for key in sorted({key[0] for key in reads.known if len(key) == 1} - SUPPLIED)
     }
     needed = {key[0] for key in reads.required if len(key) == 1}
+    keys = {
+        key: {name: rule for name, rule in each.items() if name != 'default' or key not in needed}
+        for key, each in section['properties'].items()
+    }
     return section | {
         'title': name,
-        'properties': read | section['properties'] | about,
+        'properties': read | keys | about,
         'required': sorted({*section['required'], *needed} - SUPPLIED),
         'additionalProperties': True,
     }
@@ -304,7 +269,7 @@ KINDS = {
     'metrics': Kind('metric', _of(METRIC_REGISTRY), partial(_metric, own=True)),
     'foreign_metrics': Kind('metric', _of(METRIC_REGISTRY), partial(_metric, own=False)),
     'optimizers': Kind('optimizer', lambda: OPTIMIZERS, _optimizer),
-    'schedulers': Kind('scheduler', schedules, _schedule),
+    'schedulers': Kind('scheduler', schedules, partial(by_signature, supplied=_OF_SCHEDULES, kind='schedulers')),
     'train_sets': Kind('data set', _of(DATASET_REGISTRY), partial(_data_set, training=True)),
     'test_sets': Kind('data set', _of(DATASET_REGISTRY), partial(_data_set, training=False)),
 }

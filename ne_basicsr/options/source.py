@@ -48,8 +48,7 @@ def option_reads(cls: type, training: bool) -> Reads:
         tree = _source(base)
         texts |= {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
         for method in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
-            finder = _Finder(training)
-            finder.block(method.body, sure=True)
+            finder = _Finder(method, training)
             known |= finder.known
             if method.name in (*ALWAYS, *(TRAINING if training else ())) and method.name not in replaced:
                 required |= finder.required
@@ -93,35 +92,28 @@ def check_reads(opt: Mapping[str, Any], model: type, training: bool) -> None:
 class _Finder:
     """Collects the reads of ``opt`` in one method; a read under a condition is known, not required."""
 
-    def __init__(self, training: bool) -> None:
+    def __init__(self, method: ast.FunctionDef, training: bool) -> None:
         self.training = training
         self.known: set[Key] = set()
         self.required: set[Key] = set()
         self.names: dict[str, Key] = {'opt': (), 'self.opt': ()}  # variables that hold a section
-
-    def block(self, statements: list[ast.stmt], sure: bool) -> None:
-        for statement in statements:
-            self.visit(statement, sure)
-            if isinstance(statement, ast.If) and any(isinstance(node, ast.Return) for node in ast.walk(statement)):
-                sure = False  # what follows may not be reached
+        self.visit(ast.Module(method.body, []), sure=True)
 
     def visit(self, node: ast.AST, sure: bool) -> None:
-        key = self.key(node)
-        if key:
+        if key := self.key(node):
             self.known.add(key)
             if sure and isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
                 self.required.add(key)
         always = _BRANCHES.get(type(node))
         for name, value in ast.iter_fields(node):
-            children = value if isinstance(value, list) else [value]
+            runs = sure and always in (None, name)
             if isinstance(node, ast.If) and name == 'body':
-                in_training = self.training and ast.unparse(node.test).endswith(_IN_TRAINING)
-                self.block(children, sure and in_training)
-                continue
-            for index, child in enumerate(children):
+                runs = sure and self.training and ast.unparse(node.test).endswith(_IN_TRAINING)
+            for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, ast.AST):
-                    runs = always is None or (name == always and index == 0)
-                    self.visit(child, sure and runs)
+                    self.visit(child, runs)
+                returns = isinstance(child, ast.If) and any(isinstance(each, ast.Return) for each in ast.walk(child))
+                runs = runs and not returns and always != 'values'  # of `a and b`, b may not run
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             held = self.key(node.value)
             if held is not None:

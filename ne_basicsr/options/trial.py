@@ -129,7 +129,7 @@ def build(section: Mapping[str, Any], path: Key = PATH) -> nn.Module:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), _Draft():
             warnings.simplefilter('ignore')  # of torch, on tensors without elements
             return build_arch(section)
-    except Exception as error:  # whatever a registered class may raise
+    except Exception as error:  # a registered class may raise any
         raise _refusal(section, path, f'refuses its options: {first_line(error)}') from None
 
 
@@ -229,7 +229,7 @@ def _step(network: nn.Module, opt: Mapping[str, Any], batch: tuple[int, int, int
     try:
         with saved_tensors_hooks(keep, lambda tensor: tensor), _quiet():
             output = network(images)
-    except Exception as error:  # whatever a registered class may raise
+    except Exception as error:  # a registered class may raise any
         if 'meta' in str(error) or isinstance(error, NotImplementedError) or 'unsupported scalarType' in str(error):
             return 0  # it looks at values, which are not there: its own training is the test
         what = f'does not run on {_described(batch)}: {first_line(error)}'

@@ -31,11 +31,12 @@ _TYPES = Draft7Validator.TYPE_CHECKER.redefine('integer', lambda _, value: type(
 _Validator = extend(Draft7Validator, type_checker=_TYPES)
 
 
-def validate(given: Mapping[str, Any], is_train: bool, here: bool = True) -> dict[str, Any]:
+def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool = False) -> dict[str, Any]:
     """A checked copy of an option file's content, defaults filled in.
 
     Args:
         here: whether it is to run on this machine: its files and GPUs must be there.
+        tried: whether its network has been built and run before.
 
     Raises:
         OptionError: the first wrong option.
@@ -45,8 +46,11 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool = True) -> dic
     rules.check_set_names(given)
     schema = schema_of(given)
     opt = filled(given, schema)
+    models, sets = registered(MODEL_REGISTRY), opt.get('datasets')
+    if opt.get('model_type') in [*models] and isinstance(sets, Mapping):  # first: it explains what else is wrong
+        rules.check_pairing(opt['model_type'], {k: s for k, s in sets.items() if isinstance(s, Mapping)}, own)
     check(opt, schema)
-    model = lookup(registered(MODEL_REGISTRY), opt['model_type'], ('model_type',), 'model')
+    model = lookup(models, opt['model_type'], ('model_type',), 'model')
     if not own:
         _check_foreign(opt, schema, model, is_train)
     if here:
@@ -71,7 +75,7 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool = True) -> dic
     source.check_reads(opt, model, is_train)
     if here:
         paths.check_start(opt['path'], is_train)
-    if own:
+    if own and not tried:
         trial.check(opt, is_train, here)
     return {key: section for key, section in opt.items() if section is not None or key == 'manual_seed'}
 
@@ -104,7 +108,7 @@ def inside(schema: Section, key: str) -> Section | None:
 
 
 def resolved(schema: Section, value: Any, key: Key = ()) -> Section:
-    """The schema for ``value``: sections that registries decide are those that the types in it name.
+    """The schema for ``value``, with the arguments of the registered types that ``value`` names.
 
     Raises:
         OptionError: for a type that is missing or unknown.
@@ -128,16 +132,14 @@ def filled(value: Any, schema: Section) -> Any:
     network's constructor may want either.
     """
     if isinstance(value, Mapping):
-        ours = 'title' not in schema or schema['additionalProperties'] is True
-        known = schema.get('properties', {}) if ours else {}
-        defaults = {key: rule['default'] for key, rule in known.items() if 'default' in rule}
-        merged = defaults | {**value}
-        order = [*(key for key in known if key in merged), *(key for key in value if key not in known)]
-        return {key: filled(merged[key], inside(schema, key) or {}) for key in order}
+        known = schema.get('properties', {}) if schema.get('additionalProperties') or 'title' not in schema else {}
+        merged = {key: rule['default'] for key, rule in known.items() if 'default' in rule} | {**value}
+        order = dict.fromkeys([*(value if 'title' in schema else known), *merged])
+        return {key: filled(merged[key], inside(schema, key) or {}) for key in order if key in merged}
     if isinstance(value, list):
         return [filled(item, schema.get('items', {})) for item in value]
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**63
-    if is_whole and (value in schema.get('enum', ()) or ('minimum' in schema and 'integer' in schema['type'])):
+    if is_whole and (value in schema.get('enum', ()) or ('minimum' in schema and 'integer' in kinds_of(schema))):
         return int(value)
     return deepcopy(value)
 
@@ -241,7 +243,7 @@ def _completed_set(section: dict[str, Any], given: Mapping[str, Any], key: Key, 
 
 
 def _complete(opt: dict[str, Any], is_train: bool) -> None:
-    """Sections that must be there, and those that have a default."""
+    """Check that the needed sections are there, and fill in the optional ones."""
     for key in ('logger', 'val'):
         if opt[key] is None and (key == 'logger' or not is_train):
             opt[key] = filled({}, OWN['properties'][key])

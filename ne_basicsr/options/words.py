@@ -36,7 +36,7 @@ def wrong(rule: str, value: Any) -> str:
 
 
 def nearest(name: object, known: Collection[str], cutoff: float = 0.6) -> str | None:
-    """The known name most like ``name``, whatever the case."""
+    """The known name most similar to ``name``, ignoring case."""
     lower = {item.lower(): item for item in sorted(known)}
     near = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=cutoff)
     return lower[near[0]] if near else None

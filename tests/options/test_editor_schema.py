@@ -11,8 +11,7 @@ from jsonschema import Draft7Validator
 
 from ne_basicsr.options import read_yaml
 from ne_basicsr.options.editor_schema import COMMAND, OF_TORCH, editor_schema, editor_schema_text, torch_version
-from ne_basicsr.options.inheritance import read_source
-from ne_basicsr.options.reader import read_file
+from ne_basicsr.options.reader import read_file, read_source
 from ne_basicsr.options.sections import section_of
 from ne_basicsr.utils.errors import InputError
 
@@ -54,8 +53,8 @@ def test_the_text_holds_the_schema_with_an_option_on_a_line() -> None:
     text = editor_schema_text()
     assert json.loads(text) == editor_schema()
     assert (
-        '\n       "total_iter": {"description": "Training iterations.", "type": ["integer", "null"], "minimum": 1,'
-        ' "maximum": 1000000000},\n' in text
+        '\n       "total_iter": {"type": ["integer", "null"], "minimum": 1, "maximum": 1000000000,'
+        ' "description": "Training iterations."},\n' in text
     )
 
 

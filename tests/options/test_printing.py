@@ -22,7 +22,7 @@ FILES = [
 
 @pytest.fixture
 def any_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, 'check', lambda *_: None)  # that takes a while
+    monkeypatch.setattr(trial, 'check', lambda *_: None)  # which takes a while
 
 
 @pytest.mark.usefixtures('any_network')
@@ -106,6 +106,19 @@ def test_a_run_keeps_options_that_give_the_same_run(workplace: Path, image_folde
     assert f'# {own}\n# base: {workplace / "run.yml"}\n# --force_yml train:optim_g:lr=2e-5\n' in text
     assert 'base' not in read_file(copy)[0]
     assert load_options(copy, is_train=True) == load_options(own, overrides, is_train=True)
+
+
+def test_the_network_is_tried_once_for_a_run(
+    workplace: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = option_file(workplace, image_folder)
+    tried: list[Any] = []
+    monkeypatch.setattr(trial, 'check', lambda *arguments: tried.append(arguments))
+    load_options(path, ['manual_seed=7'], is_train=True)
+    assert 'manual_seed: 7' in kept_text(path, ['manual_seed=7'])
+    assert len(tried) == 1
+    resolved_text(path)
+    assert len(tried) == 2
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

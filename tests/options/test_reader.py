@@ -8,7 +8,7 @@ import yaml
 from conftest import REPOSITORY
 
 from ne_basicsr.options import complete_options, read_yaml
-from ne_basicsr.options.inheritance import merge, read_source
+from ne_basicsr.options.reader import merge, read_source
 from ne_basicsr.utils.errors import InputError
 
 COMPLETE = REPOSITORY / 'tests' / 'broken_options' / 'denoising.yml'
@@ -129,8 +129,10 @@ def test_a_wrong_key_is_said_of_the_file_and_line_that_gave_it() -> None:
     assert refusal(write('y.yml', 'base: good.yml\n\ntrain:\n  total_iters: 5\n')) == (
         "y.yml: train:total_iters: unknown option; did you mean 'total_iter'? (line 4)"
     )
-    # what is missing is said of the section that it is missing from
-    assert refusal(write('z.yml', 'base: good.yml\ntrain:\n  optim_g:\n    lr: ~\n')).endswith('(line 3)')
+    # what is missing is said of the null that removes it, or of the section that it is missing from
+    assert refusal(write('z.yml', 'base: good.yml\ntrain:\n  optim_g:\n    lr: ~\n')).endswith('(line 4)')
+    write('lacking.yml', text.replace('    lr: 1e-4\n', ''))
+    assert refusal(write('z.yml', 'base: lacking.yml\ntrain:\n  optim_g:\n    eps: 1\n')).endswith('(line 3)')
     complete_options(write('x.yml', 'base: good.yml\ntrain: {ema_decay: 0.5}\n'))
 
 
