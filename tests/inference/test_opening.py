@@ -39,7 +39,7 @@ def test_arguments_name_file_level_and_wrapping(tmp_path):
     odd.touch()
     assert parse_spec(str(odd)).file == str(odd)  # a file of that very name is meant
     for text in ('net.pth@', 'net.pth@x', 'net.pth@-1', 'net.pth@0'):
-        with pytest.raises(InputError, match='follows @'):
+        with pytest.raises(InputError, match='@ must be followed by the training noise level'):
             parse_spec(text)
 
 
