@@ -123,5 +123,7 @@ def test_networks_of_other_shapes_are_refused(tmp_path):
         def forward(self, x):
             return x[..., ::2, ::2]
 
-    with pytest.raises(InputError, match=r'^Half: a denoiser must keep the shape of its images; .*\(1, 64, 64\) became'):
+    with pytest.raises(
+        InputError, match=r'^Half: a denoiser must keep the shape of its images; .*\(1, 64, 64\) became'
+    ):
         Denoiser(Half()).require_image_to_image()
