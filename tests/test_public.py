@@ -75,7 +75,7 @@ def test_a_curve_is_one_call_for_functions_arrays_and_folders(image_folder):
     assert as_bytes.psnr_in == pytest.approx([20.17], abs=0.3)
     by_folder = ne_basicsr.mismatch(dncnn(), image_folder, [25], draws=2)
     assert by_folder.psnr_out != by_folder.psnr_in
-    with pytest.raises(InputError, match='takes images of 2 channels; 1 or 3 are needed'):
+    with pytest.raises(InputError, match='takes images of 2 channels; this needs 1 or 3'):
         ne_basicsr.mismatch(dncnn(num_in_ch=2, num_out_ch=2), images)
 
 
@@ -118,7 +118,7 @@ def test_sizes_that_are_no_multiple_are_padded_and_cropped():
     denoiser = ne_basicsr.Denoiser(Even())
     assert denoiser(torch.rand(2, 1, 5, 7)).shape == (2, 1, 10, 14)
     assert denoiser.facts.scale == 2
-    with pytest.raises(InputError, match='images of the shape it is given'):
+    with pytest.raises(InputError, match='must keep the shape of its images'):
         denoiser.require_image_to_image()
 
 

@@ -159,6 +159,6 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _summary(done: int, skipped: int, failed: int, output: Path) -> str:
     parts = [f'{done} denoised']
-    parts += [f'{skipped} skipped (finished before)'] if skipped else []
+    parts += [f'{skipped} finished before'] if skipped else []
     parts += [f'{failed} failed'] if failed else []
     return f'{", ".join(parts)}. Results: {output.resolve()}'

@@ -58,9 +58,9 @@ def test_commands_on_image_files_refuse_two_channels(tmp_path):
     path = tmp_path / 'net.pth'
     options = {'type': 'DnCNN', 'num_in_ch': 2, 'num_out_ch': 2, 'num_feat': 4, 'num_layers': 3, 'act_mode': 'R'}
     checkpoint.save_network(path, {'params': dncnn(2)}, {'network_g': options})
-    with pytest.raises(InputError, match='takes images of 2 channels; 1 or 3'):
+    with pytest.raises(InputError, match='takes images of 2 channels; this needs 1 or 3'):
         open_denoiser(parse_spec(str(path)), 'net')
-    with pytest.raises(InputError, match='takes images of 2 channels; 1 or 3'):
+    with pytest.raises(InputError, match='takes images of 2 channels; this needs 1 or 3'):
         ne_basicsr.denoise(dncnn(2), np.zeros((8, 8), np.float32))
     assert open_denoiser(parse_spec(str(path)), 'net', only=()).channels == 2
 

@@ -39,7 +39,7 @@ def test_arguments_name_file_level_and_wrapping(tmp_path):
     odd.touch()
     assert parse_spec(str(odd)).file == str(odd)  # a file of that very name is meant
     for text in ('net.pth@', 'net.pth@x', 'net.pth@-1', 'net.pth@0'):
-        with pytest.raises(InputError, match='follows @'):
+        with pytest.raises(InputError, match='@ must be followed by the training noise level'):
             parse_spec(text)
 
 
@@ -123,5 +123,7 @@ def test_networks_of_other_shapes_are_refused(tmp_path):
         def forward(self, x):
             return x[..., ::2, ::2]
 
-    with pytest.raises(InputError, match=r'^Half: a denoiser must keep the shape .*\(1, 64, 64\) became'):
+    with pytest.raises(
+        InputError, match=r'^Half: a denoiser must keep the shape of its images; .*\(1, 64, 64\) became'
+    ):
         Denoiser(Half()).require_image_to_image()

@@ -222,7 +222,7 @@ def test_small_images_are_not_cut_and_results_come_from_the_top():
 
 @pytest.mark.parametrize(('tile', 'overlap', 'message'), [(16, None, 'at least 32 pixels wide; got 16'),
                                                           (128, 64, 'at least 160 pixels wide with'),
-                                                          (128, -1, '0 pixels or more; got -1')])  # fmt: skip
+                                                          (128, -1, 'at least 0 pixels; got -1')])  # fmt: skip
 def test_impossible_tiles_are_refused(tile, overlap, message):
     with pytest.raises(InputError, match=message):
         Tiled(nn.Identity(), tile, overlap)

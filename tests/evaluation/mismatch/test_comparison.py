@@ -297,7 +297,10 @@ def test_a_request_that_cannot_be_met_ends_in_one_line(case, nets, image_folder,
         ),
         'nothing': ([str(tmp_path / 'none.pth'), '--data', str(image_folder)], 'no such checkpoint'),
         'no data': ([nets[0], '--data', str(tmp_path / 'nowhere')], 'no such folder'),
-        'labels': ([nets[0], '--data', str(image_folder), '--label', 'identity'], "called 'identity'"),
+        'labels': (
+            [nets[0], '--data', str(image_folder), '--label', 'identity'],
+            "two networks have the label 'identity'",
+        ),
         'draws': ([nets[0], '--data', str(image_folder), '--draws', '0'], '--draws must be at least 1'),
     }[case]
     assert main(['mismatch', *arguments, '-o', str(tmp_path / 'out')]) == 2
