@@ -318,7 +318,7 @@ def test_an_output_that_stays_is_measured_in_units_of_the_larger_contrast():
     points = (law.Point(100.0, 0.0, (8, 8), 1.0, 1e-9, 5e-8),)
     rows = [checks.Row(name, name, points) for name in ('scale', 'shift', 'scale and shift', 'fixed shift')]
     broken = checks.Certificate((checks.Row('repeat', '', ()), *rows), 'float32', {})
-    assert 'without the way back' in check.judge(broken).sentence
+    assert 'the normalization is not undone' in check.judge(broken).sentence
     plain = [row._replace(points=(points[0]._replace(change=5e-7),)) for row in rows]
     assert 'plain network' in check.judge(broken._replace(rows=(broken.rows[0], *plain))).sentence
 

@@ -548,7 +548,7 @@ def test_networks_and_images_that_fail_are_named_and_the_others_go_on(workplace,
         (['--task', 'denoise', '--sigma-start', '0.1'], 'leave out --sigma-start'),
         (['--task', 'blocks=21'], 'at most 20'),
         (['--device', 'tpu'], '--device must be one of cpu, cuda, auto'),
-        (['--output', 'a_file'], 'cannot write the results'),
+        (['--output', 'a_file'], 'the results cannot be written'),
     ],
 )
 def test_wrong_arguments_are_one_line_and_exit_code_2(workplace, network_file, photos, capsys, arguments, message):

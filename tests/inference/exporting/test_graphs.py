@@ -183,7 +183,7 @@ def test_a_zero_shot_network_is_exported_with_its_estimates(tmp_path, monkeypatc
     saved(tmp_path / 'net.pth', {'type': 'DnCNN', **DNCNN})
     assert main(['export', 'net.pth@25+wne', '--sigma255', '15', '-o', 'new/net.onnx']) == 0
     about = onnx.load('new/net.onnx').doc_string
-    assert about.endswith('wrapped without training; for images of 8x8 pixels or more')
+    assert about.endswith('wrapped without training; for images of at least 8x8 pixels')
     assert about in capsys.readouterr().out
     y = torch.rand(1, 1, 8, 8)
     given = graphs.open_exported(tmp_path / 'new' / 'net.onnx', 'cpu', trusted=False).run(y)
