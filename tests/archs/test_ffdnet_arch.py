@@ -64,7 +64,10 @@ def test_files_of_kair_are_told_from_fdncnns_and_the_level_is_asked_for(tmp_path
         y = torch.rand(1, channels, 9, 11)
         assert type(loaded.network).__name__ == 'FFDNet'
         assert torch.equal(loaded(y, sigma=0.1), net(y, sigma=0.1))
-        for call, message in ((loaded, 'is non-blind and needs the noise level'), (net, 'FFDNet with blind=False needs sigma')):
+        for call, message in (
+            (loaded, 'is non-blind and needs the noise level'),
+            (net, 'FFDNet with blind=False needs sigma'),
+        ):
             with pytest.raises(ValueError, match=message):
                 call(y)
         wrapped = ne_basicsr.load(tmp_path / 'ffdnet.pth', wrap='wne').double()
