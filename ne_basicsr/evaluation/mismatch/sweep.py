@@ -16,6 +16,7 @@ from ne_basicsr.inference.opening import open_denoiser
 from ne_basicsr.metrics.curves import Curve, Row, curve
 from ne_basicsr.metrics.quality import psnrs
 from ne_basicsr.ops.degradations import Degradation
+from ne_basicsr.utils.errors import InputError
 
 Measure = Callable[[Tensor, Tensor, Tensor], float]
 """(output, clean, noisy), each (1, C, H, W), to one number."""
@@ -107,12 +108,11 @@ def sweep(
             chunk = cells[start : start + batch]
             noisy = degraded(clean, name, degradation, chunk, seed).to(device)
             with torch.no_grad():
-                output = denoiser(noisy, denoiser.needed([degradation.noise_given(cell.level) for cell in chunk]))
+                output = denoised(denoiser, noisy, degradation, chunk)
             clean = clean.to(device)
             for cell, one_noisy, one_output in zip(chunk, noisy.split(1), output.split(1), strict=True):
-                restored = degradation.undo(one_output, cell.level)
-                row = row_of(name, degradation, cell)
-                row |= psnrs(degradation.undo(one_noisy, cell.level), restored, clean)
+                restored, quality = measured(one_noisy, one_output, clean, degradation, cell.level)
+                row = row_of(name, degradation, cell) | quality
                 row |= {label: measure(restored, clean, one_noisy) for label, measure in (measures or {}).items()}
                 yield row, one_noisy, restored
 
@@ -126,6 +126,37 @@ def degraded(clean: Tensor, name: str, degradation: Degradation, cells: Sequence
     """The degraded images of some cells of an image (1, C, H, W), as one batch on the CPU."""
     clean = clean.cpu()
     return torch.cat([degradation.apply(clean, name, cell.level, cell.draw, seed) for cell in cells])
+
+
+def denoised(
+    denoiser: Denoiser,
+    noisy: Tensor,
+    degradation: Degradation,
+    cells: Sequence[Cell],
+    call: Callable[..., Tensor] | None = None,
+) -> Tensor:
+    """The outputs (N, C, H, W) for the N cells of a batch; non-blind denoisers get the levels.
+
+    Args:
+        call: (images, levels or None) to outputs; the denoiser itself if not given.
+
+    Raises:
+        InputError: if the output has another shape.
+    """
+    levels = [degradation.noise_given(cell.level) for cell in cells]
+    output = (call or denoiser)(noisy, denoiser.needed(levels))
+    if output.shape != noisy.shape:
+        got, wanted = (tuple(x.shape[1:]) for x in (output, noisy))
+        raise InputError(f'a denoiser must keep the shape of its images; {wanted} became {got}')
+    return output
+
+
+def measured(
+    noisy: Tensor, output: Tensor, clean: Tensor, degradation: Degradation, level: float
+) -> tuple[Tensor, dict[str, float]]:
+    """The output with gain and offset taken back, and its PSNR columns; images (1, C, H, W)."""
+    restored = degradation.undo(output, level)
+    return restored, psnrs(degradation.undo(noisy, level), restored, clean)
 
 
 def row_of(name: str, degradation: Degradation, cell: Cell) -> dict[str, Any]:

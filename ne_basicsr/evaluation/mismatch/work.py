@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,12 +14,12 @@ import torch
 from torch import Tensor
 
 from ne_basicsr.data.image_store import on_unit_range
-from ne_basicsr.evaluation.mismatch.sweep import Cell, degraded
+from ne_basicsr.evaluation.mismatch.sweep import Cell, degraded, denoised, measured
 from ne_basicsr.evaluation.mismatch.units import CROP, DEFECT_SAMPLES, Plan, Precision, Unit
 from ne_basicsr.inference.denoiser import Denoiser
-from ne_basicsr.metrics.quality import psnr, psnr_8bit, psnr_clamped, psnrs, ssim
+from ne_basicsr.metrics.quality import psnr, psnr_8bit, psnr_clamped, ssim
 from ne_basicsr.ops.center import center
-from ne_basicsr.ops.equivariance import Network, ne_defect
+from ne_basicsr.ops.equivariance import ne_defect
 from ne_basicsr.ops.noise import seed_of
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.progress import progress
@@ -132,12 +131,15 @@ class Worker:
     def _denoise(self, unit: Unit, noisy: Tensor, with_defect: Sequence[Cell]) -> tuple[Tensor, dict[Cell, float]]:
         """Outputs on the CPU, gain and offset still in them, and defects; in smaller batches where memory is short."""
         start = time.perf_counter()
-        size = len(noisy)
+        size, network = len(noisy), self._network(unit)
+
+        def outputs(part: slice) -> Tensor:
+            images, cells = noisy[part].to(self.device), unit.cells[part]
+            return denoised(unit.denoiser, images, unit.axis.degradation, cells, network).float().cpu()
+
         while True:
             try:
-                parts = [
-                    self._call(unit, noisy[i : i + size], unit.cells[i : i + size]) for i in range(0, len(noisy), size)
-                ]
+                parts = [outputs(slice(i, i + size)) for i in range(0, len(noisy), size)]
                 defects = self._defects(unit, noisy, with_defect, size)
                 break
             except (RuntimeError, ValueError, IndexError, InputError) as error:
@@ -149,19 +151,12 @@ class Worker:
         self.seconds_inside += time.perf_counter() - start
         return torch.cat(parts), defects
 
-    def _call(self, unit: Unit, noisy: Tensor, cells: Sequence[Cell]) -> Tensor:
-        levels = [unit.axis.degradation.noise_given(cell.level) for cell in cells]
-        output = self._network(unit, unit.denoiser.needed(levels))(noisy.to(self.device)).float().cpu()
-        if output.shape != noisy.shape:
-            got, wanted = (tuple(x.shape[1:]) for x in (output, noisy))
-            raise InputError(f'a denoiser returns images of the shape it is given; {wanted} became {got}')
-        return output
-
-    def _network(self, unit: Unit, sigma: Any = None) -> Network:
+    def _network(self, unit: Unit) -> Callable[..., Tensor]:
+        """The denoiser as (images, levels or None) to outputs, in the arithmetic of the unit."""
         dtype = DTYPES[unit.precision.dtype]
         memory_format = torch.channels_last if unit.precision.channels_last else torch.contiguous_format
 
-        def call(y: Tensor) -> Tensor:
+        def call(y: Tensor, sigma: Any = None) -> Tensor:
             y = y.contiguous(memory_format=memory_format)
             with torch.autocast(y.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
                 return unit.denoiser(y, sigma)
@@ -194,10 +189,10 @@ class Worker:
         values: dict[str, Value] = {}
         for i, cell in enumerate(unit.cells):
             keys = self.plan.wanted(unit, cell)
-            undo = partial(unit.axis.degradation.undo, level=cell.level)
-            given, restored = noisy[i : i + 1], undo(outputs[i : i + 1])
+            given = noisy[i : i + 1]
+            restored, quality = measured(given, outputs[i : i + 1], clean, unit.axis.degradation, cell.level)
             if cell in missing.get('quality', ()):
-                values[keys['quality']] = {**psnrs(undo(given), restored, clean), **_further_quality(restored, clean)}
+                values[keys['quality']] = quality | _further_quality(restored, clean)
             if cell in missing.get('crop', ()):
                 shown, measure = (given, psnr) if unit.denoiser.is_identity else (restored, psnr_clamped)
                 values[keys['crop']] = _crop_value(shown, restored, clean, measure)

@@ -346,16 +346,16 @@ def test_names_that_are_no_utf_8_are_compared_and_shown_as_they_can_be(tmp_path,
 def test_short_memory_halves_the_batch(nets, image_folder, tmp_path, monkeypatch):
     from ne_basicsr.evaluation.mismatch import work
 
-    honest, seen = work.Worker._call, []
+    honest, seen = work.denoised, []
 
-    def tight(self, unit, noisy, cells):
+    def tight(denoiser, noisy, *further):
         seen.append(len(noisy))
         if len(noisy) > 2:
             raise torch.OutOfMemoryError('out of memory')
-        return honest(self, unit, noisy, cells)
+        return honest(denoiser, noisy, *further)
 
     expected, _ = compare(request(nets, image_folder, batch=2, defect='none'), tmp_path / 'a')
-    monkeypatch.setattr(work.Worker, '_call', tight)
+    monkeypatch.setattr(work, 'denoised', tight)
     result, _ = compare(request(nets, image_folder, batch=8, defect='none'), tmp_path / 'b')
     assert max(seen) == 3 and not result.failures
     first, second = (rows(each, 'second') for each in (expected, result))
