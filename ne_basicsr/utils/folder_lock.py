@@ -40,7 +40,10 @@ def hold(folder: Path, way_out: str, beside: bool = False) -> Iterator[None]:
         InputError: if another run writes to it; nothing is changed then.
         OSError: if the lock file cannot be created.
     """
-    path = folder.with_name(f'.{folder.name}.lock') if beside else folder / '.lock'
+    inside, outside = folder / '.lock', folder.with_name(f'.{folder.name}.lock')
+    path, other = (outside, inside) if beside else (inside, outside)
+    if other.exists():  # such as that of a training, if results are written to its run folder
+        _release(other, _take(other, folder, way_out))
     made = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
