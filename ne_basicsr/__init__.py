@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ne_basicsr.evaluation.check.assertion import assert_equivariant, check
     from ne_basicsr.evaluation.mismatch.sweep import mismatch
     from ne_basicsr.inference.denoiser import Denoiser
-    from ne_basicsr.inference.loading import load
+    from ne_basicsr.inference.opening import load
     from ne_basicsr.inference.pixels import denoise
     from ne_basicsr.weights.shipped_models import list_models
 
@@ -34,7 +34,7 @@ _MODULES = {
     'check': 'evaluation.check.assertion',
     'denoise': 'inference.pixels',
     'list_models': 'weights.shipped_models',
-    'load': 'inference.loading',
+    'load': 'inference.opening',
     'mismatch': 'evaluation.mismatch.sweep',
 }
 
@@ -46,4 +46,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({name for name in globals() if name.startswith('__')} | {*__all__})

@@ -12,7 +12,11 @@ import ne_basicsr
 from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.inference.opening import randomize
+from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.utils.errors import InputError
+from ne_basicsr.weights import checkpoint
+
+OPTIONS = {'type': 'DnCNN', 'num_feat': 4, 'num_layers': 3, 'act_mode': 'R'}
 
 
 def dncnn(**options):
@@ -149,3 +153,90 @@ def test_experiments_are_made_once():
     built = ne_basicsr.load('gray')
     built.network.forward = None  # what is known of networks of this package needs no experiment
     assert (built.channels, built.facts.out_channels) == (1, 1)
+
+
+@pytest.mark.parametrize('around', [nn.Sequential, ne_basicsr.WNE, lambda inner: Tiled(inner, 64)])
+def test_it_is_saved_and_loaded_inside_other_modules(around):
+    first, second = (around(ne_basicsr.Denoiser(dncnn())) for _ in range(2))
+    second.load_state_dict(first.state_dict())
+    assert not any('network.' in key for key in first.state_dict())
+    y = torch.rand(1, 1, 9, 11)
+    with torch.no_grad():
+        assert torch.equal(second.eval()(y), first.eval()(y))
+
+
+def test_what_is_known_of_weights_ends_with_them():
+    denoiser, other = ne_basicsr.Denoiser(ne_basicsr.WNE(dncnn()).eval()), ne_basicsr.Denoiser(dncnn())
+    torch.manual_seed(5)
+    changed = {key: value + 0.1 * torch.randn_like(value) for key, value in denoiser.state_dict().items()}
+    before = denoiser.digest
+    assert denoiser.digest == before
+    denoiser.load_state_dict(changed)
+    assert denoiser.digest != before
+    assert not other.is_equivariant
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    assert other.is_equivariant  # y - 0
+
+
+def test_a_curve_leaves_the_network_in_its_mode_and_its_statistics_as_they_are():
+    network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)).train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    ne_basicsr.mismatch(network, [photograph()], [25])
+    assert network.training and network[1].training
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_wrong_input_of_a_curve_is_one_line():
+    blind = ne_basicsr.Denoiser(dncnn())
+    told = ne_basicsr.Denoiser(FDnCNN(num_feat=4, num_layers=3, blind=False).eval())
+    for arguments, message in (
+        ((blind, [photograph(3)], [25]), r'image 0 is \(40, 40, 3\); the network takes \(H, W, 1\)'),
+        ((blind, [], [25]), 'at least one image'),
+    ):
+        with pytest.raises(InputError, match=message):
+            ne_basicsr.mismatch(*arguments)
+    with pytest.raises(InputError, match='kind must be one of gaussian'):
+        ne_basicsr.mismatch(blind, [photograph()], [25], kind='foo')
+    with pytest.raises(InputError, match='needs the noise level, and jpeg has none'):
+        ne_basicsr.mismatch(told, [photograph()], [25], kind='jpeg')
+
+
+def test_load_takes_what_commands_take(tmp_path):
+    checkpoint.save_network(tmp_path / 'net.pth', {'params': dncnn()}, {'network_g': OPTIONS})
+    wrapped = ne_basicsr.load(f'{tmp_path}/net.pth@25+wne')
+    assert wrapped.network.sigma == pytest.approx(25 / 255)
+    (tmp_path / 'net.yml').write_text(f'network_g: {OPTIONS}\npath: {{pretrain_network_g: {tmp_path}/net.pth}}\n')
+    y = torch.rand(1, 1, 9, 11)
+    with torch.no_grad():
+        assert torch.equal(ne_basicsr.load(tmp_path / 'net.yml')(y), ne_basicsr.load(tmp_path / 'net.pth')(y))
+    assert ne_basicsr.load('identity').is_identity
+    with pytest.raises(InputError, match=r'on the \[0, 1\] scale; got 25: divide by 255'):
+        ne_basicsr.load(tmp_path / 'net.pth', wrap='wne', sigma=25)
+
+
+def test_an_optional_level_is_taken_and_a_needed_one_is_known_through_wrappers():
+    class Optional(nn.Module):
+        def forward(self, y, sigma=None):
+            return y if sigma is None else 0 * y
+
+    class Needed(nn.Module):
+        def forward(self, y, sigma):
+            return y * sigma.view(-1, 1, 1, 1)
+
+    y = torch.rand(2, 1, 8, 8)
+    assert ne_basicsr.Denoiser(Optional())(y, 0.1).sum() == 0
+    assert torch.equal(ne_basicsr.Denoiser(Optional())(y), y)
+    assert ne_basicsr.Denoiser(ne_basicsr.WNE(Needed())).needs_sigma
+    assert ne_basicsr.Denoiser(Needed()).facts.needs_sigma
+
+
+def test_wrapping_without_a_known_level_warns(tmp_path, caplog):
+    checkpoint.save_network(tmp_path / 'net.pth', {'params': dncnn()}, {'network_g': OPTIONS})
+    with caplog.at_level('WARNING', 'basicsr'):
+        ne_basicsr.load(f'{tmp_path}/net.pth@25+wne')
+    assert not caplog.records
+    with caplog.at_level('WARNING', 'basicsr'):
+        ne_basicsr.load(f'{tmp_path}/net.pth+wne')
+    assert 'name it: net.pth@25+wne' in caplog.text

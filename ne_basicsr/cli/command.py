@@ -21,9 +21,13 @@ networks:
                      =DnCNN for a plain network, =InputNorm; combined: net.pt=DnCNN@25+wne
   net.yml            an option file: its network_g with the weights of path:pretrain_network_g
   gray               a model that comes with the package
+"""
+"""The grammar of ``inference.opening``, for ``--help``."""
+
+GRAPHS = """\
   net.onnx, net.pt2  an exported graph; reading .pt2 files needs --trust
 """
-"""How to name networks (``inference.opening``), for ``--help``."""
+"""Commands that only run networks take these, too."""
 
 
 def add_command(

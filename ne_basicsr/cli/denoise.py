@@ -141,7 +141,7 @@ def _spec(network: str | None, arguments: argparse.Namespace) -> Any:
     if arguments.sigma255 is not None and spec.sigma255 not in (None, arguments.sigma255):
         raise InputError(f'denoise: {network} and --sigma255 {arguments.sigma255:g} give different training levels')
     spec = spec._replace(wrap=spec.wrap or arguments.wne, sigma255=arguments.sigma255 or spec.sigma255)
-    if spec.sigma255 is not None and not spec.wrap:
+    if arguments.sigma255 is not None and not spec.wrap:
         raise InputError('denoise: --sigma255 is the training noise level for --wne; add --wne')
     return spec
 

@@ -1,15 +1,18 @@
 """A denoiser: a network or function that is ready to call, with the facts that callers need."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ne_basicsr.archs.backbone import BackboneHolder
 from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, REFUSALS, Facts, facts_of, is_non_blind
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.ops.equivariance import ne_defect
@@ -86,13 +89,16 @@ class Denoiser(nn.Module):
         self.label = label or getattr(network, '__name__', type(network).__name__)
         self.source, self.description = source or self.label, description
         self.training_levels255 = tuple(training_levels255)
-        self._digest, self._dtype = digest, dtype
+        self._digest, self.dtype = digest, dtype
         self.shape = tuple(shape)
+        self._found: dict[str, tuple[Any, Any]] = {}
         takes, needs = _sigma_of(network)
         self.needs_sigma = needs if needs_sigma is None else needs_sigma
         self.takes_sigma = takes or self.needs_sigma
         self.size_multiple = int(getattr(network, 'size_multiple', 1))
         self.training = getattr(network, 'training', False)
+        self._register_state_dict_hook(_without_prefix)
+        self.register_load_state_dict_pre_hook(_with_prefix)
 
     def __call__(self, y: Any, *arguments: Any, **named: Any) -> Any:
         if isinstance(y, np.ndarray):
@@ -111,15 +117,41 @@ class Denoiser(nn.Module):
         Raises:
             InputError: for a noise level that is missing, not accepted, or neither one value nor N.
         """
+        if any(side not in (None, own) for side, own in zip(self.shape, y.shape, strict=False)):
+            wanted, got = ('x'.join('any' if side is None else str(side) for side in s) for s in (self.shape, y.shape))
+            raise InputError(f'{self.source}: takes images {wanted}; got {got}')
         given = {} if sigma is None and not self.needs_sigma else {'sigma': self._levels(sigma, y)}
         padded, (height, width) = pad_to_multiple(y, self.size_multiple)
-        output = self.network(padded if self._dtype is None else padded.to(self._dtype), **given)
-        if self._dtype is not None:
+        output = self.network(padded if self.dtype is None else padded.to(self.dtype), **given)
+        if self.dtype is not None:
             output = output.to(y)
         if self.size_multiple == 1:
             return output
         ratio = output.shape[-1] // padded.shape[-1]
         return crop(output, height * ratio, width * ratio)
+
+    def denoise(self, y: Tensor, sigma: float | Sequence[float] | Tensor | None = None) -> Tensor:
+        """As calling it, for images that must keep their shape.
+
+        Raises:
+            InputError: if they do not.
+        """
+        output = self(y, sigma)
+        if output.shape != y.shape:
+            given, got = tuple(y.shape[1:]), tuple(output.shape[1:])
+            raise InputError(f'a denoiser must keep the shape of its images; {given} became {got}')
+        return output
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Within it the network is in eval mode; then its modules are as they were."""
+        training = [module for module in self.modules() if module.training]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
 
     def needed(self, sigma: Level) -> Level | None:
         """``sigma`` if the network needs a noise level, else None."""
@@ -147,7 +179,7 @@ class Denoiser(nn.Module):
     @property
     def like(self) -> Tensor:
         """An empty tensor with the network's number type and device."""
-        return next(self.parameters(), torch.empty(0, dtype=self._dtype))
+        return next(self.parameters(), torch.empty(0, dtype=self.dtype))
 
     @cached_property
     def facts(self) -> Facts:
@@ -160,6 +192,7 @@ class Denoiser(nn.Module):
             InputError: if the network runs with none of these channel counts.
         """
         said = facts_of(self.network) if isinstance(self.network, nn.Module) else Facts()
+        said = replace(said, needs_sigma=self.needs_sigma)
         if said.in_channels is not None:
             return said
         modules = self.network.modules() if isinstance(self.network, nn.Module) else ()
@@ -168,7 +201,7 @@ class Denoiser(nn.Module):
         for channels in candidates:
             image = self._image(channels)
             try:
-                with torch.no_grad():
+                with torch.no_grad(), self.evaluating():
                     output = self(image, self.needed(_SIGMA))
             except REFUSALS as error:
                 problem = problem or first_line(error)
@@ -185,24 +218,36 @@ class Denoiser(nn.Module):
         assert channels is not None, 'measured if not declared'
         return channels
 
-    @cached_property
+    @property
     def is_equivariant(self) -> bool:
         """Whether f(a y + b) = a f(y) + b holds without a given noise level, measured on one image with two (a, b)."""
         if self.needs_sigma:
             return False
-        with torch.no_grad():
-            return bool(ne_defect(self, self._image(self.channels), samples=2).max() < EQUIVARIANT)
 
-    @cached_property
+        def measured() -> bool:
+            with torch.no_grad(), self.evaluating():
+                return bool(ne_defect(self, self._image(self.channels), samples=2).max() < EQUIVARIANT)
+
+        return self._known('is_equivariant', measured)
+
+    @property
     def digest(self) -> str:
         """Hash of weights, architecture and wrapper: equal only if all of them are."""
-        if self._digest is not None:
-            return self._digest
+        return self._digest or self._known('digest', self._own_digest)
+
+    def _own_digest(self) -> str:
         settings = [repr(self.network)]
         for name, module in self.network.named_modules():
             plain = {k: v for k, v in vars(module).items() if isinstance(v, (int, float, str, bool, tuple))}
             settings.append(repr((name, sorted(plain.items()))))
         return checkpoint.digest(self.network.state_dict(), ''.join(settings))
+
+    def _known(self, name: str, find: Callable[[], Level]) -> Level:
+        """What ``find`` returns; kept as long as the weights stay what they are."""
+        state = (self.like.dtype, *(tensor._version for tensor in chain(self.parameters(), self.buffers())))
+        if self._found.get(name, (None, None))[0] != state:
+            self._found[name] = state, find()
+        return self._found[name][1]
 
     def require_image_to_image(self, only: Sequence[int] = GRAY_OR_COLOUR) -> None:
         """Raise InputError unless images keep their shape and the channel count is in ``only`` (empty: any)."""
@@ -213,9 +258,8 @@ class Denoiser(nn.Module):
             counts = ' or '.join(map(str, only))
             raise InputError(f'{self.source}: takes images of {channels} channels; this needs {counts}')
         if (facts.out_channels, facts.scale) != (channels, 1):
-            side = SIDE * facts.scale
-            given, got = (channels, SIDE, SIDE), (facts.out_channels, side, side)
-            raise InputError(f'{self.source}: a denoiser must keep the shape of its images; {given} became {got}')
+            given, got = (channels, SIDE, SIDE), (facts.out_channels, SIDE * facts.scale, SIDE * facts.scale)
+            raise InputError(f'{self.source}: a denoiser must keep the shape of its images; {given} would become {got}')
 
     def _image(self, channels: int) -> Tensor:
         batch, _, height, width = (
@@ -230,18 +274,10 @@ class Denoiser(nn.Module):
             raise InputError('this network is non-blind and needs the noise level; call denoiser(y, sigma)')
         if not self.takes_sigma:
             raise InputError('this network is blind and takes no noise level; leave sigma out')
-        levels = torch.as_tensor(sigma, dtype=y.dtype, device=y.device).flatten()
+        levels = torch.as_tensor(sigma, dtype=self.dtype or y.dtype, device=y.device).flatten()
         if levels.shape[0] not in (1, y.shape[0]):  # not len(), which would become a constant in an exported graph
             raise InputError(f'sigma must be one value or one for each of the {len(y)} images; got {len(levels)}')
         return levels.expand(y.shape[0])
-
-    # -- the state dict is that of the network ------------------------------------------------------------------------
-
-    def state_dict(self, *arguments: Any, **named: Any) -> Any:
-        return self.network.state_dict(*arguments, **named)
-
-    def load_state_dict(self, *arguments: Any, **named: Any) -> Any:
-        return self.network.load_state_dict(*arguments, **named)
 
     def extra_repr(self) -> str:
         told = 'non-blind' if self.needs_sigma else 'blind'
@@ -253,15 +289,31 @@ def as_denoiser(network: nn.Module | Callable[..., Tensor]) -> Denoiser:
     return network if isinstance(network, Denoiser) else Denoiser(network)
 
 
+def _without_prefix(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Let the state dict have the keys of the network."""
+    for key in [key for key in state_dict if key.startswith(f'{prefix}network.')]:
+        state_dict[prefix + key.removeprefix(f'{prefix}network.')] = state_dict.pop(key)
+
+
+def _with_prefix(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        state_dict[f'{prefix}network.{key.removeprefix(prefix)}'] = state_dict.pop(key)
+
+
 def _sigma_of(network: nn.Module | Callable[..., Tensor]) -> tuple[bool, bool]:
     """(whether a network accepts a noise level, whether it needs one)"""
+    if isinstance(network, BackboneHolder):
+        takes, needs = _sigma_of(network.backbone)
+        return takes or isinstance(network, ZeroShot), needs
+    if isinstance(inner := getattr(network, 'denoiser', network), Denoiser):  # Tiled
+        return inner.takes_sigma, inner.needs_sigma
+    if isinstance(network, nn.Module) and hasattr(network, 'blind'):
+        return not network.blind, not network.blind
     try:
         called = network.forward if isinstance(network, nn.Module) else network
         sigma = inspect.signature(called).parameters.get('sigma')
     except (TypeError, ValueError):  # a builtin
         sigma = None
     needs = sigma is not None and sigma.default is sigma.empty
-    if not isinstance(network, nn.Module):
-        return sigma is not None, needs
-    needs |= is_non_blind(network)
-    return needs or any(isinstance(module, ZeroShot) for module in network.modules()), needs
+    needs = needs or (isinstance(network, nn.Module) and is_non_blind(network))
+    return sigma is not None or needs, needs

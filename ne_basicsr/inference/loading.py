@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
@@ -22,48 +21,16 @@ from ne_basicsr.weights.formats import Layout
 from ne_basicsr.weights.formats.paper_run import find_run
 from ne_basicsr.weights.spandrel_arch import with_weights
 
-WRAPS = (None, 'wne')
 
-
-def load(
+def load_checkpoint(
     path: Path | str,
-    wrap: str | None = None,
-    device: torch.device | str | None = None,
-    *,
+    wrap: bool = False,
     sigma: float | None = None,
     allow: Sequence[type] = (),
     param_key: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Denoiser:
-    """Load the network of a checkpoint in eval mode. It maps (N, C, H, W) to (N, C', rH, rW), any height and width.
-
-    Checkpoints of this package describe their network. For other files, the layout is recognised by the keys
-    (``ne_basicsr.weights.formats``), and the arguments of the network by keys and shapes; the result is logged.
-
-    Args:
-        path: the file, or the name of a model that comes with the package.
-        wrap: ``wne`` makes a network that was trained without the wrapper normalization-equivariant, see
-            ``wrap_zero_shot``.
-        device: device of the network; default: the CPU.
-        sigma: with ``wrap``, the single noise level of the training on the [0, 1] scale; default: the level recorded in
-            the checkpoint.
-        allow: classes that the file may contain besides weights, such as ``argparse.Namespace``.
-        param_key: which weights of a BasicSR checkpoint to use; default: ``params_ema`` if present, else ``params``.
-        options: arguments of the network that the file does not record, such as FDnCNN's ``mode``, and its ``type``.
-            Files of the WNE paper's code do not record the wrapper: ``{'type': 'DnCNN'}`` stands for a plain network,
-            ``{'type': 'WNE'}`` and ``{'type': 'InputNorm'}`` name the wrapper. By default, it is read from the run's
-            ``config.json`` beside the file or in the folder above.
-
-    Returns:
-        A ``Denoiser``, which also accepts arrays; its attribute ``network`` is the network itself. Call non-blind
-        networks with ``sigma``, the noise level on the scale of the images.
-
-    Raises:
-        InputError: for an unreadable file, an unknown layout, a description that contradicts the weights, an unknown
-            wrapper of a file of the WNE paper's code, or weights that do not fit or are not finite.
-    """
-    if wrap not in WRAPS:
-        raise ValueError(f"wrap must be None or 'wne'; got {wrap!r}.")
+    """The denoiser of a checkpoint, on the CPU; arguments and errors as for ``opening.load``."""
     content = checkpoint.read(path, allow)
     chosen = dict(options or {})
     layout = layout_of(path, content, param_key, chosen.pop('type', None))
@@ -74,18 +41,16 @@ def load(
         raise InputError(f'{path}: {one_line(error)}') from error
     logging.getLogger('basicsr').info(f'{path}: recognised {layout}.')
     description = str(layout)
-    if wrap is not None:
-        known = noise.sigmas[0] if noise and noise.sigma_type == 'constant' and not is_non_blind(network) else None
-        network = wrap_zero_shot(network, known if sigma is None else sigma)
+    if wrap:
+        network = wrap_zero_shot(network, sigma, noise)
         description += ', wrapped without training'
-    denoiser = Denoiser(
+    return Denoiser(
         network.eval(),
         label=Path(path).stem,
         source=printable(str(path)),
         description=printable(description),
         training_levels255=levels255(noise),
     )
-    return denoiser.to(device or 'cpu')
 
 
 def layout_of(path: Path | str, content: Any, param_key: str | None = None, kind: str | None = None) -> Layout:
@@ -195,7 +160,7 @@ def levels255(noise: TrainingNoise | None) -> tuple[float, ...]:
     return tuple(round(255 * sigma, 6) for sigma in noise.sigmas) if noise else ()
 
 
-def wrap_zero_shot(network: nn.Module, sigma: float | None = None) -> nn.Module:
+def wrap_zero_shot(network: nn.Module, sigma: float | None = None, noise: TrainingNoise | None = None) -> nn.Module:
     """Make a network that was trained without the wrapper exactly normalization-equivariant, without training.
 
     Args:
@@ -204,7 +169,10 @@ def wrap_zero_shot(network: nn.Module, sigma: float | None = None) -> nn.Module:
             which brings every image to this level. None if there were several levels, or if the level is unknown: the
             network is then wrapped in ``WNE``, with a target that maps normalized images to the value range of
             photographs.
+        noise: of its training, if it is recorded; one constant level is used unless ``sigma`` is given.
     """
+    if sigma is None and noise and noise.sigma_type == 'constant' and not is_non_blind(network):
+        sigma = noise.sigmas[0]
     if isinstance(network, BackboneHolder):
         raise InputError(f'the file already holds a wrapped network ({type(network).__name__}): load it without wrap')
     if sigma is not None and is_non_blind(network):
@@ -212,6 +180,10 @@ def wrap_zero_shot(network: nn.Module, sigma: float | None = None) -> nn.Module:
             'sigma, the single training noise level, is for blind networks; this network is non-blind: leave sigma out'
         )
     if sigma is None:
-        logging.getLogger('basicsr').info('The training noise level is unknown; pass sigma if there was a single one.')
+        if noise is None and not is_non_blind(network):
+            logging.getLogger('basicsr').warning(
+                'The training noise level is not recorded, so the wrapper is WNE, which suits trainings at many levels.'
+                ' For a single level, name it: net.pth@25+wne, --sigma255 25 or sigma=25/255 gives better images.'
+            )
         return WNE(network, target={'mean': 0.45, 'scale': 0.25})
     return ZeroShot(network, sigma255=255 * sigma)

@@ -15,7 +15,7 @@ from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, REFUSALS
 from ne_basicsr.inference import exported_graphs
 from ne_basicsr.inference.denoiser import Denoiser
-from ne_basicsr.inference.loading import levels255, load, wrap_zero_shot
+from ne_basicsr.inference.loading import levels255, load_checkpoint, wrap_zero_shot
 from ne_basicsr.ops.noise import TrainingNoise
 from ne_basicsr.options import read_yaml
 from ne_basicsr.options.paths import check_network_files
@@ -31,6 +31,7 @@ IDENTITY = 'identity'
 """Label of the built-in network that returns the image unchanged."""
 
 OPTION_FILES = ('.yml', '.yaml')
+WRAPS = (None, 'wne')
 
 
 class Spec(NamedTuple):
@@ -59,6 +60,19 @@ class Spec(NamedTuple):
     def suffix(self) -> str:
         """Suffix of the file in lower case; empty for ``{type: ...}``."""
         return '' if self.is_inline else Path(self.file).suffix.lower()
+
+    @property
+    def sigma(self) -> float | None:
+        """The training noise level on the [0, 1] scale."""
+        return None if self.sigma255 is None else self.sigma255 / 255
+
+    @property
+    def kind(self) -> str:
+        """``identity``, ``graph``, ``option file`` or, for all other text, ``checkpoint``."""
+        if self.file == IDENTITY and not Path(self.file).exists():
+            return 'identity'
+        kinds = dict.fromkeys(exported_graphs.SUFFIXES, 'graph') | dict.fromkeys(OPTION_FILES, 'option file')
+        return kinds.get(self.suffix, 'checkpoint')
 
     @property
     def is_inline(self) -> bool:
@@ -97,6 +111,60 @@ def parse_spec(text: str) -> Spec:
     return Spec(text, match['file'], sigma, match['wrap'] is not None, match['type'])
 
 
+def load(
+    path: Path | str,
+    wrap: str | None = None,
+    device: torch.device | str | None = None,
+    *,
+    sigma: float | None = None,
+    allow: Sequence[type] = (),
+    param_key: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    trusted: bool = False,
+) -> Denoiser:
+    """Load a network in eval mode. It maps (N, C, H, W) to (N, C', rH, rW), any height and width.
+
+    Checkpoints of this package describe their network. For other files, the layout is recognised by the keys
+    (``ne_basicsr.weights.formats``), and the arguments of the network by keys and shapes; the result is logged.
+
+    Args:
+        path: the file, or other text that commands take: ``net.pth@25+wne``, ``gray``, ``net.yml``, ``net.onnx``.
+        wrap: ``wne`` makes a network that was trained without the wrapper normalization-equivariant, see
+            ``wrap_zero_shot``.
+        device: device of the network; default: the CPU.
+        sigma: with ``wrap``, the single noise level of the training on the [0, 1] scale; default: the level recorded in
+            the checkpoint.
+        allow: classes that the file may contain besides weights, such as ``argparse.Namespace``.
+        param_key: which weights of a BasicSR checkpoint to use; default: ``params_ema`` if present, else ``params``.
+        options: arguments of the network that the file does not record, such as FDnCNN's ``mode``, and its ``type``.
+            Files of the WNE paper's code do not record the wrapper: ``{'type': 'DnCNN'}`` stands for a plain network,
+            ``{'type': 'WNE'}`` and ``{'type': 'InputNorm'}`` name the wrapper. By default, it is read from the run's
+            ``config.json`` beside the file or in the folder above.
+
+        trusted: whether a ``.pt2`` file may be read, which can run code.
+
+    Returns:
+        A ``Denoiser``, which also accepts arrays; its attribute ``network`` is the network itself. Call non-blind
+        networks with ``sigma``, the noise level on the scale of the images.
+
+    Raises:
+        InputError: for an unreadable file, an unknown layout, a description that contradicts the weights, an unknown
+            wrapper of a file of the WNE paper's code, or weights that do not fit or are not finite.
+    """
+    if wrap not in WRAPS:
+        raise ValueError(f"wrap must be None or 'wne'; got {wrap!r}.")
+    if sigma is not None and not 0 < sigma <= 1:
+        raise InputError(f'sigma, the training noise level, is on the [0, 1] scale; got {sigma:g}: divide by 255')
+    spec = parse_spec(str(path))
+    level = spec.sigma255 if sigma is None else 255 * sigma
+    spec = spec._replace(wrap=spec.wrap or wrap is not None, sigma255=level)
+    if spec.kind == 'checkpoint':
+        denoiser = _checkpoint(spec, allow=allow, param_key=param_key, options={**spec.options, **(options or {})})
+    else:
+        denoiser = open_denoiser(spec, only=None, device=str(device or 'cpu'), trusted=trusted)
+    return denoiser.to(device or 'cpu')
+
+
 def open_denoiser(
     spec: Spec | str,
     label: str = '',
@@ -106,7 +174,7 @@ def open_denoiser(
     device: str = 'cpu',
     trusted: bool = False,
 ) -> Denoiser:
-    """Open the denoiser that ``spec`` names, in eval mode on the CPU.
+    """Open the denoiser that ``spec`` names, in eval mode on the CPU; a graph where it runs.
 
     Args:
         spec: as on the command line, such as ``net.pth@25+wne``; see ``basicsr mismatch --help``.
@@ -121,15 +189,14 @@ def open_denoiser(
         InputError: for networks that cannot be opened or used, with the reason.
     """
     spec = parse_spec(spec) if isinstance(spec, str) else spec
-    sigma = None if spec.sigma255 is None else spec.sigma255 / 255
-    if spec.file == IDENTITY and not Path(spec.file).exists():
+    if spec.kind == 'identity':
         denoiser = identity()
-    elif spec.suffix in exported_graphs.SUFFIXES:
+    elif spec.kind == 'graph':
         denoiser = _graph(spec, device, trusted)
-    elif spec.suffix in OPTION_FILES or (untrained and spec.is_description):
-        denoiser = _described(spec, sigma, untrained)
+    elif spec.kind == 'option file' or (untrained and spec.is_description):
+        denoiser = _described(spec, untrained)
     else:
-        denoiser = load(spec.file, 'wne' if spec.wrap else None, sigma=sigma, options=spec.options)
+        denoiser = _checkpoint(spec, options=spec.options)
     denoiser.label = label or _name(spec)
     denoiser.source = printable(spec.source)
     if spec.sigma255 is not None:
@@ -254,13 +321,19 @@ def randomize(network: nn.Module) -> None:
             module.running_var.mul_((0.1 * torch.randn_like(module.running_var)).exp())
 
 
-def _described(spec: Spec, sigma: float | None, untrained: bool) -> Denoiser:
+def _checkpoint(spec: Spec, **further: Any) -> Denoiser:
+    return load_checkpoint(spec.file, spec.wrap, spec.sigma, **further)
+
+
+def _described(spec: Spec, untrained: bool) -> Denoiser:
     """A described network with the weights named in its option file, or with random weights."""
     if spec.type is not None:
         raise InputError(f'{spec.source}: an option file already contains the type; leave out ={spec.type}')
     name, options, content = read_description(spec.file)
     paths: Any = content.get('path') if isinstance(content.get('path'), Mapping) else {}
     weights = paths.get('pretrain_network_g')
+    if not isinstance(weights, str | None):
+        raise InputError(f'{spec.file}: path:pretrain_network_g must be a file name; got {weights!r}')
     if not weights and not untrained:
         raise InputError(f'{spec.file}: path:pretrain_network_g, the file with the weights, is missing')
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
@@ -278,10 +351,13 @@ def _described(spec: Spec, sigma: float | None, untrained: bool) -> Denoiser:
         checkpoint.load_network(network, path, strict=strict, param_key=key)
         description = f'network_g of {Path(spec.file).name}, weights {path.name}'
     datasets: Any = content.get('datasets') if isinstance(content.get('datasets'), Mapping) else {}
-    train_set = datasets.get('train') or {}
-    noise = TrainingNoise.from_options(train_set) if train_set.get('noise') else None
+    train_set: Any = datasets.get('train') if isinstance(datasets.get('train'), Mapping) else {}
+    try:
+        noise = TrainingNoise.from_options(train_set) if train_set.get('noise') else None
+    except (*REFUSALS, AttributeError) as error:
+        raise InputError(f'{spec.file}: datasets:train:noise: {first_line(error)}') from error
     if spec.wrap:
-        network = wrap_zero_shot(network, sigma)
+        network = wrap_zero_shot(network, spec.sigma, noise)
         description += ', wrapped without training' if description else ''
     return Denoiser(network.eval(), label=name, description=printable(description), training_levels255=levels255(noise))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ne_basicsr.data.image_store import ImageStore, on_unit_range, open_any
 from ne_basicsr.evaluation.analysis.difficulty import (
@@ -21,7 +21,8 @@ from ne_basicsr.evaluation.analysis.filters import adaptive_filter, homogeneity
 from ne_basicsr.evaluation.analysis.intervals import INTERVALS, interval_rows
 from ne_basicsr.evaluation.analysis.residual import qualities, quality_curve
 from ne_basicsr.inference.denoiser import Denoiser, Entry
-from ne_basicsr.inference.opening import common_channels, open_denoisers
+from ne_basicsr.inference.exported_graphs import SUFFIXES
+from ne_basicsr.inference.opening import common_channels, open_denoisers, parse_spec
 from ne_basicsr.ops.center import center
 from ne_basicsr.ops.noise import add_noise, seed_of
 from ne_basicsr.utils.errors import InputError, first_line
@@ -99,9 +100,9 @@ def study(request: Request) -> Findings:
     Raises:
         InputError: where there is nothing to measure, or the request contradicts itself.
     """
-    denoisers, failures = open_denoisers(request.networks, request.labels)
-    if graphs := [each.source for each in denoisers if not isinstance(each.network, nn.Module)]:
+    if graphs := [text for text in request.networks if parse_spec(text).suffix in SUFFIXES]:
         raise InputError(f'{graphs[0]}: filters are derivatives, which a graph does not have; give its checkpoint')
+    denoisers, failures = open_denoisers(request.networks, request.labels)
     channels = common_channels(denoisers)
     store = open_any(request.data)
     sizes, unread = sizes_of(store, channels)
@@ -146,7 +147,7 @@ def _study_network(
     denoiser.to(request.device)
 
     def told(level: float) -> Any:
-        return partial(denoiser, sigma=denoiser.needed(level / 255))
+        return partial(denoiser.denoise, sigma=denoiser.needed(level / 255))
 
     chosen = patches[: request.denoised].to(request.device)
     own: dict[float, tuple[Values, Values]] = {}

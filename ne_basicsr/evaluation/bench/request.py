@@ -43,7 +43,7 @@ def parse_networks(texts: Iterable[str]) -> dict[str, Build]:
     for text in texts:
         spec = parse_spec(text)
         build: Build
-        if spec.is_description and not spec.wrap:
+        if spec.is_description and text == spec.file:
             name, options, _ = read_description(spec.file)
             build = partial(build_arch, options)
         else:

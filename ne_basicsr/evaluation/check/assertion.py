@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from torch import Tensor, nn
 
 from ne_basicsr.evaluation.check.checks import Certificate, certify
-from ne_basicsr.evaluation.check.images import synthetic_images
 from ne_basicsr.evaluation.check.law import PRECISIONS
-from ne_basicsr.evaluation.check.request import SIGMA, SIZE
+from ne_basicsr.evaluation.check.request import SIGMA, subject_of
 from ne_basicsr.evaluation.check.table import HEADER, line
 from ne_basicsr.evaluation.check.verdict import Verdict, judge
 from ne_basicsr.inference.denoiser import Denoiser, as_denoiser
@@ -23,6 +22,7 @@ def check(
     dtypes: Sequence[str] = tuple(PRECISIONS),
     device: str = 'cpu',
     images: Sequence[Tensor] | None = None,
+    trusted: bool = False,
 ) -> Verdict:
     """Check whether f(a y + b) = a f(y) + b holds up to rounding, with the checks of ``basicsr check``.
 
@@ -35,13 +35,15 @@ def check(
         images: each (1, C, H, W) in float64, all of one shape, nominally on [0, 1], not constant; default: synthetic
             images.
 
+        trusted: whether a ``.pt2`` file may be read, which can run code.
+
     Returns:
         ``passed``, and a ``sentence`` with the result and the reason.
 
     Raises:
         InputError: for a network that cannot be opened or runs in none of the types.
     """
-    return judge(_certified(network, sigma, dtypes, device, images))
+    return judge(_certified(network, sigma, dtypes, device, images, trusted))
 
 
 def assert_equivariant(
@@ -51,22 +53,27 @@ def assert_equivariant(
     dtypes: Sequence[str] = tuple(PRECISIONS),
     device: str = 'cpu',
     images: Sequence[Tensor] | None = None,
+    trusted: bool = False,
 ) -> None:
     """Raise AssertionError with the verdict and the failed rows, unless ``check`` passes; same arguments."""
-    found = _certified(network, sigma, dtypes, device, images)
+    found = _certified(network, sigma, dtypes, device, images, trusted)
     verdict = judge(found)
     failed: Iterable[str] = (line(row) for row in found.rows if row.status == 'fail')
     assert verdict.passed, '\n'.join([verdict.sentence, HEADER, *failed])
 
 
 def _certified(
-    network: Network, sigma: float, dtypes: Sequence[str], device: str, images: Sequence[Tensor] | None
+    network: Network,
+    sigma: float,
+    dtypes: Sequence[str],
+    device: str,
+    images: Sequence[Tensor] | None,
+    trusted: bool,
 ) -> Certificate:
     if isinstance(network, str):
-        denoiser = open_denoiser(network, only=None, untrained=True, device=device)
+        denoiser = open_denoiser(network, only=None, untrained=True, device=device, trusted=trusted)
     else:
         denoiser = as_denoiser(network)
-    given = synthetic_images(denoiser.channels, SIZE) if images is None else images
-    # pass functions as functions: torch cannot perturb operations inside them
-    subject = denoiser if isinstance(denoiser.network, nn.Module) else denoiser.network
-    return certify(subject, given, device=device, dtypes=dtypes, sigma=denoiser.needed(sigma))
+    subject = subject_of(denoiser, tuple(dtypes), sigma)
+    given = subject.images(None) if images is None else images
+    return certify(subject.network, given, device=device, dtypes=subject.dtypes, sigma=subject.sigma)

@@ -39,6 +39,8 @@ class Subject(NamedTuple):
             return self.denoiser
 
         def run(images: torch.Tensor, sigma: float | None = None) -> torch.Tensor:
+            if self.denoiser.dtype not in (None, images.dtype):  # converting would hide what a graph computes in
+                raise TypeError(f'the graph takes {self.denoiser.dtype}')
             return self.denoiser(images, sigma)
 
         return run
@@ -94,8 +96,12 @@ def find_subject(
     if spec.wrap and spec.sigma255 is None and sigma is not None:
         spec = spec._replace(sigma255=255 * sigma)
     denoiser = open_denoiser(spec, only=None, untrained=True, device=device, trusted=trusted)
-    if not isinstance(denoiser.network, nn.Module):
-        chosen = _dtypes_of_graph(denoiser, chosen)
+    return subject_of(denoiser, chosen, sigma)
+
+
+def subject_of(denoiser: Denoiser, dtypes: tuple[str, ...], sigma: float | None = None) -> Subject:
+    """The denoiser with those of the number types that it takes and, if it is non-blind, ``sigma`` or 25 / 255."""
+    chosen = dtypes if denoiser.dtype is None else _dtypes_of_graph(denoiser, dtypes)
     return Subject(denoiser, denoiser.needed(sigma or SIGMA), chosen)
 
 

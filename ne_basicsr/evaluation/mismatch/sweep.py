@@ -15,7 +15,7 @@ from ne_basicsr.inference.denoiser import Denoiser, as_denoiser
 from ne_basicsr.inference.opening import open_denoiser
 from ne_basicsr.metrics.curves import Curve, Row, curve
 from ne_basicsr.metrics.quality import psnrs
-from ne_basicsr.ops.degradations import Degradation
+from ne_basicsr.ops.degradations import KINDS, Degradation
 from ne_basicsr.utils.errors import InputError
 
 Measure = Callable[[Tensor, Tensor, Tensor], float]
@@ -40,7 +40,8 @@ def mismatch(
     kind: str = 'gaussian',
     draws: int = 1,
     seed: int = 0,
-    device: torch.device | str = 'cpu',
+    device: torch.device | str | None = None,
+    trusted: bool = False,
 ) -> Curve:
     """The mismatch curve of a denoiser: mean PSNR of its output, and of its input, at each noise level.
 
@@ -53,7 +54,8 @@ def mismatch(
         kind: of the degradation, see ``ne_basicsr.ops.degradations``.
         draws: noise draws per image and level.
         seed: of the noise.
-        device: where the network runs.
+        device: where the network is moved and runs; default: where it is.
+        trusted: whether a ``.pt2`` file may be read, which can run code.
 
     Returns:
         ``levels``, ``psnr_in`` and ``psnr_out`` in dB, the output clamped to [0, 1].
@@ -61,9 +63,15 @@ def mismatch(
     Raises:
         InputError: for a network that cannot be opened or is no denoiser, or images that cannot be read.
     """
-    denoiser = open_denoiser(network, device=str(device)) if isinstance(network, str) else as_denoiser(network)
+    if isinstance(network, str):
+        denoiser = open_denoiser(network, device=str(device or 'cpu'), trusted=trusted)
+    else:
+        denoiser = as_denoiser(network)
     denoiser.require_image_to_image()
+    if kind not in KINDS:
+        raise InputError(f'kind must be one of {", ".join(KINDS)}; got {kind!r}')
     channels = denoiser.channels
+    device = denoiser.like.device if device is None else device
     pixels: Iterable[tuple[str, NDArray[Any]]]
     if isinstance(images, (str, Path)):
         store = open_any(Path(images))
@@ -71,10 +79,20 @@ def mismatch(
     else:
         named = images.items() if isinstance(images, Mapping) else ((str(i), image) for i, image in enumerate(images))
         pixels = ((name, image[..., None] if image.ndim == 2 else image) for name, image in named)
-    tensors = ((name, torch.from_numpy(np.moveaxis(on_unit_range(image), 2, 0).copy())[None]) for name, image in pixels)
+
+    def tensors() -> Iterator[tuple[str, Tensor]]:
+        for name, image in pixels:
+            if image.ndim != 3 or image.shape[2] != channels:
+                raise InputError(f'image {name} is {image.shape}; the network takes (H, W, {channels}): convert it')
+            yield name, torch.from_numpy(np.moveaxis(on_unit_range(image), 2, 0).copy())[None]
+
     degradation = Degradation(kind, tuple(levels255))
-    cells = sweep(denoiser.to(device), tensors, degradation, draws=draws, seed=seed, device=device)
-    return curve([row for row, _, _ in cells])
+    with denoiser.evaluating():
+        cells = sweep(denoiser.to(device), tensors(), degradation, draws=draws, seed=seed, device=device)
+        rows = [row for row, _, _ in cells]
+    if not rows:
+        raise InputError('mismatch needs at least one image and one level')
+    return curve(rows)
 
 
 def sweep(
@@ -138,17 +156,15 @@ def denoised(
     """The outputs (N, C, H, W) for the N cells of a batch; non-blind denoisers get the levels.
 
     Args:
-        call: (images, levels or None) to outputs; the denoiser itself if not given.
+        call: (images, levels or None) to outputs; ``denoiser.denoise`` if not given.
 
     Raises:
-        InputError: if the output has another shape.
+        InputError: if the output has another shape, or a non-blind denoiser cannot be given a level.
     """
-    levels = [degradation.noise_given(cell.level) for cell in cells]
-    output = (call or denoiser)(noisy, denoiser.needed(levels))
-    if output.shape != noisy.shape:
-        got, wanted = (tuple(x.shape[1:]) for x in (output, noisy))
-        raise InputError(f'a denoiser must keep the shape of its images; {wanted} became {got}')
-    return output
+    levels: list[Any] = [degradation.noise_given(cell.level) for cell in cells]
+    if denoiser.needs_sigma and None in levels:
+        raise InputError(f'{degradation}: a non-blind network needs the noise level, and {degradation.kind} has none')
+    return (call or denoiser.denoise)(noisy, denoiser.needed(levels))
 
 
 def measured(

@@ -159,7 +159,7 @@ class Worker:
         def call(y: Tensor, sigma: Any = None) -> Tensor:
             y = y.contiguous(memory_format=memory_format)
             with torch.autocast(y.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-                return unit.denoiser(y, sigma)
+                return unit.denoiser.denoise(y, sigma)
 
         return call
 

@@ -154,10 +154,7 @@ def walk(
     gammas: list[float | None] = [None] * len(y)
     for step in range(schedule.max_steps + 1):
         with torch.no_grad():
-            output = denoiser(y, denoiser.needed(level))
-        if output.shape != y.shape:
-            shapes = (tuple(each.shape[1:]) for each in (y, output))
-            raise InputError('a denoiser returns images of the shape it is given; {} became {}'.format(*shapes))
+            output = denoiser.denoise(y, denoiser.needed(level))
         denoised = projector.meet(output.to(y.dtype), measured)
         u = denoised - y
         sigmas = widen(u).square().mean(dim=(1, 2, 3)).sqrt().tolist()
