@@ -15,7 +15,7 @@ import PIL.Image
 import tifffile
 from numpy.typing import NDArray
 
-from ne_basicsr.data.store_index import INDEX, REMEDY, Checked, Entry, read_index, read_lines
+from ne_basicsr.data.store_index import INDEX, REMEDY, Checked, StoredImage, read_index, read_lines
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import printable
 
@@ -170,7 +170,7 @@ class RawStore:
             return image
         return np.broadcast_to(image, (*shape[:2], 3)) if channels == 3 else as_gray(image)
 
-    def _check_places(self, entries: Sequence[Entry]) -> None:
+    def _check_places(self, entries: Sequence[StoredImage]) -> None:
         """Raise if images are outside the file or, without checksums, do not fill it one after the other."""
         size = self._map.size
         end = 0
@@ -211,7 +211,7 @@ def open_any(path: Path) -> ImageStore:
     return open_store(path, 'lmdb' if is_store else 'disk')
 
 
-class Verdict(NamedTuple):
+class Verification(NamedTuple):
     """The number of images that a store lists, a line for each that is damaged, and whether it has checksums."""
 
     images: int
@@ -219,7 +219,7 @@ class Verdict(NamedTuple):
     has_checksums: bool
 
 
-def verify(root: Path) -> Verdict:
+def verify(root: Path) -> Verification:
     """Read all images of a store; without checksums, check that they can be decoded and have the listed size.
 
     Raises:
@@ -235,7 +235,7 @@ def verify(root: Path) -> Verdict:
                 raise InputError(f'{root}/{name}: {size[0]}x{size[1]}, but {INDEX} says {shape}')
         except InputError as error:
             damaged.append(str(error))
-    return Verdict(len(entries), damaged, entries[0].checksum is not None)
+    return Verification(len(entries), damaged, entries[0].checksum is not None)
 
 
 def _chosen(meta_info_file: str) -> list[str]:

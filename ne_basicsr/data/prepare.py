@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ne_basicsr.data.image_store import FolderStore, Image, decode_pixels, image_files, read_file
-from ne_basicsr.data.store_index import Entry, checksum_of, write_index
+from ne_basicsr.data.store_index import StoredImage, checksum_of, write_index
 from ne_basicsr.data.store_writer import JOURNAL, LONGEST_KEY, WRITERS, Finished, Journal, LmdbWriter, Writer
 from ne_basicsr.utils import folder_lock
 from ne_basicsr.utils.errors import InputError
@@ -40,7 +40,7 @@ class Recipe(NamedTuple):
     channels: int | None = None
 
 
-class Source(NamedTuple):
+class Original(NamedTuple):
     """An image, or a clean and a noisy image of the same scene, to be stored under the same key."""
 
     key: str
@@ -63,7 +63,7 @@ class Values(NamedTuple):
     """The values of a source for each store, with the state of its files before, and whether bits were lost."""
 
     files: list[list[int]]
-    stores: list[list[tuple[Entry, bytes]]]
+    stores: list[list[tuple[StoredImage, bytes]]]
     rounded: bool
 
 
@@ -150,15 +150,17 @@ def prepare(
         raise InputError(f'{output}: {reason}; what was finished is kept: continue with --resume') from error
 
 
-def find_images(inputs: Sequence[Path]) -> list[Source]:
+def find_images(inputs: Sequence[Path]) -> list[Original]:
     """All images below the inputs, in the order in which they are written."""
     folders = [FolderStore(root) for root in inputs]
     return _with_keys(
-        Source(_prefix(folder.root, inputs) + name, (folder.path(name),)) for folder in folders for name in folder.names
+        Original(_prefix(folder.root, inputs) + name, (folder.path(name),))
+        for folder in folders
+        for name in folder.names
     )
 
 
-def find_pairs(inputs: Sequence[Path]) -> tuple[list[Source], list[str]]:
+def find_pairs(inputs: Sequence[Path]) -> tuple[list[Original], list[str]]:
     """SIDD's pairs ``*_GT_SRGB*`` and ``*_NOISY_SRGB*``, and a line for each file without a partner.
 
     Raises:
@@ -174,7 +176,7 @@ def find_pairs(inputs: Sequence[Path]) -> tuple[list[Source], list[str]]:
                     alone.append(f'{root / path}: there is no {partner.name} beside it')
                 elif own == CLEAN:
                     name = path.with_suffix('').as_posix().replace(CLEAN, 'SRGB')
-                    found.append(Source(_prefix(root, inputs) + name, (root / path, root / partner)))
+                    found.append(Original(_prefix(root, inputs) + name, (root / path, root / partner)))
     if not found:
         raise InputError(f'{inputs[0]}: no pairs *_{CLEAN}*.PNG and *_{NOISY}*.PNG found')
     return _with_keys(found), alone
@@ -215,7 +217,7 @@ def write_lmdb(path: Path, images: Iterable[tuple[str, NDArray[np.uint8]]]) -> N
 
 
 def _write(
-    sources: list[Source],
+    sources: list[Original],
     recipe: Recipe,
     journal: Journal,
     writers: Sequence[Writer],
@@ -261,11 +263,11 @@ def _write(
     return Summary(len(journal.sources), now, len(journal.entries(0)), failures, rounded, changed)
 
 
-def _unplaced(stores: list[list[Entry]]) -> list[list[Entry]]:
+def _unplaced(stores: list[list[StoredImage]]) -> list[list[StoredImage]]:
     return [[entry._replace(offset=0) for entry in own] for own in stores]
 
 
-def _values(source: Source, recipe: Recipe, encode: Callable[[Image], bytes]) -> Values:
+def _values(source: Original, recipe: Recipe, encode: Callable[[Image], bytes]) -> Values:
     """Read the images of a source, cut them, and encode the parts."""
     files = source.states()
     images = [_read(file, recipe.channels) for file in source.files]
@@ -284,10 +286,10 @@ def _values(source: Source, recipe: Recipe, encode: Callable[[Image], bytes]) ->
     return Values(files, stores, recipe.format == 'raw' and any(image.dtype != np.uint8 for image in images))
 
 
-def _value(name: str, image: Image, encode: Callable[[Image], bytes]) -> tuple[Entry, bytes]:
+def _value(name: str, image: Image, encode: Callable[[Image], bytes]) -> tuple[StoredImage, bytes]:
     height, width, channels = image.shape
     data = encode(image)
-    return Entry(name, (height, width, channels), 0, checksum_of(name, image.shape, data)), data
+    return StoredImage(name, (height, width, channels), 0, checksum_of(name, image.shape, data)), data
 
 
 def _read(path: Path, channels: int | None) -> Image:
@@ -298,7 +300,7 @@ def _read(path: Path, channels: int | None) -> Image:
 
 
 def _in_order(
-    work: Callable[[Source], Values], sources: list[Source], workers: int
+    work: Callable[[Original], Values], sources: list[Original], workers: int
 ) -> Generator[Future[Values], None, None]:
     """Results in the order of the sources, computed a little ahead by threads (OpenCV releases Python's lock)."""
     waiting: deque[Future[Values]] = deque()
@@ -320,9 +322,9 @@ def _prefix(root: Path, inputs: Sequence[Path]) -> str:
     return f'{root.resolve().name}/' if len(inputs) > 1 else ''
 
 
-def _with_keys(found: Iterable[Source]) -> list[Source]:
+def _with_keys(found: Iterable[Original]) -> list[Original]:
     """Sources with keys that plain BasicSR can read, no two alike."""
-    sources: dict[str, Source] = {}
+    sources: dict[str, Original] = {}
     for source in found:
         plain = ''.join(c if c.isascii() and c.isprintable() and c not in '.\\' else '_' for c in source.key)
         keys = (plain if number == 1 else f'{plain}_{number}' for number in count(1))

@@ -30,7 +30,7 @@ _LINE = re.compile(
 )
 
 
-class Entry(NamedTuple):
+class StoredImage(NamedTuple):
     """One value of a store: key, shape (h, w, c), offset in a raw file (0 in an LMDB), checksum if there is one."""
 
     name: str
@@ -44,7 +44,7 @@ def checksum_of(name: str, shape: Sequence[int], value: bytes | memoryview) -> i
     return zlib.crc32(value, zlib.crc32(f'{name} {",".join(map(str, shape))}'.encode()))
 
 
-def write_index(folder: Path, kind: str, entries: Sequence[Entry]) -> None:
+def write_index(folder: Path, kind: str, entries: Sequence[StoredImage]) -> None:
     """Write ``meta_info.txt`` of an LMDB (``kind`` png) or a raw store (raw), as an atomic file."""
     lines = []
     for number, (name, shape, offset, checksum) in enumerate(entries, 1):
@@ -55,7 +55,7 @@ def write_index(folder: Path, kind: str, entries: Sequence[Entry]) -> None:
     atomic_files.write(folder / INDEX, lambda file: file.write(''.join(lines).encode()))
 
 
-def read_index(folder: Path, kind: str) -> list[Entry]:
+def read_index(folder: Path, kind: str) -> list[StoredImage]:
     """The entries in the index of an LMDB (``kind`` png) or a raw store (raw).
 
     Raises:
@@ -71,7 +71,7 @@ def read_index(folder: Path, kind: str) -> list[Entry]:
         raise InputError(f'{path}: cut in its last line, {lines[-1][:80]!r}; {REMEDY}')
     found = [_LINE.fullmatch(line) for line in lines]
     if kind == 'png' and not any(found):
-        return [Entry(line.rsplit(' (', 1)[0].removesuffix('.png'), (0, 0, 0)) for line in lines]
+        return [StoredImage(line.rsplit(' (', 1)[0].removesuffix('.png'), (0, 0, 0)) for line in lines]
     count = next((match['count'] for match in found if match and match['rest']), None)  # None: an earlier version's
     entries = []
     for number, (line, match) in enumerate(zip(lines, found, strict=True), 1):
@@ -80,7 +80,7 @@ def read_index(folder: Path, kind: str) -> list[Entry]:
             raise InputError(f'{path}: cut or changed at line {number}, {line[:80]!r}; {REMEDY}')
         height, width, channels = map(int, match['shape'].split(','))
         checksum = int(match['checksum'], 16) if count else None
-        entries.append(Entry(match['name'], (height, width, channels), int(match['offset'] or 0), checksum))
+        entries.append(StoredImage(match['name'], (height, width, channels), int(match['offset'] or 0), checksum))
     different = len({entry.name for entry in entries})
     if count and int(count) != different:
         raise InputError(f'{path}: lists {different} of {count} images; {REMEDY}')
@@ -129,7 +129,7 @@ class Checked:
     A shared memory map holds one byte per image, so that forked workers know which images the others checked.
     """
 
-    def __init__(self, root: Path, entries: Sequence[Entry]) -> None:
+    def __init__(self, root: Path, entries: Sequence[StoredImage]) -> None:
         self.root = root
         self._entries = {entry.name: (i, entry) for i, entry in enumerate(entries)}
         self._done = mmap.mmap(-1, max(1, len(entries)))

@@ -11,7 +11,7 @@ import lmdb
 import numpy as np
 
 from ne_basicsr.data.image_store import RAW_FILE, Image
-from ne_basicsr.data.store_index import COMPRESS_LEVEL, Entry
+from ne_basicsr.data.store_index import COMPRESS_LEVEL, StoredImage
 from ne_basicsr.utils.errors import InputError
 
 LONGEST_KEY = 511  # bytes, LMDB's limit
@@ -26,12 +26,12 @@ class LmdbWriter:
         entries: what it contains already.
     """
 
-    def __init__(self, path: Path, entries: Iterable[Entry] = ()) -> None:
+    def __init__(self, path: Path, entries: Iterable[StoredImage] = ()) -> None:
         # the map is a limit, not a size: the file grows with what is written
         self._environment = lmdb.open(os.fsencode(path), map_size=2**40)
         self._transaction = self._environment.begin(write=True)
 
-    def put(self, entry: Entry, data: bytes) -> Entry:
+    def put(self, entry: StoredImage, data: bytes) -> StoredImage:
         """Add a value; returns its entry with its place."""
         self._transaction.put(entry.name.encode(), data)
         return entry
@@ -41,7 +41,7 @@ class LmdbWriter:
         self._transaction.commit()
         self._transaction = self._environment.begin(write=True)
 
-    def keep(self, entries: Iterable[Entry]) -> None:
+    def keep(self, entries: Iterable[StoredImage]) -> None:
         """Remove the values of sources that are gone or have changed."""
         kept = {entry.name.encode() for entry in entries}
         with self._transaction.cursor() as cursor:
@@ -67,14 +67,14 @@ class RawWriter:
         entries: what it contains already; bytes after them belong to unfinished values and are dropped.
     """
 
-    def __init__(self, path: Path, entries: Iterable[Entry] = ()) -> None:
+    def __init__(self, path: Path, entries: Iterable[StoredImage] = ()) -> None:
         self._end = max((entry.offset + int(np.prod(entry.shape)) for entry in entries), default=0)
         self._file = (path / RAW_FILE).open('ab')
         if (size := self._file.seek(0, os.SEEK_END)) < self._end:
             raise InputError(f'{path}/{RAW_FILE}: {size} bytes of {self._end} are left; remove {path} and start again')
         self._file.truncate(self._end)
 
-    def put(self, entry: Entry, data: bytes) -> Entry:
+    def put(self, entry: StoredImage, data: bytes) -> StoredImage:
         self._file.write(data)
         placed = entry._replace(offset=self._end)
         self._end += len(data)
@@ -84,7 +84,7 @@ class RawWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def keep(self, entries: Iterable[Entry]) -> None:
+    def keep(self, entries: Iterable[StoredImage]) -> None:
         pass  # the others stay as bytes that the index does not list
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class Finished(NamedTuple):
     """A source in the journal: size and time of change (ns) of its files when they were read; entries in each store."""
 
     files: list[list[int]]
-    stores: list[list[Entry]]
+    stores: list[list[StoredImage]]
 
 
 class Journal:
@@ -130,7 +130,9 @@ class Journal:
         try:
             header, *lines = [json.loads(line) for line in complete.splitlines()] or [settings]
             for line in lines:
-                stores = [[Entry(name, tuple(shape), *rest) for name, shape, *rest in own] for own in line['stores']]
+                stores = [
+                    [StoredImage(name, tuple(shape), *rest) for name, shape, *rest in own] for own in line['stores']
+                ]
                 self._note(line['source'], Finished(line['files'], stores))
         except (ValueError, TypeError, KeyError):
             raise InputError(
@@ -153,7 +155,7 @@ class Journal:
         self._note(source, finished)
         self._pending.append(_json({'source': source, **finished._asdict()}))
 
-    def entries(self, store: int) -> list[Entry]:
+    def entries(self, store: int) -> list[StoredImage]:
         """The finished entries of one of the stores."""
         return [entry for finished in self.sources.values() for entry in finished.stores[store]]
 

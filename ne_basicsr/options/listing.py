@@ -28,7 +28,7 @@ GROUPS = {
 }
 
 
-class Entry(NamedTuple):
+class Listed(NamedTuple):
     """A section of the reference: the heading that it belongs under, and its place in an option file or its type."""
 
     group: str
@@ -40,7 +40,7 @@ class Entry(NamedTuple):
         return self.section.get('description', '').replace('``', '`')
 
 
-def entries() -> list[Entry]:
+def entries() -> list[Listed]:
     """Everything that an option file may hold, in the order of the file."""
     top = OWN | {'properties': OWN['properties'] | {'base': BASE}}
     found = [*_own('top level', top)]
@@ -54,17 +54,17 @@ def entries() -> list[Entry]:
             repeated = is_wrapped(name) if kind == 'networks' else name == 'DenoisingDataset'
             if not repeated and not name.endswith('_basicsr'):
                 about = {'description': section['properties']['type']['description']}
-                found.append(Entry(group, name, section | about))
+                found.append(Listed(group, name, section | about))
     return found
 
 
-def chosen(found: list[Entry], names: Collection[str]) -> list[Entry]:
+def chosen(found: list[Listed], names: Collection[str]) -> list[Listed]:
     """The entries called ``names``, and those inside them; all where no name is given. ``XWNE`` is X and ``WNE``.
 
     Raises:
         InputError: a name that there is none of.
     """
-    kept: list[Entry] = []
+    kept: list[Listed] = []
     for name in names:
         wanted = [name.removesuffix('WNE'), 'WNE'] if is_wrapped(name) else [name]
         some = [e for e in found if e.name in wanted or e.name.startswith(f'{name}:')]
@@ -76,7 +76,7 @@ def chosen(found: list[Entry], names: Collection[str]) -> list[Entry]:
     return kept if names else found
 
 
-def as_text(found: list[Entry]) -> str:
+def as_text(found: list[Listed]) -> str:
     """For a terminal."""
     lines: list[str] = []
     for group, members in groupby(found, lambda entry: entry.group):
@@ -89,7 +89,7 @@ def as_text(found: list[Entry]) -> str:
     return '\n'.join(lines).lstrip('\n')
 
 
-def as_markdown(found: list[Entry]) -> str:
+def as_markdown(found: list[Listed]) -> str:
     """For the documentation: a table for each section."""
     models = ', '.join(f'`{name}`' for name in sorted(registered(MODEL_REGISTRY)) if not name.endswith('_basicsr'))
     which = f'`model_type` is one of {models}. What follows is for `DenoisingModel`, unless it says otherwise.'
@@ -109,9 +109,9 @@ def as_markdown(found: list[Entry]) -> str:
     return '\n'.join(lines)
 
 
-def _own(name: str, section: Section) -> Iterator[Entry]:
+def _own(name: str, section: Section) -> Iterator[Listed]:
     """A section of ``schema.py`` and the sections inside it."""
-    yield Entry('Sections', name, section)
+    yield Listed('Sections', name, section)
     prefix = '' if name == 'top level' else f'{name}:'
     for key, inner in section['properties'].items():
         if 'properties' in inner:
@@ -124,7 +124,7 @@ def _group_names(group: str) -> list[str]:
     return [word.lower(), *filter(None, places.rstrip(')').split(', '))]
 
 
-def _rows(entry: Entry) -> Iterator[tuple[str, str, str | None, str]]:
+def _rows(entry: Listed) -> Iterator[tuple[str, str, str | None, str]]:
     """Key, type, default (None where there is none to tell, '' where the key is required), description."""
     for key, rule in entry.section['properties'].items():
         if 'const' in rule:

@@ -9,7 +9,7 @@ from torch import nn
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.archs.ne_layers import SortPool
 from ne_basicsr.evaluation import bench
-from ne_basicsr.evaluation.bench.measure import Measured, Phase, Report, Setting, interleaved, peak_memory, product_rate
+from ne_basicsr.evaluation.bench.measure import Phase, Report, Setting, Timing, interleaved, peak_memory, product_rate
 from ne_basicsr.evaluation.bench.request import SortByTorch, layer_by_layer
 from ne_basicsr.evaluation.bench.table import PHASES, median_interval, quartiles
 from ne_basicsr.utils.errors import InputError
@@ -33,7 +33,7 @@ def synthetic(**seconds) -> Report:
     """A report with given times, the same in both phases."""
     phases = {name: Phase(tuple(times), 2**20, 10**9) for name, times in seconds.items()}
     machine = {'processor': 'none', 'threads': 1, 'torch': '2', 'product_gflop_per_s': 4.0}
-    return Report(machine, Setting(), SHAPE, 3, tuple(Measured(n, 12, phase, phase) for n, phase in phases.items()))
+    return Report(machine, Setting(), SHAPE, 3, tuple(Timing(n, 12, phase, phase) for n, phase in phases.items()))
 
 
 # -- from times to ratios ----------------------------------------------------------------------------------------------

@@ -9,11 +9,11 @@ from ne_basicsr.utils.errors import InputError
 
 
 @pytest.fixture(scope='module')
-def found() -> list[listing.Entry]:
+def found() -> list[listing.Listed]:
     return listing.entries()
 
 
-def test_every_key_of_every_section_is_listed(found: list[listing.Entry]) -> None:
+def test_every_key_of_every_section_is_listed(found: list[listing.Listed]) -> None:
     text, page = listing.as_text(found), listing.as_markdown(found)
     described = [entry for entry in found if entry.group == 'Sections']
     assert len(described) > 10
@@ -28,7 +28,7 @@ def test_every_key_of_every_section_is_listed(found: list[listing.Entry]) -> Non
         assert f'### `{name}`' in page
 
 
-def test_types_defaults_and_descriptions_are_told(found: list[listing.Entry]) -> None:
+def test_types_defaults_and_descriptions_are_told(found: list[listing.Listed]) -> None:
     text = listing.as_text(listing.chosen(found, ['train', 'DnCNN']))
     assert '    total_iter: integer >= 1 <= 1e+09, required\n        Training iterations.' in text
     assert '    num_feat: integer, default 64\n        channels of the hidden layers.' in text
@@ -36,11 +36,11 @@ def test_types_defaults_and_descriptions_are_told(found: list[listing.Entry]) ->
     assert 'SwinIR' not in text
 
 
-def test_a_wrapped_network_is_its_network_and_the_wrapper(found: list[listing.Entry]) -> None:
+def test_a_wrapped_network_is_its_network_and_the_wrapper(found: list[listing.Listed]) -> None:
     assert [entry.name for entry in listing.chosen(found, ['SwinIRWNE'])] == ['SwinIR', 'WNE']
 
 
-def test_groups_have_names_and_unknown_names_the_nearest(found: list[listing.Entry]) -> None:
+def test_groups_have_names_and_unknown_names_the_nearest(found: list[listing.Listed]) -> None:
     names = [entry.name for entry in listing.chosen(found, ['val:metrics'])]
     assert names == [entry.name for entry in listing.chosen(found, ['metrics'])]
     assert 'calculate_psnr_float' in names
@@ -48,7 +48,7 @@ def test_groups_have_names_and_unknown_names_the_nearest(found: list[listing.Ent
         listing.chosen(found, ['AdamWW'])
 
 
-def test_markdown_tables_have_four_cells_in_every_row(found: list[listing.Entry]) -> None:
+def test_markdown_tables_have_four_cells_in_every_row(found: list[listing.Listed]) -> None:
     rows = [line for line in listing.as_markdown(found).splitlines() if line.startswith('|')]
     assert len(rows) > 400
     for row in rows:

@@ -1,11 +1,25 @@
 """Time, memory and arithmetic of networks side by side: what to measure (request), measuring, and tables of it."""
 
-from ne_basicsr.evaluation.bench.measure import Measured, Phase, Report, Setting, measure, measure_all
+from ne_basicsr.evaluation.bench.measure import Phase, Report, Setting, Timing, measure, measure_all
 from ne_basicsr.evaluation.bench.request import PRESETS, Preset, parse_networks, parse_settings, parse_shape
 from ne_basicsr.evaluation.bench.table import rows, table, to_json, write_json
 from ne_basicsr.evaluation.report.tables import check_writable
 
 __all__ = [
-    'PRESETS', 'Measured', 'Phase', 'Preset', 'Report', 'Setting', 'check_writable', 'measure',
-    'measure_all', 'parse_networks', 'parse_settings', 'parse_shape', 'rows', 'table', 'to_json', 'write_json',
+    'PRESETS',
+    'Phase',
+    'Preset',
+    'Report',
+    'Setting',
+    'Timing',
+    'check_writable',
+    'measure',
+    'measure_all',
+    'parse_networks',
+    'parse_settings',
+    'parse_shape',
+    'rows',
+    'table',
+    'to_json',
+    'write_json',
 ]  # fmt: skip

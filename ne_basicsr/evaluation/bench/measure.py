@@ -53,8 +53,8 @@ class Phase(NamedTuple):
     flops: int
 
 
-class Measured(NamedTuple):
-    """One network."""
+class Timing(NamedTuple):
+    """What was measured of one network."""
 
     name: str
     parameters: int
@@ -69,7 +69,7 @@ class Report(NamedTuple):
     setting: Setting
     shape: Shape
     warmup: int
-    networks: tuple[Measured, ...]
+    networks: tuple[Timing, ...]
 
 
 # -- measuring ---------------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def measure(
             times = interleaved(runs, lambda run: run.timed(clock), steps, warmup, on_turn)
             for found, seconds, (memory, flops) in zip(phases, times, costs, strict=True):
                 found.append(Phase(seconds, memory, flops))
-    measured = (Measured(run.name, run.parameters, *found) for run, found in zip(runs, phases, strict=True))
+    measured = (Timing(run.name, run.parameters, *found) for run, found in zip(runs, phases, strict=True))
     return Report(machine, setting, shape, warmup, tuple(measured))
 
 

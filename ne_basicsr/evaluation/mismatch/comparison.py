@@ -8,7 +8,7 @@ from typing import Any
 from ne_basicsr.data.image_store import ImageStore, open_any
 from ne_basicsr.evaluation.mismatch.result import Comparison, Crop, Panel
 from ne_basicsr.evaluation.mismatch.sweep import Cell, row_of
-from ne_basicsr.evaluation.mismatch.units import Axis, Plan, Precision, Request, Unit, strip_levels
+from ne_basicsr.evaluation.mismatch.units import Axis, Precision, Request, Unit, WorkPlan, strip_levels
 from ne_basicsr.evaluation.mismatch.work import Worker, pixels_of
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.inference.opening import common_channels, identity, open_denoisers
@@ -43,7 +43,7 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
         for degradation in degradations
     ]
 
-    plan = Plan(request, channels)
+    plan = WorkPlan(request, channels)
     store = CellStore(folder / 'cells', rank)
     units = [unit for axis in axes for unit in plan.units(axis, denoisers, failures)]
     gathered(None)  # nobody writes before all have read
@@ -64,7 +64,7 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
 class _Finished:
     """Values from the store as rows and crops."""
 
-    def __init__(self, plan: Plan, store: CellStore, units: Sequence[Unit]) -> None:
+    def __init__(self, plan: WorkPlan, store: CellStore, units: Sequence[Unit]) -> None:
         self.plan, self.store, self.units = plan, store, units
 
     def panel(self, axis: Axis, denoisers: Sequence[Denoiser], failures: dict[str, None]) -> Panel:

@@ -84,7 +84,7 @@ class Unit(NamedTuple):
     is_shown: bool  # in strips
 
 
-class Plan(NamedTuple):
+class WorkPlan(NamedTuple):
     """What is to be measured.
 
     Args:

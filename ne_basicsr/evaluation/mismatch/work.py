@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ne_basicsr.data.image_store import on_unit_range
 from ne_basicsr.evaluation.mismatch.sweep import Cell, degraded, denoised, measured
-from ne_basicsr.evaluation.mismatch.units import CROP, DEFECT_SAMPLES, Plan, Precision, Unit
+from ne_basicsr.evaluation.mismatch.units import CROP, DEFECT_SAMPLES, Precision, Unit, WorkPlan
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.metrics.quality import psnr, psnr_8bit, psnr_clamped, ssim
 from ne_basicsr.ops.center import center
@@ -45,7 +45,7 @@ class Worker:
         failures: gets a line for each network that fails.
     """
 
-    def __init__(self, plan: Plan, store: CellStore, failures: dict[str, None]) -> None:
+    def __init__(self, plan: WorkPlan, store: CellStore, failures: dict[str, None]) -> None:
         self.plan, self.store, self.failures = plan, store, failures
         self.device = torch.device(plan.request.device)
         self.seconds = self.seconds_inside = 0.0  # of work(), and of these inside networks
