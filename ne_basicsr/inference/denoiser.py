@@ -258,8 +258,8 @@ class Denoiser(nn.Module):
             counts = ' or '.join(map(str, only))
             raise InputError(f'{self.source}: takes images of {channels} channels; this needs {counts}')
         if (facts.out_channels, facts.scale) != (channels, 1):
-            given, got = (channels, SIDE, SIDE), (facts.out_channels, SIDE * facts.scale, SIDE * facts.scale)
-            raise InputError(f'{self.source}: a denoiser must keep the shape of its images; {given} would become {got}')
+            how = 'changes their size' if facts.scale != 1 else f'returns {facts.out_channels} channels for {channels}'
+            raise InputError(f'{self.source}: a denoiser must keep the shape of its images; this network {how}')
 
     def _image(self, channels: int) -> Tensor:
         batch, _, height, width = (

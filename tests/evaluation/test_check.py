@@ -575,7 +575,7 @@ def test_onnx_files_are_checked(kind, code, tmp_path, capsys):
     assert main(['check', str(tmp_path / 'net.onnx')]) == code
     text = capsys.readouterr().out
     assert ('normalization-equivariant' if code == 0 else 'scale-equivariant only') in text.splitlines()[-1]
-    assert re.search('7x13 pixels +not run  .*invalid dimensions', text)
+    assert re.search('7x13 pixels +not run  .*takes images 1x1x12x16; got 1x1x7x13', text)
     assert main(['check', str(tmp_path / 'net.onnx'), '--wne']) == 2
 
 

@@ -337,7 +337,7 @@ def test_non_blind_denoisers_are_told_the_level_that_is_left():
 
 def test_a_network_that_changes_the_size_is_refused():
     x = torch.rand(1, 1, 8, 8)
-    with pytest.raises(InputError, match='the shape it is given'):
+    with pytest.raises(InputError, match='must keep the shape of its images'):
         sampling.sample(lambda y: y[..., :4], x, sampling.Nothing(), sampling.SAMPLING, ['one'])
 
 
