@@ -123,5 +123,5 @@ def test_networks_of_other_shapes_are_refused(tmp_path):
         def forward(self, x):
             return x[..., ::2, ::2]
 
-    with pytest.raises(InputError, match='^Half: a denoiser must keep the shape .*; this network changes their size'):
+    with pytest.raises(InputError, match=r'^Half: a denoiser must keep the shape .*; this network changes their size'):
         Denoiser(Half()).require_image_to_image()
