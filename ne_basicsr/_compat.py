@@ -115,11 +115,8 @@ def stand_ins() -> None:
     """Supply modules that BasicSR imports under names which are gone."""
     # torchvision 0.17 removed it; basicsr/data/degradations.py takes rgb_to_grayscale from it (BasicSR issues 533, 663,
     # 681). Drop when BasicSR imports from torchvision.transforms.functional.
-    if (
-        'torchvision.transforms.functional_tensor' not in sys.modules
-        and importlib.util.find_spec('torchvision.transforms.functional_tensor') is None
-    ):
-        name = 'torchvision.transforms.functional_tensor'
+    name = 'torchvision.transforms.functional_tensor'
+    if _is_missing(name):
         stand_in = types.ModuleType(name, 'Stand-in by ne_basicsr: removed in torchvision 0.17.')
         functional = importlib.import_module('torchvision.transforms.functional')
         stand_in.rgb_to_grayscale = functional.rgb_to_grayscale  # type: ignore[attr-defined]

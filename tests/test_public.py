@@ -240,3 +240,10 @@ def test_wrapping_without_a_known_level_warns(tmp_path, caplog):
     with caplog.at_level('WARNING', 'basicsr'):
         ne_basicsr.load(f'{tmp_path}/net.pth+wne')
     assert 'name it: net.pth@25+wne' in caplog.text
+
+
+def test_a_level_in_the_name_is_known_and_a_type_that_is_none_is_one_line(tmp_path):
+    checkpoint.save_network(tmp_path / 'net.pth', {'params': dncnn()}, {'network_g': OPTIONS})
+    assert ne_basicsr.load(f'{tmp_path}/net.pth@25').training_levels255 == (25,)
+    with pytest.raises(InputError, match="is needed; got 'float31'"):
+        ne_basicsr.check(dncnn(), dtypes=('float31',))

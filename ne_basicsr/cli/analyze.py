@@ -1,10 +1,9 @@
 """``basicsr analyze``."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command, typed
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, report_failures, typed
 from ne_basicsr.cli.device import add_device, chosen_device
 from ne_basicsr.utils.errors import InputError
 
@@ -118,9 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
         where = 'worst of the crop' if row['row'] is None else f'row {row["row"]}, column {row["column"]}'
         print(f'{row["network"]}, {where}: filter sum {row["sum"]:.7g}, rho {row["rho"]:.2e}')
     print(f'Report: {page.resolve()}')
-    for line in findings.failures:
-        print(f'basicsr: {line}', file=sys.stderr)
-    return 1 if findings.failures else 0
+    return report_failures(findings.failures)
 
 
 def _pair(text: str, name: str, kind: type) -> tuple:

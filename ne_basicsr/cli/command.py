@@ -5,6 +5,7 @@ The modules are imported to print ``--help``, so ``run`` imports everything heav
 
 import argparse
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,6 +59,13 @@ def typed(arguments: argparse.Namespace, leave_out: Sequence[str] = ('output', '
         else:
             texts += [action.option_strings[-1], *([] if value is True else values)]
     return printable(shlex.join(texts))
+
+
+def report_failures(lines: Sequence[str]) -> int:
+    """Print what failed while the rest went on; the exit code, 1 if anything did."""
+    for line in lines:
+        print(f'basicsr: {line}', file=sys.stderr)
+    return 1 if lines else 0
 
 
 def _text(value: object) -> str:

@@ -3,11 +3,10 @@
 import argparse
 import glob
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, report_failures
 from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
@@ -111,8 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if rank == 0:
         print(_summary(total.done, total.skipped, len(total.failures), arguments.output))
-        for line in total.failures:
-            print(f'basicsr: {line}', file=sys.stderr)
+        report_failures(total.failures)
     return 1 if total.failures else 0
 
 

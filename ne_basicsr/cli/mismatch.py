@@ -2,10 +2,9 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command, typed
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, report_failures, typed
 from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
@@ -103,6 +102,5 @@ def run(arguments: argparse.Namespace) -> int:
         if rank == 0:
             page = write_outputs(result, arguments.output, typed(arguments))
             print(f'{timing}\nReport: {page.resolve()}')
-            for line in result.failures:
-                print(f'basicsr: {line}', file=sys.stderr)
+            report_failures(result.failures)
     return 1 if result.failures else 0

@@ -1,10 +1,9 @@
 """``basicsr sample``."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command, typed
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, report_failures, typed
 from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
@@ -111,6 +110,4 @@ def run(arguments: argparse.Namespace) -> int:
     labels = [entry.label for entry in session.entries]
     table = {label: aggregate([row for row in collector.summaries if row['network'] == label]) for label in labels}
     print(f'{table_text(table, collector.summaries)}\nReport: {page.resolve()}')
-    for line in session.failures:
-        print(f'basicsr: {line}', file=sys.stderr)
-    return 1 if session.failures else 0
+    return report_failures(session.failures)

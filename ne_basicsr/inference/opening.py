@@ -140,7 +140,6 @@ def load(
             Files of the WNE paper's code do not record the wrapper: ``{'type': 'DnCNN'}`` stands for a plain network,
             ``{'type': 'WNE'}`` and ``{'type': 'InputNorm'}`` name the wrapper. By default, it is read from the run's
             ``config.json`` beside the file or in the folder above.
-
         trusted: whether a ``.pt2`` file may be read, which can run code.
 
     Returns:
@@ -158,10 +157,8 @@ def load(
     spec = parse_spec(str(path))
     level = spec.sigma255 if sigma is None else 255 * sigma
     spec = spec._replace(wrap=spec.wrap or wrap is not None, sigma255=level)
-    if spec.kind == 'checkpoint':
-        denoiser = _checkpoint(spec, allow=allow, param_key=param_key, options={**spec.options, **(options or {})})
-    else:
-        denoiser = open_denoiser(spec, only=None, device=str(device or 'cpu'), trusted=trusted)
+    further: dict[str, Any] = {'allow': allow, 'param_key': param_key, 'options': {**spec.options, **(options or {})}}
+    denoiser = open_denoiser(spec, only=None, device=str(device or 'cpu'), trusted=trusted, **further)
     return denoiser.to(device or 'cpu')
 
 
@@ -173,6 +170,7 @@ def open_denoiser(
     untrained: bool = False,
     device: str = 'cpu',
     trusted: bool = False,
+    **further: Any,
 ) -> Denoiser:
     """Open the denoiser that ``spec`` names, in eval mode on the CPU; a graph where it runs.
 
@@ -184,6 +182,7 @@ def open_denoiser(
             including biases and running statistics: zeros could make a plain network look scale-equivariant.
         device: where an exported graph runs; the caller moves networks.
         trusted: whether ``.pt2`` files may be read, which can run code.
+        further: for checkpoints, arguments of ``load_checkpoint``.
 
     Raises:
         InputError: for networks that cannot be opened or used, with the reason.
@@ -196,7 +195,7 @@ def open_denoiser(
     elif spec.kind == 'option file' or (untrained and spec.is_description):
         denoiser = _described(spec, untrained)
     else:
-        denoiser = _checkpoint(spec, options=spec.options)
+        denoiser = load_checkpoint(spec.file, spec.wrap, spec.sigma, **{'options': spec.options, **further})
     denoiser.label = label or _name(spec)
     denoiser.source = printable(spec.source)
     if spec.sigma255 is not None:
@@ -319,10 +318,6 @@ def randomize(network: nn.Module) -> None:
             assert module.running_var is not None
             module.running_mean.add_(0.1 * torch.randn_like(module.running_mean))
             module.running_var.mul_((0.1 * torch.randn_like(module.running_var)).exp())
-
-
-def _checkpoint(spec: Spec, **further: Any) -> Denoiser:
-    return load_checkpoint(spec.file, spec.wrap, spec.sigma, **further)
 
 
 def _described(spec: Spec, untrained: bool) -> Denoiser:

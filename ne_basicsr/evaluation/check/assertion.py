@@ -34,7 +34,6 @@ def check(
         device: where it runs.
         images: each (1, C, H, W) in float64, all of one shape, nominally on [0, 1], not constant; default: synthetic
             images.
-
         trusted: whether a ``.pt2`` file may be read, which can run code.
 
     Returns:
@@ -74,6 +73,6 @@ def _certified(
         denoiser = open_denoiser(network, only=None, untrained=True, device=device, trusted=trusted)
     else:
         denoiser = as_denoiser(network)
-    subject = subject_of(denoiser, tuple(dtypes), sigma)
+    subject = subject_of(denoiser, dtypes, sigma)
     given = subject.images(None) if images is None else images
     return certify(subject.network, given, device=device, dtypes=subject.dtypes, sigma=subject.sigma)

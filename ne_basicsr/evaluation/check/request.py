@@ -1,5 +1,6 @@
 """What to certify: a denoiser named on a command line, with images, noise level and number types."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,7 +91,7 @@ def find_subject(
     Raises:
         InputError: if there is nothing that can be certified.
     """
-    chosen = _dtypes(dtypes)
+    chosen = _chosen(dtypes.split(','))  # before a network is opened
     spec = parse_spec(text)
     spec = spec._replace(wrap=spec.wrap or wne)
     if spec.wrap and spec.sigma255 is None and sigma is not None:
@@ -99,14 +100,16 @@ def find_subject(
     return subject_of(denoiser, chosen, sigma)
 
 
-def subject_of(denoiser: Denoiser, dtypes: tuple[str, ...], sigma: float | None = None) -> Subject:
+def subject_of(denoiser: Denoiser, dtypes: Sequence[str], sigma: float | None = None) -> Subject:
     """The denoiser with those of the number types that it takes and, if it is non-blind, ``sigma`` or 25 / 255."""
-    chosen = dtypes if denoiser.dtype is None else _dtypes_of_graph(denoiser, dtypes)
+    chosen = _chosen(dtypes)
+    if denoiser.dtype is not None:
+        chosen = _dtypes_of_graph(denoiser, chosen)
     return Subject(denoiser, denoiser.needed(sigma or SIGMA), chosen)
 
 
-def _dtypes(text: str) -> tuple[str, ...]:
-    names = [name.strip() for name in text.split(',')]
+def _chosen(dtypes: Sequence[str]) -> tuple[str, ...]:
+    names = [name.strip() for name in dtypes]
     for name in names:
         if name not in PRECISIONS:
             raise InputError(f'dtype: {one_of(PRECISIONS, name)}')
