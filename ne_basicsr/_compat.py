@@ -2,7 +2,8 @@
 
 ``install`` puts a finder in front of ``sys.meta_path``; when ``basicsr`` is imported for the first time it
 
-1. supplies the modules that BasicSR imports and that its dependencies have dropped (``stand_ins``),
+1. supplies the modules that BasicSR imports and that its dependencies have dropped (``stand_ins``), and defers slow
+   ones (``deferred``),
 2. lets BasicSR's own import run, with the known failures explained in one line,
 3. mends BasicSR's classes (``mend``; ``models.base_model`` mends ``BaseModel``), and
 4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves.
@@ -17,7 +18,8 @@ import importlib.util
 import pkgutil
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from itertools import count
@@ -88,8 +90,9 @@ class _BasicSRLoader(Loader):
         if foreign := explain_foreign(Path(str(module.__file__)).parent):
             raise ImportError(foreign)
         try:
-            stand_ins()
-            self.loader.exec_module(module)
+            with deferred():
+                stand_ins()
+                self.loader.exec_module(module)
         except (ImportError, RuntimeError, AttributeError, ValueError) as error:  # ValueError: numpy's ABI
             raise ImportError(explain_failure(error)) from error
         _complete(module)
@@ -131,9 +134,54 @@ def stand_ins() -> None:
         package.version = module  # type: ignore[attr-defined]
         sys.modules['distutils'], sys.modules['distutils.version'] = package, module
 
-    # SciPy 2.0 drops scipy.ndimage.filters; basicsr/metrics/niqe.py imports it. Drop when it imports scipy.ndimage.
-    if _is_missing('scipy.ndimage.filters'):
-        sys.modules['scipy.ndimage.filters'] = importlib.import_module('scipy.ndimage')
+
+_DEFERRED = {
+    # torchvision's roi_align takes one function from it, and it takes 1.1 s
+    'torch._dynamo.utils': ('is_compile_supported', 'torch._dynamo.utils'),
+    # basicsr/data/degradations.py takes one distribution from it, and it takes 0.6 s
+    'scipy.stats': ('multivariate_normal', 'scipy.stats'),
+    # basicsr/metrics/niqe.py takes it from a module that SciPy 2.0 drops
+    'scipy.ndimage.filters': ('convolve', 'scipy.ndimage'),
+}
+"""Slow modules: the name that is imported from each, which few use, and the module that has it."""
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """While BasicSR is imported, names of ``_DEFERRED`` are imported when they are used. Drop when it needs none."""
+    installed = {module: _DeferredModule(module) for module in _DEFERRED if module not in sys.modules}
+    sys.modules.update(installed)
+    try:
+        yield
+    finally:
+        for module, stand_in in installed.items():
+            if sys.modules.get(module) is stand_in:
+                del sys.modules[module]
+
+
+class _DeferredModule(types.ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('__'):
+            raise AttributeError(name)
+        wanted, module = _DEFERRED[self.__name__]
+        if name == wanted:
+            return _DeferredName(module, name)
+        if sys.modules.get(self.__name__) is self:  # somebody else needs the module
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+class _DeferredName:
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return getattr(importlib.import_module(self.module), self.name)(*arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('__'):
+            raise AttributeError(name)
+        return getattr(getattr(importlib.import_module(self.module), self.name), name)
 
 
 def _is_missing(name: str) -> bool:

@@ -74,6 +74,40 @@ def test_stand_ins_serve_what_basicsr_asks_for():
     assert LooseVersion('0.27.1') >= LooseVersion('0.9.0')
 
 
+def test_slow_modules_are_imported_when_they_are_used():
+    code = (
+        'import sys\nimport ne_basicsr.inference.opening\n'
+        "slow = {'torch._dynamo', 'scipy.stats', 'scipy.ndimage', 'matplotlib', 'skimage'}\n"
+        'assert not slow & set(sys.modules), slow & set(sys.modules)\n'
+        'from basicsr.data.degradations import multivariate_normal\n'
+        'from basicsr.metrics.niqe import convolve\n'
+        'from torchvision.ops.roi_align import is_compile_supported\n'
+        'assert multivariate_normal([0], [[1]]).pdf(0) == multivariate_normal.pdf(0, 0, 1) < 0.4\n'
+        'assert convolve([1.0, 2.0], [1.0]).tolist() == [1, 2]\n'
+        "assert is_compile_supported('cpu') in (True, False)\n"
+        'import scipy.stats, scipy.ndimage\n'
+        'assert convolve([1.0], [2.0]) == scipy.ndimage.convolve([1.0], [2.0])'
+    )
+    result = python(code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_who_else_imports_a_slow_module_meanwhile_gets_all_of_it():
+    from ne_basicsr._compat import deferred
+
+    kept = sys.modules.pop('scipy.stats', None)
+    try:
+        with deferred():
+            from scipy.stats import multivariate_normal, norm
+        assert norm.cdf(0) == 0.5
+        assert multivariate_normal.pdf(0, 0, 1) < 0.4
+        assert 'scipy.stats' in sys.modules
+    finally:
+        sys.modules.pop('scipy.stats', None)
+        if kept:
+            sys.modules['scipy.stats'] = kept
+
+
 def test_distutils_is_replaced_where_python_has_none():
     code = (
         'import sys, importlib.util\nimport ne_basicsr\n'
