@@ -40,6 +40,7 @@ setup(
         'matplotlib>=3.8',  # figures; PSF licence, the field's standard
         'Pillow>=10',  # image files with EXIF and profiles; MIT-CMU
         'packaging',  # stands in for distutils.version on Python 3.12
+        'platformdirs>=3',  # the user's cache folder on each system; MIT; yapf, which BasicSR needs, brings it, too
         'PyYAML>=6',
         'safetensors>=0.4',  # weights without pickle, for other programs; Apache-2.0
         'scipy',  # SIDD's .mat files; BSD; scikit-image brings it, too

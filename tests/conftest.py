@@ -45,6 +45,12 @@ def shared() -> Path:
     return path
 
 
+@pytest.fixture(autouse=True, scope='session')
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests, and processes that they start, leave the user's cache folder alone."""
+    os.environ['XDG_CACHE_HOME'] = str(tmp_path_factory.mktemp('cache'))
+
+
 @pytest.fixture(scope='session')
 def golden() -> Callable[[str], Golden]:
     """Read ``tests/goldens/<name>.npz``."""

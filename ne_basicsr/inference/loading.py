@@ -9,10 +9,11 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from ne_basicsr.archs.backbone import BackboneHolder, backbone_of, build_arch
-from ne_basicsr.archs.network_inputs import REFUSALS, is_non_blind
+from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, REFUSALS, is_non_blind
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.inference.denoiser import Denoiser
+from ne_basicsr.inference.training_level import training_levels
 from ne_basicsr.ops.noise import TrainingNoise
 from ne_basicsr.utils.errors import InputError, first_line, one_line
 from ne_basicsr.utils.file_names import printable
@@ -40,16 +41,16 @@ def load_checkpoint(
     except InputError as error:
         raise InputError(f'{path}: {one_line(error)}') from error
     logging.getLogger('basicsr').info(f'{path}: recognised {layout}.')
-    description = str(layout)
+    description, levels = str(layout), levels255(noise)
     if wrap:
-        network = wrap_zero_shot(network, sigma, noise)
+        network, levels = wrap_zero_shot(network, sigma, noise, str(path))
         description += ', wrapped without training'
     return Denoiser(
         network.eval(),
         label=Path(path).stem,
         source=printable(str(path)),
         description=printable(description),
-        training_levels255=levels255(noise),
+        training_levels255=levels,
     )
 
 
@@ -160,30 +161,57 @@ def levels255(noise: TrainingNoise | None) -> tuple[float, ...]:
     return tuple(round(255 * sigma, 6) for sigma in noise.sigmas) if noise else ()
 
 
-def wrap_zero_shot(network: nn.Module, sigma: float | None = None, noise: TrainingNoise | None = None) -> nn.Module:
+def wrap_zero_shot(
+    network: nn.Module, sigma: float | None = None, noise: TrainingNoise | None = None, name: str = 'the network'
+) -> tuple[nn.Module, tuple[float, ...]]:
     """Make a network that was trained without the wrapper exactly normalization-equivariant, without training.
+
+    A network of one training level is wrapped in ``ZeroShot``, which brings every image to this level. One of several
+    levels is wrapped in ``WNE``, with a target that maps normalized images to the value range of photographs.
 
     Args:
         network: a denoiser, (N, C, H, W) to (N, C, H, W).
-        sigma: the single noise level of its training, on the [0, 1] scale. The network is then wrapped in ``ZeroShot``,
-            which brings every image to this level. None if there were several levels, or if the level is unknown: the
-            network is then wrapped in ``WNE``, with a target that maps normalized images to the value range of
-            photographs.
-        noise: of its training, if it is recorded; one constant level is used unless ``sigma`` is given.
+        sigma: the single noise level of its training, on the [0, 1] scale.
+        noise: of its training, if it is recorded. If neither is given, a blind network is measured on photographs, see
+            ``training_level``.
+        name: of the network, in the log.
+
+    Returns:
+        (network, training noise in 8-bit units: one level, or the two ends of a range; empty if unknown)
     """
-    if sigma is None and noise and noise.sigma_type == 'constant' and not is_non_blind(network):
-        sigma = noise.sigmas[0]
     if isinstance(network, BackboneHolder):
         raise InputError(f'the file already holds a wrapped network ({type(network).__name__}): load it without wrap')
     if sigma is not None and is_non_blind(network):
         raise InputError(
             'sigma, the single training noise level, is for blind networks; this network is non-blind: leave sigma out'
         )
-    if sigma is None:
-        if noise is None and not is_non_blind(network):
-            logging.getLogger('basicsr').warning(
-                'The training noise level is not recorded, so the wrapper is WNE, which suits trainings at many levels.'
-                ' For a single level, name it: net.pth@25+wne, --sigma255 25 or sigma=25/255 gives better images.'
-            )
-        return WNE(network, target={'mean': 0.45, 'scale': 0.25})
-    return ZeroShot(network, sigma255=255 * sigma)
+    levels = levels255(noise)
+    if sigma is not None:
+        levels = (255 * sigma,)
+    elif noise is None and not is_non_blind(network):
+        levels = _found_levels(network, name)
+    if len(levels) == 1 and not is_non_blind(network):
+        return ZeroShot(network, sigma255=levels[0]), levels
+    # normalized noise is at most at the target's scale, which stays within the levels of the training
+    scale = min(0.25, max(levels, default=255) / 255)
+    return WNE(network, target={'mean': 0.45, 'scale': scale}), levels
+
+
+def _found_levels(network: nn.Module, name: str) -> tuple[float, ...]:
+    """The noise level of the training, or the ends of its range, in 8-bit units, measured; empty if not found."""
+    denoiser, logger = Denoiser(network.eval()), logging.getLogger('basicsr')
+    facts = denoiser.facts
+    if facts.in_channels not in GRAY_OR_COLOUR or (facts.out_channels, facts.scale) != (facts.in_channels, 1):
+        return ()  # it does not denoise images
+    found = training_levels(denoiser)
+    if found is None:
+        logger.warning(
+            f'{name}: the noise level of its training is not recorded and cannot be measured on photographs, so the'
+            ' wrapper is WNE, which suits trainings at many levels. If it was trained at one level, name it, as in'
+            ' net.pth@25+wne or sigma=25/255.'
+        )
+        return ()
+    wrapper = 'ZeroShot' if found.is_single else 'WNE'
+    kind = 'level' if found.is_single else 'levels'
+    logger.info(f'{name}: trained at noise {kind} {found} (of 255), as measured on photographs; wrapped in {wrapper}.')
+    return (found.high,) if found.is_single else tuple(found)

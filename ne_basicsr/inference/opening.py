@@ -133,7 +133,7 @@ def load(
             ``wrap_zero_shot``.
         device: device of the network; default: the CPU.
         sigma: with ``wrap``, the single noise level of the training on the [0, 1] scale; default: the level recorded in
-            the checkpoint.
+            the checkpoint, else the level or range that is measured on photographs.
         allow: classes that the file may contain besides weights, such as ``argparse.Namespace``.
         param_key: which weights of a BasicSR checkpoint to use; default: ``params_ema`` if present, else ``params``.
         options: arguments of the network that the file does not record, such as FDnCNN's ``mode``, and its ``type``.
@@ -351,10 +351,11 @@ def _described(spec: Spec, untrained: bool) -> Denoiser:
         noise = TrainingNoise.from_options(train_set) if train_set.get('noise') else None
     except (*REFUSALS, AttributeError) as error:
         raise InputError(f'{spec.file}: datasets:train:noise: {first_line(error)}') from error
+    levels = levels255(noise)
     if spec.wrap:
-        network = wrap_zero_shot(network, spec.sigma, noise)
+        network, levels = wrap_zero_shot(network, spec.sigma, noise, spec.file)
         description += ', wrapped without training' if description else ''
-    return Denoiser(network.eval(), label=name, description=printable(description), training_levels255=levels255(noise))
+    return Denoiser(network.eval(), label=name, description=printable(description), training_levels255=levels)
 
 
 def _graph(spec: Spec, device: str, trusted: bool) -> Denoiser:

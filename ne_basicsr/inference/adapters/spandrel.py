@@ -127,7 +127,7 @@ def wrap(path: Path | str, sigma: float | None = None, **options: Any) -> nn.Mod
     if options or backbone.scale != 1:
         reason = f'scale is {backbone.scale}' if backbone.scale != 1 else f'got {", ".join(options)} as well'
         raise InputError(f'{path}: sigma is for denoisers and excludes options of WNE ({reason}): leave sigma out')
-    return loading.wrap_zero_shot(backbone, sigma).eval()
+    return loading.wrap_zero_shot(backbone, sigma)[0].eval()
 
 
 def _layout(state_dict: Mapping[str, Tensor]) -> Layout | None:
