@@ -52,7 +52,12 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         '--noise255', type=float, metavar='S', help='noise level of the images, 8-bit units (default: estimated)'
     )
-    parser.add_argument('--format', choices=['png', 'jpeg', 'tiff', 'webp', 'bmp'], help="(default: the input's)")
+    parser.add_argument(
+        '--format',
+        type=lambda text: {'jpg': 'jpeg', 'tif': 'tiff'}.get(text.lower(), text.lower()),
+        choices=['png', 'jpeg', 'tiff', 'webp', 'bmp'],
+        help="(default: the input's)",
+    )
     parser.add_argument('--suffix', default='', help='suffix for names of results, as in photo_denoised.png')
     parser.add_argument('--strip', action='store_true', help='also write before and after, as photo.jpg_strip.png')
     parser.add_argument(

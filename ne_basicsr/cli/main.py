@@ -21,6 +21,7 @@ from ne_basicsr.cli import (
     sample,
     train,
 )
+from ne_basicsr.cli.command import Parser
 from ne_basicsr.utils.errors import InputError, exit_code, last_line
 
 COMMANDS = (train, quickstart, options, prepare, mismatch, denoise, sample, analyze, check, export, bench, doctor)
@@ -55,7 +56,7 @@ def _check_current_folder() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog='basicsr',
         description='BasicSR with normalization-equivariant networks: f(a y + b) = a f(y) + b.',
     )

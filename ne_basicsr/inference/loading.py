@@ -37,13 +37,11 @@ def load_checkpoint(
     try:
         network = restore(layout, chosen)
         noise = training_noise(content)
+        logging.getLogger('basicsr').info(f'{path}: recognised {layout}.')
+        network = wrap_zero_shot(network, sigma, noise) if wrap else network
     except InputError as error:
         raise InputError(f'{path}: {one_line(error)}') from error
-    logging.getLogger('basicsr').info(f'{path}: recognised {layout}.')
-    description = str(layout)
-    if wrap:
-        network = wrap_zero_shot(network, sigma, noise)
-        description += ', wrapped without training'
+    description = f'{layout}, wrapped without training' if wrap else str(layout)
     return Denoiser(
         network.eval(),
         label=Path(path).stem,
@@ -174,10 +172,11 @@ def wrap_zero_shot(network: nn.Module, sigma: float | None = None, noise: Traini
     if sigma is None and noise and noise.sigma_type == 'constant' and not is_non_blind(network):
         sigma = noise.sigmas[0]
     if isinstance(network, BackboneHolder):
-        raise InputError(f'the file already holds a wrapped network ({type(network).__name__}): load it without wrap')
+        raise InputError(f'the file already holds a wrapped network ({type(network).__name__}): leave out +wne or --wne (wrap in Python)')
     if sigma is not None and is_non_blind(network):
         raise InputError(
-            'sigma, the single training noise level, is for blind networks; this network is non-blind: leave sigma out'
+            'the single training noise level, @25 or --sigma255 (sigma in Python), is for blind networks; this network is'
+            ' non-blind: leave it out'
         )
     if sigma is None:
         if noise is None and not is_non_blind(network):

@@ -245,7 +245,7 @@ def labels_of(specs: Sequence[Spec], given: Sequence[str] = ()) -> list[str]:
     for spec in specs[len(given) :]:
         path = Path(spec.file)
         folder = path.parent.parent if path.parent.name == 'models' else path.parent  # experiments/RUN/models/net.pth
-        labels.append(_name(spec) if names[_name(spec)] == 1 else f'{folder.name}/{_name(spec)}')
+        labels.append('/'.join(filter(None, [folder.name if names[_name(spec)] > 1 else '', _name(spec)])))
     labels = [printable(label) for label in (*given, *labels)]
     if twice := [label for label, count in Counter([*labels, IDENTITY]).items() if count > 1]:
         raise InputError(f'two networks have the label {twice[0]!r}; choose labels with --label')
@@ -297,7 +297,7 @@ def read_description(text: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
                              f' {hint("network_g", content)}')  # fmt: skip
         options = content['network_g']
     elif text not in registered(ARCH_REGISTRY):
-        known = hint(text, registered(ARCH_REGISTRY))
+        known = hint(text, {*registered(ARCH_REGISTRY), *shipped_models.MODELS})
         raise InputError(f'{text}: not a file, {{type: ...}} or a registered network; {known}')
     try:
         check_network(options, path)

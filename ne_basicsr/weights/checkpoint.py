@@ -26,6 +26,7 @@ from torch import Tensor, nn
 import ne_basicsr
 from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError, first_line, one_line
+from ne_basicsr.utils.words import similar_path
 from ne_basicsr.weights import matching, shipped_models
 from ne_basicsr.weights.formats import Layout, as_trained
 from ne_basicsr.weights.formats.paper_run import find_run
@@ -90,7 +91,7 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
         raise ValueError(f'allow takes classes, such as argparse.Namespace; got {functions[0]!r}.')
     path = shipped_models.resolve(path)
     if not path.is_file():
-        raise InputError(f'{path}: no such checkpoint file')
+        raise InputError(f'{path}: no such checkpoint file{similar_path(path, shipped_models.MODELS)}')
     content = _read(path, allow)
     if isinstance(content, Mapping) and _is_deep(content.get(METADATA)):
         raise InputError(f'{path}: the metadata about its network are nested more than {DEEPEST} deep')
