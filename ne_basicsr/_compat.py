@@ -5,7 +5,8 @@
 1. supplies the modules that BasicSR imports and that its dependencies have dropped (``stand_ins``),
 2. lets BasicSR's own import run, with the known failures explained in one line,
 3. mends BasicSR's classes (``mend``; ``models.base_model`` mends ``BaseModel``), and
-4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves.
+4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves, and
+   those of installed packages that ask for it (``archs.own_networks``).
 
 When a room of this package that needs BasicSR is imported, the same finder imports BasicSR first. So step 4 never finds
 a module half imported, whichever module comes first.
@@ -106,6 +107,7 @@ def _complete(basicsr: types.ModuleType) -> None:
             if info.name.endswith(('_arch', '_dataset', '_model', '_loss')):
                 importlib.import_module(f'ne_basicsr.{package}.{info.name}')
     importlib.import_module('ne_basicsr.metrics.registered_metrics')
+    importlib.import_module('ne_basicsr.archs.own_networks').import_installed()
 
 
 # -- missing modules ---------------------------------------------------------------------------------------------------

@@ -72,6 +72,12 @@ def add_command(
     return parser
 
 
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--import``, which ``main`` does before the command runs."""
+    text = 'import a .py file, or an installed module, that registers networks of your own; can be repeated'
+    parser.add_argument('--import', action='append', default=[], dest='imports', metavar='FILE', help=text)
+
+
 def typed(arguments: argparse.Namespace, leave_out: Sequence[str] = ('output', 'device', 'batch')) -> str:
     """The command that gives the same numbers again on any machine, without the options ``leave_out``."""
     texts = arguments.parser.prog.split()

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command, report_failures
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import, report_failures
 from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
@@ -68,6 +68,7 @@ def add(commands: Commands) -> None:
     )
     add_device(parser)
     add_trust(parser)
+    add_import(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -39,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(given)
     try:
         _check_current_folder()
+        if names := getattr(options, 'imports', None):
+            from ne_basicsr.archs.own_networks import import_own  # it imports BasicSR
+
+            import_own(names)
         return options.run(options)
     except BaseException as error:
         code = exit_code(error)

@@ -272,7 +272,7 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f'{path}: {error.strerror}') from error
+        raise InputError(f'{path}: {error.strerror}{similar_path(path)}') from error
 
 
 def decode(data: bytes, channels: int, name: str) -> NDArray[np.float32]:

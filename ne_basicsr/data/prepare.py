@@ -353,9 +353,11 @@ def _check(inputs: Sequence[Path], output: Path, recipe: Recipe, sidd: bool) -> 
         raise InputError(f'two inputs are called {twice!r}, and images go by the names of their inputs; rename one')
     for path in inputs:
         if not path.is_dir():
-            raise InputError(f'{path}: {"is a file; give its folder" if path.exists() else f"no such folder{similar_path(path)}"}')
+            raise InputError(
+                f'{path}: {"is a file; give its folder" if path.exists() else f"no such folder{similar_path(path)}"}'
+            )
 
 
 def _check_suffix(path: Path) -> None:
     if path.suffix != '.lmdb':
-        raise InputError(f'{path}: the folder to write must end in .lmdb, for an LMDB, or .raw, for a raw store')
+        raise InputError(f'{path}: the folder of an LMDB must end in .lmdb, that of a raw store in .raw')

@@ -8,6 +8,7 @@ from typing import Any
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from ne_basicsr.archs import own_networks
 from ne_basicsr.archs.backbone import BackboneHolder, backbone_of, build_arch
 from ne_basicsr.archs.network_inputs import REFUSALS, is_non_blind
 from ne_basicsr.archs.wne_arch import WNE
@@ -66,6 +67,7 @@ def layout_of(path: Path | str, content: Any, param_key: str | None = None, kind
         if layout is None:
             raise InputError(formats.explain_unknown(weights))
         if layout.is_complete:
+            own_networks.check_imported(layout.options, content[checkpoint.METADATA].get(own_networks.IMPORTS))
             matching.check_description(layout.options, weights)
         if kind is not None:
             return retyped(layout, kind)
@@ -172,11 +174,12 @@ def wrap_zero_shot(network: nn.Module, sigma: float | None = None, noise: Traini
     if sigma is None and noise and noise.sigma_type == 'constant' and not is_non_blind(network):
         sigma = noise.sigmas[0]
     if isinstance(network, BackboneHolder):
-        raise InputError(f'the file already holds a wrapped network ({type(network).__name__}): leave out +wne or --wne (wrap in Python)')
+        kind = type(network).__name__
+        raise InputError(f'the file already holds a wrapped network ({kind}): leave out +wne or --wne (wrap in Python)')
     if sigma is not None and is_non_blind(network):
         raise InputError(
-            'the single training noise level, @25 or --sigma255 (sigma in Python), is for blind networks; this network is'
-            ' non-blind: leave it out'
+            'the single training noise level, @25 or --sigma255 (sigma in Python), is for blind networks; this one is'
+            ' non-blind: leave the level out'
         )
     if sigma is None:
         if noise is None and not is_non_blind(network):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ne_basicsr.options import shipped
 from ne_basicsr.options.words import OptionError
 from ne_basicsr.utils.words import similar_path
 
@@ -58,9 +59,10 @@ def _check_exists(value: str, path: tuple[str, ...], folder: bool) -> None:
         return
     if target.exists():
         raise OptionError(path, f'a {kind} is needed; {value!r} is a {"file" if folder else "folder"}')
-    raise OptionError(path, f'the {kind} {value!r} does not exist{similar_path(target)}')
+    is_public = path[-1].startswith('dataroot_') and value.startswith('datasets/')  # as in the shipped files
+    where = f'; {shipped.DATA_INSTRUCTIONS} says where to get it' if is_public else ''
+    raise OptionError(path, f'the {kind} {value!r} does not exist{similar_path(target)}{where}')
 
 
 def _expanded(value: str) -> Path:
     return Path(os.path.expanduser(value))  # pathlib's raises for users that are not there
-

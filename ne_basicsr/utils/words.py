@@ -43,15 +43,16 @@ def similar_path(path: Path, known: Collection[str] = ()) -> str:
     """
     if path.exists():
         return ''  # what is wrong is its kind
-    if near := nearest(path, known, cutoff=0.75):
-        return f'; did you mean {near!r}?'
     missing = path
     while not missing.parent.is_dir() and missing.parent != missing:
         missing = missing.parent
     try:
-        names = os.listdir(missing.parent)
+        names = [each.name for each in os.scandir(missing.parent) if missing == path or each.is_dir()]
     except OSError:
         return ''
-    if near := nearest(missing.name, names, cutoff=0.5):
-        return f'; did you mean {str(missing.parent / near)!r}?'
+    for cutoff in (0.7, 0.5):
+        if near := nearest(missing.name, names, cutoff):
+            return f'; did you mean {str(missing.parent / near)!r}?'
+        if near := nearest(path.stem, known, cutoff):
+            return f'; did you mean {near!r}?'
     return f'; there is no {missing.name!r} in {str(missing.parent.absolute())!r}'

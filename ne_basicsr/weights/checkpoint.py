@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 import ne_basicsr
+from ne_basicsr.archs import own_networks
 from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError, first_line, one_line
 from ne_basicsr.utils.words import similar_path
@@ -169,7 +170,7 @@ def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping
     """Write networks under their keys (``params``, ``params_ema``), with the metadata, complete or not at all.
 
     Args:
-        options: of the run, whose ``network_g``, training noise and ``scale`` are noted.
+        options: of the run, whose ``network_g``, training noise and ``scale`` are noted, and what to import for them.
 
     Raises:
         OSError: as ``write``.
@@ -182,6 +183,8 @@ def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping
         'noise': _plain({key: train_set[key] for key in ('noise', 'sigma_type', 'sigma_range') if key in train_set}),
         'scale': options.get('scale', 1),
     }
+    if imports := own_networks.to_import(options.get('network_g')):
+        content[METADATA][own_networks.IMPORTS] = imports
     write(path, content)
 
 
