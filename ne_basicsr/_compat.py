@@ -154,17 +154,15 @@ def mend() -> None:
 
 def _mend_registry() -> None:
     # Registry.get prints "Name X is not found, use name: X_basicsr!" before it fails. Drop when it lists names.
-    import difflib
-
     from basicsr.utils.registry import Registry
+
+    from ne_basicsr.utils.words import hint
 
     def get(self: Any, name: str, suffix: str = 'basicsr') -> Any:
         for key in (name, f'{name}_{suffix}'):
             if key in self._obj_map:
                 return self._obj_map[key]
-        near = difflib.get_close_matches(name, self._obj_map, 1)
-        hint = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(sorted(self._obj_map))}'
-        raise KeyError(f"No object named '{name}' found in '{self._name}' registry; {hint}")
+        raise KeyError(f"No object named '{name}' found in '{self._name}' registry; {hint(name, self._obj_map)}")
 
     Registry.get = get
 
