@@ -21,12 +21,18 @@ setup(
     license='MIT',
     license_files=['LICENSE'],
     python_requires='>=3.10, <3.13',  # BasicSR's setup.py cannot be built on 3.13
-    packages=[*find_packages(include=['ne_basicsr', 'ne_basicsr.*']), 'ne_basicsr.shipped_options'],
-    package_dir={'ne_basicsr.shipped_options': 'options'},  # so that quickstart works from an installed wheel
+    packages=[
+        *find_packages(include=['ne_basicsr', 'ne_basicsr.*']),
+        'ne_basicsr.shipped_options',
+        'ne_basicsr.shipped_datasets',
+    ],
+    # outside a clone: option files by name, and where to get their data
+    package_dir={'ne_basicsr.shipped_options': 'options', 'ne_basicsr.shipped_datasets': 'datasets'},
     package_data={
         'ne_basicsr.evaluation.report': ['templates/*'],
         'ne_basicsr.options': ['schema.yml'],
         'ne_basicsr.shipped_options': ['*.yml', 'experiments/*.yml', 'schema.json'],
+        'ne_basicsr.shipped_datasets': ['README.md'],
         'ne_basicsr.weights.shipped_models': ['*.pth'],
     },
     install_requires=[

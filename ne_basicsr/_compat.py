@@ -6,7 +6,8 @@
    ones (``deferred``),
 2. lets BasicSR's own import run, with the known failures explained in one line,
 3. mends BasicSR's classes (``mend``; ``models.base_model`` mends ``BaseModel``), and
-4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves.
+4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves, and
+   those of installed packages that ask for it (``archs.own_networks``).
 
 When a room of this package that needs BasicSR is imported, the same finder imports BasicSR first. So step 4 never finds
 a module half imported, whichever module comes first.
@@ -109,6 +110,7 @@ def _complete(basicsr: types.ModuleType) -> None:
             if info.name.endswith(('_arch', '_dataset', '_model', '_loss')):
                 importlib.import_module(f'ne_basicsr.{package}.{info.name}')
     importlib.import_module('ne_basicsr.metrics.registered_metrics')
+    importlib.import_module('ne_basicsr.archs.own_networks').import_installed()
 
 
 # -- missing modules ---------------------------------------------------------------------------------------------------
@@ -200,17 +202,15 @@ def mend() -> None:
 
 def _mend_registry() -> None:
     # Registry.get prints "Name X is not found, use name: X_basicsr!" before it fails. Drop when it lists names.
-    import difflib
-
     from basicsr.utils.registry import Registry
+
+    from ne_basicsr.utils.words import hint
 
     def get(self: Any, name: str, suffix: str = 'basicsr') -> Any:
         for key in (name, f'{name}_{suffix}'):
             if key in self._obj_map:
                 return self._obj_map[key]
-        near = difflib.get_close_matches(name, self._obj_map, 1)
-        hint = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(sorted(self._obj_map))}'
-        raise KeyError(f"No object named '{name}' found in '{self._name}' registry; {hint}")
+        raise KeyError(f"No object named '{name}' found in '{self._name}' registry; {hint(name, self._obj_map)}")
 
     Registry.get = get
 

@@ -244,10 +244,12 @@ def test_the_network_of_the_guide_works_where_the_guide_says(tmp_path: Path) -> 
         shutil.copy(DOCS / 'examples' / name, tmp_path / folder / name)
     shutil.copy(REPOSITORY / 'tests' / 'conftest.py', tmp_path / 'tests')
     typed = [words for words in commands_in(guide) if words[0] in ('options', 'check')]
-    assert [words[0] for words in typed] == ['options', 'check', 'check', 'options']
+    assert [words[0] for words in typed] == ['options', 'check', 'check', 'options', 'check']
+    (own,) = (block for block in blocks(guide, 'python') if 'class TinyNet' in block)
+    (tmp_path / 'my_networks.py').write_text(own)
     small = ', num_feat: 8, num_layers: 4}'
     typed = [
-        ['check', words[1].replace('}', small), '--dtype', 'float64'] if words[0] == 'check' else words
+        ['check', words[1].replace('}', small), *words[2:], '--dtype', 'float64'] if words[0] == 'check' else words
         for words in typed
     ]
     code = (
@@ -255,7 +257,7 @@ def test_the_network_of_the_guide_works_where_the_guide_says(tmp_path: Path) -> 
         'assert ne_basicsr.__file__.startswith(sys.argv[1])\n'
         'from ne_basicsr.cli.main import main\n'
         f'codes = [main(words) for words in {typed}]\n'
-        'assert codes == [0, 0, 1, 0], codes\n'
+        'assert codes == [0, 0, 1, 0, 0], codes\n'
         'assert "UnshuffleCNNWNE" in open("options/schema.json").read()\n'
         'sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "tests/archs/test_unshuffle_cnn_arch.py"]))\n'
     )

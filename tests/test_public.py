@@ -232,14 +232,14 @@ def test_an_optional_level_is_taken_and_a_needed_one_is_known_through_wrappers()
     assert ne_basicsr.Denoiser(Needed()).facts.needs_sigma
 
 
-def test_wrapping_without_a_known_level_warns(tmp_path, caplog):
+def test_wrapping_random_weights_warns_that_they_have_no_level(tmp_path, caplog):
     checkpoint.save_network(tmp_path / 'net.pth', {'params': dncnn()}, {'network_g': OPTIONS})
     with caplog.at_level('WARNING', 'basicsr'):
         ne_basicsr.load(f'{tmp_path}/net.pth@25+wne')
     assert not caplog.records
     with caplog.at_level('WARNING', 'basicsr'):
         ne_basicsr.load(f'{tmp_path}/net.pth+wne')
-    assert 'name it: net.pth@25+wne' in caplog.text
+    assert 'name it, as in net.pth@25+wne' in caplog.text
 
 
 def test_a_level_in_the_name_is_known_and_a_type_that_is_none_is_one_line(tmp_path):

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command, report_failures, typed
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import, report_failures, typed
 from ne_basicsr.cli.device import add_device, chosen_device
 from ne_basicsr.utils.errors import InputError
 
@@ -71,6 +71,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument('--seed', type=int, default=0, help='seed of patches and noise (default: 0)')
     add_device(parser)
+    add_import(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import
 from ne_basicsr.utils.errors import InputError
 
 
@@ -26,6 +26,7 @@ def add(commands: Commands) -> None:
     parser.add_argument('--warmup', type=int, default=3, help='warm-up rounds (default: 3)')
     parser.add_argument('--threads', type=int, help='CPU threads (default: all cores)')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write all times to this file')
+    add_import(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

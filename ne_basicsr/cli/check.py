@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import
 from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
@@ -31,6 +31,7 @@ def add(commands: Commands) -> None:
     parser.add_argument('--images', type=Path, metavar='DIR', help='use the first images of a folder')
     add_trust(parser)
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write all measurements to this file')
+    add_import(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

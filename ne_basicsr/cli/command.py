@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ne_basicsr.utils.file_names import printable
+from ne_basicsr.utils.words import hint, one_of
 
 Commands = Any  # argparse's _SubParsersAction, which is not public
 
@@ -31,6 +32,33 @@ GRAPHS = """\
 """Commands that only run networks take these, too."""
 
 
+class Parser(argparse.ArgumentParser):
+    """A subcommand's parser: options may stand between file names, and errors show its own usage and the nearest name.
+
+    The program's own parser, which picks the subcommand, is one, too.
+    """
+
+    _is_inside = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._subparsers is not None or self._is_inside:  # argparse calls it again for each half of the arguments
+            return super().parse_known_args(args, namespace)
+        self._is_inside = True
+        # in Python 3.11 the two halves lose a --, after which all are file names
+        parse = super().parse_known_args if '--' in (args or ()) else self.parse_known_intermixed_args
+        namespace, unknown = parse(args, namespace)
+        self._is_inside = False
+        if unknown:
+            flags = [word.partition('=')[0] for word in unknown if word.startswith('-')][:1]
+            near = [hint(flag, self._option_string_actions) for flag in flags if flag not in ('-', '--')]
+            self.error('; '.join([f'unrecognized arguments: {" ".join(unknown)}', *near]))
+        return namespace, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, one_of([*map(str, action.choices)], value))
+
+
 def add_command(
     commands: Commands, name: str, what: str, run: Callable[[argparse.Namespace], int], **options: Any
 ) -> argparse.ArgumentParser:
@@ -42,6 +70,12 @@ def add_command(
     parser.set_defaults(run=run, parser=parser)
     parser.add_argument('--debug', action='store_true', help='show tracebacks instead of one-line errors')
     return parser
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--import``, which ``main`` does before the command runs."""
+    text = 'import a .py file, or an installed module, that registers networks of your own; can be repeated'
+    parser.add_argument('--import', action='append', default=[], dest='imports', metavar='FILE', help=text)
 
 
 def typed(arguments: argparse.Namespace, leave_out: Sequence[str] = ('output', 'device', 'batch')) -> str:

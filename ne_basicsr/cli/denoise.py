@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command, report_failures
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import, report_failures
 from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
@@ -52,7 +52,12 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         '--noise255', type=float, metavar='S', help='noise level of the images, 8-bit units (default: estimated)'
     )
-    parser.add_argument('--format', choices=['png', 'jpeg', 'tiff', 'webp', 'bmp'], help="(default: the input's)")
+    parser.add_argument(
+        '--format',
+        type=lambda text: {'jpg': 'jpeg', 'tif': 'tiff'}.get(text.lower(), text.lower()),
+        choices=['png', 'jpeg', 'tiff', 'webp', 'bmp'],
+        help="(default: the input's)",
+    )
     parser.add_argument('--suffix', default='', help='suffix for names of results, as in photo_denoised.png')
     parser.add_argument('--strip', action='store_true', help='also write before and after, as photo.jpg_strip.png')
     parser.add_argument(
@@ -63,6 +68,7 @@ def add(commands: Commands) -> None:
     )
     add_device(parser)
     add_trust(parser)
+    add_import(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

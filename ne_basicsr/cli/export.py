@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import
 from ne_basicsr.utils.errors import InputError
 
 GRAPHS = ('.onnx', '.pt2')
@@ -48,6 +48,7 @@ def add(commands: Commands) -> None:
     way = parser.add_mutually_exclusive_group()
     way.add_argument('--unwrap', action='store_true', help='write only the weights of the backbone')
     way.add_argument('--rewrap', action='store_true', help='undo --unwrap')
+    add_import(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from ne_basicsr.cli import (
     sample,
     train,
 )
+from ne_basicsr.cli.command import Parser
 from ne_basicsr.utils.errors import InputError, exit_code, last_line
 
 COMMANDS = (train, quickstart, options, prepare, mismatch, denoise, sample, analyze, check, export, bench, doctor)
@@ -38,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(given)
     try:
         _check_current_folder()
+        if names := getattr(options, 'imports', None):
+            from ne_basicsr.archs.own_networks import import_own  # it imports BasicSR
+
+            import_own(names)
         return options.run(options)
     except BaseException as error:
         code = exit_code(error)
@@ -55,7 +60,7 @@ def _check_current_folder() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog='basicsr',
         description='BasicSR with normalization-equivariant networks: f(a y + b) = a f(y) + b.',
     )

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command, report_failures, typed
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import, report_failures, typed
 from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
@@ -62,6 +62,7 @@ def add(commands: Commands) -> None:
     parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32', help='autocast type')
     parser.add_argument('--channels-last', action='store_true', help='use the channels_last memory format')
     parser.add_argument('--batch', type=int, help='images per batch (default: from the number of pixels)')
+    add_import(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

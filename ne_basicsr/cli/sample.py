@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command, report_failures, typed
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import, report_failures, typed
 from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
@@ -61,6 +61,7 @@ def add(commands: Commands) -> None:
     add_device(parser)
     add_trust(parser)
     parser.add_argument('--batch', type=int, help='images per batch (default: from the number of pixels)')
+    add_import(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

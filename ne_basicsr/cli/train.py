@@ -1,8 +1,9 @@
 """``basicsr train`` and ``basicsr test``: BasicSR's flags."""
 
 import argparse
+from pathlib import Path
 
-from ne_basicsr.cli.command import Commands
+from ne_basicsr.cli.command import Commands, add_import
 
 
 def add(commands: Commands) -> None:
@@ -12,7 +13,12 @@ def add(commands: Commands) -> None:
 
 def _add_run(commands: Commands, name: str, what: str, run: object) -> None:
     parser = commands.add_parser(name, help=what)
-    parser.add_argument('-opt', required=True, metavar='FILE', help='option file (YAML)')
+    parser.add_argument(
+        '-opt',
+        required=True,
+        metavar='FILE',
+        help='option file (YAML), or the name of a shipped one: basicsr options --list files',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='who starts the ranks')
     parser.add_argument('--auto_resume', action='store_true', help='go on from the last complete checkpoint')
     parser.add_argument(
@@ -27,6 +33,7 @@ def _add_run(commands: Commands, name: str, what: str, run: object) -> None:
         metavar='KEY=VALUE',
         help='set options, for example datasets:train:noise:sigma255=10 train:total_iter=1000',
     )
+    add_import(parser)
     parser.set_defaults(run=run)
 
 
@@ -56,7 +63,8 @@ def _run(arguments: argparse.Namespace, is_train: bool) -> int:
         options |= {'dist': arguments.launcher != 'none', 'rank': rank, 'world_size': world_size}
         options['manual_seed'] = agreed(options['manual_seed'])  # each rank draws its own where none is given
         if is_train:
-            pipeline.train(options, kept_text(arguments.opt, arguments.force_yml))
+            folder = Path(options['path']['experiments_root'])
+            pipeline.train(options, kept_text(arguments.opt, arguments.force_yml, arguments.imports, folder))
         else:
             pipeline.test(options)
     return 0

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ne_basicsr.data.store_index import INDEX, REMEDY, Checked, StoredImage, read_index, read_lines
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import printable
+from ne_basicsr.utils.words import similar_path
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 RAW_FILE, LMDB_FILE = 'images.raw', 'data.mdb'
@@ -190,7 +191,7 @@ def open_store(root: str | Path, backend: str = 'disk', meta_info_file: str | No
     """
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise InputError(f'{root}: no such folder')
+        raise InputError(f'{root}: no such folder{similar_path(root)}')
     if backend == 'disk':
         return FolderStore(root, meta_info_file)
     # a folder *.lmdb that `basicsr prepare --format raw` wrote is a raw store all the same
@@ -206,7 +207,7 @@ def open_any(path: Path) -> ImageStore:
     """
     path = path.expanduser()
     if not path.is_dir():
-        raise InputError(f'{path}: no such folder of images, and no LMDB')
+        raise InputError(f'{path}: no such folder of images, and no LMDB{similar_path(path)}')
     is_store = any((path / file).is_file() for file in (RAW_FILE, LMDB_FILE))
     return open_store(path, 'lmdb' if is_store else 'disk')
 
@@ -271,7 +272,7 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f'{path}: {error.strerror}') from error
+        raise InputError(f'{path}: {error.strerror}{similar_path(path)}') from error
 
 
 def decode(data: bytes, channels: int, name: str) -> NDArray[np.float32]:

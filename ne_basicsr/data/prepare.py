@@ -19,6 +19,7 @@ from ne_basicsr.data.store_index import StoredImage, checksum_of, write_index
 from ne_basicsr.data.store_writer import JOURNAL, LONGEST_KEY, WRITERS, Finished, Journal, LmdbWriter, Writer
 from ne_basicsr.utils import folder_lock
 from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.words import similar_path
 
 CLEAN, NOISY = 'GT_SRGB', 'NOISY_SRGB'  # in the file names of SIDD
 SYNC_SECONDS = 1.0  # at most this much work is repeated after a kill
@@ -352,9 +353,11 @@ def _check(inputs: Sequence[Path], output: Path, recipe: Recipe, sidd: bool) -> 
         raise InputError(f'two inputs are called {twice!r}, and images go by the names of their inputs; rename one')
     for path in inputs:
         if not path.is_dir():
-            raise InputError(f'{path}: {"is a file; give its folder" if path.exists() else "no such folder"}')
+            raise InputError(
+                f'{path}: {"is a file; give its folder" if path.exists() else f"no such folder{similar_path(path)}"}'
+            )
 
 
 def _check_suffix(path: Path) -> None:
     if path.suffix != '.lmdb':
-        raise InputError(f'{path}: the folder of an LMDB must end in .lmdb')
+        raise InputError(f'{path}: the folder of an LMDB must end in .lmdb, that of a raw store in .raw')

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ne_basicsr.utils.errors import InputError, first_line
+from ne_basicsr.utils.words import similar_path
 
 SUFFIXES = ('.onnx', '.pt2')
 ONNX_DTYPES = {'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(double)': 'float64'}
@@ -42,7 +43,7 @@ def open_exported(path: Path, device: str, trusted: bool) -> Exported:
         InputError: for a missing file, one that is no exported network, other inputs, or an untrusted ``.pt2`` file.
     """
     if not path.is_file():
-        raise InputError(f'{path}: no such file')
+        raise InputError(f'{path}: no such file{similar_path(path)}')
     if path.suffix == '.onnx':
         return _onnx(path, device)
     if not trusted:

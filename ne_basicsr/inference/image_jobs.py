@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ne_basicsr.data.image_store import image_files
 from ne_basicsr.inference.image_files import FORMATS, SUFFIX
 from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.words import similar_path
 
 
 class Job(NamedTuple):
@@ -75,7 +76,7 @@ def _named(text: str, output: Path, results: Collection[Path]) -> list[tuple[Pat
         for folder in (match for match in matches if match.is_dir() and '**' not in text):
             found += [(folder / name).relative_to(base) for name in image_files(folder)]
     else:
-        raise InputError(f'{text}: no such file or folder')
+        raise InputError(f'{text}: no such file or folder{similar_path(path)}')
     found = [name for name in dict.fromkeys(found) if name.suffix.lower() in FORMATS]
     found = [name for name in found if (base / name).resolve() not in results]
     folder = output.resolve()

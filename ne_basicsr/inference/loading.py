@@ -8,6 +8,7 @@ from typing import Any
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from ne_basicsr.archs import own_networks
 from ne_basicsr.archs.backbone import BackboneHolder, backbone_of, build_arch
 from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, REFUSALS, is_non_blind
 from ne_basicsr.archs.wne_arch import WNE
@@ -38,13 +39,13 @@ def load_checkpoint(
     try:
         network = restore(layout, chosen)
         noise = training_noise(content)
+        logging.getLogger('basicsr').info(f'{path}: recognised {layout}.')
+        levels = levels255(noise)
+        if wrap:
+            network, levels = wrap_zero_shot(network, sigma, noise, str(path))
     except InputError as error:
         raise InputError(f'{path}: {one_line(error)}') from error
-    logging.getLogger('basicsr').info(f'{path}: recognised {layout}.')
-    description, levels = str(layout), levels255(noise)
-    if wrap:
-        network, levels = wrap_zero_shot(network, sigma, noise, str(path))
-        description += ', wrapped without training'
+    description = f'{layout}, wrapped without training' if wrap else str(layout)
     return Denoiser(
         network.eval(),
         label=Path(path).stem,
@@ -69,6 +70,7 @@ def layout_of(path: Path | str, content: Any, param_key: str | None = None, kind
         if layout is None:
             raise InputError(formats.explain_unknown(weights))
         if layout.is_complete:
+            own_networks.check_imported(layout.options, content[checkpoint.METADATA].get(own_networks.IMPORTS))
             matching.check_description(layout.options, weights)
         if kind is not None:
             return retyped(layout, kind)
@@ -180,10 +182,12 @@ def wrap_zero_shot(
         (network, training noise in 8-bit units: one level, or the two ends of a range; empty if unknown)
     """
     if isinstance(network, BackboneHolder):
-        raise InputError(f'the file already holds a wrapped network ({type(network).__name__}): load it without wrap')
+        kind = type(network).__name__
+        raise InputError(f'the file already holds a wrapped network ({kind}): leave out +wne or --wne (wrap in Python)')
     if sigma is not None and is_non_blind(network):
         raise InputError(
-            'sigma, the single training noise level, is for blind networks; this network is non-blind: leave sigma out'
+            'the single training noise level, @25 or --sigma255 (sigma in Python), is for blind networks; this one is'
+            ' non-blind: leave the level out'
         )
     levels = levels255(noise)
     if sigma is not None:

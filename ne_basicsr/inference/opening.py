@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, REFUSALS
+from ne_basicsr.archs.own_networks import IMPORTS, import_own
 from ne_basicsr.inference import exported_graphs
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.inference.loading import levels255, load_checkpoint, wrap_zero_shot
@@ -121,6 +122,7 @@ def load(
     param_key: str | None = None,
     options: Mapping[str, Any] | None = None,
     trusted: bool = False,
+    imports: str | Path | Sequence[str | Path] = (),
 ) -> Denoiser:
     """Load a network in eval mode. It maps (N, C, H, W) to (N, C', rH, rW), any height and width.
 
@@ -141,6 +143,7 @@ def load(
             ``{'type': 'WNE'}`` and ``{'type': 'InputNorm'}`` name the wrapper. By default, it is read from the run's
             ``config.json`` beside the file or in the folder above.
         trusted: whether a ``.pt2`` file may be read, which can run code.
+        imports: files (``my_networks.py``) and modules that register networks of your own, to import first.
 
     Returns:
         A ``Denoiser``, which also accepts arrays; its attribute ``network`` is the network itself. Call non-blind
@@ -150,6 +153,7 @@ def load(
         InputError: for an unreadable file, an unknown layout, a description that contradicts the weights, an unknown
             wrapper of a file of the WNE paper's code, or weights that do not fit or are not finite.
     """
+    import_own(imports)
     if wrap not in WRAPS:
         raise ValueError(f"wrap must be None or 'wne'; got {wrap!r}.")
     if sigma is not None and not 0 < sigma <= 1:
@@ -245,7 +249,7 @@ def labels_of(specs: Sequence[Spec], given: Sequence[str] = ()) -> list[str]:
     for spec in specs[len(given) :]:
         path = Path(spec.file)
         folder = path.parent.parent if path.parent.name == 'models' else path.parent  # experiments/RUN/models/net.pth
-        labels.append(_name(spec) if names[_name(spec)] == 1 else f'{folder.name}/{_name(spec)}')
+        labels.append('/'.join(filter(None, [folder.name if names[_name(spec)] > 1 else '', _name(spec)])))
     labels = [printable(label) for label in (*given, *labels)]
     if twice := [label for label, count in Counter([*labels, IDENTITY]).items() if count > 1]:
         raise InputError(f'two networks have the label {twice[0]!r}; choose labels with --label')
@@ -292,13 +296,14 @@ def read_description(text: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         name = text.strip().strip('{}').removeprefix('type:').strip()
     elif Path(text).suffix in OPTION_FILES or '/' in text:
         name, path, content = Path(text).stem, ('network_g',), read_yaml(text)
+        import_own(content.get(IMPORTS) or [])
         if 'network_g' not in content:
             raise InputError(f'{text}: network_g is missing;'
                              f' {hint("network_g", content)}')  # fmt: skip
         options = content['network_g']
     elif text not in registered(ARCH_REGISTRY):
-        known = hint(text, registered(ARCH_REGISTRY))
-        raise InputError(f'{text}: not a file, {{type: ...}} or a registered network; {known}')
+        known = hint(text, {*registered(ARCH_REGISTRY), *shipped_models.MODELS})
+        raise InputError(f'{text}: not a file, {{type: ...}} or a registered network (your own need --import); {known}')
     try:
         check_network(options, path)
         check_network_files(options, path)

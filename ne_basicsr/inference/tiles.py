@@ -79,11 +79,11 @@ class Tiled(nn.Module):
         self._plans: dict[int, Plan] = {}
         step = grid(network)
         if overlap is not None and overlap < 0:
-            raise InputError(f'the overlap of tiles must be at least 0 pixels; got {overlap}')
+            raise InputError(f'overlap (--overlap) must be at least 0 pixels; got {overlap}')
         least = step + 2 * _up(overlap or 0, step)
         if tile < least:
             beside = f' with an overlap of {overlap}' if overlap else ''
-            raise InputError(f'tiles of this network must be at least {least} pixels wide{beside}; got {tile}')
+            raise InputError(f'tile (--tile) must be at least {least} pixels for this network{beside}; got {tile}')
 
     @property
     def network(self) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ne_basicsr.ops.jpeg import compress
 from ne_basicsr.ops.noise import UNIT_NOISE, add_noise, seed_of
 from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.words import one_of
 
 
 class Kind(NamedTuple):
@@ -137,7 +138,8 @@ def parse_degradation(text: str, further_levels: Sequence[float] = ()) -> Degrad
 def _parsed(text: str, further_levels: Sequence[float]) -> Degradation:
     match = re.fullmatch(r'(?P<kind>[\w-]+)(@(?P<sigma>[^=]*))?(=(?P<levels>.*))?', text.strip())
     if match is None or match['kind'] not in KINDS:
-        raise InputError(f'none of {", ".join(KINDS)}, as in gaussian=5:100:20 or jpeg=10,40')
+        problem = one_of(KINDS, match['kind'] if match else text)
+        raise InputError(f'{problem} (as in gaussian=5:100:20 or jpeg=10,40)')
     kind = KINDS[match['kind']]
     sigma = kind.sigma255
     if match['sigma'] is not None:

@@ -10,6 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from ne_basicsr.archs import own_networks
 from ne_basicsr.options.reader import Source, parse_literal, read_source, read_yaml
 from ne_basicsr.options.words import OptionError, shown
 from ne_basicsr.utils.errors import InputError
@@ -132,7 +133,13 @@ def _validated(source: Source, entries: list[str], is_train: bool, here: bool, t
         if key[0] == 'base':
             raise _failure(f'--force_yml {entry}: base belongs into an option file; give that file to -opt')
     try:
-        return validate(apply_overrides(source.options, entries), is_train, here, tried)
+        changed = apply_overrides(source.options, entries)
+        if changed.get(own_networks.IMPORTS) is not None:
+            try:
+                own_networks.import_own(changed[own_networks.IMPORTS])
+            except InputError as error:
+                raise OptionError((own_networks.IMPORTS,), str(error)) from error
+        return validate(changed, is_train, here, tried)
     except OptionError as error:
         about = f'{":".join(error.key)}: {error.problem}'
         set_by = [entry for entry, key in zip(entries, keys, strict=True) if error.key[: len(key)] == key]

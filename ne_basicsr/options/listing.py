@@ -70,7 +70,7 @@ def chosen(found: list[Listed], names: Collection[str]) -> list[Listed]:
         some = [e for e in found if e.name in wanted or e.name.startswith(f'{name}:')]
         some = some or [e for e in found if name in _group_names(e.group)]
         if not some:
-            known = {e.name for e in found}.union(*(_group_names(e.group) for e in found))
+            known = {'files', *(e.name for e in found)}.union(*(_group_names(e.group) for e in found))
             raise InputError(f'options: no section, network, loss ... is called {name!r}; {hint(name, known)}')
         kept += [entry for entry in some if entry not in kept]
     return kept if names else found

@@ -1,12 +1,13 @@
 """Files and folders that options name: whether they are there, and what else is when they are not."""
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ne_basicsr.options import shipped
 from ne_basicsr.options.words import OptionError
+from ne_basicsr.utils.words import similar_path
 
 
 def check_data(section: Mapping[str, Any], path: tuple[str, ...]) -> None:
@@ -58,24 +59,10 @@ def _check_exists(value: str, path: tuple[str, ...], folder: bool) -> None:
         return
     if target.exists():
         raise OptionError(path, f'a {kind} is needed; {value!r} is a {"file" if folder else "folder"}')
-    raise OptionError(path, f'the {kind} {value!r} does not exist{_nearest(target)}')
+    is_public = path[-1].startswith('dataroot_') and value.startswith('datasets/')  # as in the shipped files
+    where = f'; {shipped.DATA_INSTRUCTIONS} says where to get it' if is_public else ''
+    raise OptionError(path, f'the {kind} {value!r} does not exist{similar_path(target)}{where}')
 
 
 def _expanded(value: str) -> Path:
     return Path(os.path.expanduser(value))  # pathlib's raises for users that are not there
-
-
-def _nearest(target: Path) -> str:
-    """The existing name most like the first missing part of ``target``."""
-    missing = target
-    while not missing.parent.is_dir() and missing.parent != missing:
-        missing = missing.parent
-    try:
-        names = sorted(os.listdir(missing.parent))
-    except OSError:
-        return ''
-    near = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.5)
-    if near:
-        return f'; did you mean {str(missing.parent / near[0])!r}?'
-    where = Path.cwd() if missing.parent == Path() else missing.parent
-    return f'; there is no {missing.name!r} in {str(where)!r}'

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from ne_basicsr.options import complete_options
+from ne_basicsr.archs.own_networks import IMPORTS, located
+from ne_basicsr.options import complete_options, shipped
 from ne_basicsr.options.reader import OptionLoader, read_source
 from ne_basicsr.options.schema import Section
 from ne_basicsr.options.validation import schema_of
@@ -16,10 +17,19 @@ WIDTH = 120
 COLUMN = 40  # where comments start
 
 
-def resolved_text(path: str | Path, force_yml: Iterable[str] = (), *, tried: bool = False) -> str:
+def resolved_text(
+    path: str | Path,
+    force_yml: Iterable[str] = (),
+    imports: Iterable[str] = (),
+    *,
+    folder: Path = Path(),
+    tried: bool = False,
+) -> str:
     """The text of one option file that says all that ``path``, its bases, the overrides and the defaults say.
 
     Args:
+        imports: what is imported besides, with files relative to the current folder.
+        folder: where the text will be, which files to import are relative to.
         tried: as for ``complete_options``.
 
     Raises:
@@ -27,21 +37,27 @@ def resolved_text(path: str | Path, force_yml: Iterable[str] = (), *, tried: boo
     """
     entries = list(force_yml)
     opt = complete_options(path, entries, tried=tried)
+    own = opt.get(IMPORTS) or []
+    if every := [*([own] if isinstance(own, str) else own), *imports]:
+        opt[IMPORTS] = located(list(dict.fromkeys(every)), Path(), folder)
     _, *bases = read_source(path).files
     sources = [str(path), *(f'base: {file}' for file in bases), *(f'--force_yml {entry}' for entry in entries)]
     head = '# Complete options; a commented key is not set, its default holds. From'
     return '\n'.join([head, *(f'# {" ".join(line.splitlines())}' for line in sources), '', annotated(opt)])
 
 
-def kept_text(path: str | Path, force_yml: Iterable[str] = ()) -> str:
+def kept_text(
+    path: str | Path, force_yml: Iterable[str] = (), imports: Iterable[str] = (), folder: Path = Path()
+) -> str:
     """The option file that a run folder keeps: a copy or, where bases or overrides add to it, the complete options.
 
-    ``load_options`` has read and tried the same file and overrides before.
+    ``load_options`` has read and tried the same file and overrides before. Arguments as for ``resolved_text``.
     """
-    entries = list(force_yml)
-    if entries or len(read_source(path).files) > 1:
-        return resolved_text(path, entries, tried=True)
-    text = Path(path).read_text(encoding='utf-8-sig')
+    entries, own = list(force_yml), list(imports)
+    source = read_source(path)
+    if entries or own or len(source.files) > 1 or IMPORTS in source.options:
+        return resolved_text(path, entries, own, folder=folder, tried=True)
+    text = shipped.find(path).read_text(encoding='utf-8-sig')
     if text.startswith('# yaml-language-server:'):  # its schema is beside the original
         text = text.partition('\n')[2]
     return f'# {path}\n\n{text}'

@@ -4,7 +4,8 @@ Numbers follow YAML 1.2 (``1e-4`` is a float, ``010`` is ten); booleans keep the
 option files were written for. Duplicate keys, unknown tags and files that are not one mapping are refused, each with
 one line that names the file and the line.
 
-The base of a file is found relative to it, and may itself have a base. On top of it
+The base of a file is found relative to it, and may itself have a base. So are the files that ``import`` names; reading
+does not import them. On top of the base
 
 - sections are merged key by key,
 - everything else, lists included, replaces what the base has,
@@ -14,7 +15,6 @@ This is JSON Merge Patch (RFC 7396), but for nulls that remove nothing: they sta
 """
 
 import ast
-import difflib
 import os
 import re
 import warnings
@@ -24,9 +24,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from ne_basicsr.archs import own_networks
+from ne_basicsr.options import shipped
 from ne_basicsr.options.words import Key, shown
 from ne_basicsr.utils import regular_files
 from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.words import similar_path
 
 TAG = 'tag:yaml.org,2002:'
 MAX_VALUES = 100_000  # an option file holds hundreds; aliases of aliases can ask for billions
@@ -84,10 +87,13 @@ def read_source(path: str | Path, above: tuple[Path, ...] = ()) -> Source:
     """As ``read_yaml``, with the places of the keys.
 
     Args:
+        path: a file, or the name of a shipped one.
         above: the files that this one is the base of, the first one first.
     """
-    path = Path(path)
+    path = shipped.find(path)
     options, lines = read_file(path)
+    if own_networks.IMPORTS in options:  # relative to this file, as a base is
+        options[own_networks.IMPORTS] = own_networks.located(options[own_networks.IMPORTS], path.parent)
     places = {key: Place(path, line) for key, line in lines.items() if key[0] != 'base'}
     base = options.pop('base', None)
     if base is None:
@@ -95,7 +101,7 @@ def read_source(path: str | Path, above: tuple[Path, ...] = ()) -> Source:
     where = f'{path}: line {lines["base",]}: base'
     if not isinstance(base, str) or not base.strip() or not base.isprintable():
         raise InputError(f'{where}: the name of an option file is needed; got {shown(base)}')
-    target = path.parent / os.path.expanduser(base)
+    target = shipped.find(path.parent / os.path.expanduser(base), base)
     chain = (*above, path)
     for index, file in enumerate(chain):
         if target.resolve() == file.resolve():
@@ -136,7 +142,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
             raise InputError(f'{path}: more than {MAX_BYTES // 10**6} MB; is it an option file?')
         value, lines = _load(content.decode('utf-8-sig'), OptionLoader)
     except FileNotFoundError:
-        raise InputError(f'{path}: no such option file{_similar_file(path)}') from None
+        raise InputError(f'{path}: no such option file{similar_path(path, shipped.names())}') from None
     except UnicodeDecodeError as error:
         raise InputError(f'{path}: not a text file in UTF-8 (byte {error.start}); is it an option file?') from None
     except OSError as error:
@@ -299,14 +305,3 @@ def _is_code(text: str) -> bool:
         return False
     names = [getattr(node, 'id', getattr(node, 'attr', '')) for node in ast.walk(tree)]
     return any(isinstance(node, _CODE) for node in ast.walk(tree)) or any(name.startswith('__') for name in names)
-
-
-def _similar_file(path: Path) -> str:
-    folder = path.parent
-    if not folder.is_dir():
-        return f'; the folder {str(folder)!r} does not exist either'
-    names = sorted(entry.name for entry in folder.iterdir() if entry.suffix in ('.yml', '.yaml'))
-    if not names:
-        return f'; there is no .yml file in {str(folder)!r}'
-    nearest = difflib.get_close_matches(path.name, names, n=1, cutoff=0.0) or names[:1]
-    return f'; did you mean {str(folder / nearest[0])!r}?'

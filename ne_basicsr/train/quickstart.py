@@ -25,7 +25,7 @@ from ne_basicsr.evaluation.report.page import Column, Tile, table, write_page
 from ne_basicsr.evaluation.report.tables import text_table
 from ne_basicsr.metrics.quality import psnr, psnr_clamped
 from ne_basicsr.ops.degradations import Degradation
-from ne_basicsr.options import load_options
+from ne_basicsr.options import load_options, shipped
 from ne_basicsr.options.printing import kept_text
 from ne_basicsr.train import pipeline
 
@@ -100,12 +100,6 @@ def _tiles(name: str, image: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[n
             yield f'{name}_{top}_{left}', tile
 
 
-def shipped_options(file: str) -> Path:
-    """The path of an option file of this project, in a clone or in an installed package."""
-    package = Path(__file__).parents[1]
-    return next(p for p in (package / 'shipped_options' / file, package.parent / 'options' / file) if p.is_file())
-
-
 def curves_text(curves: dict[str, Curve]) -> str:
     """Output PSNR by level, a column per network, and the gain of the last over the first."""
     cells = [[f'{sigma:g}', *(f'{psnr:.2f}' for psnr in each), f'{gain:+.2f}'] for sigma, *each, gain in rows(curves)]
@@ -123,7 +117,7 @@ def rows(curves: dict[str, Curve]) -> list[tuple[float, ...]]:
 
 
 def _train(folder: Path, file: str, total_iter: int | None) -> Trained:
-    path = shipped_options(file)
+    path = shipped.FOLDER / file
     overrides = [f'datasets:{phase}:dataroot_gt={folder / "data" / name}.lmdb' for phase, name in
                  (('train', 'train'), ('val', 'held_out'))]  # fmt: skip
     if total_iter is not None:

@@ -24,8 +24,10 @@ import torch
 from torch import Tensor, nn
 
 import ne_basicsr
+from ne_basicsr.archs import own_networks
 from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError, first_line, one_line
+from ne_basicsr.utils.words import similar_path
 from ne_basicsr.weights import matching, shipped_models
 from ne_basicsr.weights.formats import Layout, as_trained
 from ne_basicsr.weights.formats.paper_run import find_run
@@ -90,7 +92,7 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
         raise ValueError(f'allow takes classes, such as argparse.Namespace; got {functions[0]!r}.')
     path = shipped_models.resolve(path)
     if not path.is_file():
-        raise InputError(f'{path}: no such checkpoint file')
+        raise InputError(f'{path}: no such checkpoint file{similar_path(path, shipped_models.MODELS)}')
     content = _read(path, allow)
     if isinstance(content, Mapping) and _is_deep(content.get(METADATA)):
         raise InputError(f'{path}: the metadata about its network are nested more than {DEEPEST} deep')
@@ -168,7 +170,7 @@ def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping
     """Write networks under their keys (``params``, ``params_ema``), with the metadata, complete or not at all.
 
     Args:
-        options: of the run, whose ``network_g``, training noise and ``scale`` are noted.
+        options: of the run, whose ``network_g``, training noise and ``scale`` are noted, and what to import for them.
 
     Raises:
         OSError: as ``write``.
@@ -181,6 +183,8 @@ def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping
         'noise': _plain({key: train_set[key] for key in ('noise', 'sigma_type', 'sigma_range') if key in train_set}),
         'scale': options.get('scale', 1),
     }
+    if imports := own_networks.to_import(options.get('network_g')):
+        content[METADATA][own_networks.IMPORTS] = imports
     write(path, content)
 
 

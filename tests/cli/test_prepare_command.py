@@ -44,7 +44,10 @@ def test_sidd_is_cropped_to_pairs(tmp_path, capsys):
         (['.', '-o', 'x.lmdb'], 'no images found'),
         (['.'], 'the folder to write is needed: -o X.lmdb or -o X.raw'),
         (['.', '-o', 'x.lmdb', '--workers', '0'], '--workers is 1 or more; got 0'),
-        (['.', '-o', 'x', '--format', 'png'], 'x: the folder of an LMDB must end in .lmdb'),
+        (
+            ['.', '-o', 'x', '--format', 'png'],
+            'an LMDB must end in .lmdb, that of a raw store in .raw',
+        ),
     ],
 )
 def test_wrong_arguments_are_one_line_and_exit_code_2(workplace, capsys, arguments, message):

@@ -471,7 +471,10 @@ def test_the_command_on_the_page_is_the_one_that_was_typed():
         assert vars(_parser().parse_args(again)) | {'parser': 0} == vars(arguments) | {'parser': 0}
 
 
-def test_a_pixel_outside_the_crop_and_a_missing_folder_are_refused(workplace, network_file, image_folder, capsys):
+def test_a_pixel_outside_the_crop_and_a_missing_folder_are_refused(
+    workplace, network_file, image_folder, capsys, monkeypatch
+):
+    monkeypatch.setattr('ne_basicsr.evaluation.analysis.study.draw_patches', None)  # refused before the work
     assert main(['analyze', network_file, '--data', str(image_folder), *SMALL, '--pixel', '16,0']) == 2
     assert 'in the crop, 16 rows and 16 columns; got 16,0' in capsys.readouterr().err
     assert main(['analyze', '--data', 'nowhere', *SMALL]) == 2

@@ -99,7 +99,7 @@ def test_every_kind_has_levels_of_its_own(kind):
 @pytest.mark.parametrize(
     ('text', 'reason'),
     [
-        ('gausian', 'none of gaussian'),
+        ('gausian', "got 'gausian'; did you mean 'gaussian'"),
         ('gaussian=5:100', 'first:last:count'),
         ('gaussian=0:100:5', 'equal ratios need levels above 0'),
         ('gaussian=five', "'five' is not a number"),

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ne_basicsr.data.image_store import LmdbStore
-from ne_basicsr.options import read_yaml
-from ne_basicsr.train.quickstart import OPTION_FILES, quickstart, shipped_options, write_photographs
+from ne_basicsr.options import read_yaml, shipped
+from ne_basicsr.train.quickstart import OPTION_FILES, quickstart, write_photographs
 
 
 @pytest.fixture(scope='module')
@@ -26,7 +26,7 @@ def outcome(tmp_path_factory):
 
 
 def test_the_two_option_files_differ_in_one_word():
-    plain, wrapped = (read_yaml(shipped_options(file)) for file in OPTION_FILES.values())
+    plain, wrapped = (read_yaml(shipped.FOLDER / file) for file in OPTION_FILES.values())
     assert plain['network_g'] | {'type': 'DnCNNWNE'} == wrapped['network_g']
     assert {k: v for k, v in plain.items() if k not in ('name', 'network_g')} == {
         k: v for k, v in wrapped.items() if k not in ('name', 'network_g')

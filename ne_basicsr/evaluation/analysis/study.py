@@ -108,6 +108,10 @@ def study(request: Request) -> Findings:
     sizes, unread = sizes_of(store, channels)
     failures += unread
     image = next(iter(sizes))
+    height, width = (min(side, request.crop) for side in sizes[image])
+    for row, column in request.pixels:
+        if not (0 <= row < height and 0 <= column < width):
+            raise InputError(f'--pixel lies in the crop, {height} rows and {width} columns; got {row},{column}')
     patches = draw_patches(store, request.patches, request.patch_size, channels, request.seed, sizes)
     by_level = dict(zip((level / 255 for level in request.sigmas255), request.sigmas255, strict=True))
     deltas = {by_level[s]: values for s, values in difficulties(patches, list(by_level), request.seed).items()}
@@ -121,10 +125,6 @@ def study(request: Request) -> Findings:
     sigma = request.filter_sigma255 / 255
     noisy = add_noise(clean, sigma, seed=seed_of('analysis crop', request.seed))
     pixels = list(request.pixels) or [(clean.shape[-2] // 2, clean.shape[-1] // 2)]
-    for row, column in pixels:
-        if not (0 <= row < clean.shape[-2] and 0 <= column < clean.shape[-1]):
-            size = f'{clean.shape[-2]} rows and {clean.shape[-1]} columns'
-            raise InputError(f'a pixel of a filter lies in the crop, {size}; got {row},{column}')
     with progress(len(denoisers) * (len(deltas) + 1), 'Analysing', 'part') as bar:
         for denoiser in denoisers:
             try:

@@ -11,6 +11,7 @@ from ne_basicsr.data.image_store import FolderStore, decode
 from ne_basicsr.ops.center import center
 from ne_basicsr.ops.noise import add_noise
 from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.words import similar_path
 
 LEVELS255 = (25, 5, 50, 12)
 SIDE = 64  # of the centre crop of a user's image, to save time; equivariance does not depend on the size
@@ -48,7 +49,7 @@ def read_images(folder: Path, channels: int, count: int = 4) -> list[Tensor]:
         InputError: for a missing folder, a folder without images, or an image that cannot be read.
     """
     if not folder.is_dir():
-        raise InputError(f'{folder}: no such folder of images')
+        raise InputError(f'{folder}: no such folder of images{similar_path(folder)}')
     if channels not in (1, 3):
         raise InputError(
             f'{folder}: images are gray or RGB, but the network takes {channels} channels; leave out --images'

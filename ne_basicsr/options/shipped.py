@@ -1,0 +1,39 @@
+"""The option files that come with the package, in a clone or installed, by their path or name: ``swinir_wne``."""
+
+import re
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def _shipped(installed: str, cloned: str) -> Path:
+    return next((p for p in (_PACKAGE / installed, _PACKAGE.parent / cloned) if p.exists()), _PACKAGE / installed)
+
+
+FOLDER = _shipped('shipped_options', 'options')
+DATA_INSTRUCTIONS = _shipped('shipped_datasets/README.md', 'datasets/README.md')
+
+
+def names() -> list[str]:
+    """What the files are called, without suffix: ``dncnn``, ``experiments/dncnn`` ..."""
+    found = [file.relative_to(FOLDER) for file in FOLDER.rglob('*.yml')]
+    return [file.with_suffix('').as_posix() for file in sorted(found, key=lambda file: (len(file.parts), file))]
+
+
+def find(path: str | Path, called: str | Path = '') -> Path:
+    """``path`` if it exists, else the shipped file that it names, as ``options/swinir_wne.yml`` or ``swinir_wne``.
+
+    Args:
+        called: as what the path was given, where that differs: a base is relative to the file that names it.
+    """
+    name = Path(called or path).as_posix().removeprefix('options/').removesuffix('.yml')
+    return FOLDER / f'{name}.yml' if not Path(path).exists() and name in names() else Path(path)
+
+
+def listing() -> str:
+    """A line for each file: its name and its first comment."""
+    lines = []
+    for name in names():
+        comments = re.findall('^# (?!yaml-)(.*)', (FOLDER / f'{name}.yml').read_text(encoding='utf-8'), re.MULTILINE)
+        lines.append(f'{name:<40} {comments[0]}')
+    return '\n'.join(lines)
