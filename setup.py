@@ -20,7 +20,7 @@ setup(
     long_description_content_type='text/markdown',
     license='MIT',
     license_files=['LICENSE'],
-    python_requires='>=3.10, <3.13',  # BasicSR's setup.py cannot be built on 3.13
+    python_requires='>=3.11',
     packages=[*find_packages(include=['ne_basicsr', 'ne_basicsr.*']), 'ne_basicsr.shipped_options'],
     package_dir={'ne_basicsr.shipped_options': 'options'},  # so that quickstart works from an installed wheel
     package_data={

@@ -25,6 +25,10 @@ from pathlib import Path
 from typing import Any
 
 BASICSR_VERSION = '1.4.2'
+NOT_INSTALLED = (
+    f'BasicSR is not installed: pip install -f wheels basicsr=={BASICSR_VERSION}, in a clone of ne_basicsr (only with'
+    ' its folder wheels can Python 3.13 and newer install BasicSR)'
+)
 
 
 def install() -> None:
@@ -52,6 +56,8 @@ class _BasicSRFinder(MetaPathFinder):
         others = [finder for finder in sys.meta_path if finder is not self]
         found = (finder.find_spec(fullname, path, target) for finder in others if hasattr(finder, 'find_spec'))
         spec = next((spec for spec in found if spec is not None), None)
+        if spec is None and fullname == 'basicsr':
+            raise ModuleNotFoundError(NOT_INSTALLED, name='basicsr')
         if spec is None or spec.loader is None:
             return None
         spec.loader = _RoomLoader(spec.loader) if fullname in _ROOMS else _BasicSRLoader(spec.loader)
@@ -312,8 +318,6 @@ def explain_failure(error: BaseException) -> str:
         )
     if 'libGL' in text:
         return f'OpenCV needs a system library ({text}): install libgl1, or opencv-python-headless'
-    if sys.version_info >= (3, 13):
-        return f'BasicSR {BASICSR_VERSION} supports Python up to 3.12, this is {sys.version.split()[0]} ({text})'
     return f'importing BasicSR failed: {text}'
 
 
