@@ -31,8 +31,8 @@ setup(
     },
     install_requires=[
         'basicsr==1.4.2',  # the host; Apache-2.0; brings torch, OpenCV, lmdb, scikit-image, TensorBoard
-        'torch>=2.11',
-        'torchvision>=0.26',  # must come from the same index as torch
+        'torch>=2.6',
+        'torchvision>=0.21',  # must come from the same index as torch
         'numpy>=2',
         'Jinja2>=3.1',  # the pages of reports; BSD; torch brings it, too
         'jsonschema>=4.18',  # option files: types, bounds, unknown keys, in the words of the schema for editors; MIT

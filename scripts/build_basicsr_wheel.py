@@ -1,8 +1,8 @@
-"""Build ``wheels/basicsr-1.4.2+ne-py3-none-any.whl`` from the sdist of BasicSR 1.4.2: ``python scripts/build_basicsr_wheel.py``.
+"""Build ``wheels/basicsr-1.4.2+ne-py3-none-any.whl`` from the sdist of BasicSR 1.4.2.
 
 BasicSR 1.4.2 was released as an sdist only. Its setup.py fails on Python 3.13 and later, and installs a second torch to
 build with. The wheel holds the sdist's files, byte for byte; of its metadata, the version and the requirements change.
-The same sdist gives the same wheel.
+The same sdist always gives the same wheel.
 """
 
 import argparse
@@ -24,7 +24,10 @@ REPLACED = {
     'tb-nightly': 'tensorboard',  # the same program in releases; old nightly builds are deleted from the index
     'opencv-python': 'opencv-python-headless',  # without windows, which BasicSR does not open; needs no libGL
 }
-WHEEL = 'Wheel-Version: 1.0\nGenerator: scripts/build_basicsr_wheel.py of ne_basicsr\nRoot-Is-Purelib: true\nTag: py3-none-any\n'
+WHEEL = (
+    'Wheel-Version: 1.0\nGenerator: scripts/build_basicsr_wheel.py of ne_basicsr\n'
+    'Root-Is-Purelib: true\nTag: py3-none-any\n'
+)
 
 
 def build(sdist: bytes, folder: Path) -> Path:
@@ -56,7 +59,7 @@ def build(sdist: bytes, folder: Path) -> Path:
         for name, data in contents.items():
             entry = zipfile.ZipInfo(name)  # dated 1980, whenever it is built
             entry.external_attr = 0o644 << 16
-            wheel.writestr(entry, data, zipfile.ZIP_DEFLATED)
+            wheel.writestr(entry, data)  # not compressed: compressors differ
     return path
 
 

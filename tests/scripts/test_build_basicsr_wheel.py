@@ -13,7 +13,7 @@ import pytest
 from conftest import REPOSITORY
 
 WHEEL = REPOSITORY / 'wheels' / 'basicsr-1.4.2+ne-py3-none-any.whl'
-# of the sdist whose SHA-256 the script checks: of the lines 'name SHA-256' of the 98 files in its folder basicsr, sorted
+# of the lines 'name SHA-256' of the 98 files in basicsr/ of the sdist whose SHA-256 the script checks, sorted
 FILES_OF_THE_SDIST = '880e3bd59395cd8235f86e9c5546abdd59e8e72d56f6e44aba3dd7f163c14e7c'
 
 
