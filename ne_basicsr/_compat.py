@@ -148,12 +148,24 @@ def _is_missing(name: str) -> bool:
 
 def mend() -> None:
     """Replace the parts of BasicSR that fail on current libraries, on CPUs, or when a run is killed."""
+    _mend_start_method()
     _mend_registry()
     _mend_yaml()
     _mend_worker_seeds()
     _mend_prefetch()
     _mend_archive()
     _mend_sizes()
+
+
+def _mend_start_method() -> None:
+    # Python 3.14 starts processes on Linux by forkserver, which has to pickle data sets, and in whose processes threads
+    # of libraries receive the signals that workers hold back below. A method that the program has set stays.
+    # Drop when torch's loaders choose a method for themselves.
+    import multiprocessing
+
+    is_unset = multiprocessing.get_start_method(allow_none=True) is None
+    if is_unset and sys.platform == 'linux' and multiprocessing.get_all_start_methods()[0] != 'fork':
+        multiprocessing.set_start_method('fork')
 
 
 def _mend_registry() -> None:

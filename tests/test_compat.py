@@ -130,11 +130,27 @@ print('it went on', flush=True)
 """
 
 
-def test_workers_outlive_signals_from_elsewhere_and_end_with_the_trainer():
+AS_ON_PYTHON_3_14 = """
+import multiprocessing.context as context
+context._default_context._default_context = context._concrete_contexts['forkserver']
+import multiprocessing
+multiprocessing.get_all_start_methods = lambda: ['forkserver', 'spawn', 'fork']
+"""
+
+
+@pytest.mark.parametrize('before', ['', AS_ON_PYTHON_3_14], ids=['here', 'as on Python 3.14'])
+def test_workers_outlive_signals_from_elsewhere_and_end_with_the_trainer(before):
     # the loader is never shut down, as after an error: the interpreter ends its worker by SIGTERM, and waits for it
-    process = python(ABANDONED_LOADER, timeout=180)
+    process = python(before + ABANDONED_LOADER, timeout=180)
     assert process.returncode == 0, process.stderr
     assert process.stdout == 'it went on\n'
+
+
+def test_a_start_method_that_a_program_chose_stays():
+    code = 'import multiprocessing\nmultiprocessing.set_start_method("spawn")\nimport ne_basicsr, basicsr\n'
+    code += 'assert multiprocessing.get_start_method() == "spawn"'
+    result = python(AS_ON_PYTHON_3_14 + code)
+    assert result.returncode == 0, result.stderr
 
 
 def test_worker_seeds_change_with_the_epoch():
