@@ -35,7 +35,7 @@ setup(
         'ne_basicsr.weights.shipped_models': ['*.pth'],
     },
     install_requires=[
-        'basicsr==1.4.2',  # the host, as a wheel in wheels/; Apache-2.0; brings torch, OpenCV, scikit-image, TensorBoard
+        'basicsr==1.4.2',  # the host, from wheels/; Apache-2.0; brings torch, OpenCV, scikit-image, TensorBoard
         'torch>=2.6',  # before, torch.load(weights_only=True) could be made to run code: CVE-2025-32434
         'torchvision>=0.21',  # must come from the same index as torch
         'numpy>=2',

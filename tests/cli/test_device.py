@@ -1,4 +1,4 @@
-"""``--device``: what is chosen, and what is refused. No Apple GPU takes part: ``mps`` is tested up to a tensor on it."""
+"""``--device``: what is chosen and refused. No Apple GPU takes part: ``mps`` is tested up to tensors on it."""
 
 from types import SimpleNamespace
 
