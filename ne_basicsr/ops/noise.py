@@ -198,7 +198,8 @@ def noise_level(y: Tensor) -> Tensor:
     count = torch.stack([blocks.sum(dim=1, keepdim=True) for blocks in alive]).sum(dim=0)
     limit = quiet[0].gather(1, (quietest(count) - 1).clamp(min=0))
     silent = (count == 0) | (limit == 0)
-    weights, sums = [], []
+    weights: list[Tensor] = []
+    sums: list[Tensor] = []
     for chunk, blocks in zip(chunks, alive, strict=True):
         texture, variance = energies[0] if energies else block_energies(chunk / unit - mean, size)
         # 1 up to the limit, falling to 0 at twice the limit; in silent images divisors are 1 for the gradient's sake
