@@ -43,13 +43,13 @@ setup(
         'jsonschema>=4.18',  # option files: types, bounds, unknown keys, in the words of the schema for editors; MIT
         'lmdb>=1.4.1',
         'matplotlib>=3.9',  # figures; PSF licence, the field's standard
-        'Pillow>=10',  # image files with EXIF and profiles; MIT-CMU
+        'Pillow>=11',  # image files with EXIF and profiles; MIT-CMU
         'packaging>=22',  # stands in for distutils.version on Python 3.12
         'PyYAML>=6',
         'safetensors>=0.4.3',  # weights without pickle, for other programs; Apache-2.0
         'scipy>=1.13',  # SIDD's .mat files; BSD; scikit-image brings it, too
         'scikit-image>=0.24',  # SSIM as in the paper, quickstart's photographs; BSD
-        'tifffile>=2024.1.30',  # TIFF of 16 bits and floating point; BSD
+        'tifffile>=2024.8.10',  # TIFF of 16 bits and floating point; BSD
         'tqdm',
     ],
     extras_require={

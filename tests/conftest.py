@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from packaging.version import Version
 
 import ne_basicsr  # noqa: F401 - first, so that basicsr imports
+from ne_basicsr.inference.exporting import graphs
 
 REPOSITORY = Path(__file__).parents[1]
 GOLDENS = REPOSITORY / 'tests' / 'goldens'
@@ -24,6 +26,10 @@ torch.set_num_threads(THREADS)
 os.environ['OMP_NUM_THREADS'] = str(THREADS)  # of the processes that tests start: as many, for equal bits
 # shells start what runs in the background with Ctrl-C ignored, and the runs that tests interrupt would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+is_old_torch = Version(torch.__version__) < Version(graphs.TORCH)
+needs_export = pytest.mark.skipif(is_old_torch, reason=f'exporting needs torch {graphs.TORCH}')
 
 
 class Golden(NamedTuple):
