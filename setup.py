@@ -1,4 +1,4 @@
-"""Packaging of ne_basicsr. Exact versions that the tests passed with: .ci/constraints.txt."""
+"""Packaging of ne_basicsr. Versions that the tests passed with: .ci/constraints.txt; the lowest: -oldest.txt."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,12 @@ setup(
     long_description_content_type='text/markdown',
     license='MIT',
     license_files=['LICENSE'],
-    python_requires='>=3.10, <3.13',  # BasicSR's setup.py cannot be built on 3.13
+    python_requires='>=3.11',
+    classifiers=[
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in (11, 12, 13, 14)),
+        'Operating System :: OS Independent',
+        'Topic :: Scientific/Engineering :: Image Processing',
+    ],
     packages=[
         *find_packages(include=['ne_basicsr', 'ne_basicsr.*']),
         'ne_basicsr.shipped_options',
@@ -36,22 +41,22 @@ setup(
         'ne_basicsr.weights.shipped_models': ['*.pth'],
     },
     install_requires=[
-        'basicsr==1.4.2',  # the host; Apache-2.0; brings torch, OpenCV, lmdb, scikit-image, TensorBoard
-        'torch>=2.11',
-        'torchvision>=0.26',  # must come from the same index as torch
+        'basicsr==1.4.2',  # the host, from wheels/; Apache-2.0; brings torch, OpenCV, scikit-image, TensorBoard
+        'torch>=2.6',  # before, torch.load(weights_only=True) could be made to run code: CVE-2025-32434
+        'torchvision>=0.21',  # must come from the same index as torch
         'numpy>=2',
         'Jinja2>=3.1',  # the pages of reports; BSD; torch brings it, too
         'jsonschema>=4.18',  # option files: types, bounds, unknown keys, in the words of the schema for editors; MIT
-        'lmdb',
-        'matplotlib>=3.8',  # figures; PSF licence, the field's standard
-        'Pillow>=10',  # image files with EXIF and profiles; MIT-CMU
-        'packaging',  # stands in for distutils.version on Python 3.12
+        'lmdb>=1.4.1',
+        'matplotlib>=3.9',  # figures; PSF licence, the field's standard
+        'Pillow>=11',  # image files with EXIF and profiles; MIT-CMU
+        'packaging>=22',  # stands in for distutils.version on Python 3.12
         'platformdirs>=3',  # the user's cache folder on each system; MIT; yapf, which BasicSR needs, brings it, too
         'PyYAML>=6',
-        'safetensors>=0.4',  # weights without pickle, for other programs; Apache-2.0
-        'scipy',  # SIDD's .mat files; BSD; scikit-image brings it, too
+        'safetensors>=0.4.3',  # weights without pickle, for other programs; Apache-2.0
+        'scipy>=1.13',  # SIDD's .mat files; BSD; scikit-image brings it, too
         'scikit-image>=0.24',  # SSIM as in the paper, quickstart's photographs; BSD
-        'tifffile',  # TIFF of 16 bits and floating point; BSD
+        'tifffile>=2024.8.10',  # TIFF of 16 bits and floating point; BSD
         'tqdm',
     ],
     extras_require={

@@ -28,6 +28,10 @@ from pathlib import Path
 from typing import Any
 
 BASICSR_VERSION = '1.4.2'
+NOT_INSTALLED = (
+    f'BasicSR is not installed: pip install -f wheels basicsr=={BASICSR_VERSION}, in a clone of ne_basicsr (only with'
+    ' its folder wheels can Python 3.13 and newer install BasicSR)'
+)
 
 
 def install() -> None:
@@ -55,6 +59,8 @@ class _BasicSRFinder(MetaPathFinder):
         others = [finder for finder in sys.meta_path if finder is not self]
         found = (finder.find_spec(fullname, path, target) for finder in others if hasattr(finder, 'find_spec'))
         spec = next((spec for spec in found if spec is not None), None)
+        if spec is None and fullname == 'basicsr':
+            raise ModuleNotFoundError(NOT_INSTALLED, name='basicsr')
         if spec is None or spec.loader is None:
             return None
         spec.loader = _RoomLoader(spec.loader) if fullname in _ROOMS else _BasicSRLoader(spec.loader)
@@ -192,12 +198,24 @@ def _is_missing(name: str) -> bool:
 
 def mend() -> None:
     """Replace the parts of BasicSR that fail on current libraries, on CPUs, or when a run is killed."""
+    _mend_start_method()
     _mend_registry()
     _mend_yaml()
     _mend_worker_seeds()
     _mend_prefetch()
     _mend_archive()
     _mend_sizes()
+
+
+def _mend_start_method() -> None:
+    # Python 3.14 starts processes on Linux by forkserver, which has to pickle data sets, and in whose processes threads
+    # of libraries receive the signals that workers hold back below. A method that the program has set stays.
+    # Drop when torch's loaders choose a method for themselves.
+    import multiprocessing
+
+    is_unset = multiprocessing.get_start_method(allow_none=True) is None
+    if is_unset and sys.platform == 'linux' and multiprocessing.get_all_start_methods()[0] != 'fork':
+        multiprocessing.set_start_method('fork')
 
 
 def _mend_registry() -> None:
@@ -360,8 +378,6 @@ def explain_failure(error: BaseException) -> str:
         )
     if 'libGL' in text:
         return f'OpenCV needs a system library ({text}): install libgl1, or opencv-python-headless'
-    if sys.version_info >= (3, 13):
-        return f'BasicSR {BASICSR_VERSION} supports Python up to 3.12, this is {sys.version.split()[0]} ({text})'
     return f'importing BasicSR failed: {text}'
 
 

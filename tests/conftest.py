@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from packaging.version import Version
 
 import ne_basicsr  # noqa: F401 - first, so that basicsr imports
 
@@ -24,6 +25,9 @@ torch.set_num_threads(THREADS)
 os.environ['OMP_NUM_THREADS'] = str(THREADS)  # of the processes that tests start: as many, for equal bits
 # shells start what runs in the background with Ctrl-C ignored, and the runs that tests interrupt would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# graphs.TORCH
+needs_export = pytest.mark.skipif(Version(torch.__version__) < Version('2.11'), reason='exporting needs torch 2.11')
 
 
 class Golden(NamedTuple):

@@ -93,6 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     for pair in intervals:
         check_interval(*pair)
     device = chosen_device(arguments)
+    if device == 'mps':
+        raise InputError('--device mps: analyze computes in float64, which mps does not have; use cpu')
     make_writable(arguments.output)  # fail now, not after all the work
     with hold(arguments.output, 'choose another --output'):
         findings = study(

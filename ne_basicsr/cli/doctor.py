@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import ne_basicsr
-from ne_basicsr._compat import BASICSR_VERSION, explain_foreign, installed_version
+from ne_basicsr._compat import BASICSR_VERSION, NOT_INSTALLED, explain_foreign, installed_version
 from ne_basicsr.cli.command import Commands, add_command
 from ne_basicsr.utils.errors import first_line
 
@@ -31,7 +31,7 @@ def run(_: argparse.Namespace) -> int:
         f'platform    {platform.platform()}',
         *(f'{name:<11} {version}' for name in DISTRIBUTIONS if (version := installed_version(name))),
     ]
-    problems = [*_python_problems(), *_package_problems()]
+    problems = _package_problems()
     for look in (_torch, _basicsr):
         found, problem = look()
         lines += found
@@ -41,27 +41,17 @@ def run(_: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _python_problems() -> list[str]:
-    if (3, 10) <= sys.version_info < (3, 13):
-        return []
-    return [
-        f'Python {platform.python_version()}: BasicSR {BASICSR_VERSION} can be built on Python 3.10 to 3.12 only (its'
-        ' setup.py fails on 3.13); make the environment with python3.12'
-    ]
-
-
 def _package_problems() -> list[str]:
-    wanted = f'pip install basicsr=={BASICSR_VERSION}'
     problems = [
         f'{name} is not installed: pip install torch torchvision, both from one index'
         for name in ('torch', 'torchvision')
         if installed_version(name) is None
     ]
     version = installed_version('basicsr')
-    if version is None:
-        problems.append(f'basicsr is not installed: {wanted}')
-    elif version != BASICSR_VERSION:
-        problems.append(f'basicsr is {version}; this plugin is made for {BASICSR_VERSION}: {wanted}')
+    if version and version.split('+')[0] != BASICSR_VERSION:
+        problems.append(
+            f'basicsr is {version}; this plugin is made for {BASICSR_VERSION}: pip install basicsr=={BASICSR_VERSION}'
+        )
     if installed_version('opencv-python') and installed_version('opencv-python-headless'):
         problems.append('opencv-python and opencv-python-headless overwrite each other: uninstall both, install one')
     return problems
@@ -77,6 +67,8 @@ def _torch() -> tuple[list[str], str | None]:
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
             lines.append(f'cuda:{index}      {properties.name}, {properties.total_memory / 2**30:.0f} GiB')
+    elif torch.backends.mps.is_available():
+        lines.append("mps         Apple's GPU, with --device mps; no float64")
     else:
         built_for = f'torch is built for CUDA {torch.version.cuda}' if torch.version.cuda else 'torch is built for CPUs'
         lines.append(f'cuda        none available ({built_for})')
@@ -87,7 +79,7 @@ def _basicsr() -> tuple[list[str], str | None]:
     try:
         spec = importlib.util.find_spec('basicsr')
         if spec is None or spec.origin is None:
-            return [], None  # reported with the packages
+            return [], NOT_INSTALLED
         folder = Path(spec.origin).parent
         if foreign := explain_foreign(folder):
             return [f'basicsr     {folder}'], foreign
@@ -96,6 +88,8 @@ def _basicsr() -> tuple[list[str], str | None]:
     except Exception as error:  # an installation can be broken in any way
         return [], first_line(error)
     wrapped = sum(name.endswith('WNE') for name, _ in ARCH_REGISTRY)
-    lines = [f'basicsr     {basicsr.__version__}  ({folder})']
+    lines = [f'basicsr     {installed_version("basicsr") or basicsr.__version__}  ({folder})']
+    if lines[0].startswith('basicsr     1.4.2+ne '):
+        lines.append('            (+ne: the files of 1.4.2 in a wheel made for this plugin, see wheels/README.md)')
     lines.append(f'            {len(ARCH_REGISTRY.keys())} networks registered, {wrapped} of them equivariant')
     return lines, None

@@ -300,7 +300,8 @@ def _encode_tiff(pixels: Pixels, kind_of_alpha: str | None, exif: bytes, icc: by
     further += [(_ORIENTATION, 3, 1, known[_ORIENTATION], True)] if known.get(_ORIENTATION) in range(1, 9) else []
     settings: dict[str, Any] = {}
     resolution = [known.get(tag) for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution)]
-    if all(isinstance(value, Real) and 0 < float(value) < 2**32 for value in resolution):
+    # Pillow before 13 raises ZeroDivisionError for x / 0, which is not a number
+    if all(isinstance(v, Real) and getattr(v, 'denominator', 1) and 0 < float(v) < 2**32 for v in resolution):
         unit = known.get(ExifTags.Base.ResolutionUnit)
         settings['resolution'] = tuple(map(float, resolution))  # type: ignore[arg-type]
         settings['resolutionunit'] = unit if unit in (1, 2, 3) else 2

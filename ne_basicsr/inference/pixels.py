@@ -92,6 +92,8 @@ def restore(
     n, height, width, channels = batch.shape
     denoiser = tiled.denoiser
     if denoiser.like.dtype != torch.float64 and not fits_float32(batch):
+        if denoiser.like.device.type == 'mps':
+            raise InputError('float32 cannot represent this image, and mps has no float64; use the CPU (--device cpu)')
         denoiser = deepcopy(denoiser).double()
         tiled = Tiled(denoiser, tiled.tile, tiled.overlap)
     parameter = denoiser.like

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ne_basicsr.inference.denoiser import as_denoiser
 from ne_basicsr.inference.receptive_field import MeasuresWhole, grid, receptive_radius
 from ne_basicsr.ops.equivariance import Network, mean_std
+from ne_basicsr.ops.padding import in_float64
 from ne_basicsr.utils.errors import InputError
 
 TILE = 512
@@ -219,18 +220,17 @@ def _weight(tile: Tile, blend: int, length: int, ratio: int) -> Tensor:
 
 def _mean(function: Network, y: Tensor, down: list[Tile], across: list[Tile]) -> Tensor:
     """The mean of ``function(y)`` over C, H and W, computed tile by tile, (N, 1, 1, 1)."""
-    total = y.new_zeros(len(y), 1, 1, 1, dtype=torch.float64)
-    count, dtype = 0, y.dtype
+    total, count, like = torch.zeros((), dtype=torch.float64), 0, y
     for row in down:
         for column in across:
             output = function(y[:, :, row.seen, column.seen].contiguous())
-            dtype = output.dtype
+            like = output
             rows = slice(row.core.start - row.seen.start, row.core.stop - row.seen.start)
             columns = slice(column.core.start - column.seen.start, column.core.stop - column.seen.start)
             part = output[:, :, rows, columns]
-            total += part.double().sum(dim=(1, 2, 3), keepdim=True)
+            total = total + in_float64(part).sum(dim=(1, 2, 3), keepdim=True)
             count += part[0].numel()
-    return (total / count).to(dtype)
+    return (total / count).to(like)
 
 
 def _mean_padding(network: nn.Module) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ne_basicsr.ops.padding import widen
+from ne_basicsr.ops.padding import in_float64, widen
 
 LARGE = 2**22  # values: 16 MiB in float32, and 64 times as much for the DCT of all blocks
 CHUNK = 2**19  # values of a chunk, about
@@ -32,12 +32,12 @@ def chunks_of(y: Tensor, overlap: int = 0) -> Iterator[Tensor]:
 
 def var_mean(y: Tensor, origin: Tensor, unit: Tensor, correction: int) -> tuple[Tensor, Tensor]:
     """``torch.var_mean`` of (y - origin) / unit over C, H, W; (N, 1, 1, 1) each, in origin's type. Sums in float64."""
-    total = square = origin.new_zeros((), dtype=torch.float64)
+    total = square = torch.zeros((), dtype=torch.float64)
     for chunk in chunks_of(y):
-        difference = (chunk - origin).div_(unit).double()
+        difference = in_float64((chunk - origin).div_(unit))
         total = total + difference.sum(dim=(1, 2, 3), keepdim=True)
         square = square + difference.square_().sum(dim=(1, 2, 3), keepdim=True)
     count = y[0].numel()
     mean = total / count
     variance = ((square - mean * total) / (count - correction)).clamp(min=0)
-    return variance.to(origin.dtype), mean.to(origin.dtype)
+    return variance.to(origin), mean.to(origin)

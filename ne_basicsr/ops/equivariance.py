@@ -48,8 +48,8 @@ def mean_std(y: Tensor, correction: int = 0) -> Statistics:
 
 def min_max(y: Tensor) -> Statistics:
     """Minimum and range (largest less smallest value) over C, H, W of y (N, C, H, W), any range."""
-    low, high = torch.aminmax(widen(y).flatten(1), dim=1)
-    low, high = low.view(-1, 1, 1, 1), high.view(-1, 1, 1, 1)
+    y = widen(y)
+    low, high = (end(dim=(1, 2, 3), keepdim=True) for end in (y.amin, y.amax))  # aminmax had no derivative once
     return Statistics(low, high - low)
 
 

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from ne_basicsr.ops import chunked_statistics, jpeg
 from ne_basicsr.ops.dct import BLOCK, dct_kernels
 from ne_basicsr.ops.magnitude import ends, nonzero, root, unit_of
-from ne_basicsr.ops.padding import widen
+from ne_basicsr.ops.padding import in_float64, widen
 from ne_basicsr.ops.random_numbers import centred_uniforms
 
 Shape = Sequence[int]
@@ -176,9 +176,9 @@ def noise_level(y: Tensor) -> Tensor:
         return y.new_zeros(len(y), 1, 1, 1)
     origin, limits = y[:, :1, :1, :1], ends(y)
     unit = unit_of(y, origin)
-    chunks, most, precise = [y], None, y.dtype
+    chunks, most = [y], None
     if is_large := chunked_statistics.is_large(y):
-        chunks, precise = list(chunked_statistics.chunks_of(y, overlap=size - 1)), torch.float64
+        chunks = list(chunked_statistics.chunks_of(y, overlap=size - 1))
         most = int(quietest(torch.tensor((y.shape[2] - size + 1) * (y.shape[3] - size + 1))))
         mean = origin / unit + chunked_statistics.var_mean(y, origin, unit, 0)[1]
     else:
@@ -198,15 +198,16 @@ def noise_level(y: Tensor) -> Tensor:
     count = torch.stack([blocks.sum(dim=1, keepdim=True) for blocks in alive]).sum(dim=0)
     limit = quiet[0].gather(1, (quietest(count) - 1).clamp(min=0))
     silent = (count == 0) | (limit == 0)
-    weights, sums = [], []
+    weights: list[Tensor] = []
+    sums: list[Tensor] = []
     for chunk, blocks in zip(chunks, alive, strict=True):
         texture, variance = energies[0] if energies else block_energies(chunk / unit - mean, size)
         # 1 up to the limit, falling to 0 at twice the limit; in silent images divisors are 1 for the gradient's sake
         weight = (2 - texture / limit.masked_fill(silent, 1.0)).clamp(0, 1).masked_fill(~blocks, 0.0)
-        weights.append(weight.sum(dim=1, keepdim=True, dtype=precise))
-        sums.append((weight * variance).sum(dim=1, keepdim=True, dtype=precise))
+        for collected, terms in ((weights, weight), (sums, weight * variance)):
+            collected.append((in_float64(terms) if is_large else terms).sum(dim=1, keepdim=True))
     energy = torch.stack(sums).sum(dim=0) / nonzero(torch.stack(weights).sum(dim=0))
-    return unit * root(energy).to(unit.dtype).masked_fill(silent, 0.0)[:, :, None, None]
+    return unit * root(energy).to(unit).masked_fill(silent, 0.0)[:, :, None, None]
 
 
 def block_energies(centred: Tensor, size: int) -> tuple[Tensor, Tensor]:

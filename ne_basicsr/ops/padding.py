@@ -111,6 +111,11 @@ def widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def in_float64(x: Tensor) -> Tensor:
+    """x in float64, for sums over large images; on the CPU if x is on Apple's GPU (mps), which has no float64."""
+    return (x.cpu() if x.device.type == 'mps' else x).double()
+
+
 def _gather(x: Tensor, dim: int, before: int, after: int, mode: str) -> Tensor:
     n = x.shape[dim]
     return x.index_select(dim, source(torch.arange(-before, n + after, device=x.device), n, mode))

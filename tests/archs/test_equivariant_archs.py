@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from basicsr.archs import build_network
-from conftest import GOLDENS
+from conftest import GOLDENS, needs_export
 from torch import Tensor, nn
 
 from ne_basicsr.archs.drunet_arch import DRUNet
@@ -168,6 +168,7 @@ def test_an_option_file_builds_it(arch: type[nn.Module]) -> None:
     assert defaults == DEFAULTS[arch]
 
 
+@needs_export
 @pytest.mark.parametrize(
     ('arch', 'options'), [(FDnCNN, SMALL[FDnCNN]), (DRUNet, {'num_feats': [2, 2], 'num_blocks': 1})]
 )

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import needs_export
 from torch import nn
 
 from ne_basicsr.archs.backbone import build_arch
@@ -594,6 +595,7 @@ def told(mode, tmp_path):
     return str(tmp_path / 'net.pt2')
 
 
+@needs_export
 @pytest.mark.parametrize(('mode', 'code'), [('norm-equiv', 0), ('ordinary', 1)])
 def test_non_blind_exports_are_told_their_noise_level(mode, code, tmp_path, capsys):
     assert main(['check', told(mode, tmp_path), '--trust']) == code
@@ -602,6 +604,7 @@ def test_non_blind_exports_are_told_their_noise_level(mode, code, tmp_path, caps
     assert text.splitlines()[-1].startswith('PASS: normalization-equiv' if code == 0 else 'FAIL: not equivariant')
 
 
+@needs_export
 def test_the_level_that_a_non_blind_export_is_told_is_the_one_asked_for(tmp_path):
     path = told('norm-equiv', tmp_path)
     y = torch.rand(2, 1, 9, 11)

@@ -42,6 +42,10 @@ EXACT = frozenset(
     zeros_like
     """.split()  # noqa: SIM905
 )
+# those that sum over dimensions: what newer versions of torch tag as reductions, less the exact ones
+REDUCTIONS = frozenset(
+    ['linalg_vector_norm', 'logsumexp', 'mean', 'nansum', 'norm', 'prod', 'std', 'std_mean', 'sum', 'var', 'var_mean']
+)
 
 
 def rounded_otherwise(function: Callable[[], Tensor], dtype: torch.dtype) -> Tensor | None:
@@ -110,7 +114,7 @@ def _terms(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if name in ('convolution', '_convolution'):
         weight, transposed = args[1], args[6]
         return weight.numel() / max(1, weight.shape[1 if transposed else 0])
-    if torch.Tag.reduction in func.tags:
+    if name in REDUCTIONS:
         result = func(*args, **kwargs)
         first = result[0] if isinstance(result, tuple) else result
         return args[0].numel() / max(1, first.numel())

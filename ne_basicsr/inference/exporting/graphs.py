@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from packaging.version import Version
 from torch import Tensor, nn
 
 from ne_basicsr.inference.denoiser import Denoiser, as_denoiser
@@ -17,6 +18,7 @@ from ne_basicsr.inference.exporting import swinir
 from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError, first_line
 
+TORCH = '2.11'  # the oldest whose tracer and programs are known to suffice
 AXES = {0: 'batch', 2: 'height', 3: 'width'}  # those that may differ from image to image
 TRACED = (2, 45, 77)  # batch, height and width of the traced image: no size with special cases
 # and of the images for comparison with torch, with their noise in 8-bit units: ZeroShot differs at low levels
@@ -43,8 +45,10 @@ def trace(network: Denoiser | nn.Module) -> torch.export.ExportedProgram:
         network: in eval mode. The program takes images ``y`` and, if the network is non-blind, the noise levels (N,).
 
     Raises:
-        InputError: if the network's code cannot be traced, or fixes a size.
+        InputError: if the network's code cannot be traced, or fixes a size, and for a torch older than ``TORCH``.
     """
+    if Version(torch.__version__) < Version(TORCH):
+        raise InputError(f'exporting to .onnx and .pt2 needs torch {TORCH} or newer; this is {torch.__version__}')
     denoiser = as_denoiser(network)
     axes = dict.fromkeys(AXES, torch.export.Dim.AUTO)
     dynamic: dict[str, Any] = {'y': axes} | ({'sigma': {0: torch.export.Dim.AUTO}} if denoiser.needs_sigma else {})

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import needs_export
 
 import ne_basicsr
 from ne_basicsr.archs import zero_shot_arch
@@ -30,6 +31,9 @@ NETWORKS = {
     'FDnCNN': {'num_feat': 8, 'num_layers': 4, 'mode': 'norm-equiv'},
     'DnCNN': DNCNN,
 }
+
+
+pytestmark = needs_export
 
 
 def network_of(name, options):

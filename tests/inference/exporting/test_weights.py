@@ -5,11 +5,13 @@ import json
 import pytest
 import safetensors
 import torch
+from conftest import needs_export
 from torch import nn
 
 import ne_basicsr
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.cli.main import main
+from ne_basicsr.inference.exporting import graphs
 from ne_basicsr.inference.opening import randomize
 from ne_basicsr.weights import checkpoint
 
@@ -128,7 +130,7 @@ def test_other_toolboxes_weights_become_this_packages(tmp_path, capsys):
         (['net.pth@25+wne', '-o', 'a.pt2', '--sigma255', 'nan'], 'a noise level above 0 in 8-bit units; got nan'),
         (['net.pth', '-o', 'folder.pth'], 'export: -o must be a file; folder.pth is a folder'),
         (['net.pth', '-o', 'net.pth/a.pth'], 'basicsr: net.pth/a.pth: '),
-        (['net.pth', '-o', 'net.pth/a.pt2'], 'basicsr: net.pth/a.pt2: '),
+        pytest.param(['net.pth', '-o', 'net.pth/a.pt2'], 'basicsr: net.pth/a.pt2: ', marks=needs_export),
         (
             ['big.pth', '-o', 'a.pth', '--half'],
             'big.pth: --half supports values up to 65504; model.0.weight has 100000',
@@ -154,3 +156,10 @@ def test_wrong_input_is_one_line_and_code_2(arguments, message, tmp_path, monkey
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
     assert not list(tmp_path.glob('a.*'))
+
+
+def test_a_torch_that_is_too_old_to_export_graphs_is_told(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(graphs.torch, '__version__', '2.6.0+cu124')
+    assert main(['export', 'gray', '-o', str(tmp_path / 'net.onnx')]) == 2
+    assert 'exporting to .onnx and .pt2 needs torch 2.11 or newer; this is 2.6.0+cu124' in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
