@@ -16,6 +16,7 @@ from ne_basicsr.archs.backbone import BackboneHolder
 from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, REFUSALS, Facts, facts_of, is_non_blind
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.ops.equivariance import ne_defect
+from ne_basicsr.ops.noise import LevelRange
 from ne_basicsr.ops.padding import crop, pad_to_multiple
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.weights import checkpoint
@@ -35,8 +36,7 @@ class Entry(NamedTuple):
         source: the command-line argument that named it.
         description: the network and the layout of its file; empty for the identity.
         parameters: number of parameters.
-        training_levels255: training noise in 8-bit units: one level, several, or the two ends of a range; empty if
-            unknown.
+        training_levels255: training noise in 8-bit units: one level, several, or a ``LevelRange``; empty if unknown.
     """
 
     label: str
@@ -57,7 +57,7 @@ class Denoiser(nn.Module):
         label: name in tables; default: the name of the function or class.
         source: the file or argument that it was opened from.
         description: description of the network for people.
-        training_levels255: training noise in 8-bit units: one level, several, or the two ends of a range.
+        training_levels255: training noise in 8-bit units: one level, several, or an ``ops.noise.LevelRange``.
         needs_sigma: whether the network is non-blind. None: true if the network has ``blind = False`` or a ``sigma``
             argument without default.
         digest: identifies a function; equal only for equal functions. For networks it is computed.
@@ -88,7 +88,8 @@ class Denoiser(nn.Module):
         self.network: Any = network
         self.label = label or getattr(network, '__name__', type(network).__name__)
         self.source, self.description = source or self.label, description
-        self.training_levels255 = tuple(training_levels255)
+        is_range = isinstance(training_levels255, LevelRange)  # which is a tuple already
+        self.training_levels255 = tuple(training_levels255) if not is_range else LevelRange(*training_levels255)
         self._digest, self.dtype = digest, dtype
         self.shape = tuple(shape)
         self._found: dict[str, tuple[Any, Any]] = {}

@@ -13,7 +13,7 @@ from ne_basicsr.archs.network_inputs import REFUSALS, is_non_blind
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.inference.denoiser import Denoiser
-from ne_basicsr.ops.noise import TrainingNoise
+from ne_basicsr.ops.noise import LevelRange, TrainingNoise
 from ne_basicsr.utils.errors import InputError, first_line, one_line
 from ne_basicsr.utils.file_names import printable
 from ne_basicsr.weights import checkpoint, formats, matching
@@ -155,9 +155,10 @@ def training_noise(content: Any) -> TrainingNoise | None:
 
 
 def levels255(noise: TrainingNoise | None) -> tuple[float, ...]:
-    """Training noise levels in 8-bit units; empty if unknown."""
+    """Training noise levels in 8-bit units, as a ``LevelRange`` if all between two; empty if unknown."""
     # rounded, since conversion to [0, 1] and back can change the last digits
-    return tuple(round(255 * sigma, 6) for sigma in noise.sigmas) if noise else ()
+    levels = tuple(round(255 * sigma, 6) for sigma in noise.sigmas) if noise else ()
+    return LevelRange(*levels) if noise and noise.sigma_type == 'random' else levels
 
 
 def wrap_zero_shot(network: nn.Module, sigma: float | None = None, noise: TrainingNoise | None = None) -> nn.Module:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ne_basicsr.evaluation import mismatch
 from ne_basicsr.evaluation.mismatch import Row
+from ne_basicsr.inference.loading import levels255
 from ne_basicsr.metrics.quality import psnrs
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.ops.noise import TrainingNoise, seed_of
@@ -269,8 +270,9 @@ class DenoisingModel(SRModel):
         return results
 
     def _keep(self, rows: list[Row], name: str, current_iter: int | str, tb_logger: Any) -> None:
-        levels = [sigma * 255 for sigma in self.noise.sigmas] if self.noise else []
-        keep_curve(rows, Path(self.opt['path']['log']), self.opt['name'], name, current_iter, levels, tb_logger)
+        keep_curve(
+            rows, Path(self.opt['path']['log']), self.opt['name'], name, current_iter, levels255(self.noise), tb_logger
+        )
 
     def _is_best(self, name: str, current_iter: int | str) -> bool:
         wanted = self.opt['val'].get('save_best')

@@ -14,6 +14,7 @@ from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.inference.opening import common_channels, identity, open_denoisers
 from ne_basicsr.metrics.curves import Row
 from ne_basicsr.ops.degradations import KINDS, parse_degradation
+from ne_basicsr.ops.noise import LevelRange, parts_of
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import printable
 from ne_basicsr.utils.process_group import gathered
@@ -33,7 +34,8 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
     denoisers, failures = [identity(), *opened], dict.fromkeys(lines)  # a set that keeps its order
     channels = common_channels(denoisers)
     stores = _stores(request.data, failures)
-    trained = sorted({level for each in denoisers for level in each.training_levels255})
+    parts = parts_of([part for each in denoisers for part in parts_of(each.training_levels255)])
+    trained = [part for part in parts if not isinstance(part, LevelRange)]
     degradations = [parse_degradation(text, trained) for text in request.degradations]
     if any(each.needs_sigma for each in denoisers) and (odd := [d for d in degradations if d.noise_given(1) is None]):
         raise InputError(f'{odd[0]}: a non-blind network needs the noise level, and {odd[0].kind} has none')
