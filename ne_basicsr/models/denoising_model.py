@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ne_basicsr.evaluation import mismatch
 from ne_basicsr.evaluation.mismatch import Row
 from ne_basicsr.inference.loading import levels255
+from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.metrics.quality import psnrs
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.ops.noise import TrainingNoise, seed_of
@@ -57,6 +58,11 @@ class DenoisingModel(SRModel):
         self.asked_to_stop: Callable[[], int] = int  # the signal that arrived; validation ends early then
         self._strip: list[Tensor] = []
         super().__init__(opt)
+        tile = opt['val'].get('tile')
+        try:
+            self._tiled = Tiled(self._test_net(), tile) if tile else None
+        except InputError as error:
+            raise InputError(f'val:tile: {error}') from None
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -154,7 +160,9 @@ class DenoisingModel(SRModel):
     # -- validation ----------------------------------------------------------------------------------------------------
 
     def denoise(self, lq: Tensor) -> Tensor:
-        """The restored images for lq (N, C, H, W) of any size, by the averaged weights if there are some."""
+        """The restored images for lq (N, C, H, W) of any size, by the averaged weights if there are some, in tiles."""
+        if self._tiled:
+            return self._tiled(lq)
         multiple = getattr(self.get_bare_model(self.net_g), 'size_multiple', 1)
         padded, (height, width) = pad_to_multiple(lq, multiple)
         return self._test_net()(padded)[..., :height, :width]

@@ -170,6 +170,34 @@ def test_options_are_left_as_they_are(workplace, image_folder):
     assert build_network(opt['network_g']).state_dict().keys() == model.net_g.state_dict().keys()
 
 
+def test_validation_in_tiles_is_validation_of_whole_images(workplace, image_folder):
+    from ne_basicsr.options import load_options
+
+    seen = []
+    for tile in (96, None):
+        path = option_file(workplace, image_folder, **{'val:tile': tile})
+        model = DenoisingModel(load_options(path, is_train=True) | {'dist': False, 'rank': 0})
+        model.net_g.load_state_dict(build_network(model.opt['network_g']).state_dict() if not seen else seen[0][0])
+        model.net_g.backbone.register_forward_hook(lambda _, given, __: sides.append(max(given[0].shape[-2:])))
+        sides, y = [], torch.linspace(0.1, 0.9, 64 * 200).view(1, 1, 64, 200)
+        with model.evaluating():
+            output = model.denoise(y)
+        seen.append((model.net_g.state_dict(), output, max(sides[-2:])))
+    (_, tiled, largest), (_, whole, full) = seen
+    assert (largest <= 96, full) == (True, 200)
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-5)  # float32; the statistics are those of the image
+
+
+def test_tiles_without_room_for_the_windows_of_a_network_are_one_line(workplace, image_folder, capsys):
+    windows = {'type': 'WNE', 'size_multiple': 36, 'backbone': PLAIN}
+    for network, tile, message in ((PLAIN, 31, 'val:tile: '), (windows, 35, 'val:tile: tiles of this network must be')):
+        path = option_file(workplace, image_folder, **{'network_g': network, 'val:tile': tile})
+        assert main(['train', '-opt', str(path)]) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (workplace / 'experiments').exists()
+    assert trained(workplace, image_folder, 'room', **{'val:tile': 32})
+
+
 def test_training_noise_depends_on_the_seed_of_the_run_and_the_number_of_the_sample():
     options = {'type': 'DenoisingDataset', 'noise': {'type': 'gaussian', 'sigma255': 25}}
     opt = {'datasets': {'train': options}}
