@@ -21,6 +21,7 @@ from ne_basicsr.evaluation import mismatch
 from ne_basicsr.evaluation.mismatch import Row
 from ne_basicsr.inference.loading import levels255
 from ne_basicsr.inference.tiles import Tiled
+from ne_basicsr.metrics.perceptual import PERCEPTUAL, metric
 from ne_basicsr.metrics.quality import psnrs
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.ops.noise import TrainingNoise, seed_of
@@ -58,6 +59,9 @@ class DenoisingModel(SRModel):
         self.asked_to_stop: Callable[[], int] = int  # the signal that arrived; validation ends early then
         self._strip: list[Tensor] = []
         super().__init__(opt)
+        for name in PERCEPTUAL:  # weights that cannot be had are found before the training
+            if any(each['type'] == f'calculate_{name}_float' for each in opt['val']['metrics'].values()):
+                metric(name, self.device)
         tile = opt['val'].get('tile')
         try:
             self._tiled = Tiled(self._test_net(), tile) if tile else None

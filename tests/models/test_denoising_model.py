@@ -178,8 +178,9 @@ def test_validation_in_tiles_is_validation_of_whole_images(workplace, image_fold
         path = option_file(workplace, image_folder, **{'val:tile': tile})
         model = DenoisingModel(load_options(path, is_train=True) | {'dist': False, 'rank': 0})
         model.net_g.load_state_dict(build_network(model.opt['network_g']).state_dict() if not seen else seen[0][0])
-        model.net_g.backbone.register_forward_hook(lambda _, given, __: sides.append(max(given[0].shape[-2:])))
-        sides, y = [], torch.linspace(0.1, 0.9, 64 * 200).view(1, 1, 64, 200)
+        sides: list[int] = []
+        model.net_g.backbone.register_forward_pre_hook(lambda _, x, sides=sides: sides.append(max(x[0].shape[-2:])))
+        y = torch.linspace(0.1, 0.9, 64 * 200).view(1, 1, 64, 200)
         with model.evaluating():
             output = model.denoise(y)
         seen.append((model.net_g.state_dict(), output, max(sides[-2:])))

@@ -99,6 +99,9 @@ def _summary_table(summary: PanelSummary) -> Table:
         (Column('mean SSIM', '.4f', 'highest'), lambda _, each: each.mean_ssim),
         (Column('worst NE defect', '.1e'), lambda _, each: each.worst_defect),
     ]
+    for name in dict.fromkeys(name for each in summary.networks.values() for name in each.perceptual):
+        header = f'mean {name.removeprefix("mean_").upper()}'
+        columns.append((Column(header, '.4f', 'lowest'), lambda _, each, name=name: each.perceptual[name]))  # type: ignore[misc]
     failed = [FAILED, *[None] * (len(columns) - 1)]
     rows: list[list[Cell]] = [
         [entry.label, *([cell(entry, each) for _, cell in columns] if each else failed)]

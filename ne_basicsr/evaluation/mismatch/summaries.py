@@ -8,6 +8,7 @@ from ne_basicsr.evaluation.mismatch.result import Panel
 from ne_basicsr.inference.denoiser import Entry
 from ne_basicsr.inference.opening import IDENTITY
 from ne_basicsr.metrics.curves import Curve, Row, curve, drop_from, means, summarize
+from ne_basicsr.metrics.perceptual import PERCEPTUAL
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.ops.noise import LevelRange, Training, parts_of
 
@@ -25,6 +26,7 @@ class NetworkSummary(NamedTuple):
         mean_ssim: over the levels.
         mean_psnr_8bit: as BasicSR calculates it, over the levels.
         worst_defect: of normalization equivariance, the largest of all cells.
+        perceptual: ``mean_lpips`` and ``mean_dists``, over the levels, as far as they were asked for.
     """
 
     mean_psnr: float
@@ -36,6 +38,7 @@ class NetworkSummary(NamedTuple):
     mean_ssim: float | None
     mean_psnr_8bit: float | None
     worst_defect: float | None
+    perceptual: Mapping[str, float | None]
 
 
 class PanelSummary(NamedTuple):
@@ -147,6 +150,7 @@ def _summarize_network(rows: Sequence[Row], degradation: Degradation, entry: Ent
         drop=None if matched is None else math.nan if broken else drop_from(of, matched),
         mean_ssim=_mean(means(rows, 'ssim').values()),
         mean_psnr_8bit=_mean(means(rows, 'psnr_8bit').values()),
+        perceptual={f'mean_{name}': _mean(means(rows, name).values()) for name in PERCEPTUAL if name in rows[0]},
         worst_defect=None if not defects else math.nan if any(map(math.isnan, defects)) else max(defects),
     )
 
