@@ -101,6 +101,27 @@ class Denoiser(nn.Module):
         self._register_state_dict_hook(_without_prefix)
         self.register_load_state_dict_pre_hook(_with_prefix)
 
+    @classmethod
+    def of_arrays(cls, function: Callable[..., Any], **named: Any) -> 'Denoiser':
+        """A function of one array, (H, W) or (H, W, C) on [0, 1], to an array of the same shape, as a denoiser.
+
+        Args:
+            function: may have an argument ``sigma``, the noise level on [0, 1].
+            named: as for the class.
+        """
+        takes, needs = _sigma_of(function)
+
+        def network(y: Tensor, sigma: Tensor | None = None) -> Tensor:
+            outputs = []
+            for number, image in enumerate(y.detach().cpu().movedim(1, -1).numpy()):
+                given = {'sigma': float(sigma[number])} if takes and sigma is not None else {}
+                output = np.asarray(function(image[..., 0] if image.shape[-1] == 1 else image, **given))
+                outputs.append(torch.from_numpy(output.reshape(image.shape).copy()).movedim(-1, 0))
+            return torch.stack(outputs).to(y)
+
+        named = {'label': getattr(function, '__name__', ''), 'needs_sigma': needs} | named
+        return cls(network, **named)
+
     def __call__(self, y: Any, *arguments: Any, **named: Any) -> Any:
         if isinstance(y, np.ndarray):
             from ne_basicsr.inference.pixels import denoise  # which imports this module

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
+import yaml
 from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
@@ -31,6 +32,7 @@ from torch.utils.data import DataLoader
 
 from ne_basicsr.data.batch import as_float
 from ne_basicsr.data.sample_stream import SampleStream
+from ne_basicsr.options import load_options
 from ne_basicsr.options.cautions import cautions
 from ne_basicsr.train.interruption import Interruption
 from ne_basicsr.train.log import write_curves
@@ -43,6 +45,18 @@ from ne_basicsr.weights import checkpoint
 Options = dict[str, Any]
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def train_from(options: Mapping[str, Any], *, auto_resume: bool = False) -> Any:
+    """Train as a mapping says that has the shape of an option file; returns the model, whose network is ``net_g``.
+
+    The run is that of ``basicsr train`` in one process: folders, log, checkpoints, validations. Checkpoints are in
+    ``experiments/<name>/models/`` under the current directory.
+
+    Raises:
+        InputError: as ``options.load_options`` and ``train``.
+    """
+    return train(load_options(options, is_train=True, auto_resume=auto_resume), yaml.safe_dump(dict(options)))
 
 
 def train(opt: Options, option_text: str | None = None) -> Any:
