@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import os
 import re
 import shlex
@@ -223,14 +224,34 @@ def test_python_on_pages_imports_what_is_there(path: Path) -> None:
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
-def test_python_on_the_page_of_public_names_runs() -> None:
+def test_python_on_the_page_of_public_names_runs(workplace: Path) -> None:
     text = (DOCS / 'api' / 'python.md').read_text(encoding='utf-8')
     code = '\n'.join(blocks(text, 'python'))
     assert [name for name in ne_basicsr.__all__ if not re.search(rf'\bne_basicsr\.{name}\b', code)] == []
     names: dict[str, Any] = {}
     exec(compile(code, 'docs/api/python.md', 'exec'), names)
     names['test_my_network_is_equivariant']()
+    assert 'phase' not in names['images'] and names['options'].keys().isdisjoint({'dist', 'path'})  # as they were
+    first, second = (
+        ne_basicsr.load(f'experiments/{name}/models/net_g_latest.pth').state_dict()
+        for name in ('from_a_dict', 'finetuned')
+    )
+    moved = max(float((first[key] - second[key]).abs().max()) for key in first if first[key].is_floating_point())
+    assert 0 < moved < 0.3  # it went on from there: running means aside, two steps of 0.001
     assert not names['verdict'].passed and names['restored'].shape == names['noisy'].shape
+
+
+def test_the_notebook_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notebook = json.loads((DOCS / 'examples' / 'denoise_and_compare.ipynb').read_text(encoding='utf-8'))
+    names: dict[str, Any] = {}
+    for number, cell in enumerate(notebook['cells']):
+        if cell['cell_type'] == 'code':
+            exec(compile(''.join(cell['source']), f'cell {number}', 'exec'), names)
+            assert not cell['outputs'], 'outputs are not versioned'
+    assert abs(names['difference']).max() < 1e-5
+    gray, blur = names['curves']['gray'], names['curves']['blur']
+    assert all(ours > theirs for ours, theirs in zip(gray.psnr_out, blur.psnr_out, strict=True))
+    assert 'gray [' in capsys.readouterr().out and len(names['figure'].axes) == 1
 
 
 def test_the_network_of_the_guide_works_where_the_guide_says(tmp_path: Path) -> None:
