@@ -53,6 +53,8 @@ setup(
         'spandrel': spandrel,
         'deepinv': deepinv,
         'perceptual': perceptual,
+        'imagecodecs': ['imagecodecs'],  # compressed TIFF of more than 8 bits, LZW and ZSTD among them; BSD; 20 MB
+        'wandb': ['wandb'],  # a run's curves on its server, logger:wandb; MIT
         'test': [
             'pytest>=8',
             'pytest-xdist>=3.5',  # one process a core: the suite in half the time; MIT

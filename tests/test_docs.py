@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 import cv2
 import pytest
 import torch
+import yaml
 from conftest import REPOSITORY, smooth_photograph
 
 import ne_basicsr
@@ -27,7 +28,10 @@ from ne_basicsr.options import load_options
 
 DOCS = REPOSITORY / 'docs'
 SOURCES = [*sorted(DOCS.glob('*.md')), *sorted(DOCS.glob('guides/*.md')), *sorted(DOCS.glob('api/*.md'))]
-TEXTS = [*SOURCES, *(REPOSITORY / name for name in ('README.md', 'options/README.md', 'datasets/README.md'))]
+TEXTS = [
+    *SOURCES,
+    *(REPOSITORY / name for name in ('README.md', 'CONTRIBUTING.md', 'options/README.md', 'datasets/README.md')),
+]
 EXAMPLES = {
     'unshuffle_cnn_arch.py': 'ne_basicsr/archs',
     'test_unshuffle_cnn_arch.py': 'tests/archs',
@@ -201,6 +205,23 @@ def test_every_command_on_a_page_is_one_that_the_program_takes() -> None:
                 pytest.fail(f'{path.relative_to(REPOSITORY)}: basicsr {shlex.join(words)}')
             count += 1
     assert count > 40
+
+
+def test_links_of_the_files_beside_the_readme_lead_somewhere() -> None:
+    for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'):
+        links = re.findall(r'\]\(([^)#]+)', (REPOSITORY / name).read_text(encoding='utf-8'))
+        assert [link for link in links if '://' not in link and not (REPOSITORY / link).exists()] == [], name
+    citation = yaml.safe_load((REPOSITORY / 'CITATION.cff').read_text(encoding='utf-8'))
+    assert citation['version'] == ne_basicsr.__version__ and citation['preferred-citation']['year'] == 2026
+    readme = (REPOSITORY / 'README.md').read_text(encoding='utf-8')
+    assert len(blocks(readme, 'sh')) == 2 and 'basicsr quickstart' in blocks(readme, 'sh')[0]  # .ci/run takes them
+
+
+def test_a_formula_on_the_first_page_is_one(pages: dict[Path, Page]) -> None:
+    first = next(path for path in pages if path.name == 'index.html' and path.parent.name.startswith('site'))
+    html = first.read_text(encoding='utf-8')
+    assert html.count('<math') >= 2 and '<mfrac>' in html and '$$' not in html
+    assert 'report.png' in html and 'keep working when noise level' in html
 
 
 def test_a_command_that_the_program_does_not_take_is_found() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from types import SimpleNamespace
 from urllib.error import URLError
 
@@ -168,6 +169,32 @@ def test_options_are_left_as_they_are(workplace, image_folder):
     model = DenoisingModel(opt)
     assert {key: opt['train'][key] for key in before} == before
     assert build_network(opt['network_g']).state_dict().keys() == model.net_g.state_dict().keys()
+
+
+def test_weights_and_biases_gets_the_run_and_is_one_line_where_it_cannot(workplace, image_folder, monkeypatch, capsys):
+    class Refused(Exception):
+        pass
+
+    started, logged_in = [], [True]
+
+    def init(**arguments):
+        if not logged_in[0]:
+            raise Refused('No API key configured.')
+        started.append(arguments)
+        return SimpleNamespace(id='abc')
+
+    wandb = SimpleNamespace(init=init, errors=SimpleNamespace(Error=Refused))  # current ones have no util.generate_id
+    monkeypatch.setitem(sys.modules, 'wandb', wandb)
+    changes = {'logger:wandb': {'project': 'denoising'}}
+    trained(workplace, image_folder, 'followed', **changes)
+    assert [(run['project'], run['name'], run['resume']) for run in started] == [('denoising', 'followed', 'never')]
+    assert 'Use wandb logger with id=abc' in log_of(workplace, 'followed')
+    path = option_file(workplace, image_folder, **LITTLE, **changes)
+    for module, message in ((wandb, 'logger:wandb: No API key'), (None, "pip install 'ne-basicsr[wandb]'")):
+        logged_in[0] = False
+        monkeypatch.setitem(sys.modules, 'wandb', module)
+        assert main(['train', '-opt', str(path)]) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_validation_in_tiles_is_validation_of_whole_images(workplace, image_folder):
