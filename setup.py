@@ -10,6 +10,7 @@ version = re.search(r"__version__ = '(.+)'", (here / 'ne_basicsr' / '__init__.py
 
 onnx = ['onnx', 'onnxscript', 'onnxruntime']  # basicsr export writes ONNX files and compares them; Apache-2.0, MIT
 spandrel = ['spandrel>=0.4.2, <0.5']  # its networks as backbones, our files in programs that load with it; MIT
+perceptual = ['torchmetrics>=1.8']  # LPIPS and DISTS; Apache-2.0; torch is its one heavy dependency
 deepinv = ['deepinv>=0.5']  # our networks in plug-and-play methods; BSD; brings torchmetrics, h5py, einops, natsort
 
 setup(
@@ -63,12 +64,16 @@ setup(
         'onnx': onnx,
         'spandrel': spandrel,
         'deepinv': deepinv,
+        'perceptual': perceptual,
+        'imagecodecs': ['imagecodecs'],  # compressed TIFF of more than 8 bits, LZW and ZSTD among them; BSD; 20 MB
+        'wandb': ['wandb'],  # a run's curves on its server, logger:wandb; MIT
         'test': [
             'pytest>=8',
             'pytest-xdist>=3.5',  # one process a core: the suite in half the time; MIT
             *onnx,
             *spandrel,
             *deepinv,
+            *perceptual,
         ],
         'dev': [
             'mypy>=1.11',

@@ -9,6 +9,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import written_pages  # noqa: E402 - beside this file
+from docutils.nodes import SkipNode  # noqa: E402
+from docutils.utils.math.latex2mathml import tex2mathml  # noqa: E402
 
 import ne_basicsr  # noqa: E402
 
@@ -23,7 +25,7 @@ nitpicky = True  # every reference between pages has to resolve ...
 nitpick_ignore_regex = [('py:.*', '.*')]  # ... but for types of torch and others, whose pages would need the network
 highlight_language = 'none'  # formulas and shell lines without a language
 myst_heading_anchors = 3
-myst_enable_extensions = ['colon_fence']
+myst_enable_extensions = ['colon_fence', 'dollarmath']
 
 autodoc_member_order = 'bysource'
 autodoc_typehints_format = 'short'
@@ -54,6 +56,8 @@ html_theme_options = {
 }
 copybutton_selector = 'div:not(.highlight-text) > div.highlight > pre'  # not what programs print
 
+html_math_renderer = 'mathml'  # which browsers draw themselves; MathJax would come from the network
+
 SECTION = re.compile(r'(Args|Attributes|Raises|Returns|Yields).*:$')
 
 
@@ -61,6 +65,18 @@ def setup(app: Any) -> None:
     written_pages.write_pages(HERE / '_generated')
     app.connect('autodoc-process-docstring', as_restructured_text, priority=100)  # before napoleon
     app.connect('autodoc-skip-member', skip_fields)
+    app.add_html_math_renderer('mathml', (draw_formula, None), (draw_block, None))
+
+
+def draw_formula(translator: Any, node: Any) -> None:
+    translator.body.append(tex2mathml(node.astext()))
+    raise SkipNode
+
+
+def draw_block(translator: Any, node: Any) -> None:
+    formula = tex2mathml(node.astext()).replace('<math ', '<math display="block" ', 1)
+    translator.body.append(f'<div class="math">{formula}</div>')
+    raise SkipNode
 
 
 def as_restructured_text(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:

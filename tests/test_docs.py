@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 import cv2
 import pytest
 import torch
+import yaml
 from conftest import REPOSITORY, smooth_photograph
 
 import ne_basicsr
@@ -26,7 +28,10 @@ from ne_basicsr.options import load_options
 
 DOCS = REPOSITORY / 'docs'
 SOURCES = [*sorted(DOCS.glob('*.md')), *sorted(DOCS.glob('guides/*.md')), *sorted(DOCS.glob('api/*.md'))]
-TEXTS = [*SOURCES, *(REPOSITORY / name for name in ('README.md', 'options/README.md', 'datasets/README.md'))]
+TEXTS = [
+    *SOURCES,
+    *(REPOSITORY / name for name in ('README.md', 'CONTRIBUTING.md', 'options/README.md', 'datasets/README.md')),
+]
 EXAMPLES = {
     'unshuffle_cnn_arch.py': 'ne_basicsr/archs',
     'test_unshuffle_cnn_arch.py': 'tests/archs',
@@ -202,6 +207,23 @@ def test_every_command_on_a_page_is_one_that_the_program_takes() -> None:
     assert count > 40
 
 
+def test_links_of_the_files_beside_the_readme_lead_somewhere() -> None:
+    for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'):
+        links = re.findall(r'\]\(([^)#]+)', (REPOSITORY / name).read_text(encoding='utf-8'))
+        assert [link for link in links if '://' not in link and not (REPOSITORY / link).exists()] == [], name
+    citation = yaml.safe_load((REPOSITORY / 'CITATION.cff').read_text(encoding='utf-8'))
+    assert citation['version'] == ne_basicsr.__version__ and citation['preferred-citation']['year'] == 2026
+    readme = (REPOSITORY / 'README.md').read_text(encoding='utf-8')
+    assert len(blocks(readme, 'sh')) == 2 and 'basicsr quickstart' in blocks(readme, 'sh')[0]  # .ci/run takes them
+
+
+def test_a_formula_on_the_first_page_is_one(pages: dict[Path, Page]) -> None:
+    first = next(path for path in pages if path.name == 'index.html' and path.parent.name.startswith('site'))
+    html = first.read_text(encoding='utf-8')
+    assert html.count('<math') >= 2 and '<mfrac>' in html and '$$' not in html
+    assert 'report.png' in html and 'keep working when noise level' in html
+
+
 def test_a_command_that_the_program_does_not_take_is_found() -> None:
     text = '```sh\nbasicsr denoise net.pth photos \\\n  --outpt denoised  # no such flag\n```\n'
     (words,) = commands_in(text)
@@ -223,14 +245,34 @@ def test_python_on_pages_imports_what_is_there(path: Path) -> None:
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
-def test_python_on_the_page_of_public_names_runs() -> None:
+def test_python_on_the_page_of_public_names_runs(workplace: Path) -> None:
     text = (DOCS / 'api' / 'python.md').read_text(encoding='utf-8')
     code = '\n'.join(blocks(text, 'python'))
     assert [name for name in ne_basicsr.__all__ if not re.search(rf'\bne_basicsr\.{name}\b', code)] == []
     names: dict[str, Any] = {}
     exec(compile(code, 'docs/api/python.md', 'exec'), names)
     names['test_my_network_is_equivariant']()
+    assert 'phase' not in names['images'] and names['options'].keys().isdisjoint({'dist', 'path'})  # as they were
+    first, second = (
+        ne_basicsr.load(f'experiments/{name}/models/net_g_latest.pth').state_dict()
+        for name in ('from_a_dict', 'finetuned')
+    )
+    moved = max(float((first[key] - second[key]).abs().max()) for key in first if first[key].is_floating_point())
+    assert 0 < moved < 0.3  # it went on from there: running means aside, two steps of 0.001
     assert not names['verdict'].passed and names['restored'].shape == names['noisy'].shape
+
+
+def test_the_notebook_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notebook = json.loads((DOCS / 'examples' / 'denoise_and_compare.ipynb').read_text(encoding='utf-8'))
+    names: dict[str, Any] = {}
+    for number, cell in enumerate(notebook['cells']):
+        if cell['cell_type'] == 'code':
+            exec(compile(''.join(cell['source']), f'cell {number}', 'exec'), names)
+            assert not cell['outputs'], 'outputs are not versioned'
+    assert abs(names['difference']).max() < 1e-5
+    gray, blur = names['curves']['gray'], names['curves']['blur']
+    assert all(ours > theirs for ours, theirs in zip(gray.psnr_out, blur.psnr_out, strict=True))
+    assert 'gray [' in capsys.readouterr().out and len(names['figure'].axes) == 1
 
 
 def test_the_network_of_the_guide_works_where_the_guide_says(tmp_path: Path) -> None:

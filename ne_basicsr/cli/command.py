@@ -19,6 +19,7 @@ networks:
   net.pth            a checkpoint of this project or of a toolbox with a known layout
   net.pth@25         the same, trained at noise level 25 (if the file does not record the level)
   net.pth@25+wne     the same, made equivariant without training
+  net.pth+x8         the mean over the rotations and mirror images of the input (8 times the work); also after +wne
   net.pt=WNE         a checkpoint that does not record its type or wrapper, such as those of the WNE paper's code;
                      =DnCNN for a plain network, =InputNorm; combined: net.pt=DnCNN@25+wne
   net.yml            an option file: its network_g with the weights of path:pretrain_network_g

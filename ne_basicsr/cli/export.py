@@ -117,10 +117,10 @@ def _weights(spec: Any, arguments: argparse.Namespace) -> list[str]:
     from ne_basicsr.inference.exporting import weights as files
     from ne_basicsr.weights.formats import describe
 
-    if spec.wrap or spec.sigma255 is not None:
+    if spec.wrap or spec.ensemble or spec.sigma255 is not None:
         raise InputError(
-            'export: --wne, +wne and @LEVEL do not change the weights; leave them out and use them when you open the'
-            ' file, or export a graph'
+            'export: --wne, +wne, +x8 and @LEVEL do not change the weights; leave them out and use them when you open'
+            ' the file, or export a graph'
         )
     weights: Any = files.read(spec.file, spec.type)
     try:

@@ -50,6 +50,9 @@ def add(commands: Commands) -> None:
         help="NE defect: for a few images and levels, for all by the paper's protocol, or not (default: few)",
     )
     parser.add_argument(
+        '--perceptual', nargs='+', default=[], choices=['lpips', 'dists'], help="further measures; extra 'perceptual'"
+    )
+    parser.add_argument(
         '--strips',
         nargs='+',
         type=float,
@@ -90,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         defect=arguments.defect,
         strip_levels=arguments.strips,
+        perceptual=arguments.perceptual,
         device=device,
         precision=Precision(arguments.dtype, arguments.channels_last),
         batch=arguments.batch,

@@ -87,7 +87,7 @@ class _Run:
 
     def __init__(self, tiled: Tiled, noise: float | None, output: Path, store: CellStore, keys: dict[Job, str]) -> None:
         self.tiled, self.noise, self.output, self.store, self.keys = tiled, noise, output, store, keys
-        self.on_pixels: Callable[[int], None] = lambda pixels: None
+        self.on_pixels: Callable[[float], None] = lambda pixels: None
         self.failures: list[str] = []
         self.done = 0
         self._waiting: dict[tuple[Any, ...], list[tuple[Job, Picture]]] = {}
@@ -198,14 +198,14 @@ def _below(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _counted(update: Callable[[int], Any]) -> Callable[[int], None]:
+def _counted(update: Callable[[int], Any]) -> Callable[[float], None]:
     """Count pixels and pass whole thousands to ``update``."""
-    rest = 0
+    rest = 0.0
 
-    def add(pixels: int) -> None:
+    def add(pixels: float) -> None:
         nonlocal rest
         rest += pixels
-        update(rest // 1000)
+        update(int(rest // 1000))
         rest %= 1000
 
     return add

@@ -16,6 +16,7 @@ from ne_basicsr.archs.backbone import BackboneHolder
 from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, REFUSALS, Facts, facts_of, is_non_blind
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.ops.equivariance import ne_defect
+from ne_basicsr.ops.noise import LevelRange
 from ne_basicsr.ops.padding import crop, pad_to_multiple
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.weights import checkpoint
@@ -35,8 +36,7 @@ class Entry(NamedTuple):
         source: the command-line argument that named it.
         description: the network and the layout of its file; empty for the identity.
         parameters: number of parameters.
-        training_levels255: training noise in 8-bit units: one level, several, or the two ends of a range; empty if
-            unknown.
+        training_levels255: training noise in 8-bit units: one level, several, or a ``LevelRange``; empty if unknown.
     """
 
     label: str
@@ -57,7 +57,7 @@ class Denoiser(nn.Module):
         label: name in tables; default: the name of the function or class.
         source: the file or argument that it was opened from.
         description: description of the network for people.
-        training_levels255: training noise in 8-bit units: one level, several, or the two ends of a range.
+        training_levels255: training noise in 8-bit units: one level, several, or an ``ops.noise.LevelRange``.
         needs_sigma: whether the network is non-blind. None: true if the network has ``blind = False`` or a ``sigma``
             argument without default.
         digest: identifies a function; equal only for equal functions. For networks it is computed.
@@ -88,7 +88,8 @@ class Denoiser(nn.Module):
         self.network: Any = network
         self.label = label or getattr(network, '__name__', type(network).__name__)
         self.source, self.description = source or self.label, description
-        self.training_levels255 = tuple(training_levels255)
+        is_range = isinstance(training_levels255, LevelRange)  # which is a tuple already
+        self.training_levels255 = tuple(training_levels255) if not is_range else LevelRange(*training_levels255)
         self._digest, self.dtype = digest, dtype
         self.shape = tuple(shape)
         self._found: dict[str, tuple[Any, Any]] = {}
@@ -99,6 +100,27 @@ class Denoiser(nn.Module):
         self.training = getattr(network, 'training', False)
         self._register_state_dict_hook(_without_prefix)
         self.register_load_state_dict_pre_hook(_with_prefix)
+
+    @classmethod
+    def of_arrays(cls, function: Callable[..., Any], **named: Any) -> 'Denoiser':
+        """A function of one array, (H, W) or (H, W, C) on [0, 1], to an array of the same shape, as a denoiser.
+
+        Args:
+            function: may have an argument ``sigma``, the noise level on [0, 1].
+            named: as for the class.
+        """
+        takes, needs = _sigma_of(function)
+
+        def network(y: Tensor, sigma: Tensor | None = None) -> Tensor:
+            outputs = []
+            for number, image in enumerate(y.detach().cpu().movedim(1, -1).numpy()):
+                given = {'sigma': float(sigma[number])} if takes and sigma is not None else {}
+                output = np.asarray(function(image[..., 0] if image.shape[-1] == 1 else image, **given))
+                outputs.append(torch.from_numpy(output.reshape(image.shape).copy()).movedim(-1, 0))
+            return torch.stack(outputs).to(y)
+
+        named = {'label': getattr(function, '__name__', ''), 'needs_sigma': needs} | named
+        return cls(network, **named)
 
     def __call__(self, y: Any, *arguments: Any, **named: Any) -> Any:
         if isinstance(y, np.ndarray):

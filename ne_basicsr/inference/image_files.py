@@ -177,13 +177,14 @@ def _decode_deep_tiff(data: bytes, exif: bytes, icc: bytes) -> Picture:
         try:
             pixels = page.asarray()
             pixels = np.moveaxis(pixels, 0, -1) if page.axes == 'SYX' else pixels
-        except ValueError as error:
-            if 'imagecodecs' not in str(error):
+        except (ValueError, ImportError) as error:  # ImportError: ZSTD before Python 3.14
+            if isinstance(error, ValueError) and 'imagecodecs' not in str(error):
                 raise
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             # OpenCV rotates some images that have an orientation
             if pixels is None or tags.get(_ORIENTATION, 1) != 1:
-                raise InputError(f'this TIFF is compressed by {page.compression.name}; save it uncompressed') from None
+                way_out = "save it uncompressed, or pip install 'ne-basicsr[imagecodecs]'"
+                raise InputError(f'this TIFF is compressed by {page.compression.name}; {way_out}') from None
             pixels = _rgb(pixels)
     if pixels.dtype.name not in ('uint8', 'uint16', 'float16', 'float32', 'float64'):
         raise InputError(f'only 8 bits, 16 bits and floating point are supported; this is {pixels.dtype.name}')

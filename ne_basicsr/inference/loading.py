@@ -15,7 +15,7 @@ from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.inference.training_level import training_levels
-from ne_basicsr.ops.noise import TrainingNoise
+from ne_basicsr.ops.noise import LevelRange, TrainingNoise
 from ne_basicsr.utils.errors import InputError, first_line, one_line
 from ne_basicsr.utils.file_names import printable
 from ne_basicsr.weights import checkpoint, formats, matching
@@ -158,9 +158,10 @@ def training_noise(content: Any) -> TrainingNoise | None:
 
 
 def levels255(noise: TrainingNoise | None) -> tuple[float, ...]:
-    """Training noise levels in 8-bit units; empty if unknown."""
+    """Training noise levels in 8-bit units, as a ``LevelRange`` if all between two; empty if unknown."""
     # rounded, since conversion to [0, 1] and back can change the last digits
-    return tuple(round(255 * sigma, 6) for sigma in noise.sigmas) if noise else ()
+    levels = tuple(round(255 * sigma, 6) for sigma in noise.sigmas) if noise else ()
+    return LevelRange(*levels) if noise and noise.sigma_type == 'random' else levels
 
 
 def wrap_zero_shot(
@@ -179,7 +180,7 @@ def wrap_zero_shot(
         name: of the network, in the log.
 
     Returns:
-        (network, training noise in 8-bit units: one level, or the two ends of a range; empty if unknown)
+        (network, training noise in 8-bit units, see ``levels255``)
     """
     if isinstance(network, BackboneHolder):
         kind = type(network).__name__
@@ -202,20 +203,23 @@ def wrap_zero_shot(
 
 
 def _found_levels(network: nn.Module, name: str) -> tuple[float, ...]:
-    """The noise level of the training, or the ends of its range, in 8-bit units, measured; empty if not found."""
+    """The noise levels of the training, measured and logged; see ``training_level``."""
     denoiser, logger = Denoiser(network.eval()), logging.getLogger('basicsr')
     facts = denoiser.facts
     if facts.in_channels not in GRAY_OR_COLOUR or (facts.out_channels, facts.scale) != (facts.in_channels, 1):
         return ()  # it does not denoise images
-    found = training_levels(denoiser)
-    if found is None:
+    levels = training_levels(denoiser)
+    if not levels:
         logger.warning(
             f'{name}: the noise level of its training is not recorded and cannot be measured on photographs, so the'
             ' wrapper is WNE, which suits trainings at many levels. If it was trained at one level, name it, as in'
             ' net.pth@25+wne or sigma=25/255.'
         )
-        return ()
-    wrapper = 'ZeroShot' if found.is_single else 'WNE'
-    kind = 'level' if found.is_single else 'levels'
-    logger.info(f'{name}: trained at noise {kind} {found} (of 255), as measured on photographs; wrapped in {wrapper}.')
-    return (found.high,) if found.is_single else tuple(found)
+    else:
+        is_single = len(levels) == 1
+        kind, wrapper = ('level', 'ZeroShot') if is_single else ('levels', 'WNE')
+        logger.info(
+            f'{name}: trained at noise {kind} {" to ".join(f"{level:.3g}" for level in levels)} of 255, as measured on'
+            f' photographs; wrapped in {wrapper}.'
+        )
+    return levels

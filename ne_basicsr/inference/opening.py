@@ -16,6 +16,7 @@ from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, REFUSALS
 from ne_basicsr.archs.own_networks import IMPORTS, import_own
 from ne_basicsr.inference import exported_graphs
 from ne_basicsr.inference.denoiser import Denoiser
+from ne_basicsr.inference.ensemble import Ensemble
 from ne_basicsr.inference.loading import levels255, load_checkpoint, wrap_zero_shot
 from ne_basicsr.ops.noise import TrainingNoise
 from ne_basicsr.options import read_yaml
@@ -36,7 +37,7 @@ WRAPS = (None, 'wne')
 
 
 class Spec(NamedTuple):
-    """A parsed argument ``FILE[=TYPE][@SIGMA255][+wne]``.
+    """A parsed argument ``FILE[=TYPE][@SIGMA255][+wne][+x8]``.
 
     Args:
         source: the argument itself.
@@ -44,6 +45,7 @@ class Spec(NamedTuple):
         sigma255: training noise level in 8-bit units, if given.
         wrap: whether to make the network equivariant without training.
         type: type of the network, for checkpoints that do not record it.
+        ensemble: whether to average over rotations and mirror images, see ``ensemble``.
     """
 
     source: str
@@ -51,6 +53,7 @@ class Spec(NamedTuple):
     sigma255: float | None
     wrap: bool
     type: str | None = None
+    ensemble: bool = False
 
     @property
     def options(self) -> dict[str, str]:
@@ -87,7 +90,7 @@ class Spec(NamedTuple):
 
 
 def parse_spec(text: str) -> Spec:
-    """Parse ``FILE[=TYPE][@SIGMA255][+wne]``.
+    """Parse ``FILE[=TYPE][@SIGMA255][+wne][+x8]``.
 
     Raises:
         InputError: for a noise level that is not a positive number.
@@ -95,7 +98,7 @@ def parse_spec(text: str) -> Spec:
     if text == IDENTITY or Path(text).exists():
         return Spec(text, text, None, False)
     match = re.fullmatch(
-        r'(?P<file>\s*\{.*\}|.+?)(=(?P<type>\w+))?(@(?P<sigma>[^@+/]*))?(?P<wrap>\+wne)?', text, re.DOTALL
+        r'(?P<file>\s*\{.*\}|.+?)(=(?P<type>\w+))?(@(?P<sigma>[^@+/]*))?(?P<wrap>\+wne)?(?P<x8>\+x8)?', text, re.DOTALL
     )
     if match is None:
         raise InputError(f'cannot parse the network {text!r}; write net.pth or net.pth@25+wne')
@@ -109,7 +112,7 @@ def parse_spec(text: str) -> Spec:
             raise InputError(
                 f'{text}: @ must be followed by the training noise level, as in net.pth@25; got {match["sigma"]!r}'
             )
-    return Spec(text, match['file'], sigma, match['wrap'] is not None, match['type'])
+    return Spec(text, match['file'], sigma, match['wrap'] is not None, match['type'], match['x8'] is not None)
 
 
 def load(
@@ -200,6 +203,10 @@ def open_denoiser(
         denoiser = _described(spec, untrained)
     else:
         denoiser = load_checkpoint(spec.file, spec.wrap, spec.sigma, **{'options': spec.options, **further})
+    if spec.ensemble:
+        about = f'{denoiser.description}, mean over rotations and mirror images'.removeprefix(', ')
+        levels = denoiser.training_levels255
+        denoiser = Denoiser(Ensemble(denoiser), description=about, training_levels255=levels)
     denoiser.label = label or _name(spec)
     denoiser.source = printable(spec.source)
     if spec.sigma255 is not None:
@@ -384,4 +391,4 @@ def _graph(spec: Spec, device: str, trusted: bool) -> Denoiser:
 
 def _name(spec: Spec) -> str:
     stem = spec.file.strip().strip('{}').removeprefix('type:').strip() if spec.is_inline else Path(spec.file).stem
-    return stem + ('+wne' if spec.wrap else '')
+    return stem + ('+wne' if spec.wrap else '') + ('+x8' if spec.ensemble else '')

@@ -78,7 +78,7 @@ def restore(
     batch: Pixels,
     dtype: np.dtype[Any],
     noise: float | None = None,
-    on_tile: Callable[[int], None] = lambda pixels: None,
+    on_tile: Callable[[float], None] = lambda pixels: None,
 ) -> Pixels:
     """Denoise pixels (N, H, W, C), C 1 or 3, into an array of the same shape and of type ``dtype``.
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ne_basicsr.inference.denoiser import as_denoiser
+from ne_basicsr.inference.ensemble import COUNT, Ensemble, averaged
 from ne_basicsr.inference.receptive_field import MeasuresWhole, grid, receptive_radius
 from ne_basicsr.ops.equivariance import Network, mean_std
 from ne_basicsr.ops.padding import in_float64
@@ -59,8 +60,9 @@ class Tile(NamedTuple):
 class Tiled(nn.Module):
     """A network that processes large images in tiles: (N, C, H, W) to (N, C', rH, rW), any height and width.
 
-    Memory holds the input, the output and one tile. Networks that ``MeasuresWhole``, such as WNE and ZeroShot, stay
-    exactly equivariant. For inference only: no gradients, and the network in eval mode.
+    Memory holds the input, the output and one tile, and with an ``Ensemble`` two more outputs. Networks that
+    ``MeasuresWhole``, such as WNE and ZeroShot, stay exactly equivariant. For inference only: no
+    gradients, and the network in eval mode.
 
     Args:
         network: maps (N, C, H, W) to (N, C', rH, rW); a module or a ``Denoiser``.
@@ -77,6 +79,8 @@ class Tiled(nn.Module):
         super().__init__()
         self.denoiser = as_denoiser(network)
         self.tile, self.overlap = tile, overlap
+        inner: Any = self.denoiser.network
+        self._once = Tiled(inner.denoiser, tile, overlap) if isinstance(inner, Ensemble) else None
         self._plans: dict[int, Plan] = {}
         step = grid(network)
         if overlap is not None and overlap < 0:
@@ -93,12 +97,16 @@ class Tiled(nn.Module):
 
     def plan(self, channels: int) -> Plan:
         """How images with this number of channels are cut."""
+        if self._once:
+            return self._once.plan(channels)
         if channels not in self._plans:
             sigma = self.denoiser.needed(0.1)
             self._plans[channels] = make_plan(self.network, self.tile, self.overlap, channels, sigma)
         return self._plans[channels]
 
-    def forward(self, y: Tensor, sigma: float | Tensor | None = None) -> Tensor:
+    def forward(
+        self, y: Tensor, sigma: float | Tensor | None = None, on_tile: Callable[[float], None] = lambda pixels: None
+    ) -> Tensor:
         result: list[Tensor] = []
 
         def write(rows: slice, height: int, part: Tensor) -> None:
@@ -106,7 +114,7 @@ class Tiled(nn.Module):
                 result.append(part.new_empty(*part.shape[:2], height, part.shape[3]))
             result[0][:, :, rows] = part
 
-        self.run(y, write, sigma)
+        self.run(y, write, sigma, on_tile)
         return result[0]
 
     @torch.no_grad()
@@ -115,7 +123,7 @@ class Tiled(nn.Module):
         y: Tensor,
         write: Callable[[slice, int, Tensor], None],
         sigma: float | Tensor | None = None,
-        on_tile: Callable[[int], None] = lambda pixels: None,
+        on_tile: Callable[[float], None] = lambda pixels: None,
     ) -> None:
         """Like ``forward``, but returns the result in parts.
 
@@ -123,6 +131,10 @@ class Tiled(nn.Module):
             write: called from top to bottom with a range of rows, the height of the output, and the values of the rows.
             on_tile: called after each tile with the number of pixels of each image in it.
         """
+        if (once := self._once) is not None:  # each turned image as a whole, so that tiles and their seams turn, too
+            output = averaged(lambda turned: once(turned, sigma, lambda pixels: on_tile(pixels / COUNT)), y)
+            write(slice(0, output.shape[2]), output.shape[2], output)
+            return
         given = {} if sigma is None else {'sigma': sigma}
         if max(y.shape[-2:]) <= self.tile:
             output = self.network(y.contiguous(), **given)

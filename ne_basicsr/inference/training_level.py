@@ -16,7 +16,6 @@ from contextlib import suppress
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import skimage
@@ -29,6 +28,7 @@ from torch import Tensor
 from ne_basicsr.data.image_store import decode, read_file
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.ops.center import center
+from ne_basicsr.ops.noise import LevelRange
 from ne_basicsr.utils import atomic_files
 
 # scikit-image carries these in its wheel
@@ -53,28 +53,12 @@ _FALL = {1: 2.2, 3: 1.1}  # by channels: alpha of blind networks on these images
 _GAIN = 2.0  # dB by which a denoiser must improve photographs at its level
 
 
-class TrainingLevels(NamedTuple):
-    """The range of noise levels of a training, in 8-bit units; both ends are equal for a single level."""
-
-    low: float
-    high: float
-
-    @property
-    def is_single(self) -> bool:
-        return self.low == self.high
-
-    def __str__(self) -> str:
-        if self.is_single:
-            return f'{self.high:.3g}'
-        return f'{self.low:g} to {self.high:.0f}' + (' or more' if self.high >= LADDER[-1] else '')
-
-
-def training_levels(denoiser: Denoiser) -> TrainingLevels | None:
+def training_levels(denoiser: Denoiser) -> tuple[float, ...]:
     """As ``find_training_levels``; what was found for these weights once is kept in the user's cache folder."""
     file = user_cache_path('ne_basicsr') / 'training_levels' / f'{denoiser.digest}.json'
     try:
-        levels = json.loads(file.read_text())
-        return levels and TrainingLevels(*map(float, levels))
+        levels = tuple(map(float, json.loads(file.read_text())))
+        return LevelRange(*levels) if len(levels) == 2 else levels
     except (OSError, ValueError, TypeError):
         found = find_training_levels(denoiser)
     with suppress(OSError):  # a home that cannot be written costs seconds
@@ -83,14 +67,14 @@ def training_levels(denoiser: Denoiser) -> TrainingLevels | None:
 
 
 @torch.no_grad()
-def find_training_levels(denoiser: Denoiser) -> TrainingLevels | None:
+def find_training_levels(denoiser: Denoiser) -> tuple[float, ...]:
     """The levels of white Gaussian noise that a blind denoiser of gray or colour images on [0, 1] was trained at.
 
     It takes 8 to 12 passes over crops of 80x80 pixels, eight of gray or four of colour photographs.
 
     Returns:
-        The level, or the range, whose lower end is one of ``LADDER``; None if the network does not denoise
-        photographs at any level.
+        In 8-bit units: one level; a ``LevelRange``, whose lower end is one of ``LADDER``, and whose upper end may be
+        higher if it is the last of them; or nothing if the network does not denoise photographs at any level.
     """
     clean = _photographs(denoiser.channels)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
@@ -108,17 +92,17 @@ def find_training_levels(denoiser: Denoiser) -> TrainingLevels | None:
     with denoiser.evaluating():
         beyond = next((level for level in LADDER if alpha(level) > _TOO_LITTLE), None)
         if beyond == LADDER[0]:
-            return None
+            return ()
         high = LADDER[-1] if beyond is None else _crossing(alpha, 1.0, beyond / 2, beyond)
         # a network that blackens its images, say, improves the noisiest, but would do better to subtract less
         if not measured(high)[1] > _GAIN or not is_known(high):
-            return None
+            return ()
         if not is_known(high / 2):
-            return TrainingLevels(high, high)
+            return (high,)
         if beyond is not None:
             high = _crossing(alpha, _TOO_LITTLE, high, beyond)
         below = [level for level in reversed(LADDER) if level < high]
-        return TrainingLevels(min(takewhile(is_known, below), default=high / 2), high)
+        return LevelRange(min(takewhile(is_known, below), default=high / 2), high)
 
 
 def _measure(denoiser: Denoiser, clean: Tensor, noise: Tensor) -> tuple[float, float]:

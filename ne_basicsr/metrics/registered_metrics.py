@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ne_basicsr.metrics.curves import Row, curve, summarize
+from ne_basicsr.metrics.perceptual import perceptual
 from ne_basicsr.metrics.quality import psnr, psnr_clamped, ssim
 from ne_basicsr.ops.equivariance import Network, ne_defect
 
@@ -39,6 +40,18 @@ def calculate_psnr_float(img: Image, img2: Image, crop_border: int = 0, clamp: b
 def calculate_ssim_float(img: Image, img2: Image, crop_border: int = 0, **_: Any) -> float:
     """SSIM of float images on [0, 1], see ``ssim``. Arguments and errors as ``calculate_psnr_float``."""
     return ssim(*_as_pair(img, img2, crop_border, 'calculate_ssim'))
+
+
+@METRIC_REGISTRY.register()
+def calculate_lpips_float(img: Image, img2: Image, crop_border: int = 0, **_: Any) -> float:
+    """LPIPS (AlexNet), lower is better, see ``perceptual``. Arguments and errors as ``calculate_psnr_float``."""
+    return perceptual('lpips', *_as_pair(img, img2, crop_border, 'LPIPS'))
+
+
+@METRIC_REGISTRY.register()
+def calculate_dists_float(img: Image, img2: Image, crop_border: int = 0, **_: Any) -> float:
+    """DISTS, lower is better, see ``perceptual``. Arguments and errors as ``calculate_psnr_float``."""
+    return perceptual('dists', *_as_pair(img, img2, crop_border, 'DISTS'))
 
 
 @METRIC_REGISTRY.register()

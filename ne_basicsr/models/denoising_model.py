@@ -19,6 +19,9 @@ from tqdm import tqdm
 
 from ne_basicsr.evaluation import mismatch
 from ne_basicsr.evaluation.mismatch import Row
+from ne_basicsr.inference.loading import levels255
+from ne_basicsr.inference.tiles import Tiled
+from ne_basicsr.metrics.perceptual import PERCEPTUAL, metric
 from ne_basicsr.metrics.quality import psnrs
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.ops.noise import TrainingNoise, seed_of
@@ -56,6 +59,14 @@ class DenoisingModel(SRModel):
         self.asked_to_stop: Callable[[], int] = int  # the signal that arrived; validation ends early then
         self._strip: list[Tensor] = []
         super().__init__(opt)
+        for name in PERCEPTUAL:  # weights that cannot be had are found before the training
+            if any(each['type'] == f'calculate_{name}_float' for each in opt['val']['metrics'].values()):
+                metric(name, self.device)
+        tile = opt['val'].get('tile')
+        try:
+            self._tiled = Tiled(self._test_net(), tile) if tile else None
+        except InputError as error:
+            raise InputError(f'val:tile: {error}') from None
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -153,7 +164,9 @@ class DenoisingModel(SRModel):
     # -- validation ----------------------------------------------------------------------------------------------------
 
     def denoise(self, lq: Tensor) -> Tensor:
-        """The restored images for lq (N, C, H, W) of any size, by the averaged weights if there are some."""
+        """The restored images for lq (N, C, H, W) of any size, by the averaged weights if there are some, in tiles."""
+        if self._tiled:
+            return self._tiled(lq)
         multiple = getattr(self.get_bare_model(self.net_g), 'size_multiple', 1)
         padded, (height, width) = pad_to_multiple(lq, multiple)
         return self._test_net()(padded)[..., :height, :width]
@@ -269,8 +282,9 @@ class DenoisingModel(SRModel):
         return results
 
     def _keep(self, rows: list[Row], name: str, current_iter: int | str, tb_logger: Any) -> None:
-        levels = [sigma * 255 for sigma in self.noise.sigmas] if self.noise else []
-        keep_curve(rows, Path(self.opt['path']['log']), self.opt['name'], name, current_iter, levels, tb_logger)
+        keep_curve(
+            rows, Path(self.opt['path']['log']), self.opt['name'], name, current_iter, levels255(self.noise), tb_logger
+        )
 
     def _is_best(self, name: str, current_iter: int | str) -> bool:
         wanted = self.opt['val'].get('save_best')

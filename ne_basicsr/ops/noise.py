@@ -88,6 +88,23 @@ QUANTILE: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+class LevelRange(NamedTuple):
+    """Every noise level from ``low`` to ``high`` in 8-bit units, where a list would be these levels alone."""
+
+    low: float
+    high: float
+
+
+Training = Sequence[float | LevelRange]
+"""Noise levels of a training in 8-bit units, and ranges of them; a ``LevelRange`` itself is one range."""
+
+
+def parts_of(training: Training) -> list[float | LevelRange]:
+    """Its levels and ranges, once each, in increasing order, levels first."""
+    parts = {training} if isinstance(training, LevelRange) else set(training)
+    return sorted(parts, key=lambda part: (isinstance(part, tuple), part if isinstance(part, tuple) else (part,)))
+
+
 class TrainingNoise(NamedTuple):
     """The noise, or JPEG compression, that clean crops get during training.
 

@@ -22,7 +22,7 @@ DERIVED = ('phase', 'scale')  # of a data set: not the file's
 
 
 def load_options(
-    path: str | Path,
+    path: str | Path | Mapping[str, Any],
     force_yml: Iterable[str] = (),
     *,
     is_train: bool,
@@ -33,7 +33,7 @@ def load_options(
     """The complete options of a run, as plain nested dicts.
 
     Args:
-        path: option file of BasicSR's shape.
+        path: option file of BasicSR's shape, or its content, which is not changed.
         force_yml: ``key:sub=value`` entries that overrule the file.
         is_train: whether to train; a test needs no ``train`` section and ignores its data.
         auto_resume: passed on as ``opt['auto_resume']``.
@@ -48,7 +48,8 @@ def load_options(
     Raises:
         InputError: one line that names the file, the key, the value and the way out.
     """
-    opt = _validated(read_source(path), list(force_yml), is_train, here=True)
+    source = Source(dict(path), (Path('options'),), {}) if isinstance(path, Mapping) else read_source(path)
+    opt = _validated(source, list(force_yml), is_train, here=True)
     if debug and not opt['name'].startswith('debug'):
         opt['name'] = f'debug_{opt["name"]}'
     return _derived(opt, is_train, auto_resume, Path.cwd() if root is None else Path(root))

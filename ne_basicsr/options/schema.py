@@ -60,6 +60,7 @@ def _options(own: bool) -> Section:
     keys = top['properties']
     if own:
         keys['train']['properties'] |= OWN_TRAIN
+        keys['val']['properties'] |= {key: _rule(rule) for key, rule in _SHORT['own_val'].items()}
         return top | {'description': 'An option file of `model_type: DenoisingModel`.'}
     keys['path'], keys['val'] = _open(keys['path']), _open(keys['val'])
     keys['train'] = _open(keys['train'], optim_='optimizers', _opt='losses')

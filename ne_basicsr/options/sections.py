@@ -20,7 +20,10 @@ from ne_basicsr.options.schema import ARGUMENTS, BETTER, FOREIGN_SETS, OWN_SETS,
 from ne_basicsr.options.source import SUPPLIED, option_reads
 from ne_basicsr.options.words import Key, OptionError, hint, nearest, shown
 
-OF_DENOISING = ('calculate_psnr_float', 'calculate_ssim_float', 'calculate_ne_defect', 'calculate_mismatch')
+OF_DENOISING = (
+    *('calculate_psnr_float', 'calculate_ssim_float', 'calculate_lpips_float', 'calculate_dists_float'),
+    *('calculate_ne_defect', 'calculate_mismatch'),
+)
 _OF_SCHEDULES = ('optimizer', 'last_epoch')
 _METRIC_DATA = ('img', 'img2', 'lq', 'net', 'rows')  # what the model hands to a metric
 _TYPES = {

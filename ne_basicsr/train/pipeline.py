@@ -12,6 +12,7 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
+import yaml
 from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.prefetch_dataloader import CUDAPrefetcher
@@ -21,7 +22,6 @@ from basicsr.utils import (
     get_env_info,
     get_root_logger,
     get_time_str,
-    init_wandb_logger,
     make_exp_dirs,
     mkdir_and_rename,
     set_random_seed,
@@ -31,18 +31,32 @@ from torch.utils.data import DataLoader
 
 from ne_basicsr.data.batch import as_float
 from ne_basicsr.data.sample_stream import SampleStream
+from ne_basicsr.options import load_options
 from ne_basicsr.options.cautions import cautions
 from ne_basicsr.train.interruption import Interruption
 from ne_basicsr.train.log import write_curves
 from ne_basicsr.train.loop import TrainingLoop
 from ne_basicsr.train.progression import batch_of, samples_per_iteration
 from ne_basicsr.utils.errors import InputError, explained_writing, first_line
+from ne_basicsr.utils.optional import require
 from ne_basicsr.utils.process_group import gathered, holding
 from ne_basicsr.weights import checkpoint
 
 Options = dict[str, Any]
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def train_from(options: Mapping[str, Any], *, auto_resume: bool = False) -> Any:
+    """Train as a mapping says that has the shape of an option file; returns the model, whose network is ``net_g``.
+
+    The run is that of ``basicsr train`` in one process: folders, log, checkpoints, validations. Checkpoints are in
+    ``experiments/<name>/models/`` under the current directory.
+
+    Raises:
+        InputError: as ``options.load_options`` and ``train``.
+    """
+    return train(load_options(options, is_train=True, auto_resume=auto_resume), yaml.safe_dump(dict(options)))
 
 
 def train(opt: Options, option_text: str | None = None) -> Any:
@@ -223,7 +237,7 @@ def _tensorboard(opt: Options, model: Any, state: Mapping[str, Any] | None) -> I
     from torch.utils.tensorboard import SummaryWriter
 
     if ((opt['logger'].get('wandb') or {}).get('project')) is not None:
-        init_wandb_logger(opt)  # it follows TensorBoard's writers, hence before them
+        _start_wandb(opt)  # it follows TensorBoard's writers, hence before them
     if state is None:
         tb_logger = SummaryWriter(folder)
     elif model.validated_iter == state['iter'] or 'logged' not in state:
@@ -235,6 +249,19 @@ def _tensorboard(opt: Options, model: Any, state: Mapping[str, Any] | None) -> I
         yield tb_logger
     finally:
         tb_logger.close()
+
+
+def _start_wandb(opt: Options) -> None:
+    """BasicSR's ``init_wandb_logger``, whose ``wandb.util.generate_id`` is gone: wandb makes the id itself."""
+    wandb, options = require('wandb'), opt['logger']['wandb']
+    run_id = options.get('resume_id')
+    arguments = {'id': run_id, 'resume': 'allow' if run_id else 'never', 'project': options['project']}
+    try:
+        run = wandb.init(**arguments, name=opt['name'], config=opt, sync_tensorboard=True)
+    except wandb.errors.Error as error:
+        problem = f'logger:wandb: {first_line(error)}'
+        raise InputError(f'{problem}; run wandb login, set WANDB_MODE=offline, or leave out project') from error
+    get_root_logger().info(f'Use wandb logger with id={run.id}; project={options["project"]}.')
 
 
 def _tensorboard_folder(opt: Options) -> str | None:

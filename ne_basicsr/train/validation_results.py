@@ -11,6 +11,7 @@ from torch import Tensor
 from ne_basicsr.evaluation import mismatch, report
 from ne_basicsr.evaluation.mismatch import Row
 from ne_basicsr.ops.center import center
+from ne_basicsr.ops.noise import Training
 
 STRIP_SIZE = 256  # pixels, of the images in TensorBoard
 
@@ -26,14 +27,14 @@ def keep_curve(
     run: str,
     data_set: str,
     iteration: int | str,
-    training_levels: Sequence[float],
+    training_levels: Training,
     tb_logger: Any,
 ) -> None:
     """Write the mismatch curve of a data set, its rows and its summary.
 
     Args:
         folder: of the run; the files are ``mismatch/<data set>_<iteration>.csv`` and ``.png`` in it.
-        training_levels: lowest and highest noise level of the training, in 8-bit units, or nothing.
+        training_levels: noise levels of the training, in 8-bit units, or nothing.
         tb_logger: a TensorBoard writer, or None.
     """
     curve = mismatch.curve(rows)

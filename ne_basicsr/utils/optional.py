@@ -6,8 +6,8 @@ from typing import Any
 from ne_basicsr.utils.errors import InputError, first_line
 
 
-def require(name: str) -> Any:
-    """The module ``name`` of an optional library, or one line on how to install it.
+def require(name: str, extra: str = '') -> Any:
+    """The module ``name`` of an optional library, or one line on how to install it with ``extra``, or its own name.
 
     Raises:
         InputError: if it cannot be imported.
@@ -16,6 +16,5 @@ def require(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(
-            f"{library} is needed and cannot be imported ({first_line(error)}): pip install 'ne-basicsr[{library}]'"
-        ) from error
+        way_out = f"pip install 'ne-basicsr[{extra or library}]'"
+        raise InputError(f'{library} is needed and cannot be imported ({first_line(error)}): {way_out}') from error

@@ -27,6 +27,7 @@ from ne_basicsr.evaluation.report import tables
 from ne_basicsr.evaluation.report.analysis import filters_figure, histogram_figure, interval_figure, quality_figure
 from ne_basicsr.evaluation.report.page import Column, Tile, link
 from ne_basicsr.evaluation.report.trajectories import trajectory_figure
+from ne_basicsr.ops.noise import LevelRange
 from ne_basicsr.utils.errors import InputError
 
 LEVELS = (5.0, 10.0, 25.0, 50.0, 100.0)
@@ -87,6 +88,22 @@ def test_training_level_is_marked_at_its_input_psnr(level: float) -> None:
     assert line.get_xdata()[0] == pytest.approx(nominal_psnr(level), abs=1e-9)
     low, high = figure.axes[0].get_xlim()
     assert low < line.get_xdata()[0] < high
+
+
+def test_a_training_range_is_a_band_and_the_same_two_levels_are_two_lines() -> None:
+    curves = {'net': gaussian_curve()}
+    for low, high in ((10.0, 50.0), (0.0, 55.0), (10.0, 400.0)):
+        figure = report.mismatch_figure(curves, LevelRange(low, high))
+        assert not main_lines(figure)['vertical']
+        (band,) = figure.axes[0].patches
+        start, end = band.get_extents().transformed(figure.axes[0].transData.inverted()).intervalx
+        left, right = figure.axes[0].get_xlim()
+        assert start == pytest.approx(max(left, nominal_psnr(high)), abs=1e-6)
+        assert end == pytest.approx(min(right, nominal_psnr(low)) if low else right, abs=1e-6)
+        assert f'training σ = {low:g} to {high:g}' in legend_texts(figure)
+    figure = report.mismatch_figure(curves, (10.0, 50.0))
+    assert len(main_lines(figure)['vertical']) == 2 and not figure.axes[0].patches
+    assert not report.mismatch_figure(curves, LevelRange(200, 400)).axes[0].patches  # outside of what was tested
 
 
 def test_level_zero_has_no_place_on_the_axis() -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shlex
 
 import cv2
@@ -597,6 +598,10 @@ def test_a_non_blind_network_denoises_in_small_steps(workplace, photos, non_blin
     assert main(['sample', non_blind_file, str(photos), '--task', 'denoise@25', '--max-steps', '1']) == 0
     (network,) = json.loads((workplace / 'results/sample/summary.json').read_text())['networks'].values()
     assert network['measures']['observed_psnr']['mean'] == pytest.approx(-20 * math.log10(25 / 255), abs=1)
+    html = (workplace / 'results/sample/report.html').read_text(encoding='utf-8')
+    # a caption breaks between its parts alone
+    assert re.search(r'<b>nb</b> <span>one\u00a0pass, \d+\.\d\d\u00a0dB</span>', html)
+    assert re.search(r'<b>nb</b> <span>unfinished, step\u00a01, \d+\.\d\d\u00a0dB</span>', html)
 
 
 @pytest.fixture

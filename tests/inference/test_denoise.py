@@ -4,6 +4,7 @@ import io
 import itertools
 import os
 import struct
+import sys
 import zlib
 from contextlib import contextmanager
 from datetime import timedelta
@@ -116,6 +117,15 @@ def test_other_writers_files_are_read(tmp_path):
     assert np.array_equal(image_files.read(deep).pixels, values)
     tifffile.imwrite(tmp_path / 'planes.tif', np.moveaxis(values, -1, 0), planarconfig='separate', photometric='rgb')
     assert np.array_equal(image_files.read(tmp_path / 'planes.tif').pixels, values)
+    packed = tmp_path / 'zstd.tif'
+    tifffile.imwrite(packed, values)
+    with tifffile.TiffFile(packed, mode='r+b') as tiff:
+        tiff.pages[0].tags[259].overwrite(50000)  # ZSTD, which neither tifffile alone nor OpenCV reads
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, 'imagecodecs', None)
+        patch.setitem(sys.modules, 'compression', None)
+        with pytest.raises(InputError, match=r"compressed by ZSTD; .* pip install 'ne-basicsr\[imagecodecs\]'"):
+            image_files.read(packed)
     tifffile.imwrite(tmp_path / 'big.tif', values[..., :1], byteorder='>', photometric='miniswhite')
     assert np.array_equal(image_files.read(tmp_path / 'big.tif').pixels, 65535 - values[..., :1])
     palette = Image.fromarray(pixels(3, 'uint8')).quantize(8)

@@ -15,6 +15,7 @@ from ne_basicsr.inference.opening import (
     open_denoisers,
     parse_spec,
 )
+from ne_basicsr.ops.noise import LevelRange
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.weights import checkpoint
 
@@ -61,6 +62,12 @@ def test_a_checkpoint_says_what_it_is(tmp_path):
     assert denoiser.entry.training_levels255 == (25,)
     assert denoiser.entry.parameters == sum(p.numel() for p in dncnn(3).parameters())
     assert not denoiser.network.training
+    noise = {'type': 'gaussian', 'sigma_type': 'random', 'sigma255': [0, 55]}
+    ranged = save(tmp_path / 'ranged.pth', dncnn(), DNCNN, datasets={'train': {'noise': noise}})
+    assert open_denoiser(ranged).training_levels255 == LevelRange(0, 55)
+    assert isinstance(open_denoiser(ranged).training_levels255, LevelRange)
+    listed = save(tmp_path / 'l.pth', dncnn(), DNCNN, datasets={'train': {'noise': noise | {'sigma_type': 'choice'}}})
+    assert not isinstance(open_denoiser(listed).training_levels255, LevelRange)  # these two levels
 
 
 def test_networks_that_can_be_used_are_opened_and_the_others_named(tmp_path):

@@ -13,7 +13,8 @@ from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.inference import training_level
 from ne_basicsr.inference.denoiser import SIDE, Denoiser
-from ne_basicsr.inference.training_level import TrainingLevels, find_training_levels
+from ne_basicsr.inference.training_level import find_training_levels
+from ne_basicsr.ops.noise import LevelRange
 
 
 def box(x: Tensor) -> Tensor:
@@ -50,24 +51,16 @@ def knowing(low255: float, high255: float) -> Denoiser:
 def test_a_denoiser_of_one_level_is_found_at_it(level):
     # a filter has no training, so the level at which it removes just enough is near its own, not equal
     found = find_training_levels(local_wiener(level))
-    assert found.is_single
-    assert found.high == pytest.approx(level, rel=0.1)
-    assert str(found) == f'{found.high:.3g}'
+    assert found == pytest.approx((level,), rel=0.1)
 
 
 @pytest.mark.parametrize(
     ('low', 'high', 'expected'),
-    [(30, 30, (30, 30)), (70, 70, (70, 70)), (0.1, 55, (2.5, 56)), (15, 40, (20, 41)), (0.1, 500, (2.5, 160))],
+    [(30, 30, (30,)), (70, 70, (70,)), (0.1, 55, (2.5, 56)), (15, 40, (20, 41)), (0.1, 500, (2.5, 160))],
 )
 def test_levels_are_where_no_multiple_of_the_residual_is_better(low, high, expected):
     # 2% of the search, and 2% more at the upper end of a range, where alpha must be told from 1
     assert find_training_levels(knowing(low, high)) == pytest.approx(expected, rel=0.04)
-
-
-def test_ranges_are_told_in_words():
-    assert [str(TrainingLevels(*ends)) for ends in ((25.3, 25.3), (2.5, 55.1), (2.5, 160))] == [
-        '25.3', '2.5 to 55', '2.5 to 160 or more',
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -76,15 +69,13 @@ def test_ranges_are_told_in_words():
     ids=['identity', 'black', 'negative', 'nan', 'binary', 'brighter'],
 )
 def test_what_does_not_denoise_has_no_level(network):
-    assert find_training_levels(Denoiser(network)) is None
+    assert find_training_levels(Denoiser(network)) == ()
 
 
 def test_what_was_found_is_kept_by_the_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(training_level, 'user_cache_path', lambda name: tmp_path / name)
     calls = []
-    monkeypatch.setattr(
-        training_level, 'find_training_levels', lambda denoiser: calls.append(1) or TrainingLevels(5, 55)
-    )
+    monkeypatch.setattr(training_level, 'find_training_levels', lambda denoiser: calls.append(1) or LevelRange(5, 55))
     first, other = (Denoiser(build_network({'type': 'DnCNN', 'num_feat': 4, 'num_layers': n})) for n in (3, 4))
     assert training_level.training_levels(first) == training_level.training_levels(first) == (5, 55)
     assert len(calls) == 1
@@ -103,10 +94,10 @@ def test_what_was_found_is_kept_by_the_weights(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ('found', 'wrapper', 'value', 'said'),
     [
-        (TrainingLevels(30.0, 30.0), ZeroShot, 30 / 255, 'trained at noise level 30 (of 255)'),
-        (TrainingLevels(5.0, 30.0), WNE, 30 / 255, 'trained at noise levels 5 to 30 (of 255)'),
-        (TrainingLevels(5.0, 160.0), WNE, 0.25, '5 to 160 or more'),
-        (None, WNE, 0.25, 'name it, as in net.pth@25+wne'),
+        ((30.0,), ZeroShot, 30 / 255, 'trained at noise level 30 of 255'),
+        (LevelRange(5.0, 30.0), WNE, 30 / 255, 'trained at noise levels 5 to 30 of 255'),
+        (LevelRange(5.0, 160.0), WNE, 0.25, '5 to 160 of 255'),
+        ((), WNE, 0.25, 'name it, as in net.pth@25+wne'),
     ],
 )
 def test_a_file_without_record_is_wrapped_by_what_is_found(tmp_path, monkeypatch, caplog, found, wrapper, value, said):
@@ -116,7 +107,8 @@ def test_a_file_without_record_is_wrapped_by_what_is_found(tmp_path, monkeypatch
         denoiser = ne_basicsr.load(tmp_path / 'net.pth', wrap='wne')
     assert type(denoiser.network) is wrapper
     assert (denoiser.network.sigma if wrapper is ZeroShot else denoiser.network.target.scale) == pytest.approx(value)
-    assert denoiser.training_levels255 == (() if found is None else (found.high,) if found.is_single else tuple(found))
+    assert denoiser.training_levels255 == found
+    assert type(denoiser.training_levels255) is type(found)
     assert said in caplog.text
 
 
@@ -124,8 +116,7 @@ def test_a_public_denoiser_of_one_level_is_found_at_it(shared):
     found = find_training_levels(
         ne_basicsr.load(shared / 'weights' / 'kair_cdncnn_50.pth')
     )  # others: docs/zero_shot.md
-    assert found.is_single
-    assert found.high == pytest.approx(50, rel=0.05)
+    assert found == pytest.approx((50,), rel=0.05)
 
 
 def test_the_shipped_denoiser_has_a_range():

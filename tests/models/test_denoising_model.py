@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from types import SimpleNamespace
 from urllib.error import URLError
 
@@ -168,6 +169,61 @@ def test_options_are_left_as_they_are(workplace, image_folder):
     model = DenoisingModel(opt)
     assert {key: opt['train'][key] for key in before} == before
     assert build_network(opt['network_g']).state_dict().keys() == model.net_g.state_dict().keys()
+
+
+def test_weights_and_biases_gets_the_run_and_is_one_line_where_it_cannot(workplace, image_folder, monkeypatch, capsys):
+    class Refused(Exception):
+        pass
+
+    started, logged_in = [], [True]
+
+    def init(**arguments):
+        if not logged_in[0]:
+            raise Refused('No API key configured.')
+        started.append(arguments)
+        return SimpleNamespace(id='abc')
+
+    wandb = SimpleNamespace(init=init, errors=SimpleNamespace(Error=Refused))  # current ones have no util.generate_id
+    monkeypatch.setitem(sys.modules, 'wandb', wandb)
+    changes = {'logger:wandb': {'project': 'denoising'}}
+    trained(workplace, image_folder, 'followed', **changes)
+    assert [(run['project'], run['name'], run['resume']) for run in started] == [('denoising', 'followed', 'never')]
+    assert 'Use wandb logger with id=abc' in log_of(workplace, 'followed')
+    path = option_file(workplace, image_folder, **LITTLE, **changes)
+    for module, message in ((wandb, 'logger:wandb: No API key'), (None, "pip install 'ne-basicsr[wandb]'")):
+        logged_in[0] = False
+        monkeypatch.setitem(sys.modules, 'wandb', module)
+        assert main(['train', '-opt', str(path)]) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_validation_in_tiles_is_validation_of_whole_images(workplace, image_folder):
+    from ne_basicsr.options import load_options
+
+    seen = []
+    for tile in (96, None):
+        path = option_file(workplace, image_folder, **{'val:tile': tile})
+        model = DenoisingModel(load_options(path, is_train=True) | {'dist': False, 'rank': 0})
+        model.net_g.load_state_dict(build_network(model.opt['network_g']).state_dict() if not seen else seen[0][0])
+        sides: list[int] = []
+        model.net_g.backbone.register_forward_pre_hook(lambda _, x, sides=sides: sides.append(max(x[0].shape[-2:])))
+        y = torch.linspace(0.1, 0.9, 64 * 200).view(1, 1, 64, 200)
+        with model.evaluating():
+            output = model.denoise(y)
+        seen.append((model.net_g.state_dict(), output, max(sides[-2:])))
+    (_, tiled, largest), (_, whole, full) = seen
+    assert (largest <= 96, full) == (True, 200)
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-5)  # float32; the statistics are those of the image
+
+
+def test_tiles_without_room_for_the_windows_of_a_network_are_one_line(workplace, image_folder, capsys):
+    windows = {'type': 'WNE', 'size_multiple': 36, 'backbone': PLAIN}
+    for network, tile, message in ((PLAIN, 31, 'val:tile: '), (windows, 35, 'val:tile: tiles of this network must be')):
+        path = option_file(workplace, image_folder, **{'network_g': network, 'val:tile': tile})
+        assert main(['train', '-opt', str(path)]) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (workplace / 'experiments').exists()
+    assert trained(workplace, image_folder, 'room', **{'val:tile': 32})
 
 
 def test_training_noise_depends_on_the_seed_of_the_run_and_the_number_of_the_sample():

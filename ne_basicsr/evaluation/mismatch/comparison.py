@@ -13,7 +13,9 @@ from ne_basicsr.evaluation.mismatch.work import Worker, pixels_of
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.inference.opening import common_channels, identity, open_denoisers
 from ne_basicsr.metrics.curves import Row
+from ne_basicsr.metrics.perceptual import metric
 from ne_basicsr.ops.degradations import KINDS, parse_degradation
+from ne_basicsr.ops.noise import LevelRange, parts_of
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import printable
 from ne_basicsr.utils.process_group import gathered
@@ -30,10 +32,13 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
         InputError: where nothing can be measured, or options contradict each other.
     """
     opened, lines = open_denoisers(request.networks, request.labels, device=request.device, trusted=request.trusted)
+    for name in request.perceptual:
+        metric(name)  # weights that cannot be had are found before the work
     denoisers, failures = [identity(), *opened], dict.fromkeys(lines)  # a set that keeps its order
     channels = common_channels(denoisers)
     stores = _stores(request.data, failures)
-    trained = sorted({level for each in denoisers for level in each.training_levels255})
+    parts = parts_of([part for each in denoisers for part in parts_of(each.training_levels255)])
+    trained = [part for part in parts if not isinstance(part, LevelRange)]
     degradations = [parse_degradation(text, trained) for text in request.degradations]
     if any(each.needs_sigma for each in denoisers) and (odd := [d for d in degradations if d.noise_given(1) is None]):
         raise InputError(f'{odd[0]}: a non-blind network needs the noise level, and {odd[0].kind} has none')
@@ -90,7 +95,9 @@ class _Finished:
             return {}
         defect = self.store[keys['defect']]['ne_defect'] if keys.get('defect', '') in self.store else None
         names = {'network': unit.denoiser.label, 'data': unit.axis.data}
-        quality = self.store[keys['quality']]
+        quality = dict(self.store[keys['quality']])
+        for name in self.plan.request.perceptual:
+            quality |= self.store[keys[name]] if keys.get(name, '') in self.store else {name: None}
         return {**names, **row_of(unit.image, unit.axis.degradation, cell), **quality, 'ne_defect': defect}
 
     def _strips(self, axis: Axis, units: Sequence[Unit]) -> dict[float, dict[str, Crop]]:

@@ -116,4 +116,6 @@ def summary_of(comparison: Comparison, summaries: Sequence[PanelSummary]) -> dic
 
 def _significant(network: NetworkSummary) -> dict[str, float | None]:
     """Ten significant digits, not decimals: the defect of an equivariant network is as small as rounding."""
-    return {name: value if value is None else float(f'{value:.10g}') for name, value in network._asdict().items()}
+    values = network._asdict()
+    values |= values.pop('perceptual')
+    return {name: value if value is None else float(f'{value:.10g}') for name, value in values.items()}

@@ -11,7 +11,9 @@ from ne_basicsr.evaluation.mismatch.result import Comparison, Crop
 from ne_basicsr.evaluation.mismatch.summaries import NetworkSummary, PanelSummary, is_failed, matched_levels
 from ne_basicsr.evaluation.report.horizontal import UNITS
 from ne_basicsr.evaluation.report.page import Cell, Column, Table, Tile, link, table, write_page
+from ne_basicsr.inference.denoiser import Entry
 from ne_basicsr.inference.opening import IDENTITY
+from ne_basicsr.ops.noise import LevelRange
 
 FAILED = 'failed'
 
@@ -74,23 +76,37 @@ def _summary_table(summary: PanelSummary) -> Table:
     def place(level: float | None) -> Cell:
         return '' if level is None else wording.level_text(summary.panel.degradation, level)
 
-    columns: list[tuple[Column, Callable[[NetworkSummary], Cell]]] = [
-        (Column('mean PSNR', '.2f', 'highest'), lambda each: _value(each.mean_psnr)),
-        (Column('worst loss', '.2f', 'lowest'), lambda each: _value(each.worst_loss)),
-        (Column('where'), lambda each: '' if each is summary.networks.get(IDENTITY) else place(each.worst_loss_level)),
+    def at_matched(entry: Entry, each: NetworkSummary) -> Cell:
+        if not is_one:
+            return _value(each.matched_psnr)
+        of = summary.identity if entry.label == IDENTITY else summary.curves[entry.label]
+        return _value(of.psnr_out[of.levels.index(next(iter(levels)))])  # of every network, whatever its training
+
+    def trained(entry: Entry, each: NetworkSummary) -> Cell:
+        is_range = isinstance(entry.training_levels255, LevelRange)
+        return wording.trained_text(entry) if is_range else place(each.matched_level)
+
+    columns: list[tuple[Column, Callable[[Entry, NetworkSummary], Cell]]] = [
+        (Column('mean PSNR', '.2f', 'highest'), lambda _, each: _value(each.mean_psnr)),
+        (Column('worst loss', '.2f', 'lowest'), lambda _, each: _value(each.worst_loss)),
+        (Column('where'), lambda entry, each: '' if entry.label == IDENTITY else place(each.worst_loss_level)),
     ]
     if levels:
-        columns.append((Column(matched, '.2f', 'highest' if is_one else ''), lambda each: _value(each.matched_psnr)))
-        columns += [] if is_one else [(Column('trained at'), lambda each: place(each.matched_level))]
-        columns.append((Column('drop', '.2f', 'lowest'), lambda each: _value(each.drop)))
+        columns.append((Column(matched, '.2f', 'highest' if is_one else ''), at_matched))
+        columns += [] if is_one else [(Column('trained at'), trained)]
+        columns.append((Column('drop', '.2f', 'lowest'), lambda _, each: _value(each.drop)))
     columns += [
-        (Column('mean SSIM', '.4f', 'highest'), lambda each: each.mean_ssim),
-        (Column('worst NE defect', '.1e'), lambda each: each.worst_defect),
+        (Column('mean SSIM', '.4f', 'highest'), lambda _, each: each.mean_ssim),
+        (Column('worst NE defect', '.1e'), lambda _, each: each.worst_defect),
     ]
+    for name in dict.fromkeys(name for each in summary.networks.values() for name in each.perceptual):
+        header = f'mean {name.removeprefix("mean_").upper()}'
+        columns.append((Column(header, '.4f', 'lowest'), lambda _, each, name=name: each.perceptual[name]))  # type: ignore[misc]
     failed = [FAILED, *[None] * (len(columns) - 1)]
-    rows = [
-        [label, *([cell(each) for _, cell in columns] if (each := summary.networks.get(label)) else failed)]
-        for label in (entry.label for entry in summary.entries)
+    rows: list[list[Cell]] = [
+        [entry.label, *([cell(entry, each) for _, cell in columns] if each else failed)]
+        for entry in summary.entries
+        for each in [summary.networks.get(entry.label)]
     ]
     reference = [index for index, entry in enumerate(summary.entries) if entry.label == IDENTITY]
     return table([Column('network'), *(column for column, _ in columns)], rows, reference=reference)
@@ -117,7 +133,8 @@ def _level_table(summary: PanelSummary) -> Table:
 def _strips(summary: PanelSummary) -> dict[str, list[Tile]]:
     degradation, strips = summary.panel.degradation, summary.panel.strips
     matched = matched_levels(degradation, strips, summary.trained)
-    training = 'the training level' if len(summary.trained) == 1 else 'a training level'
+    one = len(summary.trained) == 1 and not isinstance(summary.trained[0], LevelRange)
+    training = 'the training level' if one else 'a training level'
     mark = f', {"unchanged" if degradation.is_affine else training}'
     noisy = 'JPEG' if degradation.kind == 'jpeg' else 'noisy'
     return {

@@ -8,7 +8,9 @@ from ne_basicsr.evaluation.mismatch.result import Panel
 from ne_basicsr.inference.denoiser import Entry
 from ne_basicsr.inference.opening import IDENTITY
 from ne_basicsr.metrics.curves import Curve, Row, curve, drop_from, means, summarize
+from ne_basicsr.metrics.perceptual import PERCEPTUAL
 from ne_basicsr.ops.degradations import Degradation
+from ne_basicsr.ops.noise import LevelRange, Training, parts_of
 
 
 class NetworkSummary(NamedTuple):
@@ -18,12 +20,13 @@ class NetworkSummary(NamedTuple):
         mean_psnr: of the output, over the levels.
         worst_loss: against the identity, negative where the network gains at every level.
         worst_loss_level: the level of the worst loss.
-        matched_level: the level of its training, see ``matched_levels``.
+        matched_level: the level of its training, see ``matched_levels``; None after a training on a range.
         matched_psnr: at the matched level.
         drop: from the matched level to its lowest output PSNR.
         mean_ssim: over the levels.
         mean_psnr_8bit: as BasicSR calculates it, over the levels.
         worst_defect: of normalization equivariance, the largest of all cells.
+        perceptual: ``mean_lpips`` and ``mean_dists``, over the levels, as far as they were asked for.
     """
 
     mean_psnr: float
@@ -35,6 +38,7 @@ class NetworkSummary(NamedTuple):
     mean_ssim: float | None
     mean_psnr_8bit: float | None
     worst_defect: float | None
+    perceptual: Mapping[str, float | None]
 
 
 class PanelSummary(NamedTuple):
@@ -42,7 +46,7 @@ class PanelSummary(NamedTuple):
 
     Args:
         entries: all networks of the comparison.
-        trained: the levels that any of them was trained at, in increasing order.
+        trained: the levels and ranges that any of them was trained at, in increasing order.
         levels: that were tested, in increasing order.
         identity: the curve of the noisy image.
         curves, ssim, defects: of each network but the identity: means over images and draws by level.
@@ -53,7 +57,7 @@ class PanelSummary(NamedTuple):
 
     panel: Panel
     entries: Sequence[Entry]
-    trained: Sequence[float]
+    trained: Training
     levels: tuple[float, ...]
     identity: Curve
     curves: Mapping[str, Curve]
@@ -73,7 +77,7 @@ def summarize_panel(panel: Panel, entries: Sequence[Entry]) -> PanelSummary:
     return PanelSummary(
         panel=panel,
         entries=entries,
-        trained=sorted({level for entry in entries for level in entry.training_levels255}),
+        trained=parts_of([part for entry in entries for part in parts_of(entry.training_levels255)]),
         levels=identity.levels,
         identity=identity,
         curves={label: curve(rows) for label, rows in own.items()},
@@ -89,17 +93,23 @@ def summarize_panel(panel: Panel, entries: Sequence[Entry]) -> PanelSummary:
     )
 
 
-def matched_levels(degradation: Degradation, levels: Iterable[float], trained255: Sequence[float]) -> list[float]:
+def matched_levels(degradation: Degradation, levels: Iterable[float], trained255: Training) -> list[float]:
     """The tested levels that match the training: its noise levels, or the gain or offset that changes nothing.
 
     Args:
         trained255: noise levels of the training, in 8-bit units; ignored for other degradations than noise.
     """
     if degradation.is_affine:
-        wanted: Sequence[float] = (1.0,) if degradation.kind == 'gain' else (0.0,)
+        wanted: Training = (1.0,) if degradation.kind == 'gain' else (0.0,)
     else:
         wanted = trained255 if degradation.is_noise else ()
-    return [level for level in levels if any(math.isclose(level, each, rel_tol=1e-6, abs_tol=1e-9) for each in wanted)]
+
+    def matches(level: float, part: float | LevelRange) -> bool:
+        if isinstance(part, LevelRange):
+            return part.low <= level <= part.high
+        return math.isclose(level, part, rel_tol=1e-6, abs_tol=1e-9)
+
+    return [level for level in levels if any(matches(level, part) for part in parts_of(wanted))]
 
 
 def is_failed(value: float) -> bool:
@@ -121,8 +131,9 @@ def _measured(by_network: Mapping[str, Sequence[Row]], column: str) -> dict[str,
 def _summarize_network(rows: Sequence[Row], degradation: Degradation, entry: Entry) -> NetworkSummary:
     of = _as_it_is(rows) if entry.label == IDENTITY else curve(rows)
     total = summarize(of)
-    # of several training levels the noisiest: at less noise PSNR is higher for every network
-    matched = max(matched_levels(degradation, of.levels, entry.training_levels255), default=None)
+    # of several training levels the noisiest: at less noise PSNR is higher for every network; of a range none
+    single = [part for part in parts_of(entry.training_levels255) if not isinstance(part, LevelRange)]
+    matched = max(matched_levels(degradation, of.levels, single), default=None)
     lost = {
         level: psnr_in - psnr_out
         for level, psnr_in, psnr_out in zip(of.levels, of.psnr_in, of.psnr_out, strict=True)
@@ -139,6 +150,7 @@ def _summarize_network(rows: Sequence[Row], degradation: Degradation, entry: Ent
         drop=None if matched is None else math.nan if broken else drop_from(of, matched),
         mean_ssim=_mean(means(rows, 'ssim').values()),
         mean_psnr_8bit=_mean(means(rows, 'psnr_8bit').values()),
+        perceptual={f'mean_{name}': _mean(means(rows, name).values()) for name in PERCEPTUAL if name in rows[0]},
         worst_defect=None if not defects else math.nan if any(map(math.isnan, defects)) else max(defects),
     )
 

@@ -84,7 +84,7 @@ def mismatch(
         for name, image in pixels:
             if image.ndim != 3 or image.shape[2] != channels:
                 raise InputError(f'image {name} is {image.shape}; the network takes (H, W, {channels}): convert it')
-            yield name, torch.from_numpy(np.moveaxis(on_unit_range(image), 2, 0).copy())[None]
+            yield name, _as_tensor(image)
 
     degradation = Degradation(kind, tuple(levels255))
     with denoiser.evaluating():
@@ -97,7 +97,7 @@ def mismatch(
 
 def sweep(
     network: Network,
-    images: Iterable[tuple[str, Tensor]],
+    images: Iterable[tuple[str, Tensor | NDArray[Any]]],
     degradation: Degradation,
     *,
     draws: int = 1,
@@ -110,7 +110,7 @@ def sweep(
 
     Args:
         network: (N, C, H, W) to (N, C, H, W); a non-blind one is told the level.
-        images: (name, clean image (1, C, H, W) on [0, 1]).
+        images: (name, clean image), a tensor (1, C, H, W) on [0, 1], or an array as for ``mismatch``.
         draws: noise draws per image and level; 1 where nothing is random.
         seed: with it, the name, the kind, the level and the draw the noise is determined, whatever the order, the
             batch or the device.
@@ -121,7 +121,8 @@ def sweep(
         (row, noisy, output), images (1, C, H, W) on ``device``; gain and offset of the output are taken back.
     """
     denoiser, cells = as_denoiser(network), cells_of(degradation, draws)
-    for name, clean in images:
+    for name, image in images:
+        clean = image if isinstance(image, Tensor) else _as_tensor(image)
         for start in range(0, len(cells), batch):
             chunk = cells[start : start + batch]
             noisy = degraded(clean, name, degradation, chunk, seed).to(device)
@@ -133,6 +134,12 @@ def sweep(
                 row = row_of(name, degradation, cell) | quality
                 row |= {label: measure(restored, clean, one_noisy) for label, measure in (measures or {}).items()}
                 yield row, one_noisy, restored
+
+
+def _as_tensor(image: NDArray[Any]) -> Tensor:
+    """(1, C, H, W) on [0, 1] of an array (H, W) or (H, W, C)."""
+    image = image[..., None] if image.ndim == 2 else image
+    return torch.from_numpy(np.moveaxis(on_unit_range(image), 2, 0).copy())[None]
 
 
 def cells_of(degradation: Degradation, draws: int) -> list[Cell]:

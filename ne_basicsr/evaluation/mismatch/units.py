@@ -45,6 +45,7 @@ class Request(NamedTuple):
         defect: ``few``, one (a, b) at draw 0 of at most five levels; ``all``, eight in every cell, the paper's
             protocol; ``none``.
         strip_levels: levels that images are shown at; where empty, four of those measured.
+        perceptual: further measures, of ``metrics.perceptual.PERCEPTUAL``.
         batch: cells that pass a network together; where not given, as many as have ``PIXELS``.
         trusted: see ``exported_graphs.open_exported``.
     """
@@ -57,6 +58,7 @@ class Request(NamedTuple):
     seed: int = 0
     defect: str = 'few'
     strip_levels: Sequence[float] = ()
+    perceptual: Sequence[str] = ()
     device: str = 'cpu'
     precision: Precision = Precision()
     batch: int | None = None
@@ -132,6 +134,7 @@ class WorkPlan(NamedTuple):
         wanted = {'quality': key_of(what='quality', **parts)}
         if unit.precision != request.precision:
             return wanted
+        wanted |= {name: key_of(what=name, **parts) for name in request.perceptual}
         if self._with_defect(unit, cell):
             wanted['defect'] = key_of(what='defect', samples=DEFECT_SAMPLES[request.defect], **parts)
         if unit.is_shown and cell.draw == 0 and cell.level in axis.strip_levels:

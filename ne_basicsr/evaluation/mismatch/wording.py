@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ne_basicsr.evaluation.mismatch.result import Panel
 from ne_basicsr.evaluation.mismatch.summaries import PanelSummary
-from ne_basicsr.evaluation.report.horizontal import UNITS
+from ne_basicsr.evaluation.report.horizontal import UNITS, levels_text
 from ne_basicsr.inference.denoiser import Entry
 from ne_basicsr.inference.opening import IDENTITY
 from ne_basicsr.ops.degradations import Degradation
@@ -37,9 +37,13 @@ def entry_text(entry: Entry) -> str:
     """What a network is: file, layout, parameters, training."""
     if entry.label == IDENTITY:
         return 'the noisy image as it is, built in'
-    levels = ', '.join(f'{level:.4g}' for level in entry.training_levels255)
-    trained = f'trained at σ = {levels}' if levels else 'training level unknown'
+    trained = f'trained at {trained_text(entry)}' if entry.training_levels255 else 'training level unknown'
     return ' · '.join(filter(None, (entry.source, entry.description, f'{entry.parameters:,} parameters', trained)))
+
+
+def trained_text(entry: Entry) -> str:
+    """``σ = 15, 25`` or ``σ = 0 to 55``."""
+    return f'σ = {levels_text(entry.training_levels255)}'
 
 
 def counted_text(summary: PanelSummary) -> str:

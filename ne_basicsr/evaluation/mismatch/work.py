@@ -17,6 +17,7 @@ from ne_basicsr.data.image_store import on_unit_range
 from ne_basicsr.evaluation.mismatch.sweep import Cell, degraded, denoised, measured
 from ne_basicsr.evaluation.mismatch.units import CROP, DEFECT_SAMPLES, Precision, Unit, WorkPlan
 from ne_basicsr.inference.denoiser import Denoiser
+from ne_basicsr.metrics.perceptual import perceptual
 from ne_basicsr.metrics.quality import psnr, psnr_8bit, psnr_clamped, ssim
 from ne_basicsr.ops.center import center
 from ne_basicsr.ops.equivariance import ne_defect
@@ -193,6 +194,9 @@ class Worker:
             restored, quality = measured(given, outputs[i : i + 1], clean, unit.axis.degradation, cell.level)
             if cell in missing.get('quality', ()):
                 values[keys['quality']] = quality | _further_quality(restored, clean)
+            for name in self.plan.request.perceptual:
+                if cell in missing.get(name, ()):
+                    values[keys[name]] = {name: perceptual(name, restored[0], clean[0])}
             if cell in missing.get('crop', ()):
                 shown, measure = (given, psnr) if unit.denoiser.is_identity else (restored, psnr_clamped)
                 values[keys['crop']] = _crop_value(shown, restored, clean, measure)

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ne_basicsr.evaluation.report.horizontal import Horizontal
-from ne_basicsr.evaluation.report.style import GREY, Line, finish, line_figure
+from ne_basicsr.evaluation.report.style import BAND, GREY, Line, finish, line_figure
 from ne_basicsr.metrics.curves import Curve
+from ne_basicsr.ops.noise import Training
 
 ByLevel = Mapping[str, Mapping[float, float]]
 """By the network's name, level to value."""
@@ -27,7 +28,7 @@ _SMALLEST_DEFECT = 1e-9  # zero is drawn there, on the logarithmic axis
 
 def mismatch_figure(
     curves: Mapping[str, Curve],
-    training_levels255: Sequence[float] = (),
+    training_levels255: Training = (),
     title: str = '',
     *,
     unit: str = 'sigma255',
@@ -38,8 +39,8 @@ def mismatch_figure(
     Args:
         curves: by the network's name. Levels that are not finite (sigma 0, a network that diverged) are left out.
         training_levels255: levels of the training, in 8-bit units, marked by vertical lines at their input PSNR,
-            interpolated between the tested ones. Level 0 is infinitely far to the right and gets no line. With other
-            units than ``sigma255`` they are not marked.
+            interpolated between the tested ones, and ``LevelRange``s, marked by bands. Level 0 is infinitely far to the
+            right and gets no line. With other units than ``sigma255`` they are not marked.
         title: above the figure, if any.
         unit: of the curves' levels, see ``degradations.KINDS``.
         names: the networks of all figures that belong together, in the order that gives each its colour and marker;
@@ -69,7 +70,7 @@ def ssim_figure(
     ssim: ByLevel,
     identity: Curve,
     identity_ssim: Mapping[float, float],
-    training_levels255: Sequence[float] = (),
+    training_levels255: Training = (),
     *,
     unit: str = 'sigma255',
     names: Sequence[str] = (),
@@ -90,7 +91,7 @@ def ssim_figure(
 
 
 def defect_figure(
-    defects: ByLevel, training_levels255: Sequence[float] = (), *, unit: str = 'sigma255', names: Sequence[str] = ()
+    defects: ByLevel, training_levels255: Training = (), *, unit: str = 'sigma255', names: Sequence[str] = ()
 ) -> Figure:
     """Defect of normalization equivariance against the level; what lies in the shaded region is rounding.
 
@@ -129,11 +130,13 @@ def _figure(
     adjust: Callable[[Axes], object],
     title: str = '',
 ) -> Figure:
-    """A line per network, dotted lines at training levels, the dashed identity; ``adjust`` sets the vertical axis."""
+    """A line per network, dotted lines at training levels, bands, the identity; ``adjust`` sets the vertical axis."""
     figure, axes, handles = line_figure(lines, '', label, names)
     verticals = [axes.axvline(x, color='black', linewidth=0.8, linestyle=':', zorder=1) for x in over.marked]
     dashed = axes.plot(*identity, color=GREY, linewidth=1, linestyle='--', zorder=1) if identity else []
     adjust(axes)
     over.draw(axes)
-    labels = [label for found, label in zip((verticals, dashed), over.labels, strict=True) if found]
-    return finish(figure, [*handles, *verticals[:1], *dashed], [*lines, *labels], title)
+    bands = [axes.axvspan(*ends, color=BAND, alpha=0.15, linewidth=0, zorder=0) for ends in over.bands]
+    found = [*handles, *verticals[:1], *bands[:1], *dashed]
+    labels = [label for marks, label in zip((verticals, bands, dashed), over.labels, strict=True) if marks]
+    return finish(figure, found, [*lines, *labels], title)

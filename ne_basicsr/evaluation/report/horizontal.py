@@ -1,7 +1,7 @@
 """The horizontal axis of figures over degradations: the input PSNR with the levels on top, or the levels themselves."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 
 from ne_basicsr.evaluation.report.style import limits
 from ne_basicsr.metrics.curves import Curve
+from ne_basicsr.ops.noise import LevelRange, Training, parts_of
 
 _ROUND_LEVELS = (25, 50, 10, 5, 100, 15, 75, 35, 2, 1, 20, 150, 200)  # for the sigma axis, in order of preference
 
@@ -61,6 +62,12 @@ def input_psnr(level255: float, curves: Collection[Curve]) -> float:
     return nominal + float(np.interp(math.log(level255), [s for s, _ in tested], [d for _, d in tested]))
 
 
+def levels_text(training: Training) -> str:
+    """``15, 25`` for levels, ``0 to 55`` for a range."""
+    parts = [part if isinstance(part, LevelRange) else (part,) for part in parts_of(training)]
+    return ', '.join(' to '.join(f'{level:.4g}' for level in part) for part in parts)
+
+
 class Horizontal:
     """The horizontal axis of a figure: the input PSNR of ``curves``, or the levels of a unit.
 
@@ -68,25 +75,29 @@ class Horizontal:
         unit: of the levels, see ``UNITS``.
         curves: where not given, and over a gain or an offset, the axis is the level.
         levels: that were tested, where there are no curves.
-        training_levels255: of the training, in 8-bit units; without meaning for other units than ``sigma255``.
+        training_levels255: of the training; without meaning for other units than ``sigma255``.
 
     Attributes:
         is_level: whether the axis is the level.
         tested: place of each tested level on the axis.
         marked: places of vertical lines.
-        labels: of the vertical lines, and of the dashed line.
+        bands: ends of the ranges of the training on the axis, cut where the axis ends.
+        labels: of the vertical lines, of the bands and of the dashed line.
     """
 
     def __init__(
         self,
         unit: str,
-        training_levels255: Sequence[float],
+        training_levels255: Training,
         curves: Collection[Curve] = (),
         levels: Collection[float] = (),
     ) -> None:
         self.unit, is_noise = UNITS[unit], unit == 'sigma255'
         self.is_level = not curves or self.unit.unchanged is not None
-        trained = [level for level in training_levels255 if level > 0 and is_noise]
+        parts = parts_of(training_levels255)
+        ranges = [part for part in parts if isinstance(part, LevelRange)]
+        listed = [part for part in parts if not isinstance(part, LevelRange)]
+        trained = [level for level in listed if level > 0 and is_noise]
         self.round_levels: dict[float, float] = {}
         if self.is_level:
             self.tested = {level: level for level in [*levels, *(x for curve in curves for x in curve.levels)]}
@@ -98,11 +109,18 @@ class Horizontal:
         # level 0 has no logarithm
         self.is_log = self.is_level and self.unit.is_log and min(self.tested.values(), default=1) > 0
         self.marked = [*self.trained.values()] if self.unit.unchanged is None else [self.unit.unchanged]
-        texts = ', '.join(f'{level:.4g}' for level in training_levels255)
+        bands = [self._ends(each, curves) for each in ranges if is_noise]
+        self.bands = [(low, high) for low, high in bands if low < high]
         self.labels = (
-            f'training σ = {texts}' if self.unit.unchanged is None else 'image unchanged',
+            f'training σ = {levels_text(listed)}' if self.unit.unchanged is None else 'image unchanged',
+            f'training σ = {levels_text(ranges)}',
             f'{"JPEG" if unit == "quality" else "noisy"} input (identity)',
         )
+
+    def _ends(self, span: LevelRange, curves: Collection[Curve]) -> tuple[float, float]:
+        low, high = self.limits()
+        ends = [level if self.is_level else input_psnr(level, curves) if level else high for level in span]
+        return max(low, min(ends)), min(high, max(ends))
 
     def places(self, levels: Collection[float]) -> list[float]:
         """Where tested levels lie."""

@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence, Sized
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -15,6 +16,7 @@ Line = tuple[Sequence[float], Sequence[float]]
 COLUMN_WIDTH = 3.4  # inches, one column of a two-column paper
 DPI = 200
 GREY = '#808080'  # legible on white and on black
+BAND = '#0072B2'
 
 # Okabe and Ito's palette, safe for colour-blind readers, without its yellow, which white paper swallows; black, which
 # pages in a dark scheme turn to white, comes late
@@ -85,7 +87,7 @@ def limits(values: Sequence[float], least_span: float = 6.0) -> tuple[float, flo
     return low - margin, high + margin
 
 
-def finish(figure: Figure, handles: Sequence[Line2D], labels: Sequence[str], title: str = '') -> Figure:
+def finish(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], title: str = '') -> Figure:
     """Thin frames, light grid, small numbers, legend and title; after it the layout is fixed."""
     axes = figure.axes[0]
     for each in (axes, *axes.child_axes):
@@ -107,7 +109,7 @@ def fix_layout(figure: Figure) -> None:
     figure.set_layout_engine('none')
 
 
-def _legend(figure: Figure, handles: Sequence[Line2D], labels: Sequence[str]) -> None:
+def _legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
     """Below the axes, where it covers nothing; the figure grows by its height. Names appear as they are."""
     wrapped = [textwrap.fill(label, 52) for label in labels]
     columns = 2 if max(map(len, labels)) <= 24 else 1

@@ -74,13 +74,14 @@ def tiles_of(network: str, trajectory: Trajectory) -> list[Tile]:
     last, quality = trajectory.records[-1], trajectory.one_pass_quality
     final = None if last.psnr is None else Quality(last.psnr, last.ssim)
     how = f'{last.step} steps' if trajectory.outcome == CONVERGED else f'{trajectory.outcome}, step {last.step}'
-    end = tile(f'{network}, {how}', trajectory.result, final)
-    return [tile(f'{network}, one pass', trajectory.one_pass, quality), end] if quality else [end]
+    end = tile(network, trajectory.result, final, how)
+    return [tile(network, trajectory.one_pass, quality, 'one pass'), end] if quality else [end]
 
 
-def tile(label: str, image: Tensor, quality: Quality | None = None) -> Tile:
-    """The centre of an image (C, H, W), with the PSNR of all of it."""
-    return Tile(center(image, _CROP), label, '' if quality is None else f'{quality.psnr:.2f} dB')
+def tile(label: str, image: Tensor, quality: Quality | None = None, how: str = '') -> Tile:
+    """The centre of an image (C, H, W), with how it was made and the PSNR of all of it."""
+    note = ', '.join(filter(None, (how, '' if quality is None else f'{quality.psnr:.2f} dB')))
+    return Tile(center(image, _CROP), label, note.replace(' ', '\u00a0').replace(',\u00a0', ', '))
 
 
 def _lead(session: Session, walks: int, aggregates: Aggregates) -> str:

@@ -20,6 +20,7 @@ from ne_basicsr.evaluation.mismatch.summaries import matched_levels, summarize_p
 from ne_basicsr.evaluation.report.tables import json_text
 from ne_basicsr.inference.denoiser import Entry
 from ne_basicsr.ops.degradations import Degradation
+from ne_basicsr.ops.noise import LevelRange
 from ne_basicsr.utils.errors import InputError
 
 LEVELS = (5.0, 10.0, 25.0, 50.0)
@@ -375,6 +376,21 @@ def test_summary_table_has_the_best_in_bold_whichever_way_is_better(tmp_path: Pa
     assert not any('*' in cell for cell in rows['identity'])
 
 
+def test_a_network_trained_on_a_range_has_a_number_at_the_level_of_the_others(tmp_path: Path):
+    of = comparison()
+    entries = [
+        entry._replace(training_levels255=LevelRange(0, 20)) if entry.label == 'even' else entry for entry in of.entries
+    ]
+    of = of._replace(entries=entries)
+    html = page(tmp_path, of)
+    assert 'at σ = 25' in html and text_of(html).count('even 29.00 −5.00 σ = 5 25.00 –') == 1  # no drop: many levels
+    assert 'trained at σ = 0 to 20' in html
+    summary = summarize_panel(of.panels[0], of.entries)
+    assert summary.trained == [25.0, LevelRange(0, 20)]
+    assert matched_levels(of.panels[0].degradation, LEVELS, summary.trained) == [5.0, 10.0, 25.0]
+    assert matched_levels(of.panels[0].degradation, LEVELS, (0.0, 20.0)) == []  # two levels
+
+
 def test_failed_networks_are_shown_as_failed(whole: Path):
     html = (whole / 'report.html').read_text(encoding='utf-8')
     section = html[html.index('id="panel-6"') : html.index('id="panel-7"')]
@@ -411,6 +427,8 @@ def test_page_fits_phones_and_desktops(whole: Path, tmp_path: Path):
         'figures': "[...d.querySelectorAll('figure > svg')].map(svg => svg.getBoundingClientRect().width)",
         'anchors': "[...d.querySelectorAll('nav a')].every(a => d.querySelector(a.getAttribute('href')))",
         'names': "w.getComputedStyle(d.querySelector('.broad th[scope=row]')).position",
+        'moved': "[...d.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth).map(e => "
+        '[w.getComputedStyle(e).overflowX, w.getComputedStyle(e).backgroundAttachment])',
         'text': "Math.min(...[...d.querySelectorAll('td, dd, p, figcaption')]"
         '.map(e => parseFloat(w.getComputedStyle(e).fontSize)))',
     }
@@ -418,6 +436,8 @@ def test_page_fits_phones_and_desktops(whole: Path, tmp_path: Path):
     assert [each['width'] for each in pages] == list(widths)
     assert [each['content'] for each in pages] == list(widths), 'content is wider than the window'
     assert [each['names'] for each in pages] == ['sticky', 'sticky', 'static']
+    assert pages[0]['moved'] and not pages[-1]['moved']  # what is cut can be moved, and a shadow shows it
+    assert all(each == ['auto', 'local, local, scroll, scroll'] for page in pages for each in page['moved'])
     for each, width in zip(pages, widths, strict=True):
         assert each['images'] and each['anchors'] and each['text'] >= 13
         assert len(each['figures']) == 2 * len(everything().panels) + 2
