@@ -183,7 +183,7 @@ def wrap_zero_shot(network: nn.Module, sigma: float | None = None, noise: Traini
         if noise is None and not is_non_blind(network):
             logging.getLogger('basicsr').warning(
                 'The training noise level is not recorded, so the wrapper is WNE, which suits trainings at many levels.'
-                ' For a single level, name it: net.pth@25+wne, --sigma255 25 or sigma=25/255 gives better images.'
+                ' For a single level, name it: net.pth@25+wne, or sigma=25/255 in Python, gives better images.'
             )
         return WNE(network, target={'mean': 0.45, 'scale': 0.25})
     return ZeroShot(network, sigma255=255 * sigma)

@@ -134,7 +134,7 @@ def load(
         device: device of the network; default: the CPU.
         sigma: with ``wrap``, the single noise level of the training on the [0, 1] scale; default: the level recorded in
             the checkpoint.
-        allow: classes that the file may contain besides weights, such as ``argparse.Namespace``.
+        allow: classes that the file may contain besides weights and ``argparse.Namespace``; reading them may run code.
         param_key: which weights of a BasicSR checkpoint to use; default: ``params_ema`` if present, else ``params``.
         options: arguments of the network that the file does not record, such as FDnCNN's ``mode``, and its ``type``.
             Files of the WNE paper's code do not record the wrapper: ``{'type': 'DnCNN'}`` stands for a plain network,
