@@ -20,7 +20,7 @@ from ne_basicsr.ops.noise import TrainingNoise
 from ne_basicsr.options import read_yaml
 from ne_basicsr.options.paths import check_network_files
 from ne_basicsr.options.reader import parse_literal
-from ne_basicsr.options.sections import registered
+from ne_basicsr.options.sections import registered, suggestion
 from ne_basicsr.options.validation import check_network
 from ne_basicsr.options.words import OptionError, hint
 from ne_basicsr.utils.errors import InputError, first_line
@@ -297,7 +297,7 @@ def read_description(text: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
                              f' {hint("network_g", content)}')  # fmt: skip
         options = content['network_g']
     elif text not in registered(ARCH_REGISTRY):
-        known = hint(text, registered(ARCH_REGISTRY))
+        known = suggestion(text, registered(ARCH_REGISTRY))
         raise InputError(f'{text}: not a file, {{type: ...}} or a registered network; {known}')
     try:
         check_network(options, path)

@@ -21,6 +21,7 @@ from ne_basicsr.options.source import SUPPLIED, option_reads
 from ne_basicsr.options.words import Key, OptionError, hint, nearest, shown
 
 OF_DENOISING = ('calculate_psnr_float', 'calculate_ssim_float', 'calculate_ne_defect', 'calculate_mismatch')
+NOT_WRAPPED = '{} does not map images to images, and only such networks can be wrapped: none for videos or scores'
 _OF_SCHEDULES = ('optimizer', 'last_epoch')
 _METRIC_DATA = ('img', 'img2', 'lq', 'net', 'rows')  # what the model hands to a metric
 _TYPES = {
@@ -69,8 +70,14 @@ def find(kind: str, given: Any, key: Key) -> tuple[str, Any]:
 def lookup(known: Mapping[str, Any], name: Any, key: Key, noun: str) -> Any:
     """``known[name]``, or an error with the nearest name."""
     if not isinstance(name, str) or name not in known:
-        raise OptionError(key, f'no {noun} is called {shown(name)}; {hint(name, known)}')
+        raise OptionError(key, f'no {noun} is called {shown(name)}; {suggestion(name, known)}')
     return known[name]
+
+
+def suggestion(name: Any, known: Collection[str]) -> str:
+    """What to write instead of a name that is not ``known``; an XWNE may have no images to wrap."""
+    inner = str(name).removesuffix('WNE')
+    return f'{NOT_WRAPPED.format(inner)}' if inner != name and inner in known else hint(name, known)
 
 
 def registered(registry: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.network_inputs import REFUSALS, is_non_blind
 from ne_basicsr.archs.wne_arch import Wrapper, is_image_to_image
 from ne_basicsr.options.optimizers import OPTIMIZERS, schedules
-from ne_basicsr.options.sections import named_parameters, registered
+from ne_basicsr.options.sections import NOT_WRAPPED, named_parameters, registered
 from ne_basicsr.options.words import Key, OptionError, shown
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.weights import checkpoint
@@ -58,8 +58,10 @@ def check_arguments(section: Mapping[str, Any], key: Key) -> None:
             problem = first_line(error).removesuffix('.')
             named = [name for name in own if name in problem][:1]
             raise OptionError((*key, *named), f'{section["type"]} refuses it: {problem}') from None
-    if isinstance(section.get('backbone'), Mapping):
-        check_arguments(section['backbone'], (*key, 'backbone'))
+    if isinstance(inner := section.get('backbone'), Mapping):
+        if not is_image_to_image(inner['type']):
+            raise OptionError((*key, 'backbone', 'type'), NOT_WRAPPED.format(inner['type']))
+        check_arguments(inner, (*key, 'backbone'))
 
 
 def check_training(train: Mapping[str, Any]) -> None:

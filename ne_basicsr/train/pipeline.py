@@ -4,6 +4,7 @@ import errno
 import logging
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from logging.handlers import BufferingHandler
@@ -42,6 +43,7 @@ from ne_basicsr.weights import checkpoint
 
 Options = dict[str, Any]
 
+VGG_URL = f'https://download.pytorch.org/models/{Path(VGG_PRETRAIN_PATH).name}'
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -110,11 +112,13 @@ def test(opt: Options) -> Any:
 
 def _build_model(opt: Options) -> Any:
     try:
-        return build_model(opt)
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', module='torchvision')  # of the way in which BasicSR asks for VGG
+            return build_model(opt)
     except (URLError, ConnectionError, TimeoutError) as error:
         raise InputError(
-            f'weights that a loss or network needs cannot be fetched ({first_line(error)}); for a perceptual loss, give'
-            f' the file as {VGG_PRETRAIN_PATH}'
+            f'weights that a loss or network needs cannot be fetched ({first_line(error)}); for a perceptual loss, put'
+            f' {VGG_URL} into the folder {Path(VGG_PRETRAIN_PATH).parent.absolute()}'
         ) from error
 
 

@@ -104,7 +104,8 @@ def test_a_perceptual_loss_whose_weights_cannot_be_fetched_is_one_line(workplace
     path = option_file(workplace, image_folder, **{'train:perceptual_opt': loss})
     assert main(['train', '-opt', str(path)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert 'cannot be fetched (<urlopen error Name or service not known>); for a perceptual loss, give the file' in line
+    assert 'cannot be fetched (<urlopen error Name or service not known>); for a perceptual loss, put https' in line
+    assert line.endswith(f'/vgg19-dcbb9e9d.pth into the folder {workplace}/experiments/pretrained_models')
     assert not (workplace / 'experiments').exists()
 
 
