@@ -22,6 +22,7 @@ from ne_basicsr.options.words import Key, OptionError, hint, nearest, shown
 
 OF_DENOISING = ('calculate_psnr_float', 'calculate_ssim_float', 'calculate_ne_defect', 'calculate_mismatch')
 NOT_WRAPPED = '{} does not map images to images, and only such networks can be wrapped: none for videos or scores'
+SIZES = ('num_', 'dim', 'chan', 'size')  # words in the names of integers that BasicSR's networks do not annotate
 _OF_SCHEDULES = ('optimizer', 'last_epoch')
 _METRIC_DATA = ('img', 'img2', 'lq', 'net', 'rows')  # what the model hands to a metric
 _TYPES = {
@@ -221,6 +222,8 @@ def _network(name: str, cls: Any) -> Section:
     properties = {}
     for key, rule in section['properties'].items():
         more: Section = {'description': said[key]} if key in said else {}  # the bases of an XWNE are those of WNE
+        if type(rule.get('default')) is int and any(word in key for word in SIZES) and 'number' in rule.get('type', ()):
+            more['type'] = ['integer', *(kind for kind in rule['type'] if kind != 'number')]
         if key.endswith('_rate'):
             more |= {'minimum': 0, 'maximum': 1, 'errorMessage': 'a share from 0 to 1 is needed'}
         elif key == 'backbone':

@@ -23,7 +23,7 @@ from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.network_inputs import REFUSALS, is_non_blind
 from ne_basicsr.archs.wne_arch import Wrapper, is_image_to_image
 from ne_basicsr.options.optimizers import OPTIMIZERS, schedules
-from ne_basicsr.options.sections import NOT_WRAPPED, named_parameters, registered
+from ne_basicsr.options.sections import NOT_WRAPPED, SIZES, named_parameters, registered
 from ne_basicsr.options.words import Key, OptionError, shown
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.weights import checkpoint
@@ -56,7 +56,7 @@ def check_arguments(section: Mapping[str, Any], key: Key) -> None:
             wrapper(nn.Identity(), **own)
         except (ValueError, TypeError) as error:
             problem = first_line(error).removesuffix('.')
-            named = [name for name in own if name in problem][:1]
+            named = sorted((name for name in own if name in problem), key=problem.index)[:1]
             raise OptionError((*key, *named), f'{section["type"]} refuses it: {problem}') from None
     if isinstance(inner := section.get('backbone'), Mapping):
         if not is_image_to_image(inner['type']):
@@ -298,7 +298,7 @@ def _refusal(section: Mapping[str, Any], path: Key, what: str) -> OptionError:
     low = [
         (key, value)
         for key, value in _leaves(section, path)
-        if type(value) is int and value < 1 and any(word in key[-1] for word in ('num_', 'dim', 'chan', 'size'))
+        if type(value) is int and value < 1 and any(word in key[-1] for word in SIZES)
     ]
     if len(low) == 1:
         return OptionError(

@@ -608,3 +608,29 @@ def test_the_source_of_a_class_tells_what_it_reads() -> None:
     assert training.required == {('train',), ('train', 'rate'), ('phase',), ('size',)}
     assert testing.required == training.required - {('size',)}
     assert training.known - training.required == {('train', 'decay'), ('extra',), ('late',), ('elsewhere',)}
+
+
+@pytest.mark.parametrize(
+    ('entry', 'message'),
+    [
+        ('datasets:tran:x=1', "datasets:tran: data sets are called train, .*did you mean 'train'"),
+        ('tain:total_iter=3', "tain: unknown option; did you mean 'train'"),
+        ('num_feat=8.5', r'num_feat: unknown option; did you mean network_g:backbone:num_feat\?'),
+        ('network_g:backbone:num_feat=8.5', 'num_feat: an integer is needed; got 8.5'),
+        ('network_g:correction=3', 'network_g:correction: .*correction must be 0, or 1 .*; got 3'),
+        ('train:scheduler:type=CosineAnnealingLR', 'CosineAnnealingLR has no option'),
+        ('train:scheduler:type=StepLR', 'has no option'),
+        ('network_g:backbone:num_in_ch=3', 'datasets:train:in_ch: 1, but network_g has num_in_ch: 3'),
+    ],
+)
+def test_an_override_that_is_the_cause_is_named_wherever_the_error_is(entry: str, message: str) -> None:
+    line = refusal(good(), ('name=other', entry, 'train:total_iter=3'))
+    assert re.search(rf'^options.yml with --force_yml {re.escape(entry)}: .*{message}', line), line
+    assert '--force_yml' not in refusal(good().replace('type: WNE', 'type: WEN'), ('name=other',))  # the control
+
+
+def test_a_null_takes_a_metric_away_and_sizes_are_integers() -> None:
+    text = good()
+    for entries, labels in (((), {'psnr', 'ssim_8bit'}), (('val:metrics:psnr=~', 'val:save_best=~'), {'ssim_8bit'})):
+        assert labels <= {*load_options(write(text), entries, is_train=True)['val']['metrics']} <= labels | {'mismatch'}
+    assert 'an integer or a list is needed; got 8.5' in refusal(good('swinir'), ('network_g:window_size=8.5',))
