@@ -104,7 +104,9 @@ def _graph(spec: Any, path: Path) -> list[str]:
             raise InputError(str(error).replace(str(part), str(path))) from error
         os.replace(part, path)  # an older file stays until the new one has passed the comparison
     return [about] + [
-        f'at {"x".join(map(str, each.shape))}: {each.difference:.1e} of the largest value from torch' for each in found
+        f'at {"x".join(map(str, each.shape))}: '
+        + (f'differs from torch by {each.difference:.1e} of the largest value' if each.difference else 'equal to torch')
+        for each in found
     ]
 
 
