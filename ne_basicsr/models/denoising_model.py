@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ne_basicsr.evaluation import mismatch
+from ne_basicsr.evaluation.bench.measure import peak_memory
 from ne_basicsr.evaluation.mismatch import Row
 from ne_basicsr.metrics.quality import psnrs
 from ne_basicsr.ops.degradations import Degradation
@@ -141,6 +142,28 @@ class DenoisingModel(SRModel):
             log['grad_norm'] = self._gradient_norm.item()
         return log
 
+    def step_memory(self, batch: tuple[int, int, int]) -> int:
+        """Bytes that a step needs at most beside what is there, from steps with one and two crops that change nothing.
+
+        Args:
+            batch: crops, their channels and their side.
+        """
+        count, *shape = batch
+        network, peaks = self.get_bare_model(self.net_g), []
+        kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
+        # compiled code needs less, but is compiled again for each size
+        with torch.random.fork_rng(), torch.compiler.set_stance('force_eager'):
+            for images in range(1, min(count, 2) + 1):
+                self.lq = self.gt = torch.rand(images, *shape, shape[-1], device=self.device)
+                peaks.append(peak_memory(self.accumulate, self.device.type))
+                self.optimizer_g.zero_grad(set_to_none=True)
+        for buffer, value in kept:
+            buffer.copy_(value)
+        self._sums = {}
+        del self.lq, self.gt, self.output
+        moments = 2 * sum(p.numel() * p.element_size() for p in network.parameters())  # of Adam
+        return peaks[0] + (count - 1) * (peaks[-1] - peaks[0]) + moments
+
     def first_nonfinite(self) -> int | None:
         """The first iteration, on any rank, whose loss was not finite; all ranks must call this."""
         if self.opt['dist']:
@@ -225,14 +248,16 @@ class DenoisingModel(SRModel):
                 if self.asked_to_stop():
                     return
                 is_one = row['draw'] == 0 and row['level'] == levels[len(levels) // 2]
-                for label, (measure, images) in defects.items():  # each runs the network several times
-                    row[label] = measure(output, data['gt'], noisy) if is_one and i < images else None
+                values = {  # each runs the network several times
+                    label: measure(output, data['gt'], noisy) if is_one and i < images else None
+                    for label, (measure, images) in defects.items()
+                }
                 first = first or row['image']
                 if row['image'] == first and row['draw'] == 0 and row['level'] in shown:
                     self._strip.append(image_strip(noisy, output, data['gt'].to(noisy)))
                 if save_img and row['draw'] == 0:
                     imwrite(tensor2img(output.clone()), str(self._image_path(options['name'], row, current_iter)))
-                yield row
+                yield {**row, **values}
 
     def _levels(self, options: Mapping[str, Any]) -> list[float]:
         return sorted(sigma_test(options))

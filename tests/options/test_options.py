@@ -169,9 +169,29 @@ def test_a_step_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.Mon
     assert re.search(r'batch_size_per_gpu: 4 crops of 40x40 .* use \d+ or fewer', refusal(good()))
 
 
+@pytest.mark.parametrize(
+    ('line', 'folder', 'names'),
+    [
+        ('0::/a/b', 'a', ('memory.max', 'memory.current')),
+        ('4:memory:/a/b', 'memory/a', ('memory.limit_in_bytes', 'memory.usage_in_bytes')),
+    ],
+)
+def test_the_memory_of_a_container_is_that_of_its_group(
+    tmp_path: Path, line: str, folder: str, names: tuple[str, str]
+) -> None:
+    (tmp_path / folder / 'b').mkdir(parents=True)
+    for name, value in zip((*names, 'memory.stat'), ('1000', '700', 'anon 1\ninactive_file 200'), strict=True):
+        (tmp_path / folder / name).write_text(f'{value}\n')
+        (tmp_path / folder / 'b' / name).write_text('max\n')
+    groups = f'3:cpu:/a/b\n{line}\n'
+    assert list(trial._limits(groups, tmp_path, free=False)) == [1000]
+    assert list(trial._limits(groups, tmp_path, free=True)) == [500]
+    assert 0 < trial.memory(0, free=True) <= trial.memory(0)
+
+
 def test_of_several_phases_the_one_with_most_pixels_is_tried():
     train = {'in_ch': 3, 'gt_sizes': [128, 300], 'mini_batch_sizes': [8, 1]}
-    assert trial._batch({'datasets': {'train': train}}, is_train=True) == (8, 3, 128)
+    assert trial.largest_batch({'datasets': {'train': train}}, is_train=True) == (8, 3, 128)
 
 
 def test_trying_a_network_draws_no_weights_and_uses_no_random_numbers() -> None:
