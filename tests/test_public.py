@@ -139,6 +139,77 @@ def test_a_level_is_asked_for_where_it_is_needed_and_refused_where_it_is_not():
     assert (blind.needed(0.1), told.needed(0.1)) == (None, 0.1)
 
 
+GRAY = torch.rand(1, 1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ('y', 'message'),
+    [
+        (GRAY.double(), r'computes in float32; got float64: y.to\(torch.float32\)'),
+        (
+            torch.rand(1, 3, 16, 16),
+            r'takes images of 1 channel\(s\); got shape \(1, 3, 16, 16\); .* takes colour images',
+        ),
+        ((255 * GRAY).byte(), 'got uint8: divide by its largest number'),
+        (GRAY[0], r'\(N, C, H, W\), .* got shape \(1, 16, 16\): y\[None\]'),
+        (GRAY[:0], 'a batch an image; got shape'),
+        ([[0.5]], 'floating-point tensors .* got list'),
+        (None, 'got NoneType'),
+    ],
+)
+def test_images_that_a_network_does_not_take_are_one_line(y, message):
+    denoiser = ne_basicsr.load('gray')
+    assert denoiser(GRAY).shape == GRAY.shape
+    with pytest.raises(InputError, match=message) as caught:
+        denoiser(y)
+    assert '\n' not in str(caught.value)
+
+
+def test_errors_of_the_network_itself_stay_what_they_are():
+    def network(y):
+        raise RuntimeError('a bug of mine')
+
+    with pytest.raises(RuntimeError, match='a bug of mine'):
+        ne_basicsr.Denoiser(network)(GRAY)
+
+
+@pytest.mark.parametrize(
+    ('sigma', 'message'),
+    [
+        (25, r'on the scale of the images, whose largest value is [01].\d*; got 25: divide it by 255'),
+        ([25.0], 'got 25: divide it by 255'),
+        (-0.1, 'above 0; got -0.1'),
+        (float('nan'), 'above 0; got nan'),
+        ('a', "above 0; got 'a'"),
+    ],
+)
+def test_a_level_in_other_units_is_one_line(sigma, message):
+    told = ne_basicsr.Denoiser(FDnCNN(num_feat=4, num_layers=3, blind=False).eval())
+    with pytest.raises(InputError, match=message):
+        told(GRAY, sigma)
+    if not isinstance(sigma, list):
+        with pytest.raises(InputError, match=message):
+            told(GRAY[0, 0].numpy(), sigma=sigma)
+    assert told(255 * GRAY, 25).shape == told(0 * GRAY, 25).shape == told(GRAY, 0).shape == GRAY.shape
+    same = told(GRAY[0, 0].numpy(), sigma=0.1), ne_basicsr.denoise(told, GRAY[0, 0].numpy(), 0.1)
+    assert np.array_equal(*same)
+
+
+def test_what_is_no_network_is_refused_at_once_and_a_repr_is_one_line():
+    for network, message in ((3, 'got 3'), ('gray', 'ne_basicsr.load opens files'), (nn.Conv2d, 'make an instance')):
+        with pytest.raises(InputError, match=f'a network or a function of images; .*{message}'):
+            ne_basicsr.Denoiser(network)
+    with pytest.raises(InputError, match=r'got Tensor: call the network itself, network\(y\)'):
+        ne_basicsr.denoise(ne_basicsr.load('gray'), GRAY)
+    gray = ne_basicsr.load('gray')
+    assert '\n' not in repr(gray)
+    assert 'DRUNetWNE' in repr(gray)
+    outer = [
+        ne_basicsr.Denoiser(nn.Sequential(ne_basicsr.Denoiser(nn.Sequential(each())))) for each in (nn.ReLU, nn.ELU)
+    ]
+    assert outer[0].digest != outer[1].digest
+
+
 def test_experiments_are_made_once():
     calls = []
 

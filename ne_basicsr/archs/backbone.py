@@ -18,6 +18,9 @@ class BackboneHolder(nn.Module):
 
     def __init__(self, backbone: nn.Module | Mapping[str, Any], size_multiple: int | None = None) -> None:
         super().__init__()
+        if not isinstance(backbone, nn.Module | Mapping):
+            got = backbone.__name__ if hasattr(backbone, '__name__') else repr(backbone)
+            raise ValueError(f'{type(self).__name__} goes around a torch module, or options with a type; got {got}.')
         self.backbone = backbone if isinstance(backbone, nn.Module) else build_arch(backbone)
         own_multiple: Any = getattr(self.backbone, 'size_multiple', 1)
         self.pad_to = size_multiple or int(own_multiple)

@@ -63,6 +63,11 @@ class Wrapper(BackboneHolder):
         size_multiple: int | None = None,
     ) -> None:
         super().__init__(backbone, size_multiple)
+        inner = getattr(self.backbone, 'network', self.backbone)  # a Denoiser's
+        if isinstance(inner, Wrapper) and inner.returns_to_input_range:
+            raise ValueError(
+                f'the network is already wrapped in {type(inner).__name__}: leave {type(self).__name__} out.'
+            )
         self.statistics = next(iter(self.STATISTICS)) if statistics is None else statistics
         if self.statistics not in self.STATISTICS:
             raise ValueError(f'{type(self).__name__} needs statistics {_either(self.STATISTICS)}; got {statistics!r}.')
@@ -82,8 +87,9 @@ class Wrapper(BackboneHolder):
 
     def forward(self, y: Tensor, sigma: float | Tensor | None = None) -> Tensor:
         """Restore y; ``sigma``, on y's scale, reaches non-blind backbones on the scale that they see."""
-        if y.dim() != 4:
-            raise ValueError(f'{type(self).__name__} needs images (N, C, H, W); got shape {tuple(y.shape)}.')
+        if not isinstance(y, Tensor) or y.dim() != 4 or not y.is_floating_point():
+            got = f'{y.dtype} of shape {tuple(y.shape)}' if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(f'{type(self).__name__} needs floating-point tensors (N, C, H, W); got {got}.')
         return self.restore(y, self.measure(y), sigma)
 
     def restore(self, y: Tensor, pair: Statistics, sigma: float | Tensor | None = None) -> Tensor:

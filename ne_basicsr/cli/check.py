@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import, add_training_level, check_level
 from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
@@ -15,12 +15,9 @@ def add(commands: Commands) -> None:
         metavar='CKPT',
         help="see below; also '{type: DnCNNWNE, num_layers: 20}' or DnCNNWNE, with random weights",
     )
-    parser.add_argument('--wne', action='store_true', help='wrap the network first, as +wne does')
+    add_training_level(parser)
     parser.add_argument(
-        '--sigma255',
-        type=float,
-        metavar='S',
-        help='with --wne: the training noise level; else: level for non-blind networks (default: 25)',
+        '--image-sigma255', type=float, metavar='S', help='level for non-blind networks, 8-bit units (default: 25)'
     )
     add_device(parser, default='cpu')
     parser.add_argument(
@@ -41,14 +38,17 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.evaluation.bench import check_writable
 
     device = chosen_device(arguments)
-    if arguments.sigma255 is not None and not 0 < arguments.sigma255 < float('inf'):
-        raise InputError(f'check: --sigma255 must be a noise level above 0 in 8-bit units; got {arguments.sigma255:g}')
+    check_level('check', '--training-sigma255', arguments.training_sigma255)
+    check_level('check', '--image-sigma255', arguments.image_sigma255)
+    if None not in (arguments.training_sigma255, arguments.image_sigma255):
+        raise InputError('check: --training-sigma255 is for blind networks, --image-sigma255 for others; give one')
+    level = arguments.training_sigma255 or arguments.image_sigma255  # --sigma255 was either
     if arguments.json:
         check_writable(arguments.json)
     subject = check.find_subject(
         arguments.network,
         wne=arguments.wne,
-        sigma=None if arguments.sigma255 is None else arguments.sigma255 / 255,
+        sigma=None if level is None else level / 255,
         device=device,
         dtypes=arguments.dtype,
         trusted=arguments.trust,

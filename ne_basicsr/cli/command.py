@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import printable
 from ne_basicsr.utils.words import hint, one_of
 
@@ -77,6 +78,24 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     """Declare ``--import``, which ``main`` does before the command runs."""
     text = 'import a .py file, or an installed module, that registers networks of your own; can be repeated'
     parser.add_argument('--import', action='append', default=[], dest='imports', metavar='FILE', help=text)
+
+
+def add_training_level(parser: argparse.ArgumentParser) -> None:
+    """Add ``--wne`` and the level that a network wrapped by it was trained at, as ``arguments.training_sigma255``."""
+    parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')
+    parser.add_argument(
+        '--training-sigma255',
+        '--sigma255',
+        type=float,
+        metavar='S',
+        help='with --wne: the noise level that the network was trained at, 8-bit units (--sigma255 is its old name)',
+    )
+
+
+def check_level(command: str, option: str, value: float | None) -> None:
+    """Raise InputError unless ``value`` is None or a noise level."""
+    if value is not None and not 0 < value < float('inf'):
+        raise InputError(f'{command}: {option} must be a noise level above 0 in 8-bit units; got {value:g}')
 
 
 def typed(arguments: argparse.Namespace, leave_out: Sequence[str] = ('output', 'device', 'batch')) -> str:

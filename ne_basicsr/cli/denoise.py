@@ -6,12 +6,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import, report_failures
+from ne_basicsr.cli.command import (
+    NETWORKS,
+    Commands,
+    add_command,
+    add_import,
+    add_training_level,
+    check_level,
+    report_failures,
+)
 from ne_basicsr.cli.device import add_device, add_trust, chosen_device
 from ne_basicsr.utils.errors import InputError
 
 _ABOUT = f"""\
-{NETWORKS}  Without a network, the shipped model gray is used. --wne --sigma255 25 is the same as @25+wne.
+{NETWORKS}  Without a network, the shipped model gray is used. --wne --training-sigma255 25 is the same as @25+wne.
 
 INPUT is an image (PNG, JPEG, TIFF, WebP, BMP), a folder, searched recursively, or a pattern ('a/**/*.png').
 
@@ -25,7 +33,7 @@ exit code: 0 on success; 1 if a file could not be denoised (all others are); 2 f
 examples:
   basicsr denoise photo.jpg
   basicsr denoise net.pth photo.jpg -o denoised
-  basicsr denoise dncnn_25.pth photos --wne --sigma255 25 -o denoised --strip
+  basicsr denoise dncnn_25.pth photos --wne --training-sigma255 25 -o denoised --strip
   torchrun --nproc_per_node 4 -m ne_basicsr denoise net.pth photos -o denoised
 """
 
@@ -47,10 +55,13 @@ def add(commands: Commands) -> None:
         metavar='OUT',
         help='folder of the results (default: denoised)',
     )
-    parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')
-    parser.add_argument('--sigma255', type=float, metavar='S', help='with --wne: the training noise level, 8-bit units')
+    add_training_level(parser)
     parser.add_argument(
-        '--noise255', type=float, metavar='S', help='noise level of the images, 8-bit units (default: estimated)'
+        '--image-sigma255',
+        '--noise255',
+        type=float,
+        metavar='S',
+        help='for non-blind networks: noise level of the images, 8-bit units (estimated by default; once --noise255)',
     )
     parser.add_argument(
         '--format',
@@ -88,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     jobs = find_jobs(inputs, arguments.output, arguments.suffix, arguments.format, arguments.strip, results)
     spec = _spec(network, arguments)
     denoiser = open_denoiser(spec, device=device, trusted=arguments.trust)
-    noise = None if arguments.noise255 is None else arguments.noise255 / 255
+    noise = None if arguments.image_sigma255 is None else arguments.image_sigma255 / 255
     denoiser.check_level(noise)
     tiled = Tiled(denoiser, arguments.tile, arguments.overlap)
     settings = {
@@ -138,23 +149,25 @@ def _spec(network: str | None, arguments: argparse.Namespace) -> Any:
     from ne_basicsr.weights.shipped_models import DEFAULT
 
     if network is None:
-        if arguments.wne or arguments.sigma255 is not None:
-            raise InputError('denoise: --wne and --sigma255 need a network, named before the images')
+        if arguments.wne or arguments.training_sigma255 is not None:
+            raise InputError('denoise: --wne and --training-sigma255 need a network, named before the images')
         return parse_spec(DEFAULT)
     spec = parse_spec(network)
-    if arguments.sigma255 is not None and spec.sigma255 not in (None, arguments.sigma255):
-        raise InputError(f'denoise: {network} and --sigma255 {arguments.sigma255:g} give different training levels')
-    spec = spec._replace(wrap=spec.wrap or arguments.wne, sigma255=arguments.sigma255 or spec.sigma255)
-    if arguments.sigma255 is not None and not spec.wrap:
-        raise InputError('denoise: --sigma255 is the training noise level for --wne; add --wne')
+    level = arguments.training_sigma255
+    if level is not None and spec.sigma255 not in (None, level):
+        raise InputError(f'denoise: {network} and --training-sigma255 {level:g} give different training levels')
+    spec = spec._replace(wrap=spec.wrap or arguments.wne, sigma255=level or spec.sigma255)
+    if level is not None and not spec.wrap:
+        raise InputError(
+            'denoise: --training-sigma255 is what --wne needs; add --wne, or give the level of the images as'
+            ' --image-sigma255'
+        )
     return spec
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name in ('sigma255', 'noise255'):
-        value = getattr(arguments, name)
-        if value is not None and not 0 < value < float('inf'):
-            raise InputError(f'denoise: --{name} must be a noise level above 0 in 8-bit units; got {value:g}')
+    check_level('denoise', '--training-sigma255', arguments.training_sigma255)
+    check_level('denoise', '--image-sigma255', arguments.image_sigma255)
     if os.sep in arguments.suffix or '/' in arguments.suffix:
         raise InputError(f'denoise: --suffix must not contain path separators; got {arguments.suffix!r}')
     if arguments.output.exists() and not arguments.output.is_dir():

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import
+from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import, add_training_level, check_level
 from ne_basicsr.utils.errors import InputError
 
 GRAPHS = ('.onnx', '.pt2')
@@ -15,7 +15,7 @@ _ABOUT = f"""\
 {NETWORKS}
 The suffix of FILE selects the format:
   .onnx          the whole network including wrapper and statistics, float32, for any batch size, height and width
-                 (8x8 pixels or more for networks that estimate the noise, such as with --wne --sigma255)
+                 (8x8 pixels or more for networks that estimate the noise, such as with --wne and a training level)
   .pt2           the same as a torch.export program
   .safetensors   the weights, with a description of the network for ne_basicsr.load in the header
   .pth           the weights and the same description in BasicSR's layout (params)
@@ -27,7 +27,7 @@ equivariance.
 
 examples:
   basicsr export swinir_wne.pth -o swinir_wne.onnx
-  basicsr export dncnn_25.pth --wne --sigma255 25 -o dncnn_zero_shot.onnx
+  basicsr export dncnn_25.pth --wne --training-sigma255 25 -o dncnn_zero_shot.onnx
   basicsr export swinir_wne.pth --unwrap -o swinir.safetensors
 """
 
@@ -42,8 +42,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument('network', metavar='CKPT', help='checkpoint, option file or shipped model; see below')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='file to write, see below')
-    parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')
-    parser.add_argument('--sigma255', type=float, metavar='S', help='with --wne: the training noise level, 8-bit units')
+    add_training_level(parser)
     parser.add_argument('--half', action='store_true', help='store weights with 16 bits (.pth, .safetensors)')
     way = parser.add_mutually_exclusive_group()
     way.add_argument('--unwrap', action='store_true', help='write only the weights of the backbone')
@@ -63,14 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     if path.exists() and os.path.exists(spec.file) and path.samefile(spec.file):
         raise InputError(f'export: -o {path} is the input file; choose another name')
     spec = spec._replace(wrap=spec.wrap or arguments.wne)
-    if arguments.sigma255 is not None:
+    check_level('export', '--training-sigma255', arguments.training_sigma255)
+    if arguments.training_sigma255 is not None:
         if not spec.wrap:
-            raise InputError('export: --sigma255 is the training noise level for --wne; add --wne')
-        if not 0 < arguments.sigma255 < float('inf'):
-            raise InputError(
-                f'export: --sigma255 must be a noise level above 0 in 8-bit units; got {arguments.sigma255:g}'
-            )
-        spec = spec._replace(sigma255=arguments.sigma255)
+            raise InputError('export: --training-sigma255 is what --wne needs; add --wne')
+        spec = spec._replace(sigma255=arguments.training_sigma255)
     if path.suffix in GRAPHS and (arguments.unwrap or arguments.rewrap or arguments.half):
         raise InputError(
             f'export: --unwrap, --rewrap and --half need a file of weights ({" or ".join(WEIGHTS)}); got {path.name}'
@@ -109,7 +105,9 @@ def _graph(spec: Any, path: Path) -> list[str]:
             raise InputError(str(error).replace(str(part), str(path))) from error
         os.replace(part, path)  # an older file stays until the new one has passed the comparison
     return [about] + [
-        f'at {"x".join(map(str, each.shape))}: {each.difference:.1e} of the largest value from torch' for each in found
+        f'at {"x".join(map(str, each.shape))}: '
+        + (f'differs from torch by {each.difference:.1e} of the largest value' if each.difference else 'equal to torch')
+        for each in found
     ]
 
 

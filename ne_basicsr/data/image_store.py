@@ -186,17 +186,19 @@ class RawStore:
 def open_store(root: str | Path, backend: str = 'disk', meta_info_file: str | None = None) -> ImageStore:
     """The store of a data set, from its ``dataroot_gt``, ``io_backend: {type: ...}`` and ``meta_info_file``.
 
+    A raw store or LMDB is found by its files where ``backend`` is ``disk``.
+
     Raises:
         InputError: if it is missing or empty.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
         raise InputError(f'{root}: no such folder{similar_path(root)}')
-    if backend == 'disk':
-        return FolderStore(root, meta_info_file)
-    # a folder *.lmdb that `basicsr prepare --format raw` wrote is a raw store all the same
-    is_raw = backend == 'raw' or (root / RAW_FILE).is_file()
-    return RawStore(root, meta_info_file) if is_raw else LmdbStore(root, meta_info_file)
+    # its files say what a folder is, whatever the options and its name say
+    if backend == 'raw' or (root / RAW_FILE).is_file():
+        return RawStore(root, meta_info_file)
+    is_lmdb = backend == 'lmdb' or (root / LMDB_FILE).is_file()
+    return LmdbStore(root, meta_info_file) if is_lmdb else FolderStore(root, meta_info_file)
 
 
 def open_any(path: Path) -> ImageStore:
@@ -208,8 +210,7 @@ def open_any(path: Path) -> ImageStore:
     path = path.expanduser()
     if not path.is_dir():
         raise InputError(f'{path}: no such folder of images, and no LMDB{similar_path(path)}')
-    is_store = any((path / file).is_file() for file in (RAW_FILE, LMDB_FILE))
-    return open_store(path, 'lmdb' if is_store else 'disk')
+    return open_store(path)
 
 
 class Verification(NamedTuple):

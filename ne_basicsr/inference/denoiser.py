@@ -18,6 +18,7 @@ from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.ops.equivariance import ne_defect
 from ne_basicsr.ops.noise import LevelRange
 from ne_basicsr.ops.padding import crop, pad_to_multiple
+from ne_basicsr.options.words import shown
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.weights import checkpoint
 
@@ -85,6 +86,12 @@ class Denoiser(nn.Module):
         shape: Sequence[int | None] = (None,) * 4,
     ) -> None:
         super().__init__()
+        if not callable(network) or isinstance(network, type):
+            way_out = (
+                'ne_basicsr.load opens files and shipped models' if isinstance(network, str) else 'make an instance'
+            )
+            got = f'{network!r}: {way_out}' if isinstance(network, str | type) else repr(network)
+            raise InputError(f'a denoiser is made of a network or a function of images; got {got}')
         self.network: Any = network
         self.label = label or getattr(network, '__name__', type(network).__name__)
         self.source, self.description = source or self.label, description
@@ -126,8 +133,14 @@ class Denoiser(nn.Module):
         if isinstance(y, np.ndarray):
             from ne_basicsr.inference.pixels import denoise  # which imports this module
 
-            return denoise(self, y, *arguments, **named)
+            return denoise(self, y, *arguments, **{'noise' if key == 'sigma' else key: v for key, v in named.items()})
         return super().__call__(y, *arguments, **named)
+
+    def __repr__(self) -> str:
+        entry, like = self.entry, self.like
+        type_, told = str(like.dtype).removeprefix('torch.'), 'non-blind' if self.needs_sigma else 'blind'
+        about = entry.description or type(self.network).__name__
+        return f'Denoiser({self.source}: {about}, {told}, {entry.parameters:,} parameters, {type_}, {like.device})'
 
     def forward(self, y: Tensor, sigma: float | Sequence[float] | Tensor | None = None) -> Tensor:
         """Restore y.
@@ -137,8 +150,20 @@ class Denoiser(nn.Module):
             sigma: noise level on the scale of y, one value or N.
 
         Raises:
-            InputError: for a noise level that is missing, not accepted, or neither one value nor N.
+            InputError: for what is no floating-point tensor (N, C, H, W); images of a type, device or channel count
+                that the network refuses; a noise level that is missing, not accepted, negative, larger than every value
+                of y, or neither one value nor N.
         """
+        if not isinstance(y, Tensor) or y.dim() != 4 or not y.is_floating_point():
+            raise InputError(_no_images(y))
+        try:
+            return self._run(y, sigma)
+        except REFUSALS as error:  # looked into only here, so that no call pays for it
+            if reason := None if isinstance(error, InputError) else self._reason(y):
+                raise InputError(f'{self.source}: {reason}') from error
+            raise
+
+    def _run(self, y: Tensor, sigma: float | Sequence[float] | Tensor | None = None) -> Tensor:
         if any(side not in (None, own) for side, own in zip(self.shape, y.shape, strict=False)):
             wanted, got = ('x'.join('any' if side is None else str(side) for side in s) for s in (self.shape, y.shape))
             raise InputError(f'{self.source}: takes images {wanted}; got {got}')
@@ -179,12 +204,24 @@ class Denoiser(nn.Module):
         """``sigma`` if the network needs a noise level, else None."""
         return sigma if self.needs_sigma else None
 
-    def check_level(self, sigma: float | None) -> None:
-        """Raise InputError for a noise level that is not finite and above 0, or that the network does not accept."""
-        if sigma is not None and not 0 < sigma < float('inf'):
-            raise InputError(f'the noise level must be finite and above 0; got {sigma:g}')
-        if sigma is not None and not self.takes_sigma:
+    def check_level(self, sigma: Any, y: Any = None) -> None:
+        """Raise InputError for a noise level that the network does not accept, or that is not finite and above 0.
+
+        Args:
+            y: images, array or tensor. A level above 1 that is larger than all their values is refused as well: it is
+                in 8-bit units.
+        """
+        if sigma is None:
+            return
+        if not self.takes_sigma:
             raise InputError('this network is blind and takes no noise level; leave it out')
+        if not isinstance(sigma, int | float | np.number) or not 0 < sigma < float('inf'):
+            raise InputError(f'the noise level must be finite and above 0; got {shown(sigma)}')
+        if y is not None and sigma > 1 and 0 < (largest := float(abs(y).max())) < sigma:
+            raise InputError(
+                f'the noise level is on the scale of the images, whose largest value is {largest:.3g}; got'
+                f' {float(sigma):g}: divide it by 255'
+            )
 
     # -- facts ---------------------------------------------------------------------------------------------------------
 
@@ -224,7 +261,7 @@ class Denoiser(nn.Module):
             image = self._image(channels)
             try:
                 with torch.no_grad(), self.evaluating():
-                    output = self(image, self.needed(_SIGMA))
+                    output = self._run(image, self.needed(_SIGMA))
             except REFUSALS as error:
                 problem = problem or first_line(error)
             else:
@@ -258,7 +295,7 @@ class Denoiser(nn.Module):
         return self._digest or self._known('digest', self._own_digest)
 
     def _own_digest(self) -> str:
-        settings = [repr(self.network)]
+        settings = [repr(self.network), *(repr(m.network) for m in self.network.modules() if isinstance(m, Denoiser))]
         for name, module in self.network.named_modules():
             plain = {k: v for k, v in vars(module).items() if isinstance(v, (int, float, str, bool, tuple))}
             settings.append(repr((name, sorted(plain.items()))))
@@ -296,19 +333,52 @@ class Denoiser(nn.Module):
             raise InputError('this network is non-blind and needs the noise level; call denoiser(y, sigma)')
         if not self.takes_sigma:
             raise InputError('this network is blind and takes no noise level; leave sigma out')
+        if not isinstance(sigma, Tensor):  # reading a tensor's values would wait for a GPU
+            for level in np.ravel(np.asarray(sigma)).tolist():
+                if level != 0:  # as for constant images
+                    self.check_level(level, y)
         levels = torch.as_tensor(sigma, dtype=self.dtype or y.dtype, device=y.device).flatten()
         if levels.shape[0] not in (1, y.shape[0]):  # not len(), which would become a constant in an exported graph
             raise InputError(f'sigma must be one value or one for each of the {len(y)} images; got {len(levels)}')
         return levels.expand(y.shape[0])
 
-    def extra_repr(self) -> str:
-        told = 'non-blind' if self.needs_sigma else 'blind'
-        return ', '.join(filter(None, (self.source, self.description, told)))
+    def _reason(self, y: Tensor) -> str:
+        """Why the network refuses images (N, C, H, W), where that is known; else empty."""
+        like, shape = self.like, tuple(y.shape)
+        if 0 in shape:
+            return f'images need pixels, and a batch an image; got shape {shape}'
+        if y.device != like.device:
+            return f'the network is on {like.device}, the images on {y.device}: y.to({str(like.device)!r})'
+        try:
+            channels = self.channels
+        except InputError:
+            return ''  # it runs on no image
+        if shape[1] != channels:
+            way_out = (
+                '; ne_basicsr.denoise takes colour images for gray networks' if (shape[1], channels) == (3, 1) else ''
+            )
+            return f'takes images of {channels} channel(s); got shape {shape}{way_out}'
+        types = [str(dtype).removeprefix('torch.') for dtype in (like.dtype, y.dtype)]
+        return (
+            f'the network computes in {types[0]}; got {types[1]}: y.to(torch.{types[0]})'
+            if y.dtype != like.dtype
+            else ''
+        )
 
 
 def as_denoiser(network: nn.Module | Callable[..., Tensor]) -> Denoiser:
     """``network`` itself if it is a ``Denoiser``, otherwise a ``Denoiser`` around it."""
     return network if isinstance(network, Denoiser) else Denoiser(network)
+
+
+def _no_images(y: object) -> str:
+    rule = 'a denoiser takes floating-point tensors (N, C, H, W), or arrays (H, W) or (H, W, C) of numpy'
+    if not isinstance(y, Tensor):
+        return f'{rule}; got {type(y).__name__}'
+    if not y.is_floating_point():
+        return f'{rule}; got {str(y.dtype).removeprefix("torch.")}: divide by its largest number, y / 255 for 8 bits'
+    way_out = {2: ': y[None, None]', 3: ': y[None] if it is one image (C, H, W)'}.get(y.dim(), '')
+    return f'{rule}; got shape {tuple(y.shape)}{way_out}'
 
 
 def _without_prefix(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

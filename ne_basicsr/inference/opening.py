@@ -22,7 +22,7 @@ from ne_basicsr.ops.noise import TrainingNoise
 from ne_basicsr.options import read_yaml
 from ne_basicsr.options.paths import check_network_files
 from ne_basicsr.options.reader import parse_literal
-from ne_basicsr.options.sections import registered
+from ne_basicsr.options.sections import registered, suggestion
 from ne_basicsr.options.validation import check_network
 from ne_basicsr.options.words import OptionError, hint
 from ne_basicsr.utils.errors import InputError, first_line
@@ -139,7 +139,7 @@ def load(
         device: device of the network; default: the CPU.
         sigma: with ``wrap``, the single noise level of the training on the [0, 1] scale; default: the level recorded in
             the checkpoint, else the level or range that is measured on photographs.
-        allow: classes that the file may contain besides weights, such as ``argparse.Namespace``.
+        allow: classes that the file may contain besides weights and ``argparse.Namespace``; reading them may run code.
         param_key: which weights of a BasicSR checkpoint to use; default: ``params_ema`` if present, else ``params``.
         options: arguments of the network that the file does not record, such as FDnCNN's ``mode``, and its ``type``.
             Files of the WNE paper's code do not record the wrapper: ``{'type': 'DnCNN'}`` stands for a plain network,
@@ -309,7 +309,7 @@ def read_description(text: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
                              f' {hint("network_g", content)}')  # fmt: skip
         options = content['network_g']
     elif text not in registered(ARCH_REGISTRY):
-        known = hint(text, {*registered(ARCH_REGISTRY), *shipped_models.MODELS})
+        known = suggestion(text, {*registered(ARCH_REGISTRY), *shipped_models.MODELS})
         raise InputError(f'{text}: not a file, {{type: ...}} or a registered network (your own need --import); {known}')
     try:
         check_network(options, path)

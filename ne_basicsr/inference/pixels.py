@@ -57,7 +57,10 @@ def denoise(
     """
     if not isinstance(image, np.ndarray) or image.dtype.name not in TYPES:
         given = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
-        raise InputError(f'denoise takes numpy arrays of uint8, uint16 or floating point; got {given}')
+        way_out = ': call the network itself, network(y)' if isinstance(image, Tensor) else ''
+        raise InputError(
+            f'denoise(network, image) takes numpy arrays of uint8, uint16 or floating point; got {given}{way_out}'
+        )
     shape = image.shape
     if image.ndim == 2:
         image = image[..., None]
@@ -65,11 +68,11 @@ def denoise(
         raise InputError(f'denoise takes images (H, W), (H, W, 1) or (H, W, 3); got shape {shape}')
     if image.dtype.kind == 'f' and not np.isfinite(image).all():
         raise InputError('denoise takes finite values; the image has others')
-    if image.dtype.kind == 'u' and noise is not None and noise > 1:
-        raise InputError(f'the noise level of integer images is on the [0, 1] scale; got {noise:g}: divide by 255')
     denoiser = as_denoiser(network)
     denoiser.require_image_to_image()
-    denoiser.check_level(noise)
+    denoiser.check_level(noise, image if image.dtype.kind == 'f' else None)
+    if image.dtype.kind == 'u' and noise is not None and noise > 1:
+        raise InputError(f'the noise level of integer images is on the [0, 1] scale; got {noise:g}: divide by 255')
     return restore(Tiled(denoiser, tile, overlap), image[None], image.dtype, noise)[0].reshape(shape)
 
 

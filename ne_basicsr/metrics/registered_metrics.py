@@ -55,8 +55,14 @@ def calculate_dists_float(img: Image, img2: Image, crop_border: int = 0, **_: An
 
 
 @METRIC_REGISTRY.register()
-def calculate_ne_defect(net: Network, lq: Tensor, samples: int = 8, seed: int = 0, **_: Any) -> float:
-    """Relative defect of normalization equivariance of ``net`` at ``lq`` (1, C, H, W) on [0, 1], see ``ne_defect``."""
+def calculate_ne_defect(net: Network, lq: Tensor, samples: int = 2, images: int = 4, seed: int = 0, **_: Any) -> float:
+    """Relative defect of normalization equivariance of ``net`` at ``lq`` (1, C, H, W) on [0, 1], see ``ne_defect``.
+
+    Args:
+        samples: number of (a, b) pairs of each image; each runs the network once.
+        images: number of images of a validation set, the first ones, at its middle noise level. ``basicsr check`` and
+            ``basicsr mismatch`` measure more.
+    """
     return ne_defect(net, lq, samples=samples, seed=seed).mean().item()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import imwrite, tensor2img
+from basicsr.utils import get_root_logger, imwrite, tensor2img
 from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, distributed, nn
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ne_basicsr.evaluation import mismatch
+from ne_basicsr.evaluation.bench.measure import peak_memory
 from ne_basicsr.evaluation.mismatch import Row
 from ne_basicsr.inference.loading import levels255
 from ne_basicsr.inference.tiles import Tiled
@@ -33,6 +34,7 @@ from ne_basicsr.train.validation_results import image_strip, in_order, keep_curv
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.process_group import gathered
 
+DEFECT, FEW = 'calculate_ne_defect', 4  # the metric of equivariance, and how many images it is measured on
 STRIP_LEVELS = 4  # of the images in TensorBoard
 NEVER = 2**62  # an iteration
 
@@ -151,6 +153,28 @@ class DenoisingModel(SRModel):
             log['grad_norm'] = self._gradient_norm.item()
         return log
 
+    def step_memory(self, batch: tuple[int, int, int]) -> int:
+        """Bytes that a step needs at most beside what is there, from steps with one and two crops that change nothing.
+
+        Args:
+            batch: crops, their channels and their side.
+        """
+        count, *shape = batch
+        network, peaks = self.get_bare_model(self.net_g), []
+        kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
+        # compiled code needs less, but is compiled again for each size
+        with torch.random.fork_rng(), torch.compiler.set_stance('force_eager'):
+            for images in range(1, min(count, 2) + 1):
+                self.lq = self.gt = torch.rand(images, *shape, shape[-1], device=self.device)
+                peaks.append(peak_memory(self.accumulate, self.device.type))
+                self.optimizer_g.zero_grad(set_to_none=True)
+        for buffer, value in kept:
+            buffer.copy_(value)
+        self._sums = {}
+        del self.lq, self.gt, self.output
+        moments = 2 * sum(p.numel() * p.element_size() for p in network.parameters())  # of Adam
+        return peaks[0] + (count - 1) * (peaks[-1] - peaks[0]) + moments
+
     def first_nonfinite(self) -> int | None:
         """The first iteration, on any rank, whose loss was not finite; all ranks must call this."""
         if self.opt['dist']:
@@ -208,9 +232,10 @@ class DenoisingModel(SRModel):
         rows = in_order(row for part in parts for row in part)
         self.rows[name] = rows
         self.metric_results = self._summarize(rows)
-        self._initialize_best_metric_results(name)
-        for label, value in self.metric_results.items():
-            self._update_best_metric_result(name, label, value, current_iter)
+        if self.is_train:  # a test has one result, and no best one
+            self._initialize_best_metric_results(name)
+            for label, value in self.metric_results.items():
+                self._update_best_metric_result(name, label, value, current_iter)
         self._log_validation_metric_values(current_iter, name, tb_logger)
         self._keep(rows, name, current_iter, tb_logger)
         if tb_logger and self._strip:
@@ -224,7 +249,8 @@ class DenoisingModel(SRModel):
     ) -> Iterator[Row]:
         rank, world_size = get_dist_info()
         metrics = self.opt['val']['metrics'].items()
-        measures = {k: self._measure(v) for k, v in metrics if v['type'] != 'calculate_mismatch'}
+        measures = {k: self._measure(v) for k, v in metrics if v['type'] not in ('calculate_mismatch', DEFECT)}
+        defects = {k: (self._measure(v), v.get('images', FEW)) for k, v in metrics if v['type'] == DEFECT}
         levels = self._levels(options)
         shown = levels[:: max(1, math.ceil(len(levels) / STRIP_LEVELS))]
         self._strip, first = [], None
@@ -234,12 +260,17 @@ class DenoisingModel(SRModel):
             for row, noisy, output in self._denoised(data, options, measures):
                 if self.asked_to_stop():
                     return
+                is_one = row['draw'] == 0 and row['level'] == levels[len(levels) // 2]
+                values = {  # each runs the network several times
+                    label: measure(output, data['gt'], noisy) if is_one and i < images else None
+                    for label, (measure, images) in defects.items()
+                }
                 first = first or row['image']
                 if row['image'] == first and row['draw'] == 0 and row['level'] in shown:
                     self._strip.append(image_strip(noisy, output, data['gt'].to(noisy)))
                 if save_img and row['draw'] == 0:
                     imwrite(tensor2img(output.clone()), str(self._image_path(options['name'], row, current_iter)))
-                yield row
+                yield {**row, **values}
 
     def _levels(self, options: Mapping[str, Any]) -> list[float]:
         return sorted(sigma_test(options))
@@ -278,8 +309,21 @@ class DenoisingModel(SRModel):
                 arguments = {key: value for key, value in options.items() if key != 'better'}
                 results[label] = calculate_metric({'rows': rows}, arguments)
             else:
-                results[label] = sum(row[label] for row in rows) / len(rows)
+                measured = [row[label] for row in rows if row[label] is not None]
+                results[label] = sum(measured) / len(measured)
         return results
+
+    def _log_validation_metric_values(self, current_iter: int | str, dataset_name: str, tb_logger: Any) -> None:
+        """As BasicSR, but small values with their digits, and no best value in a test."""
+        lines = [f'Validation {dataset_name}']
+        for label, value in self.metric_results.items():
+            lines.append(f'\t # {label}: {_digits(value)}')
+            if self.is_train:
+                best = self.best_metric_results[dataset_name][label]
+                lines[-1] += f'\tBest: {_digits(best["val"])} @ {best["iter"]} iter'
+            if tb_logger:
+                tb_logger.add_scalar(f'metrics/{dataset_name}/{label}', value, current_iter)
+        get_root_logger().info('\n'.join(lines) + '\n')
 
     def _keep(self, rows: list[Row], name: str, current_iter: int | str, tb_logger: Any) -> None:
         keep_curve(
@@ -355,6 +399,10 @@ class PairedDenoisingModel(DenoisingModel):
 
     def _keep(self, rows: list[Row], name: str, current_iter: int | str, tb_logger: Any) -> None:
         keep_pairs(rows, Path(self.opt['path']['log']), name, current_iter)
+
+
+def _digits(value: float) -> str:
+    return f'{value:.4f}' if value == 0 or abs(value) >= 1e-2 else f'{value:.2g}'
 
 
 def sigma_test(options: Mapping[str, Any]) -> list[float]:

@@ -6,13 +6,14 @@ what BasicSR's builders expect. Whatever is wrong ends in one line: file, key, w
 
 import random
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from ne_basicsr.archs import own_networks
 from ne_basicsr.options.reader import Source, parse_literal, read_source, read_yaml
-from ne_basicsr.options.words import OptionError, shown
+from ne_basicsr.options.words import Key, OptionError, shown
 from ne_basicsr.utils.errors import InputError
 
 __all__ = ['apply_overrides', 'complete_options', 'load_options', 'read_yaml']
@@ -144,13 +145,38 @@ def _validated(source: Source, entries: list[str], is_train: bool, here: bool, t
     except OptionError as error:
         about = f'{":".join(error.key)}: {error.problem}'
         set_by = [entry for entry, key in zip(entries, keys, strict=True) if error.key[: len(key)] == key]
-        if set_by:
+        if set_by := set_by or _causes(source, entries, is_train, here, error):
+            if error.problem.startswith('unknown option; known'):
+                places = _elsewhere(error.key, apply_overrides(source.options, entries))
+                about = f'{":".join(error.key)}: unknown option; did you mean {places}?' if places else about
             raise _failure(f'{source.files[0]} with --force_yml {set_by[-1]}: {about}') from None
         place = source.place(error.key)
         if place is None:
             raise _failure(f'{source.files[0]}: {about}') from None
         base_of = f', base of {source.files[0]}' if place.file != source.files[0] else ''
         raise _failure(f'{place.file}: {about} (line {place.line}{base_of})') from None
+
+
+def _causes(source: Source, entries: list[str], is_train: bool, here: bool, error: OptionError) -> list[str]:
+    """The override without which an error elsewhere in the options would not be there."""
+    from ne_basicsr.options.validation import validate
+
+    for index in reversed(range(len(entries))):
+        try:
+            validate(apply_overrides(source.options, entries[:index] + entries[index + 1 :]), is_train, here)
+        except (OptionError, InputError) as other:
+            if other.args == error.args:
+                continue
+        return [entries[index]]
+    return []
+
+
+def _elsewhere(key: Key, given: Mapping[str, Any]) -> str:
+    from ne_basicsr.options.validation import places_of
+
+    with suppress(OptionError):
+        return ' or '.join(':'.join(place) for place in places_of(key[-1], given))
+    return ''
 
 
 def _failure(message: str) -> InputError:

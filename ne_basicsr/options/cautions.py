@@ -14,6 +14,8 @@ def cautions(opt: Mapping[str, Any]) -> list[str]:
     lines = [*_of_data(opt)]
     if opt['is_train']:
         lines += _of_training(opt)
+    elif not any(file for key, file in opt['path'].items() if key.startswith('pretrain_network')):
+        lines += ['path:pretrain_network_g is not set: the weights are random, and so are the results of this test']
     return lines
 
 

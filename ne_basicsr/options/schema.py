@@ -58,13 +58,14 @@ def _options(own: bool) -> Section:
     """A whole file, for this package's models or for BasicSR's other ones, which read further keys."""
     top = _section(_SHORT['top'])
     keys = top['properties']
+    metric = keys['val']['properties']['metrics']
+    metric['additionalProperties'] = choice('metrics' if own else 'foreign_metrics') | {'type': ['object', 'null']}
     if own:
         keys['train']['properties'] |= OWN_TRAIN
         keys['val']['properties'] |= {key: _rule(rule) for key, rule in _SHORT['own_val'].items()}
         return top | {'description': 'An option file of `model_type: DenoisingModel`.'}
     keys['path'], keys['val'] = _open(keys['path']), _open(keys['val'])
     keys['train'] = _open(keys['train'], optim_='optimizers', _opt='losses')
-    keys['val']['properties']['metrics']['additionalProperties'] = choice('foreign_metrics')
     return _open(top, network_='networks') | {'description': "An option file of BasicSR's other models."}
 
 

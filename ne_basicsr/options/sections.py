@@ -24,6 +24,8 @@ OF_DENOISING = (
     *('calculate_psnr_float', 'calculate_ssim_float', 'calculate_lpips_float', 'calculate_dists_float'),
     *('calculate_ne_defect', 'calculate_mismatch'),
 )
+NOT_WRAPPED = '{} does not map images to images, and only such networks can be wrapped: none for videos or scores'
+SIZES = ('num_', 'dim', 'chan', 'size')  # words in the names of integers that BasicSR's networks do not annotate
 _OF_SCHEDULES = ('optimizer', 'last_epoch')
 _METRIC_DATA = ('img', 'img2', 'lq', 'net', 'rows')  # what the model hands to a metric
 _TYPES = {
@@ -72,8 +74,14 @@ def find(kind: str, given: Any, key: Key) -> tuple[str, Any]:
 def lookup(known: Mapping[str, Any], name: Any, key: Key, noun: str) -> Any:
     """``known[name]``, or an error with the nearest name."""
     if not isinstance(name, str) or name not in known:
-        raise OptionError(key, f'no {noun} is called {shown(name)}; {hint(name, known)}')
+        raise OptionError(key, f'no {noun} is called {shown(name)}; {suggestion(name, known)}')
     return known[name]
+
+
+def suggestion(name: Any, known: Collection[str]) -> str:
+    """What to write instead of a name that is not ``known``; an XWNE may have no images to wrap."""
+    inner = str(name).removesuffix('WNE')
+    return f'{NOT_WRAPPED.format(inner)}' if inner != name and inner in known else hint(name, known)
 
 
 def registered(registry: Any) -> dict[str, Any]:
@@ -217,6 +225,8 @@ def _network(name: str, cls: Any) -> Section:
     properties = {}
     for key, rule in section['properties'].items():
         more: Section = {'description': said[key]} if key in said else {}  # the bases of an XWNE are those of WNE
+        if type(rule.get('default')) is int and any(word in key for word in SIZES) and 'number' in rule.get('type', ()):
+            more['type'] = ['integer', *(kind for kind in rule['type'] if kind != 'number')]
         if key.endswith('_rate'):
             more |= {'minimum': 0, 'maximum': 1, 'errorMessage': 'a share from 0 to 1 is needed'}
         elif key == 'backbone':

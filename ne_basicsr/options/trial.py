@@ -9,7 +9,8 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.network_inputs import REFUSALS, is_non_blind
 from ne_basicsr.archs.wne_arch import Wrapper, is_image_to_image
 from ne_basicsr.options.optimizers import OPTIMIZERS, schedules
-from ne_basicsr.options.sections import named_parameters, registered
+from ne_basicsr.options.sections import NOT_WRAPPED, SIZES, named_parameters, registered
 from ne_basicsr.options.words import Key, OptionError, shown
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.weights import checkpoint
@@ -56,10 +57,12 @@ def check_arguments(section: Mapping[str, Any], key: Key) -> None:
             wrapper(nn.Identity(), **own)
         except (ValueError, TypeError) as error:
             problem = first_line(error).removesuffix('.')
-            named = [name for name in own if name in problem][:1]
+            named = sorted((name for name in own if name in problem), key=problem.index)[:1]
             raise OptionError((*key, *named), f'{section["type"]} refuses it: {problem}') from None
-    if isinstance(section.get('backbone'), Mapping):
-        check_arguments(section['backbone'], (*key, 'backbone'))
+    if isinstance(inner := section.get('backbone'), Mapping):
+        if not is_image_to_image(inner['type']):
+            raise OptionError((*key, 'backbone', 'type'), NOT_WRAPPED.format(inner['type']))
+        check_arguments(inner, (*key, 'backbone'))
 
 
 def check_training(train: Mapping[str, Any]) -> None:
@@ -110,7 +113,7 @@ def check(opt: Mapping[str, Any], is_train: bool, here: bool) -> None:
         raise OptionError(path, f'networks are not told the noise level while they train or validate: {way_out}')
     if here and (file := opt['path']['pretrain_network_g']) is not None:
         _check_weights(network, file, opt['path'])
-    batch = _batch(opt, is_train)
+    batch = largest_batch(opt, is_train)
     count, channels, size = batch
     if here and is_train:  # the images themselves first: even shapes take long where there are too many
         _check_memory(2 * 4 * count * channels * size**2, network, opt, batch)
@@ -133,11 +136,42 @@ def build(section: Mapping[str, Any], path: Key = PATH) -> nn.Module:
         raise _refusal(section, path, f'refuses its options: {first_line(error)}') from None
 
 
-def memory(num_gpu: int) -> int:
-    """Bytes of the first GPU, or of this machine."""
+def memory(num_gpu: int, free: bool = False) -> int:
+    """Bytes of the first GPU, or of this machine or the container that this process is in.
+
+    Args:
+        free: only those that are free now, or hold what the system can drop, such as cached files.
+    """
     if num_gpu:
-        return torch.cuda.get_device_properties(0).total_memory
-    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.mem_get_info(0)[0] + unused if free else torch.cuda.mem_get_info(0)[1]
+    known = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')]
+    with suppress(OSError, ValueError, KeyError):
+        known += [_numbers(Path('/proc/meminfo'))['MemAvailable:'] * 1024] if free else []
+    with suppress(OSError, ValueError, KeyError):
+        known += _limits(Path('/proc/self/cgroup').read_text(encoding='utf-8'), Path('/sys/fs/cgroup'), free)
+    return max(0, min(known))
+
+
+def _limits(groups: str, root: Path, free: bool) -> Iterator[int]:
+    """What the control groups of Linux, version 2 or 1, let this process have; the groups above limit it, too."""
+    for line in groups.splitlines():
+        _, kind, path = line.split(':', 2)
+        if kind not in ('', 'memory'):
+            continue
+        own = Path(path.lstrip('/'))
+        names = ('memory.max', 'memory.current') if kind == '' else ('memory.limit_in_bytes', 'memory.usage_in_bytes')
+        for folder in [root / kind / each for each in (own, *own.parents)]:
+            limit, used = folder / names[0], folder / names[1]
+            if limit.is_file() and (most := limit.read_text().strip()).isdigit():  # else: max
+                files = _numbers(folder / 'memory.stat')['inactive_file'] if free else 0
+                yield int(most) - (int(used.read_text()) - files if free else 0)
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """The first number of each line, by the line's first word."""
+    lines = (line.split() for line in file.read_text(encoding='utf-8').splitlines())
+    return {line[0]: int(line[1]) for line in lines}
 
 
 def _optimizer(section: Mapping[str, Any], key: Key) -> torch.optim.Optimizer:
@@ -201,7 +235,7 @@ class _Draft(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-def _batch(opt: Mapping[str, Any], is_train: bool) -> tuple[int, int, int]:
+def largest_batch(opt: Mapping[str, Any], is_train: bool = True) -> tuple[int, int, int]:
     """Crops, their channels and their side: of the phase with most pixels, or one image for a test."""
     if not is_train:
         section = next(section for key, section in opt['datasets'].items() if key != 'train')
@@ -296,7 +330,7 @@ def _refusal(section: Mapping[str, Any], path: Key, what: str) -> OptionError:
     low = [
         (key, value)
         for key, value in _leaves(section, path)
-        if type(value) is int and value < 1 and any(word in key[-1] for word in ('num_', 'dim', 'chan', 'size'))
+        if type(value) is int and value < 1 and any(word in key[-1] for word in SIZES)
     ]
     if len(low) == 1:
         return OptionError(

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -97,6 +97,16 @@ def check_network(section: Any, key: Key) -> None:
     """
     check(section, resolved(choice('networks'), section, key), key)
     trial.check_arguments(section, key)
+
+
+def places_of(name: str, given: Mapping[str, Any]) -> list[Key]:
+    """Where in an option file an option may be that is called ``name``."""
+
+    def found(schema: Section, above: Key) -> Iterator[Key]:
+        for key, rule in schema.get('properties', {}).items():
+            yield from [(*above, key)] if key == name else found(rule, (*above, key))
+
+    return list(found(schema_of(given), ()))
 
 
 def inside(schema: Section, key: str) -> Section | None:
@@ -247,6 +257,9 @@ def _complete(opt: dict[str, Any], is_train: bool) -> None:
     for key in ('logger', 'val'):
         if opt[key] is None and (key == 'logger' or not is_train):
             opt[key] = filled({}, OWN['properties'][key])
+    if opt['val'] is not None:  # a null takes a metric away
+        metrics = opt['val']['metrics'] or {}
+        opt['val']['metrics'] = {label: metric for label, metric in metrics.items() if metric is not None} or None
     if is_train and opt['train'] is None:
         raise OptionError(('train',), 'missing: total_iter, optim_g, a loss such as pixel_opt')
     if is_train and 'train' not in opt['datasets']:

@@ -1,11 +1,13 @@
 """The train and test pipelines: BasicSR's builders and log format, with exact resume and distribution."""
 
+import ctypes
 import errno
 import logging
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from torch.utils.data import DataLoader
 
 from ne_basicsr.data.batch import as_float
 from ne_basicsr.data.sample_stream import SampleStream
-from ne_basicsr.options import load_options
+from ne_basicsr.options import load_options, trial
 from ne_basicsr.options.cautions import cautions
 from ne_basicsr.train.interruption import Interruption
 from ne_basicsr.train.log import write_curves
@@ -44,6 +46,10 @@ from ne_basicsr.weights import checkpoint
 
 Options = dict[str, Any]
 
+VGG_URL = f'https://download.pytorch.org/models/{Path(VGG_PRETRAIN_PATH).name}'
+SURE = 0.8  # estimates of memory are right within 20%
+SCATTERED = 3  # glibc keeps freed blocks between others: three times what is in use at most, in measurements
+TRIM_THRESHOLD = -1  # M_TRIM_THRESHOLD of malloc.h
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -84,6 +90,7 @@ def train(opt: Options, option_text: str | None = None) -> Any:
         train_loader, epoch_iterations = _train_loader(opt, resume_state['iter'] if resume_state else 0)
         val_loaders = _validation_loaders(opt)
         model = _build_model(opt)
+        _check_memory(opt, model)
         iteration = 0
         if resume_state is None:
             make_exp_dirs(opt)
@@ -124,12 +131,44 @@ def test(opt: Options) -> Any:
 
 def _build_model(opt: Options) -> Any:
     try:
-        return build_model(opt)
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', module='torchvision')  # of the way in which BasicSR asks for VGG
+            return build_model(opt)
     except (URLError, ConnectionError, TimeoutError) as error:
         raise InputError(
-            f'weights that a loss or network needs cannot be fetched ({first_line(error)}); for a perceptual loss, give'
-            f' the file as {VGG_PRETRAIN_PATH}'
+            f'weights that a loss or network needs cannot be fetched ({first_line(error)}); for a perceptual loss, put'
+            f' {VGG_URL} into the folder {Path(VGG_PRETRAIN_PATH).parent.absolute()}'
         ) from error
+
+
+def _check_memory(opt: Options, model: Any) -> None:
+    """Measure a small step: warn where a whole one may not fit into the memory that is free, refuse where it cannot."""
+    if not hasattr(model, 'step_memory'):  # BasicSR's own
+        return
+    count, channels, size = batch = trial.largest_batch(opt)
+    needed, free = model.step_memory(batch), trial.memory(opt['num_gpu'], free=True)
+    if not opt['num_gpu'] and SCATTERED * needed > free:
+        with suppress(OSError, AttributeError):  # of another C library than glibc
+            ctypes.CDLL(None).mallopt(TRIM_THRESHOLD, 2**20)
+            get_root_logger().info('Memory is short: what is freed goes back to the system at once; steps take longer.')
+    if needed <= SURE * free:
+        return
+    parts = opt['train'].get('accumulate') or 1
+    sizes = [n for n in range(count - 1, 0, -1) if count % n == 0]
+    fits = next((n for n in sizes if model.step_memory((n, channels, size)) <= SURE * free), None)
+    if fits is None:
+        way_out = 'use smaller crops or a smaller network'
+    elif opt['datasets']['train'].get('iters'):
+        way_out = f'{fits} fit; lower mini_batch_sizes'
+    else:
+        way_out = f'the same step in less: batch_size_per_gpu: {fits}, train:accumulate: {parts * count // fits}'
+    problem = (
+        f'datasets:train:batch_size_per_gpu: {count} crops of {size}x{size} need about {needed / 2**30:.1f} GiB in each'
+        f' step, and {free / 2**30:.1f} GiB are free; {way_out}'
+    )
+    if needed > free / SURE:
+        raise InputError(problem)
+    get_root_logger().warning(problem)
 
 
 def _holding_run_folder(opt: Options) -> AbstractContextManager[None]:

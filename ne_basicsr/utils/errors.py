@@ -54,7 +54,7 @@ def exit_code(error: BaseException) -> int | None:
 
 def first_line(error: BaseException) -> str:
     """The first line of the message, for errors of libraries with longer ones."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).removesuffix(', but expected one of:')
 
 
 def one_line(text: object) -> str:

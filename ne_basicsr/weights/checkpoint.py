@@ -4,13 +4,14 @@ A file holds BasicSR's ``params`` (and ``params_ema``), and under ``ne_basicsr``
 without an option file: the network's options, the training noise and the version.
 """
 
+import argparse
 import contextlib
 import hashlib
 import json
 import logging
 import pickle
 import re
-import shlex
+import types
 import warnings
 import zipfile
 from collections import Counter
@@ -38,8 +39,9 @@ DIGEST = 'ne_basicsr_digest'  # in the header of a safetensors file, whose forma
 # the keys under which toolboxes keep weights; the first one found is used
 CONTAINERS = ('params', 'params_ema', 'state_dict', 'model_state', 'model_state_dict', 'model', 'net')
 DEEPEST = 20  # containers inside one another in the metadata
-# classes that hold values and do nothing: the message about a refused file offers to allow them
-HARMLESS = ('argparse.Namespace', 'types.SimpleNamespace')
+# Classes of the standard library that hold values and run nothing of a file: command lines that training scripts keep
+# beside their weights, and the milestones of BasicSR's MultiStepRestartLR.
+HARMLESS = (argparse.Namespace, types.SimpleNamespace, Counter)
 
 
 def write(path: Path, content: Any) -> None:
@@ -83,13 +85,13 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
 
     Args:
         path: the file, ``.safetensors`` or one of torch, or the name of a shipped model, ``gray``.
-        allow: further classes that the file may hold, such as ``argparse.Namespace``.
+        allow: further classes that the file may hold, besides ``HARMLESS``.
 
     Raises:
         InputError: for a file that is missing, not a checkpoint, damaged, or that needs code to be read.
     """
     if functions := [each for each in allow if not isinstance(each, type)]:
-        raise ValueError(f'allow takes classes, such as argparse.Namespace; got {functions[0]!r}.')
+        raise ValueError(f'allow takes classes; got {functions[0]!r}.')
     path = shipped_models.resolve(path)
     if not path.is_file():
         raise InputError(f'{path}: no such checkpoint file{similar_path(path, shipped_models.MODELS)}')
@@ -109,12 +111,11 @@ def _read(path: Path, allow: Sequence[type]) -> Any:
     if head == b'PK':
         _compare_checksums(path)
     try:
-        # Counter holds the milestones of BasicSR's MultiStepRestartLR
-        with torch.serialization.safe_globals([Counter, *allow]), warnings.catch_warnings():
+        with torch.serialization.safe_globals([*HARMLESS, *allow]), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of sparse tensors, which are refused below
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        raise InputError(f'{path}: not readable as weights alone: {_explain_refusal(path, error)}') from error
+        raise InputError(f'{path}: not readable as weights alone: {_explain_refusal(error)}') from error
     except (
         Exception
     ) as error:  # a damaged file can fail anywhere in the reader: IndexError, EOFError, RuntimeError, ...
@@ -158,12 +159,6 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             ' another program edited it; export it again'
         )
     return {'params': weights} | ({METADATA: metadata} if isinstance(metadata, dict) else {})
-
-
-def extract(source: Path | str, target: Path | str, allow: Sequence[type] = ()) -> None:
-    """Write the weights of ``source``, without anything else, to ``target``, which can be read without ``allow``."""
-    weights, _ = select_weights(read(source, allow))
-    write(Path(target), {'params': weights})
 
 
 def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping[str, Any]) -> None:
@@ -298,24 +293,10 @@ def last_complete_state(states: Path, models: Path, labels: list[str]) -> Path |
     return None
 
 
-def _explain_refusal(path: Path | str, error: Exception) -> str:
+def _explain_refusal(error: Exception) -> str:
     if not (found := re.search(r'GLOBAL ([\w.]+)', str(error))):
         return 'it holds more than tensors and plain containers'
-    name, target = found[1], f'{Path(path).stem}.weights.pth'
-    if name not in HARMLESS:
-        return f'it asks for {name}, and reading that may run code: ask its author for the weights alone'
-    code = (
-        f'import {name.split(".")[0]}; from ne_basicsr.weights import checkpoint;'
-        f' checkpoint.extract({_quoted(path)}, {_quoted(target)}, allow=[{name}])'
-    )
-    return (
-        f'it holds {name}, which is harmless but not a weight; ne_basicsr.load(path, allow=[{name}]) allows just that'
-        f' class, and for option files and the command line this writes {target}, once: python -c {shlex.quote(code)}'
-    )
-
-
-def _quoted(text: Path | str) -> str:
-    return json.dumps(str(text), ensure_ascii=False)
+    return f'it asks for {found[1]}, and reading that may run code: ask its author for the weights alone'
 
 
 def _state_on_cpu(network: nn.Module) -> StateDict:

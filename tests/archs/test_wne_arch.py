@@ -288,6 +288,28 @@ def test_wrong_options_are_refused_at_construction(options, message):
         WNE(nn.Identity(), **options)
 
 
-def test_a_video_is_refused():
-    with pytest.raises(ValueError, match=r'\(N, C, H, W\); got shape \(1, 3, 5, 5\)|got shape \(1, 2, 3, 5, 5\)'):
-        WNE(nn.Identity())(torch.rand(1, 2, 3, 5, 5))
+@pytest.mark.parametrize(
+    ('y', 'message'),
+    [
+        (torch.rand(1, 2, 3, 5, 5), r'\(N, C, H, W\); got torch.float32 of shape \(1, 2, 3, 5, 5\)'),
+        (torch.zeros(1, 1, 5, 5, dtype=torch.uint8), 'floating-point tensors .* got torch.uint8'),
+        ([[0.5]], 'got list'),
+    ],
+)
+def test_what_is_no_batch_of_images_is_refused(y, message):
+    with pytest.raises(ValueError, match=message):
+        WNE(nn.Identity())(y)
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'message'),
+    [
+        (WNE(nn.Identity()), 'already wrapped in WNE: leave WNE out'),
+        ({'type': 'DnCNNWNE', 'num_layers': 3}, 'already wrapped in DnCNNWNE'),
+        (3, 'a torch module, or options with a type; got 3'),
+        (nn.Conv2d, 'options with a type; got Conv2d'),
+    ],
+)
+def test_only_networks_are_wrapped_and_only_once(backbone, message):
+    with pytest.raises(ValueError, match=message):
+        WNE(backbone)

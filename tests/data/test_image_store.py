@@ -143,6 +143,15 @@ def test_float_images_keep_their_range():
     np.testing.assert_array_equal(decoded[..., 0], image)
 
 
+@pytest.mark.parametrize(('kind', 'store'), [('raw', RawStore), ('png', LmdbStore)])
+def test_a_store_is_found_by_its_files(kind, store, image_folder, tmp_path):
+    root = tmp_path / ('x.lmdb' if kind == 'png' else 'a folder')
+    prepare([image_folder], root, Recipe(kind))
+    assert type(open_store(root)) is store
+    assert type(open_store(image_folder)) is FolderStore
+    assert open_store(root).names == open_store(image_folder).names
+
+
 def test_what_is_missing_or_broken_is_named(tmp_path, image_folder):
     with pytest.raises(InputError, match='no such folder'):
         open_store(tmp_path / 'none')

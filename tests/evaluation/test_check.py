@@ -495,7 +495,7 @@ def test_exit_codes_and_json(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == 'PASS: normalization-equivariant'
     assert main(['check', bad, *SMALL, '--json', str(tmp_path / 'bad.json')]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == 'FAIL: not equivariant: a plain network'
-    assert main(['check', bad, *SMALL, '--wne', '--sigma255', '25']) == 0
+    assert main(['check', bad, *SMALL, '--wne', '--training-sigma255', '25']) == 0
     assert 'ZeroShot around DnCNN' in capsys.readouterr().out
     assert main(['check', bad, *SMALL, '--wne']) == 0
     assert 'WNE around DnCNN' in capsys.readouterr().out
@@ -534,7 +534,8 @@ def test_images_of_a_folder_are_used(tmp_path, image_folder, capsys):
         (['{type: DnCNNWNE, num_fet: 4}'], 'num_fet.*num_feat'),
         ([INLINE, '--dtype', 'float31'], "one of float64, float32, bfloat16, float16 is needed; got 'float31'"),
         ([INLINE, '--device', 'tpu'], "--device must be one of cpu, cuda, auto; got 'tpu'"),
-        ([INLINE, '--sigma255', '0'], 'above 0 in 8-bit units; got 0'),
+        ([INLINE, '--image-sigma255', '0'], 'above 0 in 8-bit units; got 0'),
+        ([INLINE, '--image-sigma255', '5', '--sigma255', '5'], '--training-sigma255 is for blind networks'),
         ([INLINE, '--images', 'nowhere'], 'nowhere: no such folder of images'),
         ([INLINE, '--json', 'nowhere/x.json'], "the folder 'nowhere' does not exist"),
         ([INLINE, '--wne'], 'already holds a wrapped network'),

@@ -264,7 +264,7 @@ def test_a_mixed_folder_with_broken_files(tmp_path, colour, capsys):
     reasons = broken(photos)
     before = {path: path.read_bytes() for path in photos.rglob('*') if path.is_file()}
     assert len(before) == 40
-    command = ['denoise', colour, str(photos), '-o', str(out), '--wne', '--sigma255', '25', '--device', 'cpu']
+    command = ['denoise', colour, str(photos), '-o', str(out), '--wne', '--training-sigma255', '25', '--device', 'cpu']
     assert main(command) == 1
     printed = capsys.readouterr()
     assert '37 denoised, 3 failed' in printed.out
@@ -295,7 +295,7 @@ def test_a_mixed_folder_with_broken_files(tmp_path, colour, capsys):
         (photos / name).unlink()
     assert main(command) == 0
     assert '37 finished before' in capsys.readouterr().out
-    assert main([*command[:-2], '--noise255', '10']) == 0  # other settings
+    assert main([*command[:-2], '--image-sigma255', '10']) == 0  # other settings
     assert capsys.readouterr().out.startswith('37 denoised.')
 
 
@@ -553,7 +553,7 @@ def test_a_checkpoint_may_look_like_a_pattern(tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'reason'),
     [
-        (['--sigma255', '25'], 'add --wne'),
+        (['--sigma255', '25'], 'add --wne, or give the level of the images as --image-sigma255'),
         (['--wne', '--sigma255', '-1'], 'above 0 in 8-bit units; got -1'),
         (['--noise255', '10'], 'is blind and takes no noise level'),
         (['--tile', '8'], 'tile (--tile) must be at least 32 pixels for this network; got 8'),

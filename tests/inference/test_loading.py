@@ -1,4 +1,3 @@
-import argparse
 import copy
 import json
 import logging
@@ -283,8 +282,7 @@ def test_the_package_imports_no_torch_and_load_is_there_at_once():
 def test_public_weights_give_the_stored_images(shared, name, layers):
     """A corner of 96x96 of the 256x256 image: what is more than ``layers`` pixels from its cut sides is the same."""
     stored = np.load(GOLDENS / 'pretrained_set12_05_sigma25.npz')
-    allow = [argparse.Namespace] if name.startswith('bf_dncnn') else []
-    net = ne_basicsr.load(shared / 'weights' / name, allow=allow)
+    net = ne_basicsr.load(shared / 'weights' / name)
     with torch.no_grad():
         output = net(torch.from_numpy(stored['noisy'][:96, :96])[None, None].float())[0, 0].numpy()
     kept = slice(0, 96 - layers)

@@ -10,12 +10,16 @@ import pytest
 import torch
 import yaml
 from basicsr.archs import build_network
+from basicsr.models import build_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_pipeline import option_file, weights
 
 from ne_basicsr.cli.main import main
+from ne_basicsr.evaluation.bench.measure import peak_memory
 from ne_basicsr.models.denoising_model import DenoisingModel
 from ne_basicsr.ops.noise import TrainingNoise
+from ne_basicsr.options import load_options
+from ne_basicsr.train import pipeline
 from ne_basicsr.weights import checkpoint
 
 LITTLE = {
@@ -105,7 +109,8 @@ def test_a_perceptual_loss_whose_weights_cannot_be_fetched_is_one_line(workplace
     path = option_file(workplace, image_folder, **{'train:perceptual_opt': loss})
     assert main(['train', '-opt', str(path)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert 'cannot be fetched (<urlopen error Name or service not known>); for a perceptual loss, give the file' in line
+    assert 'cannot be fetched (<urlopen error Name or service not known>); for a perceptual loss, put https' in line
+    assert line.endswith(f'/vgg19-dcbb9e9d.pth into the folder {workplace}/experiments/pretrained_models')
     assert not (workplace / 'experiments').exists()
 
 
@@ -252,3 +257,28 @@ def test_what_is_tested_is_in_eval_mode_and_trains_on_as_before():
         with DenoisingModel.evaluating(model):
             assert not net.training and not torch.is_grad_enabled()
         assert net.training == training
+
+
+def test_memory_of_a_step_is_known_before_and_asking_changes_nothing(workplace, image_folder, monkeypatch, capsys):
+    path = option_file(workplace, image_folder, **{'network_g': {'type': 'DnCNNWNE', 'num_feat': 32, 'num_layers': 6}})
+    opt = load_options(path, is_train=True)
+    model = build_model(opt)
+    before = {key: value.clone() for key, value in model.net_g.state_dict().items()}, torch.get_rng_state()
+    shape = (8, 1, 64)
+    needed = model.step_memory(shape)
+    assert all(torch.equal(before[0][key], value) for key, value in model.net_g.state_dict().items())
+    assert torch.equal(before[1], torch.get_rng_state())
+    assert all(parameter.grad is None for parameter in model.net_g.parameters())
+    moments = 8 * sum(parameter.numel() for parameter in model.net_g.parameters())
+    model.lq = model.gt = torch.rand(8, 1, 64, 64)
+    assert needed - moments == pytest.approx(peak_memory(model.accumulate), rel=0.2)
+
+    count = opt['datasets']['train']['batch_size_per_gpu']
+    needed = model.step_memory((count, 1, 16))
+    monkeypatch.setattr(pipeline, 'SCATTERED', 0)  # the allocator of the tests stays as it is
+    for free, code in ((10 * needed, 0), (needed, 0), (0.7 * needed, 2)):
+        monkeypatch.setattr(pipeline.trial, 'memory', lambda num_gpu, free=False, value=free: value if free else 2**40)
+        assert main(['train', '-opt', str(path), '--force_yml', f'name=run{code}', 'train:total_iter=1']) == code
+        said = capsys.readouterr().err
+        assert ('16x16 need about' in said) == (free <= needed)
+        assert code or (f'batch_size_per_gpu: {count // 2}, train:accumulate: 2' in said) == (free <= needed)

@@ -89,7 +89,7 @@ UNKNOWABLE = ('asked for', 'exist', 'is the name of', 'is a file', 'is needed; \
               'SwinIRModel', 'milestones: iterations', 'does not go with', 'needs model_type',
               # what networks, optimizers and images make of values
               'must divide', 'in depths', 'numbers of blocks', 'the same size', 'a share', 'told the noise',
-              'image-to-image', 'rates become negative',
+              'image-to-image', 'map images to images', 'rates become negative',
               'is not a multiple', 'does not run', 'number of layers', 'GiB', 'finite', 'a list of 2',
               'gamma: a number',
               'milestones: a list', 'iterations are integers', 'belongs into', 'as a pixel loss does',

@@ -169,9 +169,28 @@ def test_a_step_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.Mon
     assert re.search(r'batch_size_per_gpu: 4 crops of 40x40 .* use \d+ or fewer', refusal(good()))
 
 
+@pytest.mark.parametrize(
+    ('line', 'folder', 'names'),
+    [
+        ('0::/a/b', 'a', ('memory.max', 'memory.current')),
+        ('4:memory:/a/b', 'memory/a', ('memory.limit_in_bytes', 'memory.usage_in_bytes')),
+    ],
+)
+def test_the_memory_of_a_container_is_that_of_its_group(
+    tmp_path: Path, line: str, folder: str, names: tuple[str, str]
+) -> None:
+    (tmp_path / folder / 'b').mkdir(parents=True)
+    for name, value in zip((*names, 'memory.stat'), ('1000', '700', 'anon 1\ninactive_file 200'), strict=True):
+        (tmp_path / folder / name).write_text(f'{value}\n')
+        (tmp_path / folder / 'b' / name).write_text('max\n')
+    groups = f'3:cpu:/a/b\n{line}\n'
+    assert list(trial._limits(groups, tmp_path, free=False)) == [1000]
+    assert list(trial._limits(groups, tmp_path, free=True)) == [500]
+
+
 def test_of_several_phases_the_one_with_most_pixels_is_tried():
     train = {'in_ch': 3, 'gt_sizes': [128, 300], 'mini_batch_sizes': [8, 1]}
-    assert trial._batch({'datasets': {'train': train}}, is_train=True) == (8, 3, 128)
+    assert trial.largest_batch({'datasets': {'train': train}}, is_train=True) == (8, 3, 128)
 
 
 def test_trying_a_network_draws_no_weights_and_uses_no_random_numbers() -> None:
@@ -608,3 +627,29 @@ def test_the_source_of_a_class_tells_what_it_reads() -> None:
     assert training.required == {('train',), ('train', 'rate'), ('phase',), ('size',)}
     assert testing.required == training.required - {('size',)}
     assert training.known - training.required == {('train', 'decay'), ('extra',), ('late',), ('elsewhere',)}
+
+
+@pytest.mark.parametrize(
+    ('entry', 'message'),
+    [
+        ('datasets:tran:x=1', "datasets:tran: data sets are called train, .*did you mean 'train'"),
+        ('tain:total_iter=3', "tain: unknown option; did you mean 'train'"),
+        ('num_feat=8.5', r'num_feat: unknown option; did you mean network_g:backbone:num_feat\?'),
+        ('network_g:backbone:num_feat=8.5', 'num_feat: an integer is needed; got 8.5'),
+        ('network_g:correction=3', 'network_g:correction: .*correction must be 0, or 1 .*; got 3'),
+        ('train:scheduler:type=CosineAnnealingLR', 'CosineAnnealingLR has no option'),
+        ('train:scheduler:type=StepLR', 'has no option'),
+        ('network_g:backbone:num_in_ch=3', 'datasets:train:in_ch: 1, but network_g has num_in_ch: 3'),
+    ],
+)
+def test_an_override_that_is_the_cause_is_named_wherever_the_error_is(entry: str, message: str) -> None:
+    line = refusal(good(), ('name=other', entry, 'train:total_iter=3'))
+    assert re.search(rf'^options.yml with --force_yml {re.escape(entry)}: .*{message}', line), line
+    assert '--force_yml' not in refusal(good().replace('type: WNE', 'type: WEN'), ('name=other',))  # the control
+
+
+def test_a_null_takes_a_metric_away_and_sizes_are_integers() -> None:
+    text = good()
+    for entries, labels in (((), {'psnr', 'ssim_8bit'}), (('val:metrics:psnr=~', 'val:save_best=~'), {'ssim_8bit'})):
+        assert labels <= {*load_options(write(text), entries, is_train=True)['val']['metrics']} <= labels | {'mismatch'}
+    assert 'an integer or a list is needed; got 8.5' in refusal(good('swinir'), ('network_g:window_size=8.5',))

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -81,7 +82,10 @@ def test_a_run_leaves_everything_it_promises(workplace, image_folder):
     with open(run / 'mismatch' / 'held_out_12.csv', newline='') as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6 * 3
-    assert float(rows[0]['ne_defect']) < 1e-5
+    defects = [float(row['ne_defect']) for row in rows if row['ne_defect']]
+    assert len(defects) == 4 and max(defects) < 1e-5  # of four images, at the middle level
+    assert [row['level'] for row in rows if row['ne_defect']] == ['25'] * 4
+    assert re.search(r'# ne_defect: \d\.?\d?e-\d\d\tBest: \d\.?\d?e-\d\d @', text)
     assert all((row['psnr'], row['as_it_is']) == (row['psnr_clamped'], row['psnr_out']) for row in rows)
     assert any(row['psnr'] != row['as_it_is'] for row in rows)
     assert abs(float(rows[0]['psnr_8bit']) - float(rows[0]['psnr_out'])) < 1
@@ -240,6 +244,11 @@ def test_the_test_command_measures_a_checkpoint(workplace, image_folder):
     images = {p.name for p in (workplace / 'results' / 'tested' / 'visualization' / 'held_out').iterdir()}
     assert 'photo_0_sigma25_tested.png' in images
     assert len(images) == 6 * 3
+    (log,) = (workplace / 'results' / 'tested').glob('test_*.log')
+    assert '# psnr: ' in log.read_text() and 'Best' not in log.read_text() and 'random' not in log.read_text()
+    assert main(['test', '-opt', path, '--force_yml', 'name=untrained']) == 0
+    (log,) = (workplace / 'results' / 'untrained').glob('test_*.log')
+    assert 'path:pretrain_network_g is not set: the weights are random' in log.read_text()
 
 
 def test_two_processes_train_as_one(workplace, image_folder):
