@@ -187,8 +187,8 @@ def wrap_zero_shot(
         raise InputError(f'the file already holds a wrapped network ({kind}): leave out +wne or --wne (wrap in Python)')
     if sigma is not None and is_non_blind(network):
         raise InputError(
-            'the single training noise level, @25 or --sigma255 (sigma in Python), is for blind networks; this one is'
-            ' non-blind: leave the level out'
+            'the single training noise level, @25 or --training-sigma255 (sigma in Python), is for blind networks;'
+            ' this one is non-blind: leave the level out'
         )
     levels = levels255(noise)
     if sigma is not None:

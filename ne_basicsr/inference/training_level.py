@@ -18,11 +18,9 @@ from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
-import skimage
 import torch
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
-from scipy.optimize import brentq
 from torch import Tensor
 
 from ne_basicsr.data.image_store import decode, read_file
@@ -116,6 +114,8 @@ def _measure(denoiser: Denoiser, clean: Tensor, noise: Tensor) -> tuple[float, f
 
 def _crossing(function: Callable[[float], float], value: float, low: float, high: float) -> float:
     """Where a function of the level that is above ``value`` at ``high`` crosses it, to 2%; ``low`` if it does not."""
+    from scipy.optimize import brentq  # takes 0.2 s to import, which few commands need
+
     if function(low) >= value:
         return low
     return math.exp(brentq(lambda x: function(math.exp(x)) - value, math.log(low), math.log(high), xtol=0.02))
@@ -124,6 +124,8 @@ def _crossing(function: Callable[[float], float], value: float, low: float, high
 @cache
 def _photographs(channels: int) -> Tensor:
     """(N, C, H, W) on [0, 1]."""
+    import skimage
+
     folder = Path(skimage.__file__).parent / 'data'
     names = _GRAY if channels == 1 else _COLOUR
     images = [torch.from_numpy(np.ascontiguousarray(_decoded(folder / name, channels))) for name in names]

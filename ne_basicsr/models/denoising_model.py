@@ -68,7 +68,7 @@ class DenoisingModel(SRModel):
         try:
             self._tiled = Tiled(self._test_net(), tile) if tile else None
         except InputError as error:
-            raise InputError(f'val:tile: {error}') from None
+            raise InputError(f'val:tile: {str(error).removeprefix("tile (--tile) ")}') from None
 
     # -- training ------------------------------------------------------------------------------------------------------
 

@@ -382,7 +382,7 @@ def test_without_networks_the_images_are_studied(workplace, image_folder, capsys
         (['--patches', '2'], '--patches must be at least 3; got 2'),
         (['--denoised', '2'], '--denoised must be at least 3; got 2'),
         (['--patch-size', '100'], 'no image has 100 x 100 pixels'),
-        (['--device', 'tpu'], '--device must be one of cpu, cuda, auto'),
+        (['--device', 'tpu'], '--device must be one of cpu, cuda, mps, auto'),
         (['--output', 'a_file'], 'the results cannot be written'),
     ],
 )

@@ -533,7 +533,7 @@ def test_images_of_a_folder_are_used(tmp_path, image_folder, capsys):
         (['DnCNWNE'], "not a file, .* did you mean 'DnCNNWNE'"),
         (['{type: DnCNNWNE, num_fet: 4}'], 'num_fet.*num_feat'),
         ([INLINE, '--dtype', 'float31'], "one of float64, float32, bfloat16, float16 is needed; got 'float31'"),
-        ([INLINE, '--device', 'tpu'], "--device must be one of cpu, cuda, auto; got 'tpu'"),
+        ([INLINE, '--device', 'tpu'], "--device must be one of cpu, cuda, mps, auto; got 'tpu'"),
         ([INLINE, '--image-sigma255', '0'], 'above 0 in 8-bit units; got 0'),
         ([INLINE, '--image-sigma255', '5', '--sigma255', '5'], '--training-sigma255 is for blind networks'),
         ([INLINE, '--images', 'nowhere'], 'nowhere: no such folder of images'),

@@ -548,7 +548,7 @@ def test_networks_and_images_that_fail_are_named_and_the_others_go_on(workplace,
         (['--draws', '0'], '--draws must be at least 1; got 0'),
         (['--task', 'denoise', '--sigma-start', '0.1'], 'leave out --sigma-start'),
         (['--task', 'blocks=21'], 'at most 20'),
-        (['--device', 'tpu'], '--device must be one of cpu, cuda, auto'),
+        (['--device', 'tpu'], '--device must be one of cpu, cuda, mps, auto'),
         (['--output', 'a_file'], 'the results cannot be written'),
     ],
 )

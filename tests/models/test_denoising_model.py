@@ -1,5 +1,6 @@
 """How DenoisingModel trains: parts of a batch, precision, compilation, memory formats, losses that are not finite."""
 
+import logging
 import os
 import shutil
 import sys
@@ -223,7 +224,10 @@ def test_validation_in_tiles_is_validation_of_whole_images(workplace, image_fold
 
 def test_tiles_without_room_for_the_windows_of_a_network_are_one_line(workplace, image_folder, capsys):
     windows = {'type': 'WNE', 'size_multiple': 36, 'backbone': PLAIN}
-    for network, tile, message in ((PLAIN, 31, 'val:tile: '), (windows, 35, 'val:tile: tiles of this network must be')):
+    for network, tile, message in (
+        (PLAIN, 31, 'val:tile: '),
+        (windows, 35, 'val:tile: must be at least 36 pixels for this network'),
+    ):
         path = option_file(workplace, image_folder, **{'network_g': network, 'val:tile': tile})
         assert main(['train', '-opt', str(path)]) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]
@@ -259,7 +263,10 @@ def test_what_is_tested_is_in_eval_mode_and_trains_on_as_before():
         assert net.training == training
 
 
-def test_memory_of_a_step_is_known_before_and_asking_changes_nothing(workplace, image_folder, monkeypatch, capsys):
+def test_memory_of_a_step_is_known_before_and_asking_changes_nothing(
+    workplace, image_folder, monkeypatch, capsys, caplog
+):
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)  # its own stream is that of the first test
     path = option_file(workplace, image_folder, **{'network_g': {'type': 'DnCNNWNE', 'num_feat': 32, 'num_layers': 6}})
     opt = load_options(path, is_train=True)
     model = build_model(opt)
@@ -279,6 +286,7 @@ def test_memory_of_a_step_is_known_before_and_asking_changes_nothing(workplace, 
     for free, code in ((10 * needed, 0), (needed, 0), (0.7 * needed, 2)):
         monkeypatch.setattr(pipeline.trial, 'memory', lambda num_gpu, free=False, value=free: value if free else 2**40)
         assert main(['train', '-opt', str(path), '--force_yml', f'name=run{code}', 'train:total_iter=1']) == code
-        said = capsys.readouterr().err
+        said = capsys.readouterr().err + caplog.text
+        caplog.clear()
         assert ('16x16 need about' in said) == (free <= needed)
         assert code or (f'batch_size_per_gpu: {count // 2}, train:accumulate: 2' in said) == (free <= needed)
