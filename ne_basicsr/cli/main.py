@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _has_no_reader() -> bool:
     """Whether stdout is a pipe that nobody reads any more, as after ``| head``; then what is left of it is dropped."""
     try:
-        sys.stdout.flush()
+        print(flush=True)  # an empty line before the traceback if it is another pipe
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's exit fails in the same way
         return True

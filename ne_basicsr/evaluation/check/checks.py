@@ -133,8 +133,8 @@ def certify(
             bar.update(before[name])
         for step in plan(runners):
             rows.append(step.measure())
-            on_row(rows[-1])
             bar.update(step.seconds)
+            on_row(rows[-1])
     return Certificate(tuple(rows), next(iter(runners)), {name: each.how for name, each in runners.items()})
 
 
