@@ -19,6 +19,7 @@ import importlib.util
 import pkgutil
 import sys
 import types
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
@@ -205,6 +206,7 @@ def mend() -> None:
     _mend_prefetch()
     _mend_archive()
     _mend_sizes()
+    _mend_warnings()
 
 
 def _mend_start_method() -> None:
@@ -351,6 +353,12 @@ def _facts_of_swinir(options: Mapping[str, Any]) -> dict[str, int]:
     # a window is no larger than the image of the training; without an upsampler, upscale is not read
     multiple = min(options['window_size'], *sides)
     return {'size_multiple': multiple, 'scale': options['upscale'] if options['upsampler'] else 1}
+
+
+def _mend_warnings() -> None:
+    # SwinIR calls torch.meshgrid without indexing, and torch warns of it whenever a network is built; torch names its
+    # own file, so the message alone tells. Drop when basicsr/archs/swinir_arch.py passes indexing.
+    warnings.filterwarnings('ignore', 'torch.meshgrid: in an upcoming release', UserWarning)
 
 
 # -- explanations of failures ------------------------------------------------------------------------------------------

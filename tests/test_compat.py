@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,23 @@ def test_basicsr_s_own_reader_of_option_files_runs_no_code(tmp_path):
     with pytest.raises(yaml.constructor.ConstructorError):
         yaml.load(text, Loader=ordered_yaml()[0])
     assert not (tmp_path / 'it_ran').exists()
+
+
+def test_building_swinir_warns_of_nothing_and_other_warnings_stay():
+    import torch
+    from basicsr.archs.swinir_arch import SwinIR
+
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # torch shows this warning once in a process
+    try:
+        with warnings.catch_warnings(record=True) as shown:
+            warnings.simplefilter('always')
+            _compat.mend()
+            SwinIR(img_size=8, window_size=4, depths=[1], num_heads=[1], embed_dim=4)
+            warnings.warn('torch.meshgrid: something else', stacklevel=1)
+    finally:
+        torch.set_warn_always(before)
+    assert [str(warning.message) for warning in shown] == ['torch.meshgrid: something else']
 
 
 def test_runs_of_one_name_within_a_second_are_all_kept(tmp_path):

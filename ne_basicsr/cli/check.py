@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ne_basicsr.evaluation import check
     from ne_basicsr.evaluation.bench import check_writable
+    from ne_basicsr.utils.progress import say
 
     device = chosen_device(arguments)
     check_level('check', '--training-sigma255', arguments.training_sigma255)
@@ -54,14 +55,15 @@ def run(arguments: argparse.Namespace) -> int:
         trusted=arguments.trust,
     )
     images = subject.images(arguments.images)
-    print(f'{arguments.network}: {subject.about}; {device}, torch {torch.__version__}\n\n{check.HEADER}')
+    print(f'{arguments.network}: {subject.about}; {device}, torch {torch.__version__}\n\n{check.HEADER}', flush=True)
     found = check.certify(
         subject.network,
         images,
         device=device,
         dtypes=subject.dtypes,
         sigma=subject.sigma,
-        on_row=lambda row: print(check.line(row), flush=True),
+        on_row=lambda row: say(check.line(row)),
+        shown=True,
     )
     verdict = check.judge(found)
     print(f'\n{check.footnote(found)}\n{"PASS" if verdict.passed else "FAIL"}: {verdict.sentence}')

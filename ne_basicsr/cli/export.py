@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ def _graph(spec: Any, path: Path) -> list[str]:
     denoiser = open_denoiser(spec, only=None)
     if not isinstance(denoiser.network, nn.Module):
         raise InputError(f'{spec.source}: is already an exported graph; give the checkpoint it was made from')
+    _say('tracing the network')
     program = graphs.trace(denoiser)
     about, side = denoiser.description, graphs.least_side(program)
     if side > 1:
@@ -96,10 +98,12 @@ def _graph(spec: Any, path: Path) -> list[str]:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
         part = Path(folder) / path.name
         try:
+            _say(f'writing {path}')
             if path.suffix == '.onnx':
                 graphs.write_onnx(program, part, about)
             else:
                 graphs.write_program(program, part)
+            _say('comparing it with the network')
             found = graphs.compare(part, denoiser)
         except InputError as error:
             raise InputError(str(error).replace(str(part), str(path))) from error
@@ -109,6 +113,11 @@ def _graph(spec: Any, path: Path) -> list[str]:
         + (f'differs from torch by {each.difference:.1e} of the largest value' if each.difference else 'equal to torch')
         for each in found
     ]
+
+
+def _say(step: str) -> None:
+    """Name the step that begins: each can take minutes."""
+    print(f'export: {step} ...', file=sys.stderr, flush=True)
 
 
 def _weights(spec: Any, arguments: argparse.Namespace) -> list[str]:

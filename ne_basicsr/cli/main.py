@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -28,7 +29,8 @@ COMMANDS = (train, quickstart, options, prepare, mismatch, denoise, sample, anal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand: 0 if it succeeds, 2 after one line about an error of the user, 130 after Ctrl-C.
+    """Run one subcommand: 0 if it succeeds, 2 after one line about an error of the user, 130 after Ctrl-C,
+    141 without a word if the program that reads its output has ended (``| head``).
 
     Training that stopped on a signal, with everything saved, returns 128 + the number of the signal.
     """
@@ -43,13 +45,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ne_basicsr.archs.own_networks import import_own  # it imports BasicSR
 
             import_own(names)
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
     except BaseException as error:
+        if isinstance(error, BrokenPipeError) and _has_no_reader():
+            return 128 + signal.SIGPIPE
         code = exit_code(error)
         if code is None or (code == 2 and getattr(options, 'debug', False)):
             raise
         print(f'basicsr: {last_line(error)}', file=sys.stderr)
         return code
+
+
+def _has_no_reader() -> bool:
+    """Whether stdout is a pipe that nobody reads any more, as after ``| head``; then what is left of it is dropped."""
+    try:
+        print(flush=True)  # an empty line before the traceback if it is another pipe
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's exit fails in the same way
+        return True
+    return False
 
 
 def _check_current_folder() -> None:

@@ -1,17 +1,40 @@
 """The progress of long work: a bar on a terminal, a line now and then elsewhere."""
 
 import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30.0
-LINE = '{desc}: {n_fmt} of {total_fmt} {unit}s, {remaining} left\n'
+SECONDS = 'second'  # a unit: the work is measured in the seconds that it is expected to take
 
 
-def progress(total: int, what: str, unit: str, shown: bool = True) -> Any:
-    """A context whose ``update(count)`` advances the display on stderr; nothing is displayed if not ``shown``."""
-    options: dict[str, Any] = {}
+def progress(total: float, what: str, unit: str, shown: bool = True) -> Any:
+    """A context whose ``update(count)`` advances the display on stderr; nothing is displayed if not ``shown``.
+
+    The time left follows from the time so far. Before there is any, it is left out; if ``unit`` is ``SECONDS``, it is
+    then ``total``.
+    """
+    count = '{percentage:.0f} %' if unit == SECONDS else '{n_fmt} of {total_fmt} {unit}s'
+    options: dict[str, Any] = {'bar_format': f'{{desc}} |{{bar}}| {count}{{left}}'}
     if not sys.stderr.isatty():
-        options = {'bar_format': LINE, 'mininterval': SECONDS_BETWEEN_LINES, 'delay': SECONDS_BETWEEN_LINES}
-    return tqdm(total=total, desc=what, unit=unit, disable=not shown, leave=False, file=sys.stderr, **options)
+        line = f'{{desc}}: {count}{{left}}\n'
+        options = {'bar_format': line, 'mininterval': SECONDS_BETWEEN_LINES, 'delay': SECONDS_BETWEEN_LINES}
+    return _Bar(total=total, desc=what, unit=unit, disable=not shown, leave=False, file=sys.stderr, **options)
+
+
+def say(line: str) -> None:
+    """Print a line to stdout at once, above the bar if there is one."""
+    with tqdm.external_write_mode() if sys.stderr.isatty() else nullcontext():
+        print(line, flush=True)
+
+
+class _Bar(tqdm):
+    @property
+    def format_dict(self) -> Mapping[str, Any]:
+        values = super().format_dict
+        pace = values['elapsed'] / self.n if self.n else 1.0 if self.unit == SECONDS else None
+        left = '' if pace is None else f', {self.format_interval(pace * (self.total - self.n))} left'
+        return {**values, 'left': left}

@@ -1,5 +1,6 @@
 """Wrong input ends in one line and exit code 2, and leaves nothing behind."""
 
+import os
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import yaml
 from conftest import REPOSITORY
 from test_pipeline import option_file
 
+from ne_basicsr.cli import doctor
 from ne_basicsr.cli.main import main
 
 
@@ -149,3 +151,24 @@ def test_without_a_current_folder_every_command_ends_in_one_line(command, workpl
     assert main(command.split()) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('basicsr: the current folder is gone')
+
+
+@pytest.mark.parametrize('size', [10, 1_000_000], ids=['at the end', 'in between'])
+def test_output_that_nobody_reads_ends_a_command_quietly(size, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, 'run', lambda _: print('x' * size) or 0)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, 'w') as pipe:
+        monkeypatch.setattr(sys, 'stdout', pipe)
+        assert main(['doctor']) == 141
+        print('more', flush=True)  # as Python does when it exits
+    assert capsys.readouterr().err == ''
+
+
+def test_another_broken_pipe_is_not_taken_for_it(monkeypatch):
+    def run(_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(doctor, 'run', run)
+    with pytest.raises(BrokenPipeError):
+        main(['doctor'])

@@ -1,8 +1,10 @@
 """The certificate: networks that obey the law pass, every way to break it is found and named, rounding is forgiven."""
 
+import contextlib
 import itertools
 import json
 import re
+import sys
 
 import certify_many
 import cv2
@@ -487,6 +489,42 @@ SMALL = ['--dtype', 'float64,float32']
 def saved(path, options):
     checkpoint.save_network(path, {'params': random(options)}, {'network_g': options})
     return str(path)
+
+
+def test_the_progress_ends_with_the_last_row(monkeypatch):
+    displays = []
+
+    class Recorder(contextlib.nullcontext):
+        def __init__(self, total, *_):
+            self.total, self.done = total, []
+            displays.append(self)
+
+        def __enter__(self):
+            return self
+
+        def update(self, seconds):
+            self.done.append(seconds)
+
+    monkeypatch.setattr(checks, 'progress', Recorder)
+    found, _ = certified(random(DNCNN), (*BROAD, 'bfloat16'))
+    (display,) = displays
+    assert display.total == pytest.approx(sum(display.done))
+    types = len(found.rounding)
+    assert len(display.done) == types + len(found.rows)
+    assert min(display.done) > 0
+    rows = dict(zip((row.name for row in found.rows), display.done[types:], strict=True))
+    assert rows['size 37x53'] > 100 * rows['size 1x9']  # 218 times as many pixels
+
+
+def test_the_command_shows_the_time_left_on_a_terminal_and_nothing_elsewhere(monkeypatch, capsys):
+    assert main(['check', INLINE, *SMALL]) == 0
+    plain = capsys.readouterr()
+    assert plain.err == ''
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True, raising=False)
+    assert main(['check', INLINE, *SMALL]) == 0
+    shown = capsys.readouterr()
+    assert re.search(r'Checking \|.*0 %, 00:0\d left', shown.err)
+    assert [line[:26] for line in shown.out.splitlines()] == [line[:26] for line in plain.out.splitlines()]
 
 
 def test_exit_codes_and_json(tmp_path, capsys):

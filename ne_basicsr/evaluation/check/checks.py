@@ -1,5 +1,7 @@
 """The certificate of a network: one row for each check of the law (a, b, constants, sizes, batches, number types)."""
 
+import math
+import timeit
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
@@ -10,10 +12,21 @@ from torch import Tensor, nn
 
 from ne_basicsr.archs.network_inputs import REFUSALS
 from ne_basicsr.evaluation.check.images import synthetic_images
-from ne_basicsr.evaluation.check.law import PRECISIONS, Point, Precision, Runner, agreement, constant, evaluator, law
+from ne_basicsr.evaluation.check.law import (
+    MANY,
+    PRECISIONS,
+    Point,
+    Precision,
+    Runner,
+    agreement,
+    constant,
+    evaluator,
+    law,
+)
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.ops.equivariance import Network
 from ne_basicsr.utils.errors import InputError, first_line
+from ne_basicsr.utils.progress import SECONDS, progress
 
 Form = Callable[[Network], Network]
 """Another form of a network, such as compiled: maps the network to the function that is called instead."""
@@ -86,6 +99,7 @@ def certify(
     sigma: float | None = None,
     forms: Mapping[str, Form] | None = None,
     on_row: Callable[[Row], object] = lambda row: None,
+    shown: bool = False,
 ) -> Certificate:
     """Measure how well f(a y + b) = a f(y) + b holds. The network is copied; it and its training mode do not change.
 
@@ -98,6 +112,7 @@ def certify(
             f(a y + b, a sigma) = a f(y, sigma) + b and f(c, 0) = c.
         forms: other forms of the network by name, which must obey the law and agree with the network.
         on_row: called with each row as soon as it is measured.
+        shown: whether stderr shows the progress and the time left.
 
     Raises:
         InputError: if the network runs in none of the types.
@@ -108,47 +123,83 @@ def certify(
             f'the network does not run on images {"x".join(map(str, images[0].shape))} in any of'
             f' {", ".join(dtypes)}: {next(iter(refusals.values()))}'
         )
+    plan = partial(_steps, network, images, refusals=refusals, device=device, sigma=sigma, forms=forms or {})
+    before = {name: _preparing(runner, images) for name, runner in runners.items()}
+    total = sum(before.values()) + sum(step.seconds for step in plan(runners))
     rows: list[Row] = []
-    for row in _rows(network, images, runners, refusals, device, sigma, forms or {}):
-        rows.append(row)
-        on_row(row)
+    with progress(total, 'Checking', SECONDS, shown) as bar:
+        for name in runners:
+            runners[name] = runners[name].on(images)
+            bar.update(before[name])
+        for step in plan(runners):
+            rows.append(step.measure())
+            bar.update(step.seconds)
+            on_row(rows[-1])
     return Certificate(tuple(rows), next(iter(runners)), {name: each.how for name, each in runners.items()})
 
 
-def _rows(
+class _Step(NamedTuple):
+    """A row to measure, and about how long that takes."""
+
+    seconds: float
+    measure: Callable[[], Row]
+
+
+def _preparing(runner: Runner, images: Sequence[Tensor]) -> float:
+    """About how many seconds ``Runner.on`` takes."""
+    evaluations = 3 if runner.exact or images[0].numel() > MANY else 9  # Monte Carlo arithmetic counts twice
+    return evaluations * sum(image.numel() for image in images) * runner.seconds
+
+
+def _steps(
     network: Network,
     images: Sequence[Tensor],
     runners: Mapping[str, Runner],
+    *,
     refusals: Mapping[str, str],
     device: str,
     sigma: float | None,
     forms: Mapping[str, Form],
-) -> Iterator[Row]:
+) -> Iterator[_Step]:
     first, *others = runners.values()
     shape = images[0].shape
-    yield _row('repeat', 'f(y) twice', partial(_repeated, first, images[0]), must_run=True)
+
+    def step(
+        evaluations: int, measure: Callable[[], Row], runner: Runner = first, size: Sequence[int] = shape
+    ) -> _Step:
+        return _Step(evaluations * math.prod(size) * runner.seconds, measure)
+
+    def row(name: str, what: str, measure: Callable[[], Iterator[Point]], must_run: bool = False) -> Callable[[], Row]:
+        return partial(_row, name, what, measure, must_run)
+
+    yield step(2, row('repeat', 'f(y) twice', partial(_repeated, first, images[0]), must_run=True))
     for name, what, pairs in _ranges():
-        row = _row(name, what, partial(_laws, first, images, pairs), must_run=True)
-        yield _none_asked(row) if name == 'scale' else row
-    yield _row('large numbers', 'f(a y + b), a, b to 1e9', partial(_laws, first, images, LARGE_PAIRS))
+        measure = row(name, what, partial(_laws, first, images, pairs), must_run=True)
+        yield step(2 * len(pairs), partial(_asked, measure) if name == 'scale' else measure)
+    large_numbers = partial(_laws, first, images, LARGE_PAIRS)
+    yield step(2 * len(LARGE_PAIRS), row('large numbers', 'f(a y + b), a, b to 1e9', large_numbers))
     for runner in runners.values():
         if runner.precision.name in ('float64', 'float32'):
-            yield _at_the_ends(runner, '' if runner is first else f' {runner.precision.name}', images)
-    yield _row('constants', 'f(c), constant images', partial(_constants, first, shape), must_run=True)
-    yield _row('batch', 'f(y) beside other images', partial(_beside_others, first, images))
+            suffix = '' if runner is first else f' {runner.precision.name}'
+            yield step(8, partial(_at_the_ends, runner, suffix, images), runner)
+    yield step(
+        len(CONSTANTS), row('constants', 'f(c), constant images', partial(_constants, first, shape), must_run=True)
+    )
+    yield step(8, row('batch', 'f(y) beside other images', partial(_beside_others, first, images)))
     for height, width in SIZES:
         small = synthetic_images(shape[1], (height, width), count=1)
-        yield _row(f'size {height}x{width}', f'{height}x{width} pixels', partial(_at_size, first, small))
+        at_size = partial(_at_size, first, small)
+        yield step(12, row(f'size {height}x{width}', f'{height}x{width} pixels', at_size), size=small[0].shape)
     for name, form in forms.items():
-        yield _row(name, name, partial(_in_form, form, network, first, images, device, sigma))
+        yield step(8, row(name, name, partial(_in_form, form, network, first, images, device, sigma)))
     if isinstance(network, nn.Module):
         large = synthetic_images(shape[1], LARGE, count=1)
-        what = f'in tiles of {TILE} pixels'
-        yield _row('tiles', what, partial(_in_tiles, network, first, large, device, sigma))
+        in_tiles = partial(_in_tiles, network, first, large, device, sigma)
+        yield step(8, row('tiles', f'in tiles of {TILE} pixels', in_tiles), size=large[0].shape)
     for runner in others:
-        yield _in_type(runner, images)
+        yield step(18, partial(_in_type, runner, images), runner)
     for name, problem in refusals.items():
-        yield Row(name, name, (), problem)
+        yield _Step(0, partial(Row, name, name, (), problem))
 
 
 def _row(name: str, what: str, measure: Callable[[], Iterator[Point]], must_run: bool = False) -> Row:
@@ -252,6 +303,10 @@ def _in_type(runner: Runner, images: Sequence[Tensor]) -> Row:
     return _none_asked(row) if all(point.a == 0 for point in row.points) else row
 
 
+def _asked(measure: Callable[[], Row]) -> Row:
+    return _none_asked(measure())
+
+
 def _none_asked(row: Row) -> Row:
     if any(point.a for point in row.points) or row.problem:
         return row
@@ -278,18 +333,23 @@ def _runners(
     """Runners for each type in which the network runs, autocast last, and the errors for the other types."""
     wanted = [*(PRECISIONS[name] for name in dtypes), *_autocasts(device, dtypes)]
     double, single = PRECISIONS['float64'], PRECISIONS['float32']
-    evaluators, refusals = {}, {}
+    evaluators, refusals, seconds = {}, {}, {}
     for precision in dict.fromkeys([*wanted, double]):  # float64 always, for comparison
         try:
             evaluate = evaluator(network, precision, device, sigma)
-            evaluate(images[0], 1.0)
+            seconds[precision] = min(timeit.repeat(lambda: evaluate(images[0], 1.0), number=1, repeat=2))  # noqa: B023
         except REFUSALS as error:
             refusals[precision] = first_line(error)
         else:
             evaluators[precision] = evaluate
     exact = evaluators.get(double)
     runners = {
-        each.name: Runner(evaluators[each], each, exact=exact if each.roundoff > single.roundoff else None).on(images)
+        each.name: Runner(
+            evaluators[each],
+            each,
+            exact=exact if each.roundoff > single.roundoff else None,
+            seconds=seconds[each] / images[0].numel(),
+        )
         for each in wanted
         if each in evaluators
     }

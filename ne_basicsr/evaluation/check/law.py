@@ -104,6 +104,7 @@ class Runner(NamedTuple):
     Attributes:
         exact: f in float64, if r is the error against it.
         how: description of how r was measured.
+        seconds: what an evaluation takes for each number of its input, roughly.
     """
 
     evaluate: Evaluate
@@ -111,6 +112,7 @@ class Runner(NamedTuple):
     rounding: float = 0.0
     exact: Evaluate | None = None
     how: str = ''
+    seconds: float = 0.0
 
     def on(self, images: Sequence[Tensor]) -> 'Runner':
         """A copy with the largest r over ``images``, each (1, C, H, W)."""

@@ -210,7 +210,12 @@ def test_an_older_file_stays_where_the_new_one_differs(tmp_path, monkeypatch, ca
     before = sorted(tmp_path.iterdir())
     monkeypatch.setattr(graphs, 'TOLERANCE', -1.0)
     assert main(['export', net, '-o', str(path)]) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    *steps, line = capsys.readouterr().err.strip().splitlines()
+    assert steps == [
+        'export: tracing the network ...',
+        f'export: writing {path} ...',
+        'export: comparing it with the network ...',
+    ]
     assert line.startswith(f'basicsr: {path}: differs from the network by')
     assert path.read_bytes() == b'old'
     assert sorted(tmp_path.iterdir()) == before
