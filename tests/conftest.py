@@ -1,6 +1,7 @@
 """Fixtures: the reference material where it is at hand, small images, and a project to run in."""
 
 import json
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -76,8 +77,9 @@ def _double(tensor: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def _as_at_the_start() -> None:
-    """Random numbers and threads do not depend on the tests before."""
+    """Random numbers, threads and what ``caplog`` sees do not depend on the tests before."""
     torch.manual_seed(0)
+    logging.getLogger('basicsr').propagate = True  # the first run in a process switches it off
     torch.set_num_threads(THREADS)
 
 

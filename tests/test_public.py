@@ -1,6 +1,5 @@
 """The names that a notebook needs: found by tab, imported when used, each one call."""
 
-import logging
 import subprocess
 import sys
 
@@ -304,8 +303,7 @@ def test_an_optional_level_is_taken_and_a_needed_one_is_known_through_wrappers()
     assert ne_basicsr.Denoiser(Needed()).facts.needs_sigma
 
 
-def test_wrapping_random_weights_warns_that_they_have_no_level(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)  # which a run before has switched off
+def test_wrapping_random_weights_warns_that_they_have_no_level(tmp_path, caplog):
     checkpoint.save_network(tmp_path / 'net.pth', {'params': dncnn()}, {'network_g': OPTIONS})
     with caplog.at_level('WARNING', 'basicsr'):
         ne_basicsr.load(f'{tmp_path}/net.pth@25+wne')

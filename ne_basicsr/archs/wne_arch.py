@@ -71,6 +71,7 @@ class Wrapper(BackboneHolder):
         self.statistics = next(iter(self.STATISTICS)) if statistics is None else statistics
         if self.statistics not in self.STATISTICS:
             raise ValueError(f'{type(self).__name__} needs statistics {_either(self.STATISTICS)}; got {statistics!r}.')
+        self._function = self.STATISTICS[self.statistics]  # the compiler of torch 2.6 reads no mapping of a class
         if prediction not in ('direct', 'residual'):
             raise ValueError(f"prediction must be 'direct' or 'residual'; got {prediction!r}.")
         if correction not in (0, 1) or (correction == 1 and self.statistics != 'mean_std'):
@@ -81,7 +82,7 @@ class Wrapper(BackboneHolder):
 
     def measure(self, y: Tensor, *_: object) -> Statistics:
         """The pair that the images y (N, C, H, W) are normalized by, ``target`` included in the scale."""
-        function = self.STATISTICS[self.statistics]
+        function = self._function
         shift, scale = function(y, self.correction) if self.statistics == 'mean_std' else function(y)
         return Statistics(shift, scale / self.target.scale)
 

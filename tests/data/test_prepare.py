@@ -3,12 +3,12 @@
 import hashlib
 import json
 import signal
-import subprocess
 import sys
 import zlib
 from pathlib import Path
 
 import cv2
+import forked
 import numpy as np
 import pytest
 from basicsr.data import build_dataset
@@ -249,7 +249,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_values(tmp_path, format):
     prepare([tmp_path / 'images'], straight, Recipe(format, crop=50, step=30))
     for last, delay in (('15', '0'), ('40', '0.004')):
         run = [sys.executable, '-c', RUN, str(tmp_path / 'images'), str(output), format, last, delay]
-        assert subprocess.run(run, capture_output=True).returncode == -signal.SIGKILL
+        assert forked.run(run).returncode == -signal.SIGKILL
     assert not (output / 'meta_info.txt').exists()
     done = (output / 'prepare.jsonl').read_bytes().count(b'\n') - 1
     assert 30 <= done < 100

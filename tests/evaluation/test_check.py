@@ -594,6 +594,7 @@ def exported_program(network):
     return torch.export.export(network, (torch.rand(1, 1, 12, 16),), dynamic_shapes=({2: sides[0], 3: sides[1]},))
 
 
+@needs_export
 def test_programs_of_torch_export_are_checked_once_they_are_trusted(tmp_path, capsys):
     torch.export.save(exported_program(WNE(random(DNCNN))), tmp_path / 'net.pt2')
     assert main(['check', str(tmp_path / 'net.pt2')]) == 2

@@ -114,7 +114,8 @@ def test_every_optimizer_steps():
 def test_what_an_optimizer_refuses_is_one_line():
     with pytest.raises(InputError, match='no optimizer is called'):
         optimizer(name='Adm')
-    with pytest.raises(InputError, match='Muon refuses this network'):
-        optimizer(0.1, 'Muon', (3, 3, 3, 3))
+    if hasattr(torch.optim, 'Muon'):  # torch 2.9; for matrices only
+        with pytest.raises(InputError, match='Muon refuses this network'):
+            optimizer(0.1, 'Muon', (3, 3, 3, 3))
     with pytest.raises(InputError, match='no scheduler'):
         scheduled({'type': 'Cosine'})

@@ -1,7 +1,6 @@
 """How DenoisingModel trains: parts of a batch, precision, compilation, memory formats, losses that are not finite."""
 
 import functools
-import logging
 import sys
 from types import SimpleNamespace
 from urllib.error import URLError
@@ -262,7 +261,6 @@ def test_what_is_tested_is_in_eval_mode_and_trains_on_as_before():
 def test_memory_of_a_step_is_known_before_and_asking_changes_nothing(
     workplace, image_folder, monkeypatch, capsys, caplog
 ):
-    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)  # its own stream is that of the first test
     path = option_file(workplace, image_folder, **{'network_g': {'type': 'DnCNNWNE', 'num_feat': 32, 'num_layers': 6}})
     opt = load_options(path, is_train=True)
     model = build_model(opt)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from forked import Forked
 
 from ne_basicsr.train.interruption import Interruption
 
@@ -21,10 +22,10 @@ SCRIPT = (
 )
 
 
-def started(stays: bool, before: str = '', **environment: str) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
+def started(stays: bool, before: str = '', **environment: str) -> Forked:
+    process = Forked(
         [sys.executable, '-c', SCRIPT.format(stays=stays, before=before)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | environment,
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == 'ready\n'

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from forked import Forked, run
 from kill_and_resume import curves, same
 from test_pipeline import option_file, weights
 
@@ -84,11 +85,10 @@ def test_a_signal_to_all_processes_saves_too(options, workplace, number, code):
         'logger:print_freq=1',
         'val:val_freq=100000',
     ]
-    process = subprocess.Popen(
+    process = Forked(
         [sys.executable, '-m', 'ne_basicsr', 'train', '-opt', options, '--force_yml', 'num_gpu=0', *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
         start_new_session=True,
     )
     try:
@@ -219,7 +219,7 @@ def test_a_limit_of_the_system_is_reported_as_such(tmp_path):
         'except OSError as error:\n'
         '    print(error.strerror, error.filename)\n'
     )
-    result = subprocess.run([sys.executable, '-c', script, str(tmp_path)], capture_output=True, text=True, check=True)
+    result = run([sys.executable, '-c', script, str(tmp_path)], check=True)
     assert result.stdout.strip() == f'File too large {tmp_path / "net.pth"}'
     assert checkpoint.read(tmp_path / 'net.pth')['params'].shape == (10,)
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100_000

@@ -4,7 +4,6 @@ import csv
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import torch
 import yaml
 from conftest import REPOSITORY
+from forked import Forked, run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ne_basicsr.cli.main import main
@@ -125,7 +125,7 @@ def test_a_run_says_on_the_terminal_what_its_log_says(workplace, image_folder):
         '-opt',
         str(option_file(workplace, image_folder, **changes)),
     ]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()
+    shown = run(command, check=True).stderr.splitlines()
     (log,) = (workplace / 'experiments' / 'run').glob('train_run_*.log')
     written = log.read_text().splitlines()
     assert sorted(line for line in shown if ' INFO: ' in line) == sorted(line for line in written if ' INFO: ' in line)
@@ -187,7 +187,7 @@ def test_a_run_killed_at_any_moment_goes_on_from_its_last_complete_checkpoint(wo
         'name=killed',
     ]
     for count in (3, 11):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = Forked(command)
         while len(list(killed.glob('training_states/*.state'))) < count and process.poll() is None:
             time.sleep(0.003)
         process.send_signal(signal.SIGKILL)

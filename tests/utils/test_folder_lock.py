@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from forked import Forked
 from test_pipeline import option_file
 
 from ne_basicsr.cli.main import main
@@ -77,7 +78,7 @@ def test_a_killed_run_is_free_at_once_also_where_its_workers_live_on(tmp_path):
         '        print(os.getpid(), flush=True)\n'
         '    time.sleep(100)\n'
     )
-    process = subprocess.Popen([sys.executable, '-c', script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    process = Forked([sys.executable, '-c', script, str(tmp_path)], stdout=subprocess.PIPE)
     worker = int(process.stdout.readline())
     try:
         assert f'process {process.pid} on ' in refused(tmp_path)

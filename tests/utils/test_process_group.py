@@ -3,14 +3,13 @@
 import csv
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
 import torch
-from conftest import REPOSITORY
+from forked import ends, start
 from test_pipeline import option_file, weights
 
 from ne_basicsr.cli.main import main
@@ -32,38 +31,6 @@ WORK = (
     '            {event}\n'
     '        time.sleep(0.005)\n'
 )
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(('127.0.0.1', 0))
-        return found.getsockname()[1]
-
-
-def start(command, count=2, **options):
-    """Ranks without a launcher that would look after them."""
-    common = {'WORLD_SIZE': str(count), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free_port())}
-    common |= {
-        'OMP_NUM_THREADS': '1',
-        'PYTHONPATH': os.pathsep.join([str(REPOSITORY), os.environ.get('PYTHONPATH', '')]),
-    }
-    return [
-        subprocess.Popen(
-            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ | common | {'RANK': str(rank), 'LOCAL_RANK': str(rank)}, **options,
-        )
-        for rank in range(count)
-    ]  # fmt: skip
-
-
-def ends(processes, seconds=60):
-    """(exit code, last line on stderr) of each; all within ``seconds``."""
-    end = time.monotonic() + seconds
-    found = []
-    for process in processes:
-        _, errors = process.communicate(timeout=max(1, end - time.monotonic()))
-        found.append((process.returncode, errors.strip().splitlines()[-1] if errors.strip() else ''))
-    return found
 
 
 @pytest.mark.parametrize('victim', [0, 1])

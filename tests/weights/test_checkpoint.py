@@ -11,6 +11,7 @@ import pytest
 import torch
 from basicsr.archs import build_network
 from damage import outcomes, write_files
+from forked import Forked
 from torch import nn
 
 from ne_basicsr.utils.errors import InputError
@@ -201,7 +202,7 @@ def test_a_process_killed_while_writing_leaves_whole_files_only(tmp_path):
         '    checkpoint.write(Path(sys.argv[1]) / "net.pth", {"params": {"w": torch.zeros(2_000_000)}})\n'
         '    print("written", flush=True)\n'
     )
-    process = subprocess.Popen([sys.executable, '-c', script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    process = Forked([sys.executable, '-c', script, str(tmp_path)], stdout=subprocess.PIPE)
     for _ in range(5):
         process.stdout.readline()
     process.kill()

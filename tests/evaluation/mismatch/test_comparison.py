@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, smooth_photograph
+from conftest import smooth_photograph
+from forked import Forked, ends, start
 
 from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.cli.main import main
@@ -227,29 +227,20 @@ def test_the_metric_of_validation_gives_the_same_number(nets, image_folder, tmp_
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 
-def command(nets, folder, output, processes: int = 1) -> list[str]:
+def command(nets, folder, output) -> list[str]:
     program = ['-m', 'ne_basicsr', 'mismatch', *nets, '--data', str(folder), '-o', str(output), '--device', 'cpu']
     program += ['--degradation', 'gaussian=5,25,50', 'gain=0.5,2', '--draws', '2', '--batch', '2']
-    launcher = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
-    return [sys.executable, *(launcher if processes > 1 else []), *program]
-
-
-def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {'PYTHONPATH': str(REPOSITORY)}
-    return subprocess.run(arguments, capture_output=True, text=True, env=environment, timeout=300)
+    return [sys.executable, *program]
 
 
 def test_two_processes_and_a_killed_one_write_the_bytes_of_one(nets, image_folder, tmp_path):
     assert main([*command(nets, image_folder, tmp_path / 'one')[3:]]) == 0
     expected = (tmp_path / 'one' / 'rows.csv').read_bytes()
-    result = run(command(nets, image_folder, tmp_path / 'two', processes=2))
-    assert result.returncode == 0, result.stderr
+    assert ends(start(command(nets, image_folder, tmp_path / 'two')[1:])) == [(0, '')] * 2
     assert (tmp_path / 'two' / 'rows.csv').read_bytes() == expected
     assert len(list((tmp_path / 'two' / 'cells').iterdir())) == 2  # both worked
 
-    silent = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
-    environment = os.environ | {'PYTHONPATH': str(REPOSITORY)}
-    killed = subprocess.Popen(command(nets, image_folder, tmp_path / 'killed'), env=environment, **silent)
+    killed = Forked(command(nets, image_folder, tmp_path / 'killed'))
     cells = tmp_path / 'killed' / 'cells' / 'cells_0.jsonl'
     while killed.poll() is None and not (cells.is_file() and cells.stat().st_size > 3000):
         time.sleep(0.002)
