@@ -274,7 +274,8 @@ def _measuring(setting: Setting, networks: int) -> Iterator[None]:
             from torch._dynamo import config
 
             # two variants per network; beyond the limit of 8 per class they would run eagerly without a word
-            stack.enter_context(config.patch(recompile_limit=8 + 4 * networks))
+            limit = 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit'  # until torch 2.6
+            stack.enter_context(config.patch({limit: 8 + 4 * networks}))
         torch.backends.cudnn.benchmark = True
         try:
             yield
