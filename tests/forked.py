@@ -46,6 +46,7 @@ class Forked:
         stderr: int | None = None,
         text: bool = True,
         env: Mapping[str, str] | None = None,
+        cwd: os.PathLike[str] | str | None = None,
         start_new_session: bool = False,
     ) -> None:
         assert command[0] == sys.executable and text
@@ -59,7 +60,7 @@ class Forked:
         arguments = [str(each) for each in command[1:]]
         descriptors = {number: _Descriptor(end) for number, end in ends.items()}
         self._process = _CONTEXT.Process(
-            target=_work, args=(arguments, environment, os.getcwd(), descriptors, start_new_session)
+            target=_work, args=(arguments, environment, str(cwd or os.getcwd()), descriptors, start_new_session)
         )
         self._process.start()
         for end in {null, *(end for _, end in pipes.values())}:

@@ -24,19 +24,35 @@ REGISTERED = (
 )
 
 
-@pytest.mark.parametrize(
-    'first',
-    [
-        'import ne_basicsr.evaluation.mismatch, basicsr',
-        'import ne_basicsr.archs.wne_arch',
-        'import ne_basicsr.models.denoising_model',
-        'import ne_basicsr.train.pipeline',
-        'import ne_basicsr.inference.denoiser',
-    ],
-)
-def test_whatever_is_imported_first_everything_is_registered(first):
-    result = python(first + '\n' + REGISTERED)
+FIRSTS = [
+    'import ne_basicsr.evaluation.mismatch, basicsr',
+    'import ne_basicsr.archs.wne_arch',
+    'import ne_basicsr.models.denoising_model',
+    'import ne_basicsr.train.pipeline',
+    'import ne_basicsr.inference.denoiser',
+]
+
+
+def test_whatever_is_imported_first_everything_is_registered():
+    each = (
+        'import os, sys, torch\nwrong = []\n'  # once; what follows is asked of forks
+        'for first in sys.argv[2:]:\n'
+        '    assert not {"basicsr", "ne_basicsr"} & set(sys.modules)\n'
+        '    if not (process := os.fork()):\n'
+        '        try:\n'
+        '            exec(first + "\\n" + sys.argv[1])\n'
+        '        except BaseException as error:\n'
+        '            print(first, repr(error), file=sys.stderr, flush=True)\n'
+        '            os._exit(1)\n'
+        '        os._exit(0)\n'
+        '    wrong += [first] if os.waitpid(process, 0)[1] else []\n'
+        'sys.exit(bool(wrong))'
+    )
+    result = python(each, REGISTERED, *FIRSTS)
     assert result.returncode == 0, result.stderr
+    result = python(each, REGISTERED, FIRSTS[0], 'import ne_basicsr.no_such_room')
+    assert result.returncode == 1
+    assert 'no_such_room' in result.stderr
 
 
 def test_basicsr_alone_does_not_import_here_which_is_why_the_stand_ins_exist():

@@ -1,8 +1,12 @@
 """The benchmark of the trainer: it runs both, and they train alike."""
 
 import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import bench_trainer as trainer
+import forked
 import pytest
 from bench_trainer import FIRST, VARIANTS, Work
 
@@ -10,6 +14,17 @@ from ne_basicsr.utils.errors import InputError
 
 TINY = {'DnCNN': {'type': 'DnCNN', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 4, 'num_layers': 3}}
 WORK = Work(batch=4, patch=16, warmup=2, steps=8, images=4, size=48)
+
+
+@pytest.fixture(autouse=True)
+def _forked(monkeypatch):
+    """Runs are forked from a server that has imported the package, instead of started anew."""
+
+    def run(command, cwd, env, **_):
+        code = 'import sys\nsys.path.insert(0, sys.argv[1])\nimport bench_trainer\nbench_trainer.run_here(sys.argv[2])'
+        return forked.run([sys.executable, '-c', code, Path(trainer.__file__).parent, command[-1]], cwd=cwd, env=env)
+
+    monkeypatch.setattr(trainer, 'subprocess', SimpleNamespace(run=run))
 
 
 def test_both_trainers_run_and_train_alike(monkeypatch):

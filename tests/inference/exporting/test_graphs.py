@@ -19,8 +19,8 @@ from ne_basicsr.weights import checkpoint
 DNCNN = {'num_in_ch': 1, 'num_out_ch': 1, 'num_feat': 8, 'num_layers': 4}
 SWINIR = {'img_size': 16, 'window_size': 4, 'in_chans': 1, 'depths': [2], 'embed_dim': 4, 'num_heads': [2]}
 SWINIR |= {'mlp_ratio': 2.0, 'upsampler': '', 'upscale': 1, 'img_range': 1.0, 'resi_connection': '1conv'}
-# blocks at the first and at the last scale: to write more of the same takes most of the time
-RESTORMER = {'inp_channels': 1, 'out_channels': 1, 'dim': 2, 'num_blocks': [1, 0, 0, 1], 'num_refinement_blocks': 0}
+# one block, at the last scale: to write more of the same takes most of the time
+RESTORMER = {'inp_channels': 1, 'out_channels': 1, 'dim': 2, 'num_blocks': [0, 0, 0, 1], 'num_refinement_blocks': 0}
 RESTORMER |= {'heads': [1, 1, 1, 1]}
 DRUNET = {'num_feats': [4, 8], 'num_blocks': 1}
 NETWORKS = {

@@ -153,8 +153,9 @@ def test_wrong_input_is_one_line_and_code_2(arguments, message, tmp_path, monkey
     (tmp_path / 'cut.safetensors').write_bytes(data[:-7])
     capsys.readouterr()
     assert main(['export', *arguments]) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    *steps, line = capsys.readouterr().err.strip().splitlines()
     assert message in line
+    assert all(step.startswith('export: ') for step in steps)
     assert not list(tmp_path.glob('a.*'))
 
 
