@@ -12,12 +12,7 @@ import tarfile
 import zipfile
 from base64 import urlsafe_b64encode
 from pathlib import Path
-from urllib.request import urlopen
 
-URL = (
-    'https://files.pythonhosted.org/packages/86/41/00a6b000f222f0fa4c6d9e1d6dcc9811a374cabb8abb9d408b77de39648c/'
-    'basicsr-1.4.2.tar.gz'
-)
 SHA256 = 'b89b595a87ef964cda9913b4d99380ddb6554c965577c0c10cb7b78e31301e87'
 VERSION = '1.4.2+ne'  # pip prefers it to 1.4.2, and `pip list` shows it
 REPLACED = {
@@ -77,6 +72,6 @@ def _digest(data: bytes) -> str:
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('sdist', nargs='?', type=Path, help='basicsr-1.4.2.tar.gz (default: downloaded)')
-    given = parser.parse_args().sdist
-    print(build(given.read_bytes() if given else urlopen(URL).read(), Path(__file__).resolve().parents[1] / 'wheels'))
+    parser.add_argument('sdist', type=Path, help="basicsr-1.4.2.tar.gz, from the package's page at your package index")
+    sdist = parser.parse_args().sdist
+    print(build(sdist.read_bytes(), Path(__file__).resolve().parents[1] / 'wheels'))

@@ -6,20 +6,6 @@ from ne_basicsr.evaluation.bench.table import rows, table, to_json, write_json
 from ne_basicsr.evaluation.report.tables import check_writable
 
 __all__ = [
-    'PRESETS',
-    'Phase',
-    'Preset',
-    'Report',
-    'Setting',
-    'Timing',
-    'check_writable',
-    'measure',
-    'measure_all',
-    'parse_networks',
-    'parse_settings',
-    'parse_shape',
-    'rows',
-    'table',
-    'to_json',
-    'write_json',
+    'PRESETS', 'Phase', 'Preset', 'Report', 'Setting', 'Timing', 'check_writable', 'measure', 'measure_all',
+    'parse_networks', 'parse_settings', 'parse_shape', 'rows', 'table', 'to_json', 'write_json',
 ]  # fmt: skip
