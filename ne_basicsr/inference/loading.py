@@ -205,10 +205,13 @@ def wrap_zero_shot(
 def _found_levels(network: nn.Module, name: str) -> tuple[float, ...]:
     """The noise levels of the training, measured and logged; see ``training_level``."""
     denoiser, logger = Denoiser(network.eval()), logging.getLogger('basicsr')
-    facts = denoiser.facts
-    if facts.in_channels not in GRAY_OR_COLOUR or (facts.out_channels, facts.scale) != (facts.in_channels, 1):
-        return ()  # it does not denoise images
-    levels = training_levels(denoiser)
+    try:
+        facts = denoiser.facts
+        if facts.in_channels not in GRAY_OR_COLOUR or (facts.out_channels, facts.scale) != (facts.in_channels, 1):
+            return ()  # it does not denoise images
+        levels = training_levels(denoiser)
+    except REFUSALS:  # of images of these sizes
+        levels = ()
     if not levels:
         logger.warning(
             f'{name}: the noise level of its training is not recorded and cannot be measured on photographs, so the'

@@ -31,15 +31,8 @@ from ne_basicsr.utils import atomic_files
 
 # scikit-image carries these in its wheel
 _GRAY = (
-    'camera.png',
-    'coins.png',
-    'brick.png',
-    'astronaut.png',
-    'chelsea.png',
-    'coffee.png',
-    'rocket.jpg',
-    'grass.png',
-)
+    'camera.png', 'coins.png', 'brick.png', 'astronaut.png', 'chelsea.png', 'coffee.png', 'rocket.jpg', 'grass.png',
+)  # fmt: skip
 _COLOUR = ('astronaut.png', 'chelsea.png', 'coffee.png', 'rocket.jpg')
 _SIDE = 80
 

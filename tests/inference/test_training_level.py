@@ -13,6 +13,7 @@ from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.inference import training_level
 from ne_basicsr.inference.denoiser import SIDE, Denoiser
+from ne_basicsr.inference.loading import wrap_zero_shot
 from ne_basicsr.inference.training_level import find_training_levels
 from ne_basicsr.ops.noise import LevelRange
 
@@ -110,6 +111,19 @@ def test_a_file_without_record_is_wrapped_by_what_is_found(tmp_path, monkeypatch
     assert denoiser.training_levels255 == found
     assert type(denoiser.training_levels255) is type(found)
     assert said in caplog.text
+
+
+def test_a_network_that_refuses_the_crops_is_wrapped_with_a_warning(caplog):
+    class Large(nn.Module):
+        def forward(self, y: Tensor) -> Tensor:
+            if y.shape[-1] % 128:
+                raise RuntimeError('sides must be multiples of 128')
+            return y
+
+    network, levels = wrap_zero_shot(Large())
+    assert isinstance(network, WNE)
+    assert levels == ()
+    assert 'cannot be measured' in caplog.text
 
 
 def test_a_public_denoiser_of_one_level_is_found_at_it(shared):
