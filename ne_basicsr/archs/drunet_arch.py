@@ -16,7 +16,7 @@ from ne_basicsr.archs.ne_layers import (
     check_network_mode,
     check_pairs,
 )
-from ne_basicsr.ops.padding import crop, pad_to_multiple_with_mean
+from ne_basicsr.ops.padding import MODES, crop, pad_to_multiple
 
 
 @ARCH_REGISTRY.register()
@@ -32,18 +32,19 @@ class DRUNet(nn.Module):
             f(a y + b) = a f(y) + b.
         blind: whether the noise level is unknown. If not, ``forward`` needs it, and f(a y + b, a sigma) takes the
             place of f(a y + b) in these laws.
+        pad_with: what sizes that are no multiple of 8 (2 to the number of levels below the first) are padded with,
+            right and bottom, before the output is cropped again: ``mean``, each image's own, as the authors do, or
+            ``reflect``, ``replicate`` or ``circular``. Reflection keeps the last rows and columns sharp.
 
-    Input and output: (N, C, H, W), nominally in [0, 1], not clipped, any height and width: each image is padded right
-    and bottom with its own mean to a multiple of 2 to the number of levels below the first (8), and cropped again.
+    Input and output: (N, C, H, W), nominally in [0, 1], not clipped, any height and width.
 
     Raises:
-        ValueError: for an unknown mode, fewer than 2 levels, or odd channels that have to be sorted.
+        ValueError: for an unknown mode or padding, fewer than 2 levels, or odd channels that have to be sorted.
 
     Reference: Zhang et al., IEEE TPAMI 2021; Herbreteau, Moebel and Kervrann, NeurIPS 2023.
     """
 
     size_multiple = 1  # it pads inside, to multiples of pad_to
-    pads_with_mean = True  # tiles have to be padded from outside, with the mean of the whole image
 
     def __init__(
         self,
@@ -53,9 +54,14 @@ class DRUNet(nn.Module):
         num_blocks: int = 4,
         mode: str = 'ordinary',
         blind: bool = True,
+        pad_with: str = 'mean',
     ) -> None:
         super().__init__()
         check_network_mode(mode, 'DRUNet')
+        if pad_with not in ('mean', *MODES):
+            raise ValueError(f"DRUNet needs pad_with 'mean' or one of {list(MODES)}; got {pad_with!r}.")
+        self.pad_with = pad_with
+        self.pads_with_mean = pad_with == 'mean'  # tiles are padded from outside, with the mean of the whole image
         if len(num_feats) < 2:
             raise ValueError(f'DRUNet needs num_feats of at least 2 levels; got {list(num_feats)}.')
         if mode == 'norm-equiv':
@@ -84,7 +90,7 @@ class DRUNet(nn.Module):
         ``sigma``, where ``blind`` is off: the noise level on the scale of x, one value or N; errors as
         ``append_noise_map``.
         """
-        x, (height, width) = pad_to_multiple_with_mean(x, self.pad_to)
+        x, (height, width) = pad_to_multiple(x, self.pad_to, self.pad_with)
         x = self.m_head(append_noise_map(x, sigma, self.blind, 'DRUNet'))
         skips = [x]
         for down in self.m_down:

@@ -23,7 +23,7 @@ def pad_to_multiple(x: Tensor, multiple: int, mode: str = 'reflect') -> tuple[Te
 
     Args:
         multiple: what H and W have to be a multiple of, at least 1.
-        mode: one of ``MODES``.
+        mode: one of ``MODES``, or ``mean``: each image's own mean over C, H and W, so that batches do not matter.
 
     Returns:
         The padded images, which are x itself where nothing is missing, and x's own (H, W), to crop the output to.
@@ -36,18 +36,13 @@ def pad_to_multiple(x: Tensor, multiple: int, mode: str = 'reflect') -> tuple[Te
         return x, (height, width)
     # in this form, tracers see at once that the new sizes divide
     missing_right, missing_below = ((side + multiple - 1) // multiple * multiple - side for side in (width, height))
-    return pad(x, (0, missing_right, 0, missing_below), mode), (height, width)
-
-
-def pad_to_multiple_with_mean(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
-    """As ``pad_to_multiple``, of x (N, C, H, W), with each image's own mean over C, H, W: batches do not matter."""
-    padded, (height, width) = pad_to_multiple(x, multiple, 'replicate')
-    if padded is x:
-        return x, (height, width)
-    mean = widen(x).mean(dim=(1, 2, 3), keepdim=True).to(x.dtype)
-    rows = torch.arange(padded.shape[2], device=x.device) < height
-    columns = torch.arange(padded.shape[3], device=x.device) < width
-    return torch.where(rows[:, None] & columns, padded, mean), (height, width)
+    padded = pad(x, (0, missing_right, 0, missing_below), 'replicate' if mode == 'mean' else mode)
+    if mode == 'mean' and padded is not x:
+        mean = widen(x).mean(dim=(1, 2, 3), keepdim=True).to(x.dtype)
+        rows = torch.arange(padded.shape[2], device=x.device) < height
+        columns = torch.arange(padded.shape[3], device=x.device) < width
+        padded = torch.where(rows[:, None] & columns, padded, mean)
+    return padded, (height, width)
 
 
 def crop(x: Tensor, height: int, width: int) -> Tensor:

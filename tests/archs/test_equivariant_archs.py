@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ne_basicsr.archs.drunet_arch import DRUNet
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.ops.equivariance import ne_defect
+from ne_basicsr.ops.padding import pad_to_multiple
 
 MODES = ['ordinary', 'scale-equiv', 'norm-equiv']
 SMALL: dict[type[nn.Module], dict[str, Any]] = {
@@ -25,6 +26,7 @@ DEFAULTS: dict[type[nn.Module], dict[str, Any]] = {
     DRUNet: {
         'num_in_ch': 1, 'num_out_ch': 1, 'num_feats': (64, 128, 256, 512), 'num_blocks': 4, 'mode': 'ordinary',
         'blind': True,
+        'pad_with': 'mean',
     },
 }  # fmt: skip
 SIGMA = [0.1, 0.2, 0.3, 0.05]
@@ -139,6 +141,20 @@ def test_other_numbers_of_levels(images: Tensor) -> None:
     for num_feats in ([4, 6], [2, 4, 6, 8, 10]):
         net = DRUNet(num_feats=num_feats, num_blocks=1, mode='norm-equiv').double()
         assert ne_defect(net, images).max() < 1e-12
+
+
+@modes
+def test_padding_of_drunet_continues_the_image_if_told_and_is_its_mean_otherwise(images: Tensor, mode: str) -> None:
+    by_mean, by_reflection = small(DRUNet, mode), small(DRUNet, mode, pad_with='reflect')
+    by_reflection.load_state_dict(by_mean.state_dict())
+    height, width = images.shape[-2:]
+    whole = pad_to_multiple(images, 8)[0]
+    assert whole.shape != images.shape
+    torch.testing.assert_close(by_reflection(images), by_reflection(whole)[..., :height, :width], rtol=0, atol=1e-12)
+    torch.testing.assert_close(by_mean(whole), by_reflection(whole), rtol=0, atol=1e-12)
+    assert (by_mean(images) - by_reflection(images)).abs().max() > 1e-3
+    with pytest.raises(ValueError, match=r"pad_with 'mean' or one of \['reflect'.*; got 'zeros'"):
+        DRUNet(pad_with='zeros')
 
 
 @archs

@@ -205,6 +205,8 @@ def test_what_pads_with_the_mean_gets_that_of_the_whole_image(size, monkeypatch)
         monkeypatch.setattr(tiling, '_mean_padding', lambda network: 1)
         is_even = size[0] % 8 == size[1] % 8 == 0
         assert is_even == ((tiled(y) - net(y)).abs().max() < 1e-6)
+        net = WNE(DRUNet(num_feats=[4, 6], num_blocks=1, pad_with='reflect')).double().eval()
+        torch.testing.assert_close(Tiled(net, 96, overlap=32)(y), net(y), rtol=0, atol=1e-11)
 
 
 def test_small_images_are_not_cut_and_results_come_from_the_top():

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ne_basicsr.ops.padding import border_sources, crop, pad, pad_to_multiple, pad_to_multiple_with_mean
+from ne_basicsr.ops.padding import border_sources, crop, pad, pad_to_multiple
 
 MODES = ['reflect', 'replicate', 'circular']
 
@@ -58,19 +58,19 @@ def test_pad_to_multiple_returns_the_images_themselves_where_nothing_is_missing(
     x = torch.rand(2, 1, 16, 24)
     assert pad_to_multiple(x, 8)[0] is x
     assert pad_to_multiple(x, 1)[0] is x
-    assert pad_to_multiple_with_mean(x, 8)[0] is x
+    assert pad_to_multiple(x, 8, 'mean')[0] is x
 
 
 @pytest.mark.parametrize('size', [(5, 6), (3, 1)])
 def test_gradients_pass_through_padding(size: tuple[int, int]) -> None:
     x = torch.rand(1, 1, *size, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: pad_to_multiple(x, 4)[0], (x,))
-    assert torch.autograd.gradcheck(lambda x: pad_to_multiple_with_mean(x, 4)[0], (x,))
+    assert torch.autograd.gradcheck(lambda x: pad_to_multiple(x, 4, 'mean')[0], (x,))
 
 
 def test_mean_padding_uses_each_image_its_own_mean(images: Tensor) -> None:
     y = torch.cat([images, images.flip(2)], dim=1)  # (4, 2, 19, 23)
-    padded, (height, width) = pad_to_multiple_with_mean(y, 8)
+    padded, (height, width) = pad_to_multiple(y, 8, 'mean')
     assert padded.shape == (4, 2, 24, 24) and (height, width) == (19, 23)
     assert torch.equal(crop(padded, height, width), y)
     for image, original in zip(padded, y, strict=True):
@@ -81,10 +81,7 @@ def test_mean_padding_uses_each_image_its_own_mean(images: Tensor) -> None:
 
 def test_padding_commutes_with_affine_maps_and_zero_padding_does_not(images: Tensor) -> None:
     a, b = 1.7, -0.4
-    ways = [
-        lambda y: pad_to_multiple_with_mean(y, 8)[0],
-        *(lambda y, m=mode: pad_to_multiple(y, 8, m)[0] for mode in MODES),
-    ]
+    ways = [lambda y, m=mode: pad_to_multiple(y, 8, m)[0] for mode in ('mean', *MODES)]
     for way in ways:
         torch.testing.assert_close(way(a * images + b), a * way(images) + b, rtol=1e-14, atol=1e-14)
     padded, shifted = F.pad(images, (0, 1, 0, 5)), F.pad(a * images + b, (0, 1, 0, 5))
