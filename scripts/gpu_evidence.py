@@ -2,6 +2,7 @@
 
     python scripts/gpu_evidence.py tests  --out out
     python scripts/gpu_evidence.py bench  --out out                 the paper's Tables 2, 5 and 6, and the affine route
+    python scripts/gpu_evidence.py compile --out out                Tables 2 and 5 with torch.compile
     python scripts/gpu_evidence.py train  --out out --data DATA     DnCNN, FDnCNN and SwinIR, side by side
     python scripts/gpu_evidence.py models --out out --data DATA     the shipped models, gray and colour
     python scripts/gpu_evidence.py more   --out out --data DATA     Restormer, soft-NE, Noise2Noise
@@ -53,7 +54,7 @@ MOST = 15 * 2**20  # bytes of a file of weights; larger ones lose the weights th
 
 def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('stage', choices=['tests', 'bench', *RUNS])
+    parser.add_argument('stage', choices=['tests', 'bench', 'compile', *RUNS])
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--data', type=Path, help='folder of the data sets; needed to train, unless --dry')
     parser.add_argument('--minutes', type=float, default=9.0, help='of the whole stage (default: 9)')
@@ -71,7 +72,9 @@ def main(given: Sequence[str] | None = None) -> int:
         names = arguments.runs or RUNS[arguments.stage]
         done = train(names, out, arguments.data and arguments.data.resolve(), deadline, arguments.dry)
     else:
-        commands = (test_commands if arguments.stage == 'tests' else bench_commands)(out, arguments.dry)
+        commands = test_commands(out, arguments.dry)
+        if arguments.stage != 'tests':
+            commands = bench_commands(out, arguments.dry, compiled=arguments.stage == 'compile')
         done = {name: follow(command, out / f'{name}.log', deadline) for name, command in commands.items()}
     (out / f'{arguments.stage}.json').write_text(json.dumps(done, indent=1) + '\n', encoding='utf-8')
     print(json.dumps(done, indent=1))
@@ -110,30 +113,28 @@ def test_commands(out: Path, dry: bool) -> dict[str, list[str]]:
     }
 
 
-def bench_commands(out: Path, dry: bool) -> dict[str, list[str]]:
-    """Table 6 is Table 2 on the processor."""
-    common = ['--device', 'cpu', '--input', '1x1x16x16', '--steps', '1', '--warmup', '0'] if dry else []
+def bench_commands(out: Path, dry: bool, compiled: bool = False) -> dict[str, list[str]]:
+    """Eager in all precisions and memory formats, or compiled; Table 6 is Table 2 on the processor."""
+    both, formats = ['--dtype', 'float32,bfloat16'], ['--memory-format', 'contiguous,channels_last']
     plans = {
-        'bench_2': ['--table', '2', '--memory-format', 'contiguous,channels_last', '--dtype', 'float32,bfloat16'],
-        'bench_5': ['--table', '5', '--dtype', 'float32,bfloat16'],
-        'bench_affine': [
-            '--table',
-            'affine',
-            '--memory-format',
-            'contiguous,channels_last',
-            '--dtype',
-            'float32,bfloat16',
-        ],
+        'bench_2': ['--table', '2', *both, *formats],
+        'bench_5': ['--table', '5', *both],
+        'bench_affine': ['--table', 'affine', *both, *formats],
+        'bench_6': ['--table', '6', '--steps', '6', '--warmup', '1'],
     }
-    compiled = [] if dry else ['--device', 'cuda', '--compile']
-    commands = {
-        name: basicsr('bench', *plan, *common, *compiled, '--json', str(out / f'{name}.json'))
-        for name, plan in plans.items()
-    }
-    commands['bench_6'] = basicsr(
-        'bench', '--table', '6', *(common or ['--device', 'cpu', '--steps', '6']), '--json', str(out / 'bench_6.json')
-    )
-    return commands
+    if compiled:
+        plans = {
+            'compiled_2': ['--table', '2', *both, '--memory-format', 'channels_last', '--compile'],
+            'compiled_5': ['--table', '5', '--dtype', 'bfloat16', '--compile'],
+        }
+    for name, plan in plans.items():
+        if dry:
+            side = 64 if plan[1] == '5' else 16
+            small = ['--steps', '1', '--warmup', '0', '--device', 'cpu', '--input', f'1x1x{side}x{side}']
+            plans[name] = [*plan[:2], *(['--compile'] if compiled else []), *small]
+        else:
+            plans[name] = [*plan, '--device', 'cpu' if name == 'bench_6' else 'cuda']
+    return {name: basicsr('bench', *plan, '--json', str(out / f'{name}.json')) for name, plan in plans.items()}
 
 
 def basicsr(*arguments: str) -> list[str]:
