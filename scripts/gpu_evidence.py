@@ -266,7 +266,10 @@ def make_raw(section: dict[str, Any], work: Path) -> None:
 def collected(name: str, code: int | None, seconds: float | None, work: Path, out: Path) -> dict[str, Any]:
     """Pack a run into ``out``; its exit code, seconds per iteration and PSNR at each level, with the paper's."""
     run = work / 'experiments' / name
-    weights = [path for path in [run / 'models' / 'net_g_latest.pth'] if path.is_file()]
+    # of a run that was stopped, too
+    weights = sorted(run.glob('models/net_g_*.pth'), key=lambda path: path.stat().st_mtime)[
+        -1:
+    ]  # also of a stopped run
     if weights and weights[0].stat().st_size > MOST:
         content = checkpoint.read(weights[0])
         if 'params_ema' in content:
