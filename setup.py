@@ -37,7 +37,7 @@ setup(
     package_data={
         'ne_basicsr.evaluation.report': ['templates/*'],
         'ne_basicsr.options': ['schema.yml'],
-        'ne_basicsr.shipped_options': ['*.yml', 'experiments/*.yml', 'schema.json'],
+        'ne_basicsr.shipped_options': ['*.yml', 'experiments/*.yml', 'evidence/*.yml', 'schema.json'],
         'ne_basicsr.shipped_datasets': ['README.md'],
         'ne_basicsr.weights.shipped_models': ['*.pth'],
     },

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -81,6 +81,24 @@ def _as_at_the_start() -> None:
     torch.manual_seed(0)
     logging.getLogger('basicsr').propagate = True  # the first run in a process switches it off
     torch.set_num_threads(THREADS)
+
+
+@pytest.fixture
+def device() -> Iterator[str]:
+    """``cuda``, or NE_TEST_DEVICE; skips where there is none. float32 is no TF32, so that the CPU's can be compared."""
+    name = os.environ.get('NE_TEST_DEVICE', 'cuda')
+    if name == 'cuda' and not torch.cuda.is_available():
+        pytest.skip('needs a CUDA device; NE_TEST_DEVICE=cpu runs it on the CPU')
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield name
+
+
+@pytest.fixture
+def cuda(device: str) -> str:
+    """As ``device``, for what no CPU has: streams, pinned memory, an allocator that counts."""
+    if device != 'cuda':
+        pytest.skip('only CUDA has it')
+    return device
 
 
 @pytest.fixture

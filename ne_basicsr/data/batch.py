@@ -1,6 +1,6 @@
 """Training batches: random crops that a data set cuts at once, 8 bits a pixel until they are on the device."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,31 @@ def as_float(batch: Mapping[str, Any], device: torch.device | str) -> dict[str, 
         if isinstance(images, torch.Tensor) and images.dtype == torch.uint8:
             ready[key] = images.to(device, non_blocking=True).float().div_(255)
     return ready
+
+
+def prefetched(batches: Iterable[Mapping[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
+    """``as_float`` of each batch, on a GPU, prepared on a stream of its own during the step before.
+
+    BasicSR's ``CUDAPrefetcher`` moves the sample numbers as well, so that reading them waits for the GPU, and returns
+    memory to the allocator while the GPU may still have to read it.
+    """
+    stream, ready = torch.cuda.Stream(device), None
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            following = as_float(batch, device)
+            for key in following.keys() - {'number'}:
+                if isinstance(following[key], torch.Tensor):
+                    following[key] = following[key].to(device, non_blocking=True)
+        if ready is not None:
+            yield ready
+        current = torch.cuda.current_stream(device)
+        current.wait_stream(stream)
+        for value in following.values():
+            if isinstance(value, torch.Tensor) and value.is_cuda:
+                value.record_stream(current)
+        ready = following
+    if ready is not None:
+        yield ready
 
 
 class CropDataset(Dataset[dict[str, Any]]):

@@ -5,7 +5,8 @@ settings that can change pixels are the same as then. The folder ``.denoised`` i
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,8 +77,8 @@ def denoise_files(
     total = sum(np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000
     with progress(int(total), 'Denoising', 'kilopixel', shown and bool(todo)) as bar:
         run.on_pixels = _counted(bar.update)
-        for job in todo:
-            run.take(job)
+        for job, read in _read_ahead(todo):
+            run.take(job, read)
         run.flush()
     return Outcome(run.done, len(jobs) - len(todo), run.failures)
 
@@ -93,10 +94,10 @@ class _Run:
         self._waiting: dict[tuple[Any, ...], list[tuple[Job, Picture]]] = {}
         self._said: set[str] = set()
 
-    def take(self, job: Job) -> None:
-        """Read one file; denoise when there are enough of its size."""
+    def take(self, job: Job, read: Callable[[], Picture]) -> None:
+        """Take the file that ``read`` returns; denoise when there are enough of its size."""
         try:
-            picture = files.read(job.source)
+            picture = read()
             files.check_format(picture, job.file_format)
         except (InputError, MemoryError) as error:
             self._fail(job, error)
@@ -173,6 +174,19 @@ class _Run:
         if what not in self._said:
             self._said.add(what)
             tqdm.write(line, file=sys.stderr)
+
+
+def _read_ahead(jobs: Sequence[Job]) -> Iterator[tuple[Job, Callable[[], Picture]]]:
+    """Each job with what waits for its picture: a thread reads one file while the one before is denoised."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(files.read, jobs[0].source) if jobs else None
+        for number, job in enumerate(jobs):
+            assert following is not None
+            current, following = following, None
+            wait([current])  # or two pictures more than now would be in memory
+            if number + 1 < len(jobs):
+                following = pool.submit(files.read, jobs[number + 1].source)
+            yield job, current.result
 
 
 def _key(job: Job, output: Path, settings: dict[str, Any]) -> str | None:

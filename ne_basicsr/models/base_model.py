@@ -38,8 +38,10 @@ def model_ema(self: Any, decay: float = 0.999) -> None:
     # Drop when BasicSR's model_ema handles buffers.
     source, average = self.get_bare_model(self.net_g), self.net_g_ema
     parameters, buffers = dict(source.named_parameters()), dict(source.named_buffers())
-    for name, value in average.named_parameters():
-        value.mul_(decay).add_(parameters[name], alpha=1 - decay)
+    averages = dict(average.named_parameters())
+    values = list(averages.values())
+    torch._foreach_mul_(values, decay)  # a few kernels, where a GPU would have two of each tensor
+    torch._foreach_add_(values, [parameters[name] for name in averages], alpha=1 - decay)
     for name, value in average.named_buffers():
         value.copy_(buffers[name])
 

@@ -1,5 +1,6 @@
 """The denoising experiment: noise on the training device, validation over noise levels."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -27,6 +28,7 @@ from ne_basicsr.metrics.quality import psnrs
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.ops.noise import TrainingNoise, seed_of
 from ne_basicsr.ops.padding import pad_to_multiple
+from ne_basicsr.options.optimizers import OPTIMIZERS
 from ne_basicsr.train.gradient_step import GradientStep
 from ne_basicsr.train.progression import Progression, training_batch
 from ne_basicsr.train.targets import TARGETS
@@ -108,10 +110,15 @@ class DenoisingModel(SRModel):
         self._nonfinite = torch.tensor(NEVER, device=self.device)
 
     def setup_optimizers(self) -> None:
-        """As in SRModel, but the options are not changed."""
+        """As in SRModel, but the options are not changed, and a GPU steps in one kernel where torch has it."""
+        kind = self.opt['train']['optim_g']['type']
         options = {key: value for key, value in self.opt['train']['optim_g'].items() if key != 'type'}
+        known = inspect.signature(OPTIMIZERS[kind]).parameters if kind in OPTIMIZERS else ()
+        open_to_it = 'fused' in known and not {'fused', 'foreach', 'differentiable'} & set(options)
+        if self.device.type == 'cuda' and open_to_it:
+            options['fused'] = True  # with a scaled loss (fp16), all others read on the CPU whether it overflowed
         parameters = [parameter for parameter in self.net_g.parameters() if parameter.requires_grad]
-        self.optimizer_g = self.get_optimizer(self.opt['train']['optim_g']['type'], parameters, **options)
+        self.optimizer_g = self.get_optimizer(kind, parameters, **options)
         self.optimizers.append(self.optimizer_g)
 
     def accumulate(self) -> None:
@@ -349,6 +356,10 @@ class DenoisingModel(SRModel):
 
     def resume_training(self, resume_state: Mapping[str, Any]) -> None:
         """Optimizers, schedules and the best metrics so far."""
+        for optimizer, state in zip(self.optimizers, resume_state['optimizers'], strict=False):
+            for own, group in zip(optimizer.param_groups, state['param_groups'], strict=False):
+                if 'fused' in own:  # of this device and these options, not of those that saved the state
+                    group['fused'] = own['fused']
         super().resume_training(resume_state)
         self.best_metric_results = resume_state.get('best_metric_results', {})
         if 'scaler' in resume_state and self.gradient_step.scaler.is_enabled():

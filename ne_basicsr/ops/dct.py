@@ -21,7 +21,7 @@ def dct_kernels(size: int, like: Tensor) -> Tensor:
     basis = torch.cos((2 * i[None, :] + 1) * i[:, None] * math.pi / (2 * size)) * math.sqrt(2 / size)
     basis[0] /= math.sqrt(2)
     kernels = basis[:, None, :, None] * basis[None, :, None, :]  # (u, v, i, j); no einsum: autocast would round it
-    return kernels.reshape(size * size, 1, size, size).to(device=like.device, dtype=like.dtype)
+    return kernels.reshape(size * size, 1, size, size).to(like, non_blocking=True)
 
 
 def dct_shrink(y: Tensor, noise: Tensor, mean: Tensor) -> Tensor:

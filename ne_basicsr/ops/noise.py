@@ -231,8 +231,10 @@ def block_energies(centred: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Energy of the low and mean energy of the high frequencies, (N, blocks) each, of y (N, C, H, W) less its mean."""
     n, channels, height, width = centred.shape
     order = [u + v for u in range(size) for v in range(size)]  # of each coefficient
-    low = torch.tensor([k for k, sum_ in enumerate(order) if 0 < sum_ < size], device=centred.device)
-    high = torch.tensor([k for k, sum_ in enumerate(order) if sum_ >= size], device=centred.device)
+    low, high = (
+        torch.tensor([k for k, sum_ in enumerate(order) if is_in(sum_)]).to(centred.device, non_blocking=True)
+        for is_in in (lambda sum_: 0 < sum_ < size, lambda sum_: sum_ >= size)
+    )
     with torch.autocast(centred.device.type, enabled=False):
         planes = centred.reshape(n * channels, 1, height, width)
         energy = F.conv2d(planes, dct_kernels(size, centred)).square()  # (N C, size^2, H - size + 1, ...)

@@ -29,7 +29,8 @@ def splitmix64(seeds: Sequence[int] | Tensor, counters: Tensor) -> Tensor:
     Returns:
         (N, count) on the device of ``counters``.
     """
-    z = counters * GOLDEN + torch.as_tensor(seeds, device=counters.device)[:, None]
+    # as_tensor(..., device) would wait for all that the device has to do
+    z = counters * GOLDEN + torch.as_tensor(seeds).to(counters.device, non_blocking=True)[:, None]
     z ^= (z >> 30) & (2**34 - 1)  # a shift of signed integers repeats the sign: the mask takes it away
     z *= FIRST
     z ^= (z >> 27) & (2**37 - 1)

@@ -90,7 +90,7 @@ def _wrong(section: Mapping[str, Any], key: Key, name: str, rule: str) -> Option
 
 def _check_set(section: Mapping[str, Any], key: Key) -> None:
     """One data set, with nulls left out."""
-    if section.get('prefetch_mode') == 'cuda' and not section['pin_memory']:
+    if section.get('prefetch_mode') == 'cuda' and section.get('pin_memory') is False:
         raise _wrong(section, key, 'pin_memory', 'prefetch_mode cuda needs pin_memory: true')
     if section.get('persistent_workers') and section['num_worker_per_gpu'] == 0:
         raise _wrong(section, key, 'num_worker_per_gpu', 'persistent_workers needs at least 1')

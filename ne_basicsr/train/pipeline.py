@@ -17,7 +17,6 @@ import torch
 import yaml
 from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH
 from basicsr.data import build_dataloader, build_dataset
-from basicsr.data.prefetch_dataloader import CUDAPrefetcher
 from basicsr.models import build_model
 from basicsr.utils import (
     check_resume,
@@ -31,7 +30,7 @@ from basicsr.utils import (
 from basicsr.utils.options import dict2str
 from torch.utils.data import DataLoader
 
-from ne_basicsr.data.batch import as_float
+from ne_basicsr.data.batch import as_float, prefetched
 from ne_basicsr.data.sample_stream import SampleStream
 from ne_basicsr.options import load_options, trial
 from ne_basicsr.options.cautions import cautions
@@ -185,7 +184,7 @@ def _log_settings(logger: logging.Logger, opt: Options) -> None:
 
 def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
     """The endless loader, from the first sample of iteration + 1, and the iterations of an epoch."""
-    options = opt['datasets']['train'] | {'seed': opt['manual_seed']}
+    options = {'pin_memory': opt['num_gpu'] > 0, **opt['datasets']['train'], 'seed': opt['manual_seed']}
     dataset = build_dataset(options)
     _check_image_size(dataset, options['gt_size'], options)
     per_step = samples_per_iteration(opt)
@@ -254,12 +253,9 @@ def _validation_loaders(opt: Options) -> list[DataLoader[Any]]:
 
 def _batches(opt: Options, loader: DataLoader[Any]) -> Iterator[Any]:
     device = torch.device('cuda' if opt['num_gpu'] else 'cpu')
-    if opt['datasets']['train'].get('prefetch_mode') != 'cuda' or not opt['num_gpu']:
-        yield from (as_float(batch, device) for batch in loader)
-        return
-    prefetcher = CUDAPrefetcher(loader, opt)
-    while True:
-        yield as_float(prefetcher.next(), device)
+    if opt['datasets']['train'].get('prefetch_mode') == 'cuda' and opt['num_gpu']:
+        return prefetched(loader, device)
+    return (as_float(batch, device) for batch in loader)
 
 
 @contextmanager

@@ -103,7 +103,8 @@ def windows(images: Tensor, places: Sequence[tuple[int, int]], size: int) -> Ten
         return images
     steps = torch.arange(size, device=images.device)
     rows, columns = (
-        torch.tensor(starts, device=images.device)[:, None] + steps for starts in zip(*places, strict=True)
+        torch.tensor(starts).to(images.device, non_blocking=True)[:, None] + steps
+        for starts in zip(*places, strict=True)
     )
     n = torch.arange(len(images), device=images.device)[:, None, None]
     return images.movedim(1, -1)[n, rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()

@@ -9,7 +9,17 @@ from torch import nn
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.archs.ne_layers import SortPool
 from ne_basicsr.evaluation import bench
-from ne_basicsr.evaluation.bench.measure import Phase, Report, Setting, Timing, interleaved, peak_memory, product_rate
+from ne_basicsr.evaluation.bench.measure import (
+    Phase,
+    Products,
+    Report,
+    Setting,
+    Timing,
+    floor,
+    interleaved,
+    peak_memory,
+    product_rate,
+)
 from ne_basicsr.evaluation.bench.request import SortByTorch, layer_by_layer
 from ne_basicsr.evaluation.bench.table import PHASES, median_interval, quartiles
 from ne_basicsr.utils.errors import InputError
@@ -31,8 +41,8 @@ def measured(texts, setting=Setting(), steps=1, shape=SHAPE):  # noqa: B008
 
 def synthetic(**seconds) -> Report:
     """A report with given times, the same in both phases."""
-    phases = {name: Phase(tuple(times), 2**20, 10**9) for name, times in seconds.items()}
-    machine = {'processor': 'none', 'threads': 1, 'torch': '2', 'product_gflop_per_s': 4.0}
+    phases = {name: Phase(tuple(times), 2**20, 10**9, 0.25) for name, times in seconds.items()}
+    machine = {'processor': 'none', 'threads': 1, 'torch': '2', 'product_gflop_per_s': 4.0, 'copy_gbyte_per_s': 8.0}
     return Report(machine, Setting(), SHAPE, 3, tuple(Timing(n, 12, phase, phase) for n, phase in phases.items()))
 
 
@@ -112,6 +122,14 @@ def test_flops_of_a_convolution_and_of_twice_as_many():
     assert one.training.flops == (3 * 3 - 1) * one.inference.flops / 3
 
 
+def test_the_floor_is_that_of_arithmetic_or_of_memory_whichever_is_slower():
+    machine = {'product_gflop_per_s': 2.0, 'copy_gbyte_per_s': 4.0}
+    assert floor([(10**9, 0), (0, 10**9), (10**9, 10**9)], machine) == 0.5 + 0.25 + 0.5
+    with Products() as products:
+        (torch.rand(8, 16) @ torch.rand(16, 4)).relu()
+    assert products.found == [(2 * 8 * 16 * 4, 4 * (8 * 16 + 16 * 4 + 8 * 4))]
+
+
 def test_the_peak_of_memory_sees_a_temporary():
     x = torch.rand(1000, 1000)
     size = x.nbytes
@@ -182,10 +200,25 @@ def test_the_table_has_a_line_per_network_and_phase():
     assert 'cpu, float32, contiguous, eager; input 2x1x8x8' in text
     inference, training = text.split('\n\n')[1:]
     header, plain, wrapped = inference.splitlines()
-    columns = 'inference parameters ms quartiles ratio 95% interval paper MiB GFLOP GFLOP/s %'
+    columns = 'inference parameters ms quartiles ratio 95% interval paper MiB GFLOP GFLOP/s floor x'
     assert header.split() == columns.split()
     assert plain.split()[:3] == ['plain', '12', '2000']
-    row = ['wrapped', '12', '2500', '2500', 'to', '2500', '1.250', '1.250-1.250', '1.08', '1.00', '1', '0.4', '10']
+    row = [
+        'wrapped',
+        '12',
+        '2500',
+        '2500',
+        'to',
+        '2500',
+        '1.250',
+        '1.250-1.250',
+        '1.08',
+        '1.00',
+        '1',
+        '0.4',
+        '250',
+        '10.0',
+    ]
     assert wrapped.split() == row
     assert len({len(line) for line in (header, plain, wrapped)}) == 1
     assert training.startswith('training step')

@@ -686,3 +686,15 @@ def test_damaged_exports_are_one_line(tmp_path, capsys):
 def test_public_weights_are_what_their_authors_say(shared, name, options, expected):
     subject = check.find_subject(str(shared / 'weights' / name), **options)
     assert certified(subject.network, ('float32',))[1] == expected
+
+
+def test_float32_is_certified_without_tf32_on_gpus():
+    seen = set()
+
+    class Notes(nn.Module):
+        def forward(self, x):
+            seen.add((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+            return x
+
+    law.evaluator(Notes(), law.PRECISIONS['float32'])(torch.rand(1, 1, 4, 4))
+    assert seen == {(True, False)} and torch.backends.cudnn.allow_tf32

@@ -5,6 +5,7 @@ import itertools
 import os
 import struct
 import sys
+import threading
 import zlib
 from contextlib import contextmanager
 from datetime import timedelta
@@ -349,6 +350,25 @@ def test_equal_sizes_go_through_together(tmp_path):
     network = Half()
     assert files_through(network, tmp_path / 'photos', tmp_path / 'out').done == 6
     assert sorted(network.batches[1:]) == [1, 5]  # the first one finds out how many channels it takes
+
+
+def test_a_file_is_read_while_the_one_before_is_denoised(tmp_path, monkeypatch):
+    for number in range(3):
+        write(tmp_path / 'in' / f'{number}.png', 1, height=100 + number, width=100)
+    reading, read, restore = [threading.Event() for _ in range(3)], image_files.read, denoising_run.restore
+    following = iter([*reading[1:], reading[2]])
+
+    def noted(path):
+        reading[int(path.stem)].set()
+        return read(path)
+
+    def waits(*arguments):
+        assert next(following).wait(10), 'the next file is read only afterwards'
+        return restore(*arguments)
+
+    monkeypatch.setattr(image_files, 'read', noted)
+    monkeypatch.setattr(denoising_run, 'restore', waits)
+    assert files_through(nn.Identity(), tmp_path / 'in', tmp_path / 'out', tile=128) == Outcome(3, 0, [])
 
 
 def test_progress_ends_at_its_total(tmp_path, monkeypatch):

@@ -6,7 +6,9 @@ squared error, backward; inference runs in eval mode under ``no_grad``. Model an
 
 Memory is the peak above what was there before the step, as torch's allocator saw it: activations, gradients,
 temporaries. Memory that libraries take without asking torch (oneDNN's own buffers) is not in it. FLOPs are those of
-matrix products and convolutions (``torch.utils.flop_counter``), two per multiply-add.
+matrix products and convolutions (``torch.utils.flop_counter``), two per multiply-add. The floor is the time in which
+this device could do these alone, one after the other: each takes its FLOPs over the rate of a large matrix product or,
+if that is more, the bytes that it reads and writes over the rate of a large copy.
 """
 
 import os
@@ -14,14 +16,16 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 from tqdm import tqdm
 
 from ne_basicsr.utils.errors import InputError
@@ -46,11 +50,12 @@ class Setting(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """Inference or training: seconds of each round, peak of memory in bytes, FLOPs of one step."""
+    """Inference or training: seconds of each round; of one step the peak of memory in bytes, FLOPs, and the floor."""
 
     seconds: tuple[float, ...]
     memory: int
     flops: int
+    floor: float  # seconds
 
 
 class Timing(NamedTuple):
@@ -107,8 +112,8 @@ def measure(
                 run.enter(training)
             costs = [run.costs() for run in runs]
             times = interleaved(runs, lambda run: run.timed(clock), steps, warmup, on_turn)
-            for found, seconds, (memory, flops) in zip(phases, times, costs, strict=True):
-                found.append(Phase(seconds, memory, flops))
+            for found, seconds, (memory, products) in zip(phases, times, costs, strict=True):
+                found.append(Phase(seconds, memory, sum(flops for flops, _ in products), floor(products, machine)))
     measured = (Timing(run.name, run.parameters, *found) for run, found in zip(runs, phases, strict=True))
     return Report(machine, setting, shape, warmup, tuple(measured))
 
@@ -163,8 +168,51 @@ def peak_memory(step: Callable[[], object], device: str = 'cpu') -> int:
     return peak
 
 
+class Products(TorchDispatchMode):
+    """Lists (FLOPs, bytes read and written) of the matrix products and convolutions that run inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[int, int]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if count := flop_registry.get(func._overloadpacket):
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, output)) if isinstance(leaf, Tensor)]
+            self.found.append((count(*args, **kwargs, out_val=output), sum(tensor.nbytes for tensor in tensors)))
+        return output
+
+
+def floor(products: Sequence[tuple[int, int]], machine: Mapping[str, Any]) -> float:
+    """Seconds that ``Products.found`` take at the rates of ``describe_machine``."""
+    flop_rate, byte_rate = 1e9 * machine['product_gflop_per_s'], 1e9 * machine['copy_gbyte_per_s']
+    return sum(max(flops / flop_rate, moved / byte_rate) for flops, moved in products)
+
+
+@cache
+def copy_rate(device: str, size: int = 2**28) -> float:
+    """Bytes per second, read and written, of a copy of ``size`` bytes, more than caches hold."""
+    source = torch.zeros(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    clock = _cuda_clock if device == 'cuda' else _cpu_clock
+    return 2 * size / min(clock(partial(target.copy_, source)) for _ in range(4))  # the first one gets its memory
+
+
 def product_rate(device: str, dtype: torch.dtype, enough: float = 0.02) -> float:
-    """FLOP/s of products of square matrices, large enough to take ``enough`` seconds: what the machine can do."""
+    """FLOP/s of products of square matrices, large enough to take ``enough`` seconds: what the machine can do.
+
+    On GPUs float32 is TF32 where convolutions compute in it.
+    """
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        return _product_rate(device, dtype, enough)
+    finally:
+        matmul.allow_tf32 = before
+
+
+def _product_rate(device: str, dtype: torch.dtype, enough: float) -> float:
     clock = _cuda_clock if device == 'cuda' else _cpu_clock
     rate, seconds, size = 0.0, 0.0, 128
     # an unlucky turn of a busy machine must not end it early, nor a type without fast kernels take minutes
@@ -193,6 +241,7 @@ def describe_machine(setting: Setting) -> dict[str, Any]:
         machine['cudnn'] = torch.backends.cudnn.version()
         machine['tf32'] = {'conv': torch.backends.cudnn.allow_tf32, 'matmul': torch.backends.cuda.matmul.allow_tf32}
     machine['product_gflop_per_s'] = product_rate(setting.device, DTYPES[setting.dtype]) / 1e9
+    machine['copy_gbyte_per_s'] = copy_rate(setting.device) / 1e9
     return machine
 
 
@@ -236,17 +285,17 @@ class _Run:
         self.network.zero_grad(set_to_none=True)
         return seconds
 
-    def costs(self) -> tuple[int, int]:
-        """Peak of memory in bytes, and FLOPs, of one step."""
+    def costs(self) -> tuple[int, list[tuple[int, int]]]:
+        """Peak of memory in bytes, and the ``Products``, of one step."""
         with self._explained('does not train' if self.training else 'does not run'):
-            with FlopCounterMode(display=False) as counter:
+            with Products() as products:
                 self._step(self.network)
             if self.called is not self.network:
                 self()  # compiles
             self.network.zero_grad(set_to_none=True)
             memory = peak_memory(self, self.setting.device)
             self.network.zero_grad(set_to_none=True)
-        return memory, counter.get_total_flops()
+        return memory, products.found
 
     def _step(self, network: Callable[[Tensor], Tensor]) -> None:
         if self.training:

@@ -33,6 +33,7 @@ class Cost(NamedTuple):
     memory_mib: float
     gflop: float
     gflop_per_s: float
+    floor_ms: float  # what the device needs for the matrix products and convolutions alone
 
 
 def rows(report: Report, phase: str) -> list[Cost]:
@@ -47,6 +48,7 @@ def rows(report: Report, phase: str) -> list[Cost]:
             memory_mib=own.memory / 2**20,
             gflop=own.flops / 1e9,
             gflop_per_s=own.flops / 1e9 / statistics.median(own.seconds),
+            floor_ms=1000 * own.floor,
         )
         for network, own in zip(report.networks, phases, strict=True)
     ]
@@ -82,30 +84,32 @@ def table(report: Report, paper: Ratios | None = None) -> str:
         paper: ratios to print beside, where the paper has them.
     """
     machine = report.machine
-    rate, rounds = machine['product_gflop_per_s'], len(report.networks[0].inference.seconds)
-    about = {key: value for key, value in machine.items() if key not in ('product_gflop_per_s', 'tf32')}
+    rates = machine['product_gflop_per_s'], machine['copy_gbyte_per_s']
+    rounds = len(report.networks[0].inference.seconds)
+    about = {key: value for key, value in machine.items() if not key.endswith('_per_s') and key != 'tf32'}
     lines = [
         f'{describe_setting(report.setting)}; input {"x".join(map(str, report.shape))}',
         ', '.join(str(value) if key in ('processor', 'gpu') else f'{key} {value}' for key, value in about.items()),
         f'{rounds} rounds after {report.warmup} to warm up; ms: median, quartiles; ratio: to the first in the round',
-        f'a matrix product of this type does {rate:.4g} GFLOP/s here; %: the share of it that the network reaches',
+        f'a matrix product of this type does {rates[0]:.4g} GFLOP/s here, a copy moves {rates[1]:.4g} GB/s; floor: ms'
+        ' of the products and convolutions alone at these rates; x: how many times that the step takes',
     ]
     for phase, title in PHASES.items():
         published = (paper or {}).get(phase, {})
         interval = '95% interval' if rounds >= 6 else 'range'  # see median_interval
         header = [title, 'parameters', 'ms', 'quartiles', 'ratio', interval, *(['paper'] if published else [])]
-        costs = [_cells(cost, rate, published) for cost in rows(report, phase)]
-        lines += ['', tables.text_table([[*header, 'MiB', 'GFLOP', 'GFLOP/s', '%'], *costs])]
+        costs = [_cells(cost, published) for cost in rows(report, phase)]
+        lines += ['', tables.text_table([[*header, 'MiB', 'GFLOP', 'GFLOP/s', 'floor', 'x'], *costs])]
     return '\n'.join(lines)
 
 
-def _cells(cost: Cost, rate: float, published: Mapping[str, float]) -> list[str]:
+def _cells(cost: Cost, published: Mapping[str, float]) -> list[str]:
     ms, ratio = cost.milliseconds, cost.ratio
     paper = [f'{published[cost.name]:.2f}' if cost.name in published else ''] if published else []
     return [
         cost.name, f'{cost.parameters:,}', f'{ms.median:.5g}', f'{ms.low:.5g} to {ms.high:.5g}', f'{ratio.median:.3f}',
         f'{ratio.low:.3f}-{ratio.high:.3f}', *paper, f'{cost.memory_mib:.2f}', f'{cost.gflop:.4g}',
-        f'{cost.gflop_per_s:.4g}', f'{100 * cost.gflop_per_s / rate:.0f}',
+        f'{cost.gflop_per_s:.4g}', f'{cost.floor_ms:.4g}', f'{ms.median / cost.floor_ms:.1f}' if cost.floor_ms else '',
     ]  # fmt: skip
 
 

@@ -133,7 +133,8 @@ def evaluator(network: Network, precision: Precision, device: str = 'cpu', sigma
     def evaluate(images: Tensor, a: float = 1.0) -> Tensor:
         arguments: dict[str, Any] = {} if sigma is None else {'sigma': a * sigma}
         autocast = torch.autocast(torch.device(device).type, precision.autocast, enabled=precision.autocast is not None)
-        with torch.no_grad(), autocast:
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # float32, not its products in 10 bits
+        with torch.no_grad(), autocast, exact:
             # a copy, since a network may change its input
             output = network(images.to(device, precision.dtype, copy=True), **arguments)
         if not isinstance(output, Tensor):

@@ -87,7 +87,7 @@ class Worker:
             ExitStack() as stack,
         ):
             stack.enter_context(torch.no_grad())
-            stack.enter_context(torch.backends.cudnn.flags(benchmark=True, allow_tf32=False))
+            stack.enter_context(torch.backends.cudnn.flags(True, benchmark=True, allow_tf32=False))
 
             def finish(count: int) -> None:
                 while len(pending) > count:

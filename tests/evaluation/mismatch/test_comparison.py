@@ -334,6 +334,20 @@ def test_names_that_are_no_utf_8_are_compared_and_shown_as_they_can_be(tmp_path,
     assert r'caf\xe9' in (out / 'report.html').read_text()
 
 
+def test_on_gpus_cudnn_computes_and_not_in_tf32(nets, image_folder, tmp_path, monkeypatch):
+    from ne_basicsr.evaluation.mismatch import work
+
+    denoised, seen = work.denoised, set()
+
+    def noted(*arguments):
+        seen.add((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+        return denoised(*arguments)
+
+    monkeypatch.setattr(work, 'denoised', noted)
+    compare(request(nets[:1], image_folder, 'gaussian=25'), tmp_path / 'out')
+    assert seen == {(True, False)} and torch.backends.cudnn.allow_tf32
+
+
 def test_short_memory_halves_the_batch(nets, image_folder, tmp_path, monkeypatch):
     from ne_basicsr.evaluation.mismatch import work
 
