@@ -29,7 +29,7 @@ DNCNN = {'type': 'DnCNN'}
 CASES = [  # network, what is compared, shape, training
     (SWINIR, "BasicSR's", (1, 1, 256, 256), False),
     (SWINIR, "BasicSR's", (4, 1, 64, 64), True),
-    (SWINIR, "BasicSR's", (2, 1, 128, 128), True),
+    (SWINIR, "BasicSR's", (1, 1, 128, 128), True),
     (RESTORMER, 'contiguous', (1, 1, 128, 128), False),
     (RESTORMER, 'contiguous', (1, 1, 128, 128), True),
     (DNCNN, 'contiguous', (8, 1, 50, 50), True),
