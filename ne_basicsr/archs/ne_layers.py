@@ -58,7 +58,7 @@ def sort_halves(
     Equals ``pad(to_halves(sort_pairs(z)), pads, mode)`` where x = to_halves(z). Where no gradient is wanted the result
     may be ``scratch``, overwritten: fresh memory costs more than the sorting.
     """
-    if _is_traced():
+    if is_traced():
         a, b = x.chunk(2, dim=1)
         return pad(torch.cat([torch.minimum(a, b), torch.maximum(a, b)], dim=1), pads, mode)
     if torch.is_grad_enabled() and x.requires_grad:
@@ -300,7 +300,7 @@ def _layout(x: Tensor) -> torch.memory_format:
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
-def _is_traced() -> bool:
+def is_traced() -> bool:
     """Whether something follows the operations one by one: torch.compile, export, jit, torch.func, forward-mode AD."""
     return (
         torch.compiler.is_compiling()

@@ -7,6 +7,10 @@ import torch
 from basicsr.archs.swinir_arch import SwinIR
 from basicsr.utils.registry import ARCH_REGISTRY
 
+from ne_basicsr.archs import swinir_blocks
+
+swinir_blocks.install()
+
 
 @ARCH_REGISTRY.register()
 class SwinIRNoMean(SwinIR):

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -39,6 +40,7 @@ from ne_basicsr.utils.process_group import gathered
 DEFECT, FEW = 'calculate_ne_defect', 4  # the metric of equivariance, and how many images it is measured on
 STRIP_LEVELS = 4  # of the images in TensorBoard
 NEVER = 2**62  # an iteration
+TRIED = 4  # crops: enough to tell which order in memory is faster
 
 
 @MODEL_REGISTRY.register()
@@ -50,11 +52,12 @@ class DenoisingModel(SRModel):
     the curve and its summary in the run folder. ``val.save_best`` names the metric by which ``net_g_best.pth`` is kept.
 
     Of the section ``train`` it reads, besides SRModel's: ``amp``, ``accumulate``, ``clip_grad_norm``, ``compile`` and
-    ``channels_last``. Validation is always in float32 and not compiled.
+    ``channels_last`` (true; a pipeline follows ``auto``). Validation is always in float32 and not compiled.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.seed = opt.get('manual_seed', 0)
+        self.channels_last = bool(opt.get('is_train')) and opt['train'].get('channels_last') is True
         train_set = opt['datasets'].get('train')
         opt['val'] = {**(opt.get('val') or {}), 'metrics': (opt.get('val') or {}).get('metrics') or {}}
         self.noise = TrainingNoise.from_options(train_set) if train_set else None
@@ -85,7 +88,7 @@ class DenoisingModel(SRModel):
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """The network on its device, in its memory format, compiled, and shared by the ranks, in this order."""
         train = self._training_options()
-        if train.get('channels_last'):
+        if self.channels_last:
             net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch has no such
         if train.get('compile'):
             if self.opt['num_gpu'] > 1 and not self.opt['dist']:
@@ -98,7 +101,7 @@ class DenoisingModel(SRModel):
         super().init_training_settings()
         train = self._training_options()
         average: Any = getattr(self, 'net_g_ema', None)
-        if train.get('channels_last') and average is not None:
+        if self.channels_last and average is not None:
             average.to(memory_format=torch.channels_last)
         self.parts = train.get('accumulate') or 1
         amp, clip_norm = train.get('amp'), train.get('clip_grad_norm')
@@ -139,7 +142,7 @@ class DenoisingModel(SRModel):
 
     def _add_gradients(self) -> None:
         lq = self.lq
-        if self._training_options().get('channels_last'):
+        if self.channels_last:
             lq = lq.contiguous(memory_format=torch.channels_last)
         with self.gradient_step.autocast():
             output = self.net_g(lq)
@@ -166,21 +169,57 @@ class DenoisingModel(SRModel):
         Args:
             batch: crops, their channels and their side.
         """
-        count, *shape = batch
-        network, peaks = self.get_bare_model(self.net_g), []
-        kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
+        count, peaks = batch[0], []
+        with self._trial(batch) as prepare:
+            for images in range(1, min(count, 2) + 1):
+                prepare(images)
+                peaks.append(peak_memory(self.accumulate, self.device.type))
+        moments = 2 * sum(p.numel() * p.element_size() for p in self.net_g.parameters())  # of Adam
+        return peaks[0] + (count - 1) * (peaks[-1] - peaks[0]) + moments
+
+    def step_seconds(self, batch: tuple[int, int, int]) -> dict[bool, float]:
+        """Seconds of a step without and with channels_last, from some with up to ``TRIED`` crops that change nothing.
+
+        Args:
+            batch: crops, their channels and their side.
+        """
+        seconds: dict[bool, list[float]] = {False: [], True: []}
+        with self._trial(batch) as prepare:
+            for _ in range(4):  # in turn, for a machine that has other work, too
+                for channels_last, found in seconds.items():
+                    self.use_channels_last(channels_last)
+                    prepare(min(batch[0], TRIED))
+                    start = time.perf_counter()
+                    self.accumulate()
+                    found.append(time.perf_counter() - start)
+        self.use_channels_last(False)
+        return {channels_last: min(found[1:]) for channels_last, found in seconds.items()}
+
+    def use_channels_last(self, channels_last: bool) -> None:
+        """Change the order in memory of images and weights, whose values stay."""
+        self.channels_last = channels_last
+        for net in (self.net_g, getattr(self, 'net_g_ema', None)):
+            if net is not None:
+                net.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+    @contextmanager
+    def _trial(self, batch: tuple[int, int, int]) -> Iterator[Callable[[int], None]]:
+        """A context for steps that change nothing; yields what prepares one of a number of crops."""
+        shape = (*batch[1:], batch[2])
+        kept = [(buffer, buffer.clone()) for buffer in self.get_bare_model(self.net_g).buffers()]
+
+        def prepare(images: int) -> None:
+            self.optimizer_g.zero_grad(set_to_none=True)
+            self.lq = self.gt = torch.rand(images, *shape, device=self.device)
+
         # compiled code needs less, but is compiled again for each size
         with torch.random.fork_rng(), torch.compiler.set_stance('force_eager'):
-            for images in range(1, min(count, 2) + 1):
-                self.lq = self.gt = torch.rand(images, *shape, shape[-1], device=self.device)
-                peaks.append(peak_memory(self.accumulate, self.device.type))
-                self.optimizer_g.zero_grad(set_to_none=True)
+            yield prepare
+        self.optimizer_g.zero_grad(set_to_none=True)
         for buffer, value in kept:
             buffer.copy_(value)
         self._sums = {}
         del self.lq, self.gt, self.output
-        moments = 2 * sum(p.numel() * p.element_size() for p in network.parameters())  # of Adam
-        return peaks[0] + (count - 1) * (peaks[-1] - peaks[0]) + moments
 
     def first_nonfinite(self) -> int | None:
         """The first iteration, on any rank, whose loss was not finite; all ranks must call this."""
@@ -368,7 +407,7 @@ class DenoisingModel(SRModel):
     def further_state(self) -> dict[str, Any]:
         """Additions to BasicSR's training state."""
         scaler = self.gradient_step.scaler
-        return {'scaler': scaler.state_dict()} if scaler.is_enabled() else {}
+        return {'channels_last': self.channels_last} | ({'scaler': scaler.state_dict()} if scaler.is_enabled() else {})
 
     def _test_net(self) -> nn.Module:
         # the bare one: ranks validate different numbers of images, DistributedDataParallel would wait for the others

@@ -49,6 +49,8 @@ VGG_URL = f'https://download.pytorch.org/models/{Path(VGG_PRETRAIN_PATH).name}'
 SURE = 0.8  # estimates of memory are right within 20%
 SCATTERED = 3  # glibc keeps freed blocks between others: three times what is in use at most, in measurements
 TRIM_THRESHOLD = -1  # M_TRIM_THRESHOLD of malloc.h
+LONG = 1000  # iterations: in fewer, a trial gains nothing
+GAIN = 1.1  # less is within the noise of a trial
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -90,6 +92,7 @@ def train(opt: Options, option_text: str | None = None) -> Any:
         val_loaders = _validation_loaders(opt)
         model = _build_model(opt)
         _check_memory(opt, model)
+        _choose_memory_format(opt, model, resume_state)
         iteration = 0
         if resume_state is None:
             make_exp_dirs(opt)
@@ -168,6 +171,26 @@ def _check_memory(opt: Options, model: Any) -> None:
     if needed > free / SURE:
         raise InputError(problem)
     get_root_logger().warning(problem)
+
+
+def _choose_memory_format(opt: Options, model: Any, state: Mapping[str, Any] | None) -> None:
+    """Follow ``train:channels_last: auto``: long runs in one process on a CPU take what is faster in a short trial.
+
+    A resumed run takes what it took before, so it rounds as if it had not stopped.
+    """
+    train = opt['train']
+    if train.get('channels_last') != 'auto' or not hasattr(model, 'step_seconds'):  # BasicSR's own
+        return
+    if state is not None:
+        model.use_channels_last(state.get('channels_last', False))
+    elif not (opt['num_gpu'] or opt['dist'] or train.get('compile') or train['total_iter'] < LONG):
+        seconds = model.step_seconds(trial.largest_batch(opt))
+        faster = seconds[False] > GAIN * seconds[True]
+        model.use_channels_last(faster)
+        get_root_logger().info(
+            f'train:channels_last: auto: {faster}; forward and backward took {seconds[True]:.2g} s with it,'
+            f' {seconds[False]:.2g} s without.'
+        )
 
 
 def _holding_run_folder(opt: Options) -> AbstractContextManager[None]:

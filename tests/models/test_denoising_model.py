@@ -72,6 +72,45 @@ def test_channels_last_trains_as_the_usual_order(workplace, image_folder):
     assert all(value.is_contiguous() for value in last.values())
 
 
+def test_the_trial_of_the_order_in_memory_changes_nothing_and_is_kept(workplace, image_folder, monkeypatch):
+    monkeypatch.setattr(pipeline, 'LONG', 1)
+    seconds, real = {False: 1, True: 1}, DenoisingModel.step_seconds
+    monkeypatch.setattr(DenoisingModel, 'step_seconds', lambda *given: real(*given) and seconds)
+    network = {'network_g': {'type': 'DnCNN', 'num_feat': 6, 'num_layers': 4, 'act_mode': 'BR'}}  # with statistics
+    options = network | {'train:ema_decay': 0.5, 'logger:save_checkpoint_freq': 3}
+    usual = trained(workplace, image_folder, 'usual', **options, **{'train:channels_last': False})
+    slower = trained(workplace, image_folder, 'slower', **options)
+    assert 'channels_last: auto: False' in log_of(workplace, 'slower')
+    assert gap(slower, usual) == 0
+    seconds[False] = 2
+    faster = trained(workplace, image_folder, 'faster', **options)
+    assert 'channels_last: auto: True' in log_of(workplace, 'faster')
+    assert 0 < gap(faster, usual) < 1e-2  # rounded otherwise, and Adam divides by small gradients
+
+    seconds[False] = 1  # a resumed run does not ask again
+    run = workplace / 'experiments' / 'faster'
+    for path in [*run.glob('*/*6.*'), *run.glob('*/*latest*')]:
+        path.unlink()
+    path = option_file(workplace, image_folder, **(LITTLE | options))
+    assert main(['train', '-opt', str(path), '--auto_resume', '--force_yml', 'name=faster']) == 0
+    assert gap(weights(run, 'latest'), faster) == 0
+
+
+def test_a_trial_times_both_orders_and_short_runs_have_none(workplace, image_folder, monkeypatch):
+    opt = load_options(option_file(workplace, image_folder, **(LITTLE | {'network_g': PLAIN})), is_train=True)
+    assert opt['train']['channels_last'] == 'auto'
+    monkeypatch.setattr(DenoisingModel, 'step_seconds', lambda *_: pytest.fail('6 iterations'))
+    pipeline._choose_memory_format(opt, SimpleNamespace(step_seconds=None), None)
+    monkeypatch.undo()
+    model = build_model(opt)
+    orders = []
+    monkeypatch.setattr(model, 'accumulate', lambda: orders.append(next(model.net_g.parameters()).is_contiguous()))
+    model.output = None
+    assert set(model.step_seconds((2, 1, 16))) == {False, True}
+    assert len(orders) == 8
+    assert model.channels_last is False
+
+
 def test_compiled_checkpoints_have_the_usual_keys_and_resume(workplace, image_folder, monkeypatch):
     # all of torch.compile but the C++ compiler, which takes seconds and changes no keys
     monkeypatch.setattr(torch, 'compile', functools.partial(torch.compile, backend='aot_eager'))

@@ -144,6 +144,7 @@ VALIDATION = good()[good().index('  val:\n    name: held_out') : good().index('n
         ('warmup_iter: -1', 'warmup_iter: 1000', 'warmup_iter: 1000 is not before total_iter: 1000'),
         ('lr: 1e-4', 'lr: 1e4', 'lr: 10000.0 is large'),
         ('lr: 1e-4', 'lr: 0', 'lr: 0 trains nothing'),
+        ('warmup_iter: -1', 'amp: bf16', 'amp: bf16: this processor has no instructions for it'),
         ('sigma255: 25', 'sigma255: 0.1', 'sigma255: 0.1 is in 8-bit units, where white is 255; is 25.5 meant?'),
         ('sigma255: 25', 'sigma255: 300', 'sigma255: 300 is in 8-bit units; 300 is more than white'),
         ('sigma255: 25', 'sigma255: 0', 'sigma255: 0 adds no noise'),
@@ -158,6 +159,7 @@ def test_a_legal_choice_that_is_hardly_meant_is_named_once(
     replace: str, by: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('os.cpu_count', lambda: 8)
+    monkeypatch.setattr('ne_basicsr.options.cautions.has_bf16', lambda: False)
     assert replace in UNSAVED
     assert cautions(load_options(write(UNSAVED), is_train=True)) == []
     (line,) = cautions(load_options(write(UNSAVED.replace(replace, by, 1)), is_train=True))
