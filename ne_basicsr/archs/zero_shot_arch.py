@@ -16,7 +16,7 @@ commutes with y -> a y + b.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -28,6 +28,7 @@ from ne_basicsr.ops.equivariance import Network, mean_std
 from ne_basicsr.ops.magnitude import power_of_two
 from ne_basicsr.ops.noise import noise_level
 from ne_basicsr.ops.padding import pad_to_multiple, widen
+from ne_basicsr.utils.errors import InputError
 
 MEAN = 0.45  # where natural images lie in [0, 1]
 CONTRAST = 0.21  # standard deviation of what the network is shown, at most
@@ -69,7 +70,8 @@ class ZeroShot(BackboneHolder):
 
     Args:
         backbone: denoises (N, C, H, W) on [0, 1] with noise of ``sigma255``; a module, or options with a ``type``.
-        sigma255: the noise that the backbone was trained at, in 8-bit units.
+        sigma255: the noise that the backbone was trained at, in 8-bit units; ``auto``: what the file of its weights
+            says, or what is measured on photographs once they are loaded.
         passes: 1 takes shrinkage of the DCT as first estimate; 2 averages it with a pass of the backbone, which gains
             little and doubles the time below the training level. Above it both take one pass.
         size_multiple: as for ``WNE``.
@@ -79,21 +81,25 @@ class ZeroShot(BackboneHolder):
 
     Raises:
         ValueError: for a level that is not positive, or another number of passes.
+        InputError: on calls with ``auto`` before weights are loaded.
     """
 
     def __init__(
         self,
         backbone: nn.Module | Mapping[str, Any],
-        sigma255: float = 25.0,
+        sigma255: float | Literal['auto'] = 25.0,
         passes: int = 1,
         size_multiple: int | None = None,
     ) -> None:
         super().__init__(backbone, size_multiple)
-        if not sigma255 > 0:
-            raise ValueError(f'sigma255, the noise that the backbone was trained at, must be positive; got {sigma255}.')
+        is_auto = sigma255 == 'auto'
+        if not is_auto and (isinstance(sigma255, str) or not sigma255 > 0):
+            raise ValueError(
+                f"sigma255, the noise of the backbone's training, is positive or 'auto'; got {sigma255!r}."
+            )
         if passes not in (1, 2):
             raise ValueError(f'passes must be 1 (DCT estimate first) or 2 (and a pass of the backbone); got {passes}.')
-        self.sigma = sigma255 / 255
+        self.sigma: float | None = None if is_auto else float(sigma255) / 255
         self.passes = passes
 
     def forward(self, y: Tensor, sigma: float | Tensor | None = None) -> Tensor:
@@ -116,16 +122,23 @@ class ZeroShot(BackboneHolder):
         if sigma is not None:
             sigma = torch.as_tensor(sigma, device=y.device).to(widen(y).dtype).expand(len(y)).view(-1, 1, 1, 1)
         measured = measure(y, sigma)
-        if mean_of is None or not bool((share_and_gain(self.sigma, measured)[0] > 0).any()):
+        level = self._level
+        if mean_of is None or not bool((share_and_gain(level, measured)[0] > 0).any()):
             return measured
         unit, g = measured.unit, self._denoiser(y.dtype)
         scaled = measured.over(unit)
-        mean = mean_of(lambda part: first_share(g, self.sigma, widen(part) / unit, scaled, self.passes))
+        mean = mean_of(lambda part: first_share(g, level, widen(part) / unit, scaled, self.passes))
         return measured._replace(base_mean=unit * mean)
 
     def restore(self, y: Tensor, measured: Measured, sigma: float | Tensor | None = None) -> Tensor:
         """As ``forward`` for images, or parts of them, (N, C, H, W), measured as a whole; ``measured`` has sigma."""
-        return zero_shot(self._denoiser(y.dtype), self.sigma, y, measured, self.passes)
+        return zero_shot(self._denoiser(y.dtype), self._level, y, measured, self.passes)
+
+    @property
+    def _level(self) -> float:
+        if self.sigma is None:
+            raise InputError("ZeroShot's sigma255: auto is found when weights are loaded: path:pretrain_network_g")
+        return self.sigma
 
     def _denoiser(self, dtype: torch.dtype) -> Network:
         """The backbone, computing in ``dtype``, for images of any type and size."""
@@ -137,7 +150,7 @@ class ZeroShot(BackboneHolder):
         return denoise
 
     def extra_repr(self) -> str:
-        return f'sigma255={255 * self.sigma:g}, passes={self.passes}'
+        return f'sigma255={"auto" if self.sigma is None else f"{255 * self.sigma:g}"}, passes={self.passes}'
 
 
 def zero_shot(g: Network, sigma: float, y: Tensor, measured: Measured, passes: int = 1) -> Tensor:

@@ -137,7 +137,11 @@ def test_dct_shrinkage_denoises():
 
 @pytest.mark.parametrize(
     ('options', 'message'),
-    [({'sigma255': 0}, 'must be positive; got 0'), ({'passes': 3}, 'must be 1 .* or 2 .*; got 3')],
+    [
+        ({'sigma255': 0}, "is positive or 'auto'; got 0"),
+        ({'sigma255': '25'}, "got '25'"),
+        ({'passes': 3}, 'must be 1 .* or 2 .*; got 3'),
+    ],
 )
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
