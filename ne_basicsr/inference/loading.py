@@ -21,7 +21,7 @@ from ne_basicsr.utils.file_names import printable
 from ne_basicsr.weights import checkpoint, formats, matching
 from ne_basicsr.weights.formats import Layout
 from ne_basicsr.weights.formats.paper_run import find_run
-from ne_basicsr.weights.spandrel_arch import with_weights
+from ne_basicsr.weights.spandrel_arch import find_layout, with_weights
 
 
 def load_checkpoint(
@@ -66,7 +66,7 @@ def layout_of(path: Path | str, content: Any, param_key: str | None = None, kind
     """
     try:
         weights, key = checkpoint.select_weights(content, param_key or 'params_ema')
-        layout = checkpoint.described(content, weights) or formats.recognise(weights, key)
+        layout = checkpoint.described(content, weights) or formats.recognise(weights, key) or find_layout(weights)
         if layout is None:
             raise InputError(formats.explain_unknown(weights))
         if layout.is_complete:
@@ -181,6 +181,9 @@ def wrap_zero_shot(
 
     Returns:
         (network, training noise in 8-bit units, see ``levels255``)
+
+    Raises:
+        InputError: for what does not return images of the size it takes, and needs more than images and a noise level.
     """
     if isinstance(network, BackboneHolder):
         kind = type(network).__name__
@@ -190,6 +193,7 @@ def wrap_zero_shot(
             'the single training noise level, @25 or --training-sigma255 (sigma in Python), is for blind networks;'
             ' this one is non-blind: leave the level out'
         )
+    _check_denoiser(network)
     levels = levels255(noise)
     if sigma is not None:
         levels = (255 * sigma,)
@@ -200,6 +204,15 @@ def wrap_zero_shot(
     # normalized noise is at most at the target's scale, which stays within the levels of the training
     scale = min(0.25, max(levels, default=255) / 255)
     return WNE(network, target={'mean': 0.45, 'scale': scale}), levels
+
+
+def _check_denoiser(network: nn.Module) -> None:
+    denoiser = Denoiser(network.eval(), source='it')
+    try:
+        denoiser.require_image_to_image(())
+    except InputError as error:
+        if error.__cause__ is None or isinstance(error.__cause__, TypeError):  # not: other sizes than it was tried with
+            raise InputError(f'+wne, wrap and --wne are for denoisers: {error}') from None
 
 
 def as_wrapped(network: nn.Module, levels: tuple[float, ...], is_measured: bool) -> str:
@@ -254,13 +267,10 @@ def _found_levels(network: nn.Module, name: str) -> tuple[float, ...]:
 
 
 def _measured_levels(network: nn.Module) -> tuple[float, ...]:
-    """See ``training_level``; nothing for what does not denoise images."""
+    """See ``training_level``; nothing for what takes other images."""
     denoiser = Denoiser(network.eval())
     try:
-        facts = denoiser.facts
-        if facts.in_channels not in GRAY_OR_COLOUR or (facts.out_channels, facts.scale) != (facts.in_channels, 1):
-            return ()
-        return training_levels(denoiser)
+        return training_levels(denoiser) if denoiser.channels in GRAY_OR_COLOUR else ()
     except REFUSALS:  # of images of these sizes
         return ()
 
