@@ -221,13 +221,13 @@ def first_share(g: Network, sigma: float, y: Tensor, measured: Measured, passes:
 
 
 def _blurred(x: Tensor) -> Tensor:
-    """x (N, C, H, W) with a Gaussian window of deviation ``WINDOW``, mirrored at the borders."""
+    """x (N, C, H, W) with a Gaussian window of deviation ``WINDOW``; its borders are repeated."""
     radius, channels = 3 * WINDOW, x.shape[1]
     line = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
     line = torch.exp(-(line**2) / (2 * WINDOW**2))
     line = (line / line.sum()).expand(channels, 1, 1, -1)
     with torch.autocast(x.device.type, enabled=False):
-        rows = F.conv2d(pad(x, (radius,) * 4), line, groups=channels)
+        rows = F.conv2d(pad(x, (radius,) * 4, 'replicate'), line, groups=channels)
         return F.conv2d(rows, line.transpose(2, 3), groups=channels)
 
 
