@@ -212,7 +212,7 @@ def _check_denoiser(network: nn.Module) -> None:
         denoiser.require_image_to_image(())
     except InputError as error:
         if error.__cause__ is None or isinstance(error.__cause__, TypeError):  # not: other sizes than it was tried with
-            raise InputError(f'+wne, wrap and --wne are for denoisers: {error}') from None
+            raise InputError(f'+wne, wrap and --wne are for denoisers: {str(error).removeprefix("it: ")}') from None
 
 
 def as_wrapped(network: nn.Module, levels: tuple[float, ...], is_measured: bool) -> str:
