@@ -37,7 +37,7 @@ from ne_basicsr.utils.errors import InputError
 
 MEAN = 0.45  # where natural images lie in [0, 1]
 CONTRAST = 0.21  # standard deviation of what the network is shown, at most
-LOCAL, WINDOW = 0.18, 4  # that of what it is shown within a window of so many pixels, at most
+LOCAL, WINDOW = 0.2, 4  # that of what it is shown within a window of so many pixels, at most
 RAMP = 0.1  # of w, over which the local share sets in: the result is continuous where w becomes 0
 TRUST = 2 / 3  # of a pass of the network in the first estimate, at most
 
