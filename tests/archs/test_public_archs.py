@@ -140,7 +140,10 @@ def test_only_denoisers_are_wrapped(network, reason):
     [
         (['conv1.weight', 'layer1.0.bn1.weight', 'fc.weight'], 'a classifier'),
         (['conv_first.weight', 'body.0.rdb1.conv1.weight', 'conv_up1.weight'], 'a super-resolution network'),
-        (['time_embed.0.weight', 'input_blocks.0.0.weight', 'out.2.weight'], 'a diffusion model .it needs a time step.'),
+        (
+            ['time_embed.0.weight', 'input_blocks.0.0.weight', 'out.2.weight'],
+            'a diffusion model .it needs a time step.',
+        ),
     ],
 )
 def test_files_of_other_networks_are_refused_by_what_they_are(keys, reason, tmp_path, monkeypatch):
