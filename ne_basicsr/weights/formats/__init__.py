@@ -62,7 +62,7 @@ LAYOUTS: dict[str, tuple[str, Callable[[StateDict], Layout]]] = {
 OTHERS = {
     'a diffusion model (it needs a time step)': r'(^|\.)(time_embed|time_mlp|time_embedding|temb)\b',
     'a super-resolution network': r'(^|\.)(conv_up\d|upsampler?|upconv\d|HRconv|conv_hr)\.',
-    'a classifier': r'(^|\.)(fc|classifier(\.\d+)?|heads?(\.head)?)\.(weight|bias)$',
+    'a classifier': r'(^|\.)(fc|classifier(\.\d+)?|heads\.head)\.(weight|bias)$',
 }
 
 
