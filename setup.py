@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 here = Path(__file__).parent
 version = re.search(r"__version__ = '(.+)'", (here / 'ne_basicsr' / '__init__.py').read_text()).group(1)
 
+matlab = ['h5py>=3']  # MatConvNet's weights in files of MATLAB 7.3; BSD; 10 MB
 onnx = ['onnx', 'onnxscript', 'onnxruntime']  # basicsr export writes ONNX files and compares them; Apache-2.0, MIT
 spandrel = ['spandrel>=0.4.2, <0.5']  # its networks as backbones, our files in programs that load with it; MIT
 perceptual = ['torchmetrics>=1.8']  # LPIPS and DISTS; Apache-2.0; torch is its one heavy dependency
@@ -65,11 +66,13 @@ setup(
         'spandrel': spandrel,
         'deepinv': deepinv,
         'perceptual': perceptual,
+        'matlab': matlab,
         'imagecodecs': ['imagecodecs'],  # compressed TIFF of more than 8 bits, LZW and ZSTD among them; BSD; 20 MB
         'wandb': ['wandb'],  # a run's curves on its server, logger:wandb; MIT
         'test': [
             'pytest>=8',
             'pytest-xdist>=3.5',  # one process a core: the suite in half the time; MIT
+            *matlab,
             *onnx,
             *spandrel,
             *deepinv,

@@ -77,6 +77,35 @@ class DnCNN(nn.Module):
         return y - self.model(y)
 
 
+@ARCH_REGISTRY.register()
+class IRCNN(DnCNN):
+    """DnCNN with convolutions that are dilated by 1, 2, 3, ... up to the middle layer and back to 1.
+
+    Args:
+        num_in_ch, num_out_ch, num_feat, num_layers, act_mode, bias, bn_eps, init: as for ``DnCNN``.
+
+    The authors' networks, each for one noise level, have 7 layers, and no normalization once it is merged.
+
+    Reference: Zhang et al., Learning deep CNN denoiser prior for image restoration, CVPR 2017.
+    """
+
+    def __init__(
+        self,
+        num_in_ch: int = 1,
+        num_out_ch: int = 1,
+        num_feat: int = 64,
+        num_layers: int = 7,
+        act_mode: str = 'R',
+        bias: bool = True,
+        bn_eps: float = 1e-4,
+        init: str = 'near_identity',
+    ) -> None:
+        super().__init__(num_in_ch, num_out_ch, num_feat, num_layers, act_mode, bias, bn_eps, init)
+        convolutions = [module for module in self.model if isinstance(module, nn.Conv2d)]
+        for i, conv in enumerate(convolutions):
+            conv.padding = conv.dilation = (min(i + 1, num_layers - i),) * 2
+
+
 @torch.no_grad()
 def _start(layers: nn.Sequential, init: str) -> None:
     for module in layers:

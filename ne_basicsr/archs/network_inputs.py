@@ -73,7 +73,8 @@ def _facts_from_options(options: Mapping[str, Any]) -> Facts:
     parameters = inspect.signature(arch).parameters.values()
     arguments = {p.name: p.default for p in parameters if p.default is not p.empty} | dict(options)
     if (backbone := backbone_of(options)) is not None:
-        return replace(facts_of(backbone), size_multiple=1, sigma255=arguments.get('sigma255'))
+        level = arguments.get('sigma255')
+        return replace(facts_of(backbone), size_multiple=1, sigma255=None if level == 'auto' else level)
 
     def named(names: Sequence[str], default: Any) -> Any:
         return next((arguments[name] for name in names if name in arguments), default)

@@ -7,18 +7,23 @@ other, x0 a first estimate and
 
 the result is
 
-    f(y) = w x0 + D_k(y - w x0),    w = max(0, 1 - CONTRAST / (k std y)).
+    f(y) = b + D_k(y - b),    b = w m + v (x0 - m),    w = max(0, 1 - CONTRAST / (k std y)).
 
 Above the training level k is small and w = 0: the image is scaled down and denoised. Below it, k would stretch the
 image beyond the contrast that the network has seen; taking the share w of the first estimate away leaves it the
-contrast of a natural image, while its noise, of which x0 has none, arrives at the training level. Every quantity
-commutes with y -> a y + b.
+contrast of a natural image, while its noise, of which x0 has none, arrives at the training level. The share v of what
+x0 has beside its local mean m depends on the local contrast: with s the deviation of x0 in a Gaussian window,
+
+    v = max(0, 1 - LOCAL / (k s)) min(1, w / RAMP).
+
+With two passes, x0 is already good, and v = w. Every quantity commutes with y -> a y + b.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
@@ -27,10 +32,14 @@ from ne_basicsr.ops.dct import dct_shrink
 from ne_basicsr.ops.equivariance import Network, mean_std
 from ne_basicsr.ops.magnitude import power_of_two
 from ne_basicsr.ops.noise import noise_level
-from ne_basicsr.ops.padding import pad_to_multiple, widen
+from ne_basicsr.ops.padding import pad, pad_to_multiple, widen
+from ne_basicsr.utils.errors import InputError
 
 MEAN = 0.45  # where natural images lie in [0, 1]
 CONTRAST = 0.21  # standard deviation of what the network is shown, at most
+LOCAL, WINDOW = 0.2, 4  # that of what it is shown within a window of so many pixels, at most
+RAMP = 0.1  # of w, over which the local share sets in: the result is continuous where w becomes 0
+TRUST = 2 / 3  # of a pass of the network in the first estimate, at most
 
 
 class Measured(NamedTuple):
@@ -69,9 +78,10 @@ class ZeroShot(BackboneHolder):
 
     Args:
         backbone: denoises (N, C, H, W) on [0, 1] with noise of ``sigma255``; a module, or options with a ``type``.
-        sigma255: the noise that the backbone was trained at, in 8-bit units.
-        passes: 1 takes shrinkage of the DCT as first estimate; 2 averages it with a pass of the backbone, which gains
-            little and doubles the time below the training level. Above it both take one pass.
+        sigma255: the noise that the backbone was trained at, in 8-bit units; ``auto``: what the file of its weights
+            says, or what is measured on photographs once they are loaded.
+        passes: 1 takes shrinkage of the DCT as first estimate; 2 mixes it with a pass of the backbone, which gains 0.1
+            to 0.4 dB and doubles the time below the training level. Above it both take one pass.
         size_multiple: as for ``WNE``.
 
     Input: (N, C, H, W), any range, not clipped; images do not depend on each other. A constant image, and one in which
@@ -79,21 +89,25 @@ class ZeroShot(BackboneHolder):
 
     Raises:
         ValueError: for a level that is not positive, or another number of passes.
+        InputError: on calls with ``auto`` before weights are loaded.
     """
 
     def __init__(
         self,
         backbone: nn.Module | Mapping[str, Any],
-        sigma255: float = 25.0,
+        sigma255: float | Literal['auto'] = 25.0,
         passes: int = 1,
         size_multiple: int | None = None,
     ) -> None:
         super().__init__(backbone, size_multiple)
-        if not sigma255 > 0:
-            raise ValueError(f'sigma255, the noise that the backbone was trained at, must be positive; got {sigma255}.')
+        is_auto = sigma255 == 'auto'
+        if not is_auto and (isinstance(sigma255, str) or not sigma255 > 0):
+            raise ValueError(
+                f"sigma255, the noise of the backbone's training, is positive or 'auto'; got {sigma255!r}."
+            )
         if passes not in (1, 2):
             raise ValueError(f'passes must be 1 (DCT estimate first) or 2 (and a pass of the backbone); got {passes}.')
-        self.sigma = sigma255 / 255
+        self.sigma: float | None = None if is_auto else float(sigma255) / 255
         self.passes = passes
 
     def forward(self, y: Tensor, sigma: float | Tensor | None = None) -> Tensor:
@@ -116,16 +130,23 @@ class ZeroShot(BackboneHolder):
         if sigma is not None:
             sigma = torch.as_tensor(sigma, device=y.device).to(widen(y).dtype).expand(len(y)).view(-1, 1, 1, 1)
         measured = measure(y, sigma)
-        if mean_of is None or not bool((share_and_gain(self.sigma, measured)[0] > 0).any()):
+        level = self._level
+        if mean_of is None or not bool((share_and_gain(level, measured)[0] > 0).any()):
             return measured
         unit, g = measured.unit, self._denoiser(y.dtype)
         scaled = measured.over(unit)
-        mean = mean_of(lambda part: first_share(g, self.sigma, widen(part) / unit, scaled, self.passes))
+        mean = mean_of(lambda part: first_share(g, level, widen(part) / unit, scaled, self.passes))
         return measured._replace(base_mean=unit * mean)
 
     def restore(self, y: Tensor, measured: Measured, sigma: float | Tensor | None = None) -> Tensor:
         """As ``forward`` for images, or parts of them, (N, C, H, W), measured as a whole; ``measured`` has sigma."""
-        return zero_shot(self._denoiser(y.dtype), self.sigma, y, measured, self.passes)
+        return zero_shot(self._denoiser(y.dtype), self._level, y, measured, self.passes)
+
+    @property
+    def _level(self) -> float:
+        if self.sigma is None:
+            raise InputError("ZeroShot's sigma255: auto is found when weights are loaded: path:pretrain_network_g")
+        return self.sigma
 
     def _denoiser(self, dtype: torch.dtype) -> Network:
         """The backbone, computing in ``dtype``, for images of any type and size."""
@@ -137,7 +158,7 @@ class ZeroShot(BackboneHolder):
         return denoise
 
     def extra_repr(self) -> str:
-        return f'sigma255={255 * self.sigma:g}, passes={self.passes}'
+        return f'sigma255={"auto" if self.sigma is None else f"{255 * self.sigma:g}"}, passes={self.passes}'
 
 
 def zero_shot(g: Network, sigma: float, y: Tensor, measured: Measured, passes: int = 1) -> Tensor:
@@ -181,14 +202,33 @@ def share_and_gain(sigma: float, measured: Measured) -> tuple[Tensor, Tensor]:
 
 
 def first_share(g: Network, sigma: float, y: Tensor, measured: Measured, passes: int) -> Tensor:
-    """w x0, the share of the first estimate that is subtracted before the network sees y; (N, C, H, W) as y."""
+    """b of the formula, up to a constant: what is subtracted before the network sees y; (N, C, H, W) as y."""
     share, gain = share_and_gain(sigma, measured)
     noisy, ones = measured.noisy, torch.ones_like(measured.noise)
     first = dct_shrink(y, torch.where(noisy, measured.noise, ones), mean=measured.mean)
     if passes == 2:
-        gain = torch.minimum(gain, CONTRAST / torch.where(noisy, measured.contrast, ones))
-        first = (first + _denoise_at(g, y, gain, measured.mean)) / 2
-    return share * first
+        limited = torch.minimum(gain, CONTRAST / torch.where(noisy, measured.contrast, ones))
+        trust = (limited / gain).sqrt().clamp(max=TRUST)  # a pass below the gain of its level removes too much
+        return share * (first + trust * (_denoise_at(g, y, limited, measured.mean) - first))
+    first = first - measured.mean
+    local = _blurred(first)
+    spread = (_blurred(first.square().mean(dim=1, keepdim=True)) - local.square().mean(dim=1, keepdim=True)).clamp(
+        min=0
+    )
+    contrast = gain * spread.sqrt()
+    details = (1 - LOCAL / torch.where(contrast > LOCAL, contrast, LOCAL * ones)) * (share / RAMP).clamp(max=1)
+    return share * local + details * (first - local)
+
+
+def _blurred(x: Tensor) -> Tensor:
+    """x (N, C, H, W) with a Gaussian window of deviation ``WINDOW``; its borders are repeated."""
+    radius, channels = 3 * WINDOW, x.shape[1]
+    line = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
+    line = torch.exp(-(line**2) / (2 * WINDOW**2))
+    line = (line / line.sum()).expand(channels, 1, 1, -1)
+    with torch.autocast(x.device.type, enabled=False):
+        rows = F.conv2d(pad(x, (radius,) * 4, 'replicate'), line, groups=channels)
+        return F.conv2d(rows, line.transpose(2, 3), groups=channels)
 
 
 def _denoise_at(g: Network, z: Tensor, gain: Tensor, mean: Tensor) -> Tensor:

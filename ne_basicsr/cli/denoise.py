@@ -117,6 +117,8 @@ def run(arguments: argparse.Namespace) -> int:
         ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size),
         holding(rank, arguments.output, 'choose another --output'),
     ):
+        if rank == 0 and spec.wrap:
+            print(f'{denoiser.label}: {denoiser.description}', flush=True)
         tiled.to(torch.device(device))
         mine = share(jobs, rank, world_size)
         outcomes = gathered(denoise_files(mine, tiled, arguments.output, settings, noise, rank, shown=rank == 0))

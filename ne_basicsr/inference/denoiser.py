@@ -256,19 +256,24 @@ class Denoiser(nn.Module):
             return said
         modules = self.network.modules() if isinstance(self.network, nn.Module) else ()
         first = [module.in_channels for module in modules if isinstance(module, nn.Conv2d)][:1]
-        candidates, problem = [self.shape[1]] if self.shape[1] else list(dict.fromkeys([*first, *GRAY_OR_COLOUR])), ''
+        problems: list[Exception] = []
+        candidates = [self.shape[1]] if self.shape[1] else list(dict.fromkeys([*first, *GRAY_OR_COLOUR]))
         for channels in candidates:
             image = self._image(channels)
             try:
                 with torch.no_grad(), self.evaluating():
                     output = self._run(image, self.needed(_SIGMA))
             except REFUSALS as error:
-                problem = problem or first_line(error)
+                problems.append(error)
             else:
+                if not isinstance(output, Tensor) or output.dim() != 4:
+                    raise InputError(f'{self.source}: returns no images: a classifier, or several results?')
                 scale = output.shape[-1] // image.shape[-1]
                 return replace(said, in_channels=channels, out_channels=output.shape[1], scale=scale)
         counts, size = ', '.join(map(str, candidates)), 'x'.join(map(str, image.shape[2:]))
-        raise InputError(f'{self.source}: does not run on images of {counts} channels and {size} pixels: {problem}')
+        raise InputError(
+            f'{self.source}: does not run on images of {counts} channels and {size} pixels: {first_line(problems[0])}'
+        ) from problems[0]
 
     @property
     def channels(self) -> int:

@@ -21,7 +21,7 @@ from ne_basicsr.utils.file_names import printable
 from ne_basicsr.weights import checkpoint, formats, matching
 from ne_basicsr.weights.formats import Layout
 from ne_basicsr.weights.formats.paper_run import find_run
-from ne_basicsr.weights.spandrel_arch import with_weights
+from ne_basicsr.weights.spandrel_arch import find_layout, with_weights
 
 
 def load_checkpoint(
@@ -45,7 +45,7 @@ def load_checkpoint(
             network, levels = wrap_zero_shot(network, sigma, noise, str(path))
     except InputError as error:
         raise InputError(f'{path}: {one_line(error)}') from error
-    description = f'{layout}, wrapped without training' if wrap else str(layout)
+    description = f'{layout}{as_wrapped(network, levels, sigma is None and noise is None)}' if wrap else str(layout)
     return Denoiser(
         network.eval(),
         label=Path(path).stem,
@@ -66,7 +66,7 @@ def layout_of(path: Path | str, content: Any, param_key: str | None = None, kind
     """
     try:
         weights, key = checkpoint.select_weights(content, param_key or 'params_ema')
-        layout = checkpoint.described(content, weights) or formats.recognise(weights, key)
+        layout = checkpoint.described(content, weights) or formats.recognise(weights, key) or find_layout(weights)
         if layout is None:
             raise InputError(formats.explain_unknown(weights))
         if layout.is_complete:
@@ -181,6 +181,9 @@ def wrap_zero_shot(
 
     Returns:
         (network, training noise in 8-bit units, see ``levels255``)
+
+    Raises:
+        InputError: for what does not return images of the size it takes, and needs more than images and a noise level.
     """
     if isinstance(network, BackboneHolder):
         kind = type(network).__name__
@@ -190,6 +193,7 @@ def wrap_zero_shot(
             'the single training noise level, @25 or --training-sigma255 (sigma in Python), is for blind networks;'
             ' this one is non-blind: leave the level out'
         )
+    _check_denoiser(network)
     levels = levels255(noise)
     if sigma is not None:
         levels = (255 * sigma,)
@@ -202,16 +206,50 @@ def wrap_zero_shot(
     return WNE(network, target={'mean': 0.45, 'scale': scale}), levels
 
 
-def _found_levels(network: nn.Module, name: str) -> tuple[float, ...]:
-    """The noise levels of the training, measured and logged; see ``training_level``."""
-    denoiser, logger = Denoiser(network.eval()), logging.getLogger('basicsr')
+def _check_denoiser(network: nn.Module) -> None:
+    denoiser = Denoiser(network.eval(), source='it')
     try:
-        facts = denoiser.facts
-        if facts.in_channels not in GRAY_OR_COLOUR or (facts.out_channels, facts.scale) != (facts.in_channels, 1):
-            return ()  # it does not denoise images
-        levels = training_levels(denoiser)
-    except REFUSALS:  # of images of these sizes
-        levels = ()
+        denoiser.require_image_to_image(())
+    except InputError as error:
+        if error.__cause__ is None or isinstance(error.__cause__, TypeError):  # not: other sizes than it was tried with
+            raise InputError(f'+wne, wrap and --wne are for denoisers: {str(error).removeprefix("it: ")}') from None
+
+
+def as_wrapped(network: nn.Module, levels: tuple[float, ...], is_measured: bool) -> str:
+    """How ``wrap_zero_shot`` wrapped a network, with the ``levels`` that it returned, for the network's description."""
+    about = ', wrapped without training'
+    if not is_measured:
+        return about
+    found = f'in {type(network).__name__}, trained at noise {_words(levels)} of 255 as measured on photographs'
+    return f'{about} {found if levels else "in WNE: the noise level of its training is unknown"}'
+
+
+def settle(network: nn.Module, path: Path | str) -> float | None:
+    """The level of a ``ZeroShot`` with ``sigma255: auto``, set to what the file of its weights says, else measured.
+
+    Returns:
+        The level in 8-bit units; None for other networks.
+
+    Raises:
+        InputError: where that is not one level.
+    """
+    if not isinstance(network, ZeroShot) or network.sigma is not None:
+        return None
+    content = checkpoint.read(path)
+    layout = checkpoint.described(content, {})
+    held = layout.options.get('sigma255') if layout and layout.options['type'] == 'ZeroShot' else None
+    levels = (held,) if isinstance(held, int | float) else levels255(training_noise(content))
+    levels = levels or _measured_levels(network.backbone)
+    if len(levels) != 1:
+        found = _words(levels) or 'none is recorded, none found on photographs'
+        raise InputError(f'{path}: sigma255: auto needs weights of one training level ({found}): name it, or take WNE')
+    network.sigma = levels[0] / 255
+    return levels[0]
+
+
+def _found_levels(network: nn.Module, name: str) -> tuple[float, ...]:
+    """The noise levels of the training, measured and logged."""
+    levels, logger = _measured_levels(network), logging.getLogger('basicsr')
     if not levels:
         logger.warning(
             f'{name}: the noise level of its training is not recorded and cannot be measured on photographs, so the'
@@ -222,7 +260,20 @@ def _found_levels(network: nn.Module, name: str) -> tuple[float, ...]:
         is_single = len(levels) == 1
         kind, wrapper = ('level', 'ZeroShot') if is_single else ('levels', 'WNE')
         logger.info(
-            f'{name}: trained at noise {kind} {" to ".join(f"{level:.3g}" for level in levels)} of 255, as measured on'
+            f'{name}: trained at noise {kind} {_words(levels)} of 255, as measured on'
             f' photographs; wrapped in {wrapper}.'
         )
     return levels
+
+
+def _measured_levels(network: nn.Module) -> tuple[float, ...]:
+    """See ``training_level``; nothing for what takes other images."""
+    denoiser = Denoiser(network.eval())
+    try:
+        return training_levels(denoiser) if denoiser.channels in GRAY_OR_COLOUR else ()
+    except REFUSALS:  # of images of these sizes
+        return ()
+
+
+def _words(levels: tuple[float, ...]) -> str:
+    return ' to '.join(f'{level:.3g}' for level in levels)

@@ -17,7 +17,7 @@ from ne_basicsr.archs.own_networks import IMPORTS, import_own
 from ne_basicsr.inference import exported_graphs
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.inference.ensemble import Ensemble
-from ne_basicsr.inference.loading import levels255, load_checkpoint, wrap_zero_shot
+from ne_basicsr.inference.loading import as_wrapped, levels255, load_checkpoint, settle, wrap_zero_shot
 from ne_basicsr.ops.noise import TrainingNoise
 from ne_basicsr.options import read_yaml
 from ne_basicsr.options.paths import check_network_files
@@ -356,6 +356,7 @@ def _described(spec: Spec, untrained: bool) -> Denoiser:
         path = Path(weights).expanduser()
         strict, key = paths.get('strict_load_g', True), paths.get('param_key_g', 'params')
         checkpoint.load_network(network, path, strict=strict, param_key=key)
+        settle(network, path)
         description = f'network_g of {Path(spec.file).name}, weights {path.name}'
     datasets: Any = content.get('datasets') if isinstance(content.get('datasets'), Mapping) else {}
     train_set: Any = datasets.get('train') if isinstance(datasets.get('train'), Mapping) else {}
@@ -366,7 +367,7 @@ def _described(spec: Spec, untrained: bool) -> Denoiser:
     levels = levels255(noise)
     if spec.wrap:
         network, levels = wrap_zero_shot(network, spec.sigma, noise, spec.file)
-        description += ', wrapped without training' if description else ''
+        description += as_wrapped(network, levels, spec.sigma is None and noise is None) if description else ''
     return Denoiser(network.eval(), label=name, description=printable(description), training_levels255=levels)
 
 

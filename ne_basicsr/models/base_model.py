@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 
+from ne_basicsr.inference.loading import settle
 from ne_basicsr.options import optimizers
 from ne_basicsr.train import progression
 from ne_basicsr.utils.errors import InputError
@@ -93,7 +94,10 @@ def load_network(
 ) -> None:
     """Fill a network from a checkpoint, without running code from it; errors explain what does not fit."""
     # Drop when BasicSR loads with weights_only and explains what does not fit.
-    checkpoint.load_network(self.get_bare_model(net), load_path, strict=strict, param_key=param_key)
+    bare = self.get_bare_model(net)
+    checkpoint.load_network(bare, load_path, strict=strict, param_key=param_key)
+    if (level := settle(bare, load_path)) is not None:
+        self.opt['network_g'] = {**self.opt['network_g'], 'sigma255': level}  # checkpoints then say it
 
 
 # BasicSR knows Adam and three schedules, takes type out of the options, and after warming up stays at the last rate of

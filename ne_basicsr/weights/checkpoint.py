@@ -29,7 +29,7 @@ from ne_basicsr.archs import own_networks
 from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError, first_line, one_line
 from ne_basicsr.utils.words import similar_path
-from ne_basicsr.weights import matching, shipped_models
+from ne_basicsr.weights import matching, matconvnet, shipped_models
 from ne_basicsr.weights.formats import Layout, as_trained
 from ne_basicsr.weights.formats.paper_run import find_run
 
@@ -84,7 +84,7 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
     in their numbers cannot be noticed.
 
     Args:
-        path: the file, ``.safetensors`` or one of torch, or the name of a shipped model, ``gray``.
+        path: the file, ``.safetensors``, one of torch, MatConvNet's ``.mat``, or the name of a shipped model, ``gray``.
         allow: further classes that the file may hold, besides ``HARMLESS``.
 
     Raises:
@@ -106,6 +106,8 @@ def _read(path: Path, allow: Sequence[type]) -> Any:
         return _read_safetensors(path)
     with open(path, 'rb') as file:
         head = file.read(2)
+    if head == b'MA' and path.suffix == '.mat':
+        return matconvnet.read(path)
     if head and head != b'PK' and head[:1] != b'\x80':  # zip, and the pickle of older torch
         raise InputError(f'{path}: not a checkpoint file: neither torch.save nor safetensors wrote it')
     if head == b'PK':
@@ -250,17 +252,23 @@ def select_weights(content: Any, param_key: str | None = 'params') -> tuple[Stat
     """
     if not isinstance(content, Mapping):
         raise InputError(f'a checkpoint must hold a mapping of weights; this one holds a {type(content).__name__}')
+
+    def is_weights(held: Mapping[Any, Any]) -> bool:
+        return all(isinstance(value, Tensor) for value in held.values())
+
     for key in (param_key, *CONTAINERS):
         held = content.get(key)
         if isinstance(held, list) and len(held) == 1:  # Mohan et al. keep a list of networks
             held = held[0]
-        if isinstance(held, Mapping) and all(isinstance(value, Tensor) for value in held.values()):
+        if isinstance(held, Mapping) and is_weights(held):
             return _plain_weights(held), key
-    if content and all(isinstance(value, Tensor) for value in content.values()):
+    if content and is_weights(content):
         return _plain_weights(content), None
     if not content:
         raise InputError('no weights found: it is empty')
-    raise InputError(f'no weights found among the keys {", ".join(map(str, list(content)[:8]))}')
+    nets = [str(key) for key, value in content.items() if isinstance(value, Mapping) and value and is_weights(value)]
+    way_out = f"; it holds {len(nets)} networks: choose one, as in param_key='{nets[0]}'" if nets else ''
+    raise InputError(f'no weights found among the keys {", ".join(map(str, list(content)[:8]))}{way_out}')
 
 
 def described(content: Any, weights: StateDict) -> Layout | None:

@@ -3,6 +3,7 @@
 spandrel recognises some forty architectures by the keys of their weights (github.com/chaiNNer-org/spandrel, MIT).
 """
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ne_basicsr.ops.padding import pad
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.optional import require
 from ne_basicsr.weights import checkpoint
+from ne_basicsr.weights.formats import Layout
 
 PREFIX = 'model.'
 
@@ -104,6 +106,18 @@ def recognise(weights: Path | str | Mapping[str, Tensor]) -> Any:
             f'{name}: a network from images to images is needed; {descriptor.architecture.name} takes a mask'
         )
     return descriptor
+
+
+def find_layout(weights: Mapping[str, Tensor]) -> Layout | None:
+    """The layout of weights that spandrel recognises, as a ``Spandrel``; None for others, and without spandrel."""
+    if importlib.util.find_spec('spandrel') is None:
+        return None
+    try:
+        name = recognise(weights).architecture.name
+    except InputError:
+        return None
+    state = require('spandrel').canonicalize_state_dict(dict(weights))
+    return Layout(f'{name}, by spandrel', {'type': 'Spandrel'}, state)
 
 
 def with_weights(options: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:

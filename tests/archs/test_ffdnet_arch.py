@@ -80,20 +80,9 @@ def test_files_of_kair_are_told_from_fdncnns_and_the_level_is_asked_for(tmp_path
 
 @torch.no_grad()
 def test_the_authors_weights_denoise(shared):
-    """A file of MATLAB: h5py sees its axes reversed, and it goes down the columns of the 2x2 pixels."""
-    h5py, cv2 = pytest.importorskip('h5py'), pytest.importorskip('cv2')
-    weights, file = {}, h5py.File(shared / 'weights' / 'FFDNet_gray.mat')
-    layers = [file[reference] for reference in file['net/layers'][:, 0]]
-    convolutions = [layer for layer in layers if bytes(layer['type'][:].flatten().tolist()) == b'conv']
-    for i, layer in enumerate(convolutions):
-        weight, bias = (torch.tensor(file[reference][()]) for reference in layer['weights'][()].flatten())
-        weights |= {f'model.{2 * i}.weight': weight.transpose(2, 3), f'model.{2 * i}.bias': bias.flatten()}
-    down = [0, 2, 1, 3]
-    weights['model.0.weight'] = weights['model.0.weight'][:, [*down, 4]]
-    for key in ('model.28.weight', 'model.28.bias'):
-        weights[key] = weights[key][down]
-    net = build_network({'type': 'FFDNet'}).eval()
-    net.load_state_dict(weights)
+    cv2 = pytest.importorskip('cv2')
+    pytest.importorskip('h5py')
+    net = ne_basicsr.load(shared / 'weights' / 'FFDNet_gray.mat')
     image = cv2.imread(str(shared / 'data' / 'Set12' / '01.png'), cv2.IMREAD_GRAYSCALE)
     clean = torch.from_numpy(image)[None, None] / 255
     noisy = clean + 25 / 255 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))

@@ -4,13 +4,16 @@ import pytest
 import torch
 from basicsr.archs import build_network
 from scipy.fft import dctn, idctn
+from scipy.ndimage import gaussian_filter
 from test_noise import photograph
 from torch import nn
 
+from ne_basicsr.archs import zero_shot_arch
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.metrics.quality import psnr
 from ne_basicsr.ops.dct import dct_kernels, dct_shrink
 from ne_basicsr.ops.degradations import Degradation
+from ne_basicsr.ops.noise import noise_level
 from ne_basicsr.weights import checkpoint
 
 DNCNN = {'type': 'DnCNN', 'num_feat': 8, 'num_layers': 5, 'act_mode': 'R'}
@@ -48,8 +51,6 @@ def test_wne_with_the_noise_as_scale_commutes_too():
     y = noisy_crops()
     with torch.no_grad():
         torch.testing.assert_close(net(7 * y + 2), 7 * net(y) + 2, rtol=1e-10, atol=1e-10)
-    from ne_basicsr.ops.noise import noise_level
-
     torch.testing.assert_close(255 * noise_level(seen[0]).flatten(), torch.full((3,), 25.0, dtype=torch.float64))
 
 
@@ -98,6 +99,25 @@ def test_a_known_level_is_used_instead_of_the_estimate():
         assert not torch.allclose(net(y, sigma=0.3), net(y))
 
 
+def test_the_first_share_is_its_formula():
+    y = noisy_crops()
+    noise, window = noise_level(y), {'sigma': zero_shot_arch.WINDOW, 'truncate': 3, 'mode': 'nearest'}
+    measured = zero_shot_arch.measure(y, noise)
+    shares, gains = zero_shot_arch.share_and_gain(25 / 255, measured)
+    given = zero_shot_arch.first_share(lambda z: z, 25 / 255, y, measured, passes=1)
+    first = dct_shrink(y, noise, measured.mean) - measured.mean
+    for x0, w, k, found in zip(first[:, 0].numpy(), shares.flatten(), gains.flatten(), given[:, 0], strict=True):
+        m = gaussian_filter(x0, **window)
+        s = np.sqrt((gaussian_filter(x0**2, **window) - m**2).clip(0))
+        v = (1 - 0.2 / (k.item() * s)).clip(0) * min(1, w.item() / 0.1)
+        torch.testing.assert_close(found, torch.from_numpy(w.item() * m + v * (x0 - m)), rtol=0, atol=1e-12)
+    assert shares[0] > 0.5 > shares[2] == 0
+    # a network that returns 0.45 everywhere, the mean: a pass with a share of min(2/3, sqrt q)
+    given = zero_shot_arch.first_share(lambda z: torch.full_like(z, 0.45), 25 / 255, y, measured, passes=2)
+    trust = (zero_shot_arch.CONTRAST / (gains * measured.contrast)).clamp(max=1).sqrt().clamp(max=2 / 3)
+    torch.testing.assert_close(given, shares * (measured.mean + (1 - trust) * first), rtol=0, atol=1e-12)
+
+
 def test_windowed_backbones_take_any_size():
     swinir = {'type': 'SwinIR', 'upscale': 1, 'in_chans': 1, 'img_size': 16, 'window_size': 8, 'depths': [1]}
     net = ZeroShot(swinir | {'embed_dim': 8, 'num_heads': [2]}).eval()
@@ -137,7 +157,11 @@ def test_dct_shrinkage_denoises():
 
 @pytest.mark.parametrize(
     ('options', 'message'),
-    [({'sigma255': 0}, 'must be positive; got 0'), ({'passes': 3}, 'must be 1 .* or 2 .*; got 3')],
+    [
+        ({'sigma255': 0}, "is positive or 'auto'; got 0"),
+        ({'sigma255': '25'}, "got '25'"),
+        ({'passes': 3}, 'must be 1 .* or 2 .*; got 3'),
+    ],
 )
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):

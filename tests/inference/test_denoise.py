@@ -268,7 +268,9 @@ def test_a_mixed_folder_with_broken_files(tmp_path, colour, capsys):
     command = ['denoise', colour, str(photos), '-o', str(out), '--wne', '--training-sigma255', '25', '--device', 'cpu']
     assert main(command) == 1
     printed = capsys.readouterr()
-    assert '37 denoised, 3 failed' in printed.out
+    first, last = printed.out.splitlines()
+    assert first.startswith('colour+wne: ') and first.endswith('wrapped without training')
+    assert last.startswith('37 denoised, 3 failed')
     for name, reason in reasons.items():
         (line,) = (line for line in printed.err.splitlines() if f'{photos / name}: ' in line)
         assert reason in line
@@ -297,7 +299,7 @@ def test_a_mixed_folder_with_broken_files(tmp_path, colour, capsys):
     assert main(command) == 0
     assert '37 finished before' in capsys.readouterr().out
     assert main([*command[:-2], '--image-sigma255', '10']) == 0  # other settings
-    assert capsys.readouterr().out.startswith('37 denoised.')
+    assert '\n37 denoised.' in capsys.readouterr().out
 
 
 def test_batches_and_channels_give_what_images_give_alone(tmp_path, gray, colour):

@@ -97,7 +97,7 @@ def test_reach_is_the_receptive_field_of_convolutions():
     assert receptive_radius(build({**DNCNN, 'num_layers': 9}), 1, 8) is None  # over the limit
     assert receptive_radius(nn.Conv2d(3, 3, 3, padding=5, dilation=5), 3, 32) == 5
     assert receptive_radius(nn.Identity(), 1, 32) == 0
-    assert receptive_radius(build(SUBJECTS['ZeroShot']), 1, 32) == 6 + 7  # and the blocks of its DCT
+    assert receptive_radius(build(SUBJECTS['ZeroShot']), 1, 32) == 6 + 7 + 12  # and the blocks of its DCT, its window
     assert receptive_radius(build(SUBJECTS['two passes']), 1, 32) == 6 + 7
     assert receptive_radius(build(SWINIR), 1, 64) > 8
     assert receptive_radius(build(RESTORMER), 1, 64) is None  # channel attention sees everything

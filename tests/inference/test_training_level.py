@@ -111,6 +111,9 @@ def test_a_file_without_record_is_wrapped_by_what_is_found(tmp_path, monkeypatch
     assert denoiser.training_levels255 == found
     assert type(denoiser.training_levels255) is type(found)
     assert said in caplog.text
+    assert (
+        f'in {wrapper.__name__}{", trained at noise" if found else ":"}' in denoiser.description
+    )  # which denoise prints
 
 
 def test_a_network_that_refuses_the_crops_is_wrapped_with_a_warning(caplog):

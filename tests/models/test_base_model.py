@@ -5,9 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from basicsr.archs import build_network
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR
 
+from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.models import base_model
+from ne_basicsr.ops.noise import LevelRange
 from ne_basicsr.options.optimizers import OPTIMIZERS, CosineAnnealingRestartCyclicLR
 from ne_basicsr.utils.errors import InputError
 
@@ -119,3 +122,41 @@ def test_what_an_optimizer_refuses_is_one_line():
             optimizer(0.1, 'Muon', (3, 3, 3, 3))
     with pytest.raises(InputError, match='no scheduler'):
         scheduled({'type': 'Cosine'})
+
+
+ZERO_SHOT = {'type': 'ZeroShot', 'sigma255': 'auto', 'backbone': {'type': 'DnCNN', 'num_feat': 4, 'num_layers': 3}}
+
+
+@pytest.mark.parametrize(
+    ('metadata', 'found', 'level'),
+    [
+        ({'network_g': ZERO_SHOT | {'sigma255': 20.5}}, (), 20.5),
+        ({'network_g': ZERO_SHOT['backbone'], 'noise': {'sigma_type': 'constant', 'sigma_range': 15}}, (), 15),
+        ({}, (30.0,), 30),
+    ],
+    ids=['of ZeroShot', 'of a training', 'measured'],
+)
+def test_the_level_auto_is_settled_by_the_weights_and_recorded(tmp_path, monkeypatch, metadata, found, level):
+    monkeypatch.setattr('ne_basicsr.inference.loading.training_levels', lambda denoiser: found)
+    network = build_network(ZERO_SHOT)
+    y = torch.rand(1, 1, 16, 16)
+    with pytest.raises(InputError, match='auto is found when weights are loaded'):
+        network(y)
+    torch.save({'params': network.state_dict(), 'ne_basicsr': metadata}, tmp_path / 'net.pth')
+    given = {'network_g': ZERO_SHOT}
+    model = SimpleNamespace(opt=dict(given), get_bare_model=lambda net: net)
+    base_model.load_network(model, network, str(tmp_path / 'net.pth'))
+    assert network.sigma == pytest.approx(level / 255)
+    assert model.opt['network_g'] == ZERO_SHOT | {'sigma255': pytest.approx(level)}
+    assert given == {'network_g': ZERO_SHOT}
+    assert network(y).shape == y.shape
+
+
+@pytest.mark.parametrize(('found', 'said'), [(LevelRange(5.0, 55.0), '5 to 55'), ((), 'none found')])
+def test_auto_needs_one_level(tmp_path, monkeypatch, found, said):
+    monkeypatch.setattr('ne_basicsr.inference.loading.training_levels', lambda denoiser: found)
+    network = ZeroShot(build_network(ZERO_SHOT['backbone']), 'auto')
+    torch.save(network.state_dict(), tmp_path / 'net.pth')
+    model = SimpleNamespace(opt={'network_g': ZERO_SHOT}, get_bare_model=lambda net: net)
+    with pytest.raises(InputError, match=f'one training level .*{said}.*name it, or take WNE'):
+        base_model.load_network(model, network, str(tmp_path / 'net.pth'))

@@ -308,12 +308,12 @@ def test_what_is_unknown_is_explained():
     odd = weights | {'head.scale': torch.ones(1)}
     assert formats.recognise(odd) is None
     assert (
-        'nearest is KAIR DnCNN, FDnCNN and FFDNet, which does not have 1 of its keys (head.scale)'
+        'nearest is KAIR DnCNN, FDnCNN, FFDNet and IRCNN, which does not have 1 of its keys (head.scale)'
         in formats.explain_unknown(odd)
     )
     other = nn.Sequential(nn.Linear(2, 2)).state_dict()
     assert formats.recognise(other) is None
-    assert 'known are KAIR DnCNN, FDnCNN and FFDNet, DnCNN-PyTorch, ' in formats.explain_unknown(other)
+    assert 'known are KAIR DnCNN, FDnCNN, FFDNet and IRCNN, DnCNN-PyTorch, ' in formats.explain_unknown(other)
     assert formats.recognise({}) is None
 
 

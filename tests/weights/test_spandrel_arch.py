@@ -70,6 +70,17 @@ def test_in_wne_it_is_equivariant_and_bare_it_is_not(kind, dtype, tolerance, fil
 
 
 @needs_spandrel
+@torch.no_grad()
+def test_a_file_that_only_spandrel_knows_is_loaded_and_super_resolution_is_not_wrapped(file_of):
+    path, network = file_of('compact')
+    loaded, y = ne_basicsr.load(path), torch.rand(1, 3, 12, 14)
+    assert loaded.description.endswith('by spandrel: Spandrel()')
+    torch.testing.assert_close(loaded(y), network(y), rtol=0, atol=1e-6)
+    with pytest.raises(InputError, match=r'are for denoisers: .* changes their size'):
+        ne_basicsr.load(path, wrap='wne')
+
+
+@needs_spandrel
 @pytest.mark.parametrize('kind', ['compact', 'hat', 'dncnn'])
 def test_bare_it_is_the_network_of_the_file(kind, file_of):
     path, network = file_of(kind)

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ne_basicsr.utils.errors import InputError
-from ne_basicsr.weights.formats import stacks, unets
+from ne_basicsr.weights.formats import named, stacks, unets
 from ne_basicsr.weights.formats.layout import Layout, StateDict, describe, first_few
 from ne_basicsr.weights.formats.swinir import swinir
 
@@ -26,13 +26,19 @@ _SWIN_BLOCK = (
 )
 # name -> (what every key looks like, the function)
 LAYOUTS: dict[str, tuple[str, Callable[[StateDict], Layout]]] = {
-    'KAIR DnCNN, FDnCNN and FFDNet': (rf'model\.\d+\.{_BATCH_NORM}', stacks.kair_dncnn),
-    'DnCNN-PyTorch': (rf'dncnn\.\d+\.{_BATCH_NORM}', stacks.dncnn_pytorch),
+    'KAIR DnCNN, FDnCNN, FFDNet and IRCNN': (rf'model\.\d+\.{_BATCH_NORM}', stacks.kair_dncnn),
+    'DnCNN-PyTorch': (rf'(dncnn\.)?dncnn\.\d+\.{_BATCH_NORM}', stacks.dncnn_pytorch),
     "the WNE paper's DnCNN and Mohan et al.'s BF-DnCNN": (
         rf'(first_layer|hidden_layer_list\.\d+|bn_layer_list\.\d+|last_layer)\.{_BATCH_NORM}',
         stacks.dncnn_lists,
     ),
     "Kadkhodaie and Simoncelli's BF-CNN": (r'conv_layers\.\d+\.weight|(running_sd|gammas)\.\d+', stacks.bf_cnn),
+    "Mohan et al.'s recurrent and dense CNN": (
+        r'cnn(_list\.\d+)?\.(first_layer|hidden_layer_list\.\d+|last_layer)\.(weight|bias)',
+        named.mohan_stages,
+    ),
+    "Mohan et al.'s U-Net": (r'conv[1-9]\.(weight|bias)', named.mohan_unet),
+    'ADNet': (rf'conv1_\d+\.(\d\.)?{_BATCH_NORM}|conv3\.(weight|bias)', named.adnet),
     'FDnCNN': (r'fdncnn\.\d+\.(weight|bias)', stacks.fdncnn),
     'DRUNet': (
         r'm_(head|tail|(down|up)\.\d\.\d+|body\.\d+)(\.m_res\.\d|\.conv1x1)?\.(weight|bias)|.*\bsum\.alpha|res\.\d\.alpha',
@@ -49,6 +55,14 @@ LAYOUTS: dict[str, tuple[str, Callable[[StateDict], Layout]]] = {
         r'|(conv_first|patch_embed\.norm|norm|conv_(after_body|before_upsample|up\d|hr|last)|upsample)(\.\d)?\.\w+',
         swinir,
     ),
+}
+
+
+# what other networks are that have such a key
+OTHERS = {
+    'a diffusion model (it needs a time step)': r'(^|\.)(time_embed|time_mlp|time_embedding|temb)\b',
+    'a super-resolution network': r'(^|\.)(conv_up\d|upsampler?|upconv\d|HRconv|conv_hr)\.',
+    'a classifier': r'(^|\.)(fc|classifier(\.\d+)?|heads\.head)\.(weight|bias)$',
 }
 
 
@@ -84,7 +98,12 @@ def recognise(weights: Mapping[str, Tensor], container: str | None = None) -> La
 
 
 def explain_unknown(weights: Mapping[str, Tensor]) -> str:
-    """Why a state dict was not recognised: the nearest layout and the keys it does not have, or the known layouts."""
+    """Why a state dict was not recognised: what it seems to be, the nearest layout, or the known ones."""
+    for what, pattern in OTHERS.items():
+        if any(re.search(pattern, key) for key in weights):
+            return (
+                f'unknown layout with keys {first_few(list(weights))}: it seems to be {what}, and denoisers are needed'
+            )
     strangers = {
         name: [key for key in weights if not re.fullmatch(pattern, key)] for name, (pattern, _) in LAYOUTS.items()
     }
@@ -94,7 +113,10 @@ def explain_unknown(weights: Mapping[str, Tensor]) -> str:
         return (
             f'unknown layout; the nearest is {nearest}, which does not have {len(keys)} of its keys ({first_few(keys)})'
         )
-    return f'unknown layout with keys {first_few(list(weights))}; known are {", ".join(LAYOUTS)}'
+    return (
+        f'unknown layout with keys {first_few(list(weights))}; known are {", ".join(LAYOUTS)}, and with spandrel'
+        " (pip install 'ne-basicsr[spandrel]') forty more"
+    )
 
 
 def in_wrapper(plain: Layout, wrapper: str, **options: Any) -> Layout:

@@ -32,9 +32,10 @@ def kair_dncnn(weights: StateDict) -> Layout:
     options = _stack_options(weights, 'model')
     plain = options['act_mode'] == 'R'
     if not plain or options['num_in_ch'] != options['num_out_ch'] + 1:
-        dilated = plain and options['num_layers'] == 7
-        note = "KAIR's IRCNN has the same keys, but dilated convolutions: for it the result is wrong" if dilated else ''
-        return Layout('KAIR DnCNN', {'type': 'DnCNN', **options}, _counted(weights), note)
+        if plain and options['num_layers'] == 7 and options['bias']:
+            note = 'a DnCNN of 7 layers has the same keys: for it, name the type, FILE=DnCNN'
+            return Layout('KAIR IRCNN', {'type': 'IRCNN', **options}, weights, note)
+        return Layout('KAIR DnCNN', {'type': 'DnCNN', **options}, _counted(weights))
     stack, note = _without_mode(options), 'non-blind: call it with sigma'
     if options['num_out_ch'] in (4, 12) and options['bias']:
         channels = dict.fromkeys(('num_in_ch', 'num_out_ch'), options['num_out_ch'] // 4)
@@ -51,7 +52,11 @@ def kair_dncnn(weights: StateDict) -> Layout:
 
 
 def dncnn_pytorch(weights: StateDict) -> Layout:
-    """DnCNN-PyTorch: convolutions without biases, BatchNorm of eps 1e-5; its network returns the noise."""
+    """DnCNN-PyTorch: convolutions without biases, BatchNorm of eps 1e-5; its network returns the noise.
+
+    BUIFD's DnCNN is the same, one module deeper.
+    """
+    weights = {key.replace('dncnn.dncnn.', 'dncnn.', 1): value for key, value in weights.items()}
     options = _stack_options(weights, 'dncnn')
     weights = {key.replace('dncnn.', 'model.', 1): value for key, value in weights.items()}
     return Layout('DnCNN-PyTorch', {'type': 'DnCNN', **options}, _counted(change_eps(weights, 1e-5, OWN_EPS)))
