@@ -124,6 +124,7 @@ class _Run:
             batch = first.pixels[None] if len(group) == 1 else np.stack([picture.pixels for _, picture in group])
             counted = len(group)
             restored = restore(self.tiled, batch, dtype, self.noise, lambda pixels: self.on_pixels(pixels * counted))
+            self._say_how(job, first)
         except (RuntimeError, ValueError, IndexError, MemoryError, InputError) as error:
             if len(group) == 1:
                 self._fail(job, error)
@@ -164,9 +165,15 @@ class _Run:
             self._say(
                 f'{job.source}: the colour network denoises a gray image as three equal channels and returns their mean'
             )
-        if max(picture.pixels.shape[:2]) > self.tiled.tile:
-            plan = self.tiled.plan(denoiser.channels)
-            self._say(f'{job.source}: large images are cut into {plan}')
+
+    def _say_how(self, job: Job, picture: Picture) -> None:
+        height, width, channels = picture.pixels.shape
+        own = self.tiled.denoiser.channels
+        if how := self.tiled.how((max(1, channels // own), own, height, width)):
+            self._say(f'{job.source}: cut into {how}')
+        if self.tiled.is_reduced:
+            why = ', which changes the result by less than 0.01 dB' if self.tiled.precision == 'auto' else ''
+            self._say(f'{job.source}: computed in bfloat16{why}')
 
     def _say(self, line: str) -> None:
         what = line.split(': ', 1)[1]

@@ -9,10 +9,11 @@ from torch import nn
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.archs.ne_layers import SortPool
 from ne_basicsr.evaluation import bench
-from ne_basicsr.evaluation.bench.measure import Phase, Report, Setting, Timing, interleaved, peak_memory, product_rate
+from ne_basicsr.evaluation.bench.measure import Phase, Report, Setting, Timing, interleaved, product_rate
 from ne_basicsr.evaluation.bench.request import SortByTorch, layer_by_layer
 from ne_basicsr.evaluation.bench.table import PHASES, median_interval, quartiles
 from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.memory import peak_memory
 
 SHAPE = (2, 1, 8, 8)
 TINY = {
