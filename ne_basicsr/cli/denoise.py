@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from ne_basicsr import __version__
-    from ne_basicsr.inference.batch_run import MEMORY, Outcome, denoise_files, earlier_results, share
+    from ne_basicsr.inference.batch_run import MEMORY, Outcome, denoise_files, earlier_results
     from ne_basicsr.inference.image_jobs import find_jobs
     from ne_basicsr.inference.opening import open_denoiser
     from ne_basicsr.inference.tiles import TILE, Tiled
@@ -142,8 +142,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.tile is None:
             given = arguments.memory or min(4.0, memory(int(device == 'cuda'), free=True) / 2e9)
             tiled.memory = 1e9 * given / (world_size if device == 'cpu' else 1)
-        mine = share(jobs, rank, world_size)
-        outcomes = gathered(denoise_files(mine, tiled, arguments.output, settings, noise, rank, shown=rank == 0))
+        done = denoise_files(jobs, tiled, arguments.output, settings, noise, rank, world_size, shown=rank == 0)
+        outcomes = gathered(done)
     total = Outcome(
         sum(outcome.done for outcome in outcomes),
         sum(outcome.skipped for outcome in outcomes),

@@ -20,6 +20,7 @@ from ne_basicsr.inference.pixels import fits_float32, restore, to_type
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError, first_line, last_line
+from ne_basicsr.utils.process_group import dealt
 from ne_basicsr.utils.progress import progress
 from ne_basicsr.utils.result_store import CellStore, key_of
 
@@ -40,16 +41,6 @@ def earlier_results(output: Path) -> set[Path]:
     return {output.resolve() / name for value in CellStore(output / MEMORY).values.values() for name in value}
 
 
-def share(jobs: Sequence[Job], rank: int, world_size: int) -> list[Job]:
-    """The jobs of one rank, in order; every rank gets large and small files."""
-
-    def size(job: Job) -> int:
-        return job.source.stat().st_size if job.source.exists() else 0
-
-    mine = set(sorted(jobs, key=size)[rank::world_size])
-    return [job for job in jobs if job in mine]
-
-
 def denoise_files(
     jobs: Sequence[Job],
     tiled: Tiled,
@@ -57,29 +48,32 @@ def denoise_files(
     settings: dict[str, Any],
     noise: float | None = None,
     rank: int = 0,
+    world_size: int = 1,
     shown: bool = True,
 ) -> Outcome:
-    """Denoise files.
+    """Denoise files; several ranks with the same jobs share them.
 
     Args:
         output: the folder of the results.
         settings: everything that changes results, including the network's digest; JSON.
         noise: see ``pixels.restore``.
-        rank: number of this process among those that denoise other files at the same time.
+        rank, world_size: number of this process, and of those that share the jobs.
         shown: whether to show progress.
     """
     Image.MAX_IMAGE_PIXELS = files.MOST_PIXELS  # Pillow's lower limit protects web servers
     store = CellStore(output / MEMORY, rank)
     keys = {job: key for job in jobs if (key := _key(job, output, settings)) is not None}
-    todo = [job for job in jobs if job not in keys or not _is_finished(store, keys[job], output)]
+    finished = {job for job in jobs if job in keys and _is_finished(store, keys[job], output)}
+    todo = [job for job in jobs if job not in finished]
     run = _Run(tiled, noise, output, store, keys)
-    total = sum(np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000
+    total = sum(np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000 // world_size
     with progress(int(total), 'Denoising', 'kilopixel', shown and bool(todo)) as bar:
         run.on_pixels = _counted(bar.update)
-        for job in todo:
-            run.take(job)
+        for job in dealt(jobs, _size):
+            if job not in finished:
+                run.take(job)
         run.flush()
-    return Outcome(run.done, len(jobs) - len(todo), run.failures)
+    return Outcome(run.done, len(finished) if rank == 0 else 0, run.failures)
 
 
 class _Run:
@@ -191,6 +185,10 @@ def _key(job: Job, output: Path, settings: dict[str, Any]) -> str | None:
     names = [_below(path, output) for path in (job.output, job.strip) if path]
     source = {'path': str(job.source.resolve()), 'size': status.st_size, 'changed': status.st_mtime_ns}
     return key_of(names=names, source=source, format=job.file_format, **settings)
+
+
+def _size(job: Job) -> int:
+    return job.source.stat().st_size if job.source.exists() else 0
 
 
 def _is_finished(store: CellStore, key: str, output: Path) -> bool:
