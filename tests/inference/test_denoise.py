@@ -557,6 +557,7 @@ def test_a_checkpoint_may_look_like_a_pattern(tmp_path):
         (['--wne', '--sigma255', '-1'], 'above 0 in 8-bit units; got -1'),
         (['--noise255', '10'], 'is blind and takes no noise level'),
         (['--tile', '8'], 'tile (--tile) must be at least 32 pixels for this network; got 8'),
+        (['--memory', '0'], 'denoise: --memory must be above 0 GB; got 0'),
         (['--suffix', 'a/b'], 'must not contain path separators'),
         (['--device', 'tpu'], "got 'tpu'"),
     ],
