@@ -2,8 +2,8 @@
 
 ``install`` puts a finder in front of ``sys.meta_path``; when ``basicsr`` is imported for the first time it
 
-1. supplies the modules that BasicSR imports and that its dependencies have dropped (``stand_ins``), and defers slow
-   ones (``deferred``),
+1. supplies the modules that BasicSR imports and that its dependencies have dropped, and defers slow ones
+   (``deferred``),
 2. lets BasicSR's own import run, with the known failures explained in one line,
 3. mends BasicSR's classes (``mend``; ``models.base_model`` mends ``BaseModel``), and
 4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves, and
@@ -15,7 +15,6 @@ a module half imported, whichever module comes first.
 
 import functools
 import importlib
-import importlib.util
 import pkgutil
 import sys
 import types
@@ -99,7 +98,6 @@ class _BasicSRLoader(Loader):
             raise ImportError(foreign)
         try:
             with deferred():
-                stand_ins()
                 self.loader.exec_module(module)
         except (ImportError, RuntimeError, AttributeError, ValueError) as error:  # ValueError: numpy's ABI
             raise ImportError(explain_failure(error)) from error
@@ -120,39 +118,24 @@ def _complete(basicsr: types.ModuleType) -> None:
     importlib.import_module('ne_basicsr.archs.own_networks').import_installed()
 
 
-# -- missing modules ---------------------------------------------------------------------------------------------------
-
-
-def stand_ins() -> None:
-    """Supply modules that BasicSR imports under names which are gone."""
-    # torchvision 0.17 removed it; basicsr/data/degradations.py takes rgb_to_grayscale from it (BasicSR issues 533, 663,
-    # 681). Drop when BasicSR imports from torchvision.transforms.functional.
-    name = 'torchvision.transforms.functional_tensor'
-    if _is_missing(name):
-        stand_in = types.ModuleType(name, 'Stand-in by ne_basicsr: removed in torchvision 0.17.')
-        functional = importlib.import_module('torchvision.transforms.functional')
-        stand_in.rgb_to_grayscale = functional.rgb_to_grayscale  # type: ignore[attr-defined]
-        sys.modules[name] = stand_in
-
-    # Python 3.12 removed distutils, setuptools provides a copy only if it is installed; basicsr/archs/arch_util.py
-    # compares versions with it. Drop when BasicSR uses packaging.
-    if _is_missing('distutils'):
-        version = importlib.import_module('packaging.version')
-        package, module = types.ModuleType('distutils'), types.ModuleType('distutils.version')
-        module.LooseVersion = version.Version  # type: ignore[attr-defined]
-        package.version = module  # type: ignore[attr-defined]
-        sys.modules['distutils'], sys.modules['distutils.version'] = package, module
-
+# -- missing and slow modules ------------------------------------------------------------------------------------------
 
 _DEFERRED = {
-    # torchvision's roi_align takes one function from it, and it takes 1.1 s
-    'torch._dynamo.utils': ('is_compile_supported', 'torch._dynamo.utils'),
-    # basicsr/data/degradations.py takes one distribution from it, and it takes 0.6 s
-    'scipy.stats': ('multivariate_normal', 'scipy.stats'),
-    # basicsr/metrics/niqe.py takes it from a module that SciPy 2.0 drops
-    'scipy.ndimage.filters': ('convolve', 'scipy.ndimage'),
+    # torchvision 0.17 removed it (BasicSR issues 533, 663, 681). Drop when BasicSR imports from functional.
+    'torchvision.transforms.functional_tensor': {'rgb_to_grayscale': 'torchvision.transforms.functional'},
+    # Python 3.12 removed it; basicsr/archs/arch_util.py compares versions with it. Drop when BasicSR uses packaging.
+    'distutils.version': {'LooseVersion': 'packaging.version:Version'},
+    # SciPy 2.0 drops it; it serves basicsr/metrics/niqe.py
+    'scipy.ndimage.filters': {'convolve': 'scipy.ndimage'},
+    # the others only take long: torchvision 0.3 s, and 1.1 s more where torch has torch._dynamo imported with it
+    'torchvision': {'ops': 'torchvision'},
+    'torchvision.models': {'vgg': 'torchvision.models'},
+    'torchvision.transforms.functional': {'normalize': 'torchvision.transforms.functional'},
+    'torchvision.utils': {'make_grid': 'torchvision.utils'},
+    'scipy.special': {'j1': 'scipy.special', 'gamma': 'scipy.special'},
+    'scipy.stats': {'multivariate_normal': 'scipy.stats'},
 }
-"""Slow modules: the name that is imported from each, which few use, and the module that has it."""
+"""Modules that BasicSR imports and few need: what it takes from each, and where that is, under which name."""
 
 
 @contextmanager
@@ -170,11 +153,12 @@ def deferred() -> Iterator[None]:
 
 class _DeferredModule(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
+        if name in _DEFERRED[self.__name__]:
+            return _DeferredName(_DEFERRED[self.__name__][name], name)
+        if name == '__version__':
+            return installed_version(self.__name__)
         if name.startswith('__'):
             raise AttributeError(name)
-        wanted, module = _DEFERRED[self.__name__]
-        if name == wanted:
-            return _DeferredName(module, name)
         if sys.modules.get(self.__name__) is self:  # somebody else needs the module
             del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
@@ -185,16 +169,21 @@ class _DeferredName:
         self.module, self.name = module, name
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return getattr(importlib.import_module(self.module), self.name)(*arguments, **options)
+        return _found(self.module, self.name)(*arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith('__'):
             raise AttributeError(name)
-        return getattr(getattr(importlib.import_module(self.module), self.name), name)
+        return getattr(_found(self.module, self.name), name)
 
 
-def _is_missing(name: str) -> bool:
-    return name not in sys.modules and importlib.util.find_spec(name) is None  # asked again after a failed import
+def _found(place: str, name: str) -> Any:
+    """``name`` of a module, or the other name after its colon."""
+    module, _, other = place.partition(':')
+    try:
+        return getattr(importlib.import_module(module), other or name)
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(explain_failure(error)) from error
 
 
 def mend() -> None:

@@ -72,10 +72,24 @@ def add(commands: Commands) -> None:
     parser.add_argument('--suffix', default='', help='suffix for names of results, as in photo_denoised.png')
     parser.add_argument('--strip', action='store_true', help='also write before and after, as photo.jpg_strip.png')
     parser.add_argument(
-        '--tile', type=int, default=512, help='side of the tiles for larger images, in pixels (default: 512)'
+        '--tile',
+        type=int,
+        help='side of the tiles for larger images, in pixels (default: 512, more where this only saves time)',
+    )
+    parser.add_argument(
+        '--memory',
+        type=float,
+        metavar='GB',
+        help='memory that decides the size of the tiles (default: half of what is free, at most 4)',
     )
     parser.add_argument(
         '--overlap', type=int, help='overlap of tiles on each side, in pixels (default: from the receptive field)'
+    )
+    parser.add_argument(
+        '--precision',
+        choices=['auto', 'float32', 'bf16'],
+        default='auto',
+        help='auto: bf16 for large images, if the processor has it and the result changes by less than 0.01 dB',
     )
     add_device(parser)
     add_trust(parser)
@@ -86,10 +100,12 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from ne_basicsr import __version__
-    from ne_basicsr.inference.batch_run import MEMORY, Outcome, denoise_files, earlier_results, share
+    from ne_basicsr.inference.batch_run import MEMORY, Outcome, denoise_files, earlier_results
     from ne_basicsr.inference.image_jobs import find_jobs
     from ne_basicsr.inference.opening import open_denoiser
-    from ne_basicsr.inference.tiles import Tiled
+    from ne_basicsr.inference.tiles import TILE, Tiled
+    from ne_basicsr.options.trial import memory
+    from ne_basicsr.utils.memory import keep_freed_memory
     from ne_basicsr.utils.process_group import UNTIL_THE_LAST, gathered, holding, launcher_here, ranks
 
     device = chosen_device(arguments)
@@ -101,12 +117,14 @@ def run(arguments: argparse.Namespace) -> int:
     denoiser = open_denoiser(spec, device=device, trusted=arguments.trust)
     noise = None if arguments.image_sigma255 is None else arguments.image_sigma255 / 255
     denoiser.check_level(noise)
-    tiled = Tiled(denoiser, arguments.tile, arguments.overlap)
+    tile = TILE if arguments.tile is None else arguments.tile
+    tiled = Tiled(denoiser, tile, arguments.overlap, precision=arguments.precision)
     settings = {
         'network': denoiser.digest,
         'noise': noise,
-        'tile': arguments.tile,
+        'tile': tile,
         'overlap': arguments.overlap,
+        'precision': arguments.precision,
         'version': __version__,
     }
     try:
@@ -119,9 +137,15 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         if rank == 0 and spec.wrap:
             print(f'{denoiser.label}: {denoiser.description}', flush=True)
-        tiled.to(torch.device(device))
-        mine = share(jobs, rank, world_size)
-        outcomes = gathered(denoise_files(mine, tiled, arguments.output, settings, noise, rank, shown=rank == 0))
+        module: Any = tiled.to(torch.device(device))  # torch's stubs lack the keyword
+        if device == 'cpu':
+            keep_freed_memory()
+            module.to(memory_format=torch.channels_last)  # 1.2 times as fast for most networks
+        if arguments.tile is None:
+            given = arguments.memory or min(4.0, memory(int(device == 'cuda'), free=True) / 2e9)
+            tiled.memory = 1e9 * given / (world_size if device == 'cpu' else 1)
+        done = denoise_files(jobs, tiled, arguments.output, settings, noise, rank, world_size, shown=rank == 0)
+        outcomes = gathered(done)
     total = Outcome(
         sum(outcome.done for outcome in outcomes),
         sum(outcome.skipped for outcome in outcomes),
@@ -170,6 +194,8 @@ def _spec(network: str | None, arguments: argparse.Namespace) -> Any:
 def _check(arguments: argparse.Namespace) -> None:
     check_level('denoise', '--training-sigma255', arguments.training_sigma255)
     check_level('denoise', '--image-sigma255', arguments.image_sigma255)
+    if arguments.memory is not None and not arguments.memory > 0:
+        raise InputError(f'denoise: --memory must be above 0 GB; got {arguments.memory:g}')
     if os.sep in arguments.suffix or '/' in arguments.suffix:
         raise InputError(f'denoise: --suffix must not contain path separators; got {arguments.suffix!r}')
     if arguments.output.exists() and not arguments.output.is_dir():

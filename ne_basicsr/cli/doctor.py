@@ -85,6 +85,8 @@ def _basicsr() -> tuple[list[str], str | None]:
             return [f'basicsr     {folder}'], foreign
         import basicsr
         from basicsr.utils.registry import ARCH_REGISTRY
+
+        basicsr.archs.vgg_arch.vgg.vgg19  # imports torchvision  # noqa: B018
     except Exception as error:  # an installation can be broken in any way
         return [], first_line(error)
     wrapped = sum(name.endswith('WNE') for name, _ in ARCH_REGISTRY)

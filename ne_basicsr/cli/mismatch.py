@@ -74,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.evaluation.mismatch.comparison import compare
     from ne_basicsr.evaluation.mismatch.outputs import write_outputs
     from ne_basicsr.evaluation.mismatch.units import Precision, Request
+    from ne_basicsr.utils.memory import keep_freed_memory
     from ne_basicsr.utils.process_group import UNTIL_THE_LAST, holding, launcher_here, ranks
 
     for name, low in (('draws', 1), ('batch', 1)):
@@ -82,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f'mismatch: --{name} must be at least {low}; got {value}')
     device = chosen_device(arguments)
     if device == 'cpu':
+        keep_freed_memory()
         # torchrun gives each process one thread, which would change sums over whole images
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
     request = Request(

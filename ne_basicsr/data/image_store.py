@@ -12,7 +12,6 @@ import cv2
 import lmdb
 import numpy as np
 import PIL.Image
-import tifffile
 from numpy.typing import NDArray
 
 from ne_basicsr.data.store_index import INDEX, REMEDY, Checked, StoredImage, read_index, read_lines
@@ -319,6 +318,8 @@ def _pages(data: bytes) -> int:
     """The number of pages of a TIFF, or of frames of an animated WebP or PNG; 1 for others and for broken files."""
     try:
         if data[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
+            import tifffile  # 0.1 s, and few images are TIFF
+
             with tifffile.TiffFile(io.BytesIO(data)) as tiff:
                 return len(tiff.pages)
         if data[:4] == b'RIFF' or b'acTL' in data[:4096]:

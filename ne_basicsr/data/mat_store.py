@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import scipy.io
+import scipy  # which imports scipy.io when it is used
 from numpy.typing import NDArray
 
 from ne_basicsr.data.image_store import Image, as_gray

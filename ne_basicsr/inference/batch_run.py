@@ -21,6 +21,7 @@ from ne_basicsr.inference.pixels import fits_float32, restore, to_type
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError, first_line, last_line
+from ne_basicsr.utils.process_group import dealt
 from ne_basicsr.utils.progress import progress
 from ne_basicsr.utils.result_store import CellStore, key_of
 
@@ -41,16 +42,6 @@ def earlier_results(output: Path) -> set[Path]:
     return {output.resolve() / name for value in CellStore(output / MEMORY).values.values() for name in value}
 
 
-def share(jobs: Sequence[Job], rank: int, world_size: int) -> list[Job]:
-    """The jobs of one rank, in order; every rank gets large and small files."""
-
-    def size(job: Job) -> int:
-        return job.source.stat().st_size if job.source.exists() else 0
-
-    mine = set(sorted(jobs, key=size)[rank::world_size])
-    return [job for job in jobs if job in mine]
-
-
 def denoise_files(
     jobs: Sequence[Job],
     tiled: Tiled,
@@ -58,29 +49,31 @@ def denoise_files(
     settings: dict[str, Any],
     noise: float | None = None,
     rank: int = 0,
+    world_size: int = 1,
     shown: bool = True,
 ) -> Outcome:
-    """Denoise files.
+    """Denoise files; several ranks with the same jobs share them.
 
     Args:
         output: the folder of the results.
         settings: everything that changes results, including the network's digest; JSON.
         noise: see ``pixels.restore``.
-        rank: number of this process among those that denoise other files at the same time.
+        rank, world_size: number of this process, and of those that share the jobs.
         shown: whether to show progress.
     """
     Image.MAX_IMAGE_PIXELS = files.MOST_PIXELS  # Pillow's lower limit protects web servers
     store = CellStore(output / MEMORY, rank)
     keys = {job: key for job in jobs if (key := _key(job, output, settings)) is not None}
-    todo = [job for job in jobs if job not in keys or not _is_finished(store, keys[job], output)]
+    finished = {job for job in jobs if job in keys and _is_finished(store, keys[job], output)}
+    todo = [job for job in jobs if job not in finished]
     run = _Run(tiled, noise, output, store, keys)
-    total = sum(np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000
+    total = sum(np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000 // world_size
     with progress(int(total), 'Denoising', 'kilopixel', shown and bool(todo)) as bar:
         run.on_pixels = _counted(bar.update)
-        for job, read in _read_ahead(todo):
+        for job, read in _read_ahead(job for job in dealt(jobs, _size) if job not in finished):
             run.take(job, read)
         run.flush()
-    return Outcome(run.done, len(jobs) - len(todo), run.failures)
+    return Outcome(run.done, len(finished) if rank == 0 else 0, run.failures)
 
 
 class _Run:
@@ -125,6 +118,7 @@ class _Run:
             batch = first.pixels[None] if len(group) == 1 else np.stack([picture.pixels for _, picture in group])
             counted = len(group)
             restored = restore(self.tiled, batch, dtype, self.noise, lambda pixels: self.on_pixels(pixels * counted))
+            self._say_how(job, first)
         except (RuntimeError, ValueError, IndexError, MemoryError, InputError) as error:
             if len(group) == 1:
                 self._fail(job, error)
@@ -165,9 +159,15 @@ class _Run:
             self._say(
                 f'{job.source}: the colour network denoises a gray image as three equal channels and returns their mean'
             )
-        if max(picture.pixels.shape[:2]) > self.tiled.tile:
-            plan = self.tiled.plan(denoiser.channels)
-            self._say(f'{job.source}: large images are cut into {plan}')
+
+    def _say_how(self, job: Job, picture: Picture) -> None:
+        height, width, channels = picture.pixels.shape
+        own = self.tiled.denoiser.channels
+        if how := self.tiled.how((max(1, channels // own), own, height, width)):
+            self._say(f'{job.source}: cut into {how}')
+        if self.tiled.is_reduced:
+            why = ', which changes the result by less than 0.01 dB' if self.tiled.precision == 'auto' else ''
+            self._say(f'{job.source}: computed in bfloat16{why}')
 
     def _say(self, line: str) -> None:
         what = line.split(': ', 1)[1]
@@ -176,17 +176,17 @@ class _Run:
             tqdm.write(line, file=sys.stderr)
 
 
-def _read_ahead(jobs: Sequence[Job]) -> Iterator[tuple[Job, Callable[[], Picture]]]:
-    """Each job with what waits for its picture: a thread reads one file while the one before is denoised."""
+def _read_ahead(jobs: Iterator[Job]) -> Iterator[tuple[Job, Callable[[], Picture]]]:
+    """Each job with what returns its picture: a thread reads one file while the one before is denoised."""
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(files.read, jobs[0].source) if jobs else None
-        for number, job in enumerate(jobs):
-            assert following is not None
-            current, following = following, None
-            wait([current])  # or two pictures more than now would be in memory
-            if number + 1 < len(jobs):
-                following = pool.submit(files.read, jobs[number + 1].source)
-            yield job, current.result
+        job = next(jobs, None)
+        reading = job and pool.submit(files.read, job.source)
+        while job and reading:
+            wait([reading])  # or two pictures more than now would be in memory
+            current = job, reading.result
+            job = next(jobs, None)
+            reading = job and pool.submit(files.read, job.source)
+            yield current
 
 
 def _key(job: Job, output: Path, settings: dict[str, Any]) -> str | None:
@@ -198,6 +198,10 @@ def _key(job: Job, output: Path, settings: dict[str, Any]) -> str | None:
     names = [_below(path, output) for path in (job.output, job.strip) if path]
     source = {'path': str(job.source.resolve()), 'size': status.st_size, 'changed': status.st_mtime_ns}
     return key_of(names=names, source=source, format=job.file_format, **settings)
+
+
+def _size(job: Job) -> int:
+    return job.source.stat().st_size if job.source.exists() else 0
 
 
 def _is_finished(store: CellStore, key: str, output: Path) -> bool:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
@@ -71,6 +70,8 @@ def size_of(path: Path) -> tuple[int, int]:
             return image.height, image.width
     except Exception:  # floating-point TIFF with three channels, or a broken file, which is reported later
         try:
+            import tifffile  # 0.1 s, and few images are TIFF
+
             with tifffile.TiffFile(path) as tiff:
                 height, width = tiff.pages[0].shape[:2]
                 return height, width
@@ -162,6 +163,8 @@ def _decode_deep_png(data: bytes, transparent: Any, exif: bytes, icc: bytes) -> 
 
 
 def _decode_deep_tiff(data: bytes, exif: bytes, icc: bytes) -> Picture:
+    import tifffile
+
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         if len(tiff.pages) > 1:
             raise InputError(f'has {len(tiff.pages)} pages; save the one you want as a separate file')
@@ -309,6 +312,8 @@ def _encode_tiff(pixels: Pixels, kind_of_alpha: str | None, exif: bytes, icc: by
     for name, tag in (('description', ExifTags.Base.ImageDescription), ('software', ExifTags.Base.Software)):
         if tag in known:
             settings[name] = str(known[tag]).encode('ascii', 'replace').decode()
+    import tifffile
+
     buffer = io.BytesIO()
     is_gray = pixels.shape[2] < 3
     tifffile.imwrite(

@@ -23,7 +23,6 @@ from ne_basicsr.options import read_yaml
 from ne_basicsr.options.paths import check_network_files
 from ne_basicsr.options.reader import parse_literal
 from ne_basicsr.options.sections import registered, suggestion
-from ne_basicsr.options.validation import check_network
 from ne_basicsr.options.words import OptionError, hint
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.file_names import printable
@@ -312,6 +311,8 @@ def read_description(text: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         known = suggestion(text, {*registered(ARCH_REGISTRY), *shipped_models.MODELS})
         raise InputError(f'{text}: not a file, {{type: ...}} or a registered network (your own need --import); {known}')
     try:
+        from ne_basicsr.options.validation import check_network  # jsonschema takes 0.1 s
+
         check_network(options, path)
         check_network_files(options, path)
     except OptionError as error:

@@ -98,7 +98,7 @@ def restore(
         if denoiser.like.device.type == 'mps':
             raise InputError('float32 cannot represent this image, and mps has no float64; use the CPU (--device cpu)')
         denoiser = deepcopy(denoiser).double()
-        tiled = Tiled(denoiser, tiled.tile, tiled.overlap)
+        tiled = Tiled(denoiser, tiled.tile, tiled.overlap, tiled.memory)
     parameter = denoiser.like
     exact = parameter.dtype == torch.float64
     y = _on_unit_range(batch, np.float64 if exact else np.float32).to(parameter).permute(0, 3, 1, 2)  # (N, C, H, W)

@@ -1,6 +1,7 @@
 """The orthonormal DCT of overlapping blocks: its kernels, and denoising by shrinking its coefficients."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from ne_basicsr.ops.padding import widen
 
 BLOCK = 8  # side of the blocks, in pixels
 LOW, HIGH = 2.5, 3.5  # noise levels: where the shrinkage of coefficients ends
+STRIP = 2**18  # coefficients that are computed at once: 1 MiB, which a processor keeps near
 
 
 def dct_kernels(size: int, like: Tensor) -> Tensor:
@@ -17,11 +19,32 @@ def dct_kernels(size: int, like: Tensor) -> Tensor:
 
     Type and device are those of ``like``.
     """
-    i = torch.arange(size, dtype=torch.float64)
-    basis = torch.cos((2 * i[None, :] + 1) * i[:, None] * math.pi / (2 * size)) * math.sqrt(2 / size)
-    basis[0] /= math.sqrt(2)
+    basis = _basis(size)
     kernels = basis[:, None, :, None] * basis[None, :, None, :]  # (u, v, i, j); no einsum: autocast would round it
     return kernels.reshape(size * size, 1, size, size).to(like, non_blocking=True)
+
+
+def in_strips(y: Tensor) -> bool:
+    """Whether the DCT of y (N, C, H, W) is taken by ``strips``: without gradients, and not to be exported."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or (y.requires_grad and torch.is_grad_enabled()):
+        return False
+    return y.device.type == 'cpu' and min(y.shape[-2:]) >= BLOCK
+
+
+def strips(plane: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The DCT of all 8x8 blocks of a plane (H, W), in strips: (first row, coefficients (rows, v, W - 7, u)).
+
+    Rows first, then columns: an eighth of the operations of a convolution with 64 kernels. The caller may overwrite the
+    coefficients.
+    """
+    basis = _basis(BLOCK).to(plane)
+    across = plane.unfold(1, BLOCK, 1) @ basis.T  # (H, W - 7, u)
+    height, line = len(plane) - BLOCK + 1, across[0].numel()
+    step = max(1, STRIP // (BLOCK * line))
+    for top in range(0, height, step):
+        count = min(step, height - top)
+        windows = across.as_strided((count, BLOCK, line), (line, line, 1), top * line)
+        yield top, (basis @ windows).view(count, BLOCK, -1, BLOCK)
 
 
 def dct_shrink(y: Tensor, noise: Tensor, mean: Tensor) -> Tensor:
@@ -53,6 +76,13 @@ def _shrink(centred: Tensor, noise: Tensor) -> Tensor:
     noise = noise.expand(n, channels, 1, 1).reshape(n * channels, 1, 1, 1)
     kernels = dct_kernels(size, centred)
     margin = (size - 1,) * 4
+    if in_strips(centred):
+        shrunk = [
+            _shrink_plane(F.pad(plane[None], margin, mode='reflect')[0, 0], float(level))
+            for plane, level in zip(planes, noise, strict=True)
+        ]
+        restored = F.pad(torch.stack(shrunk), [-p for p in margin])
+        return torch.einsum('dc,ndhw->nchw', mix, restored.reshape(n, channels, height, width))
 
     blocks = F.conv2d(F.pad(planes, margin, mode='reflect'), kernels)  # (N C, size^2, H + size - 1, ...)
     keep = ((blocks.abs() / noise - LOW) / (HIGH - LOW)).clamp(0, 1)
@@ -62,6 +92,40 @@ def _shrink(centred: Tensor, noise: Tensor) -> Tensor:
     weight = F.conv_transpose2d(weight, torch.ones_like(kernels[:1]))
     restored = F.pad(total / weight, [-p for p in margin])
     return torch.einsum('dc,ndhw->nchw', mix, restored.reshape(n, channels, height, width))
+
+
+def _shrink_plane(plane: Tensor, noise: float) -> Tensor:
+    """As ``_shrink``, of a padded plane (H, W), by ``strips``; what is within the padding is not complete."""
+    basis = _basis(BLOCK).to(plane)
+    height, width = plane.shape
+    lines = plane.new_zeros(height, width - BLOCK + 1, BLOCK)  # summed over the blocks above each other
+    weights = plane.new_zeros(height, width - BLOCK + 1)
+    for top, blocks in strips(plane):
+        count = len(blocks)
+        keep = blocks.abs().mul_(1 / (noise * (HIGH - LOW))).sub_(LOW / (HIGH - LOW)).clamp_(0, 1)
+        keep[:, 0, :, 0] = 1
+        weight = keep.sum(dim=1).sum(dim=-1).reciprocal_()  # (count, W - 7)
+        blocks.mul_(keep).mul_(weight[..., None].expand(-1, -1, BLOCK).contiguous()[:, None])
+        down = plane.new_zeros(count + BLOCK - 1, count, BLOCK)  # the inverse along columns, and its sum, in one matrix
+        for row in range(count):
+            down[row : row + BLOCK, row] = basis.T
+        lines[top : top + len(down)] += (down.flatten(1) @ blocks.view(count * BLOCK, -1)).view(len(down), -1, BLOCK)
+        for row in range(BLOCK):
+            weights[top + row : top + row + count] += weight
+    lines, total, divisor = lines @ basis, torch.zeros_like(plane), torch.zeros_like(plane)
+    for column in range(BLOCK):
+        place = slice(column, column + width - BLOCK + 1)
+        total[:, place] += lines[..., column]
+        divisor[:, place] += weights
+    return total.div_(divisor)[None]
+
+
+def _basis(size: int) -> Tensor:
+    """The orthonormal DCT-II of a line, (frequency, position), in float64."""
+    i = torch.arange(size, dtype=torch.float64)
+    basis = torch.cos((2 * i[None, :] + 1) * i[:, None] * math.pi / (2 * size)) * math.sqrt(2 / size)
+    basis[0] /= math.sqrt(2)
+    return basis
 
 
 def _channel_dct(channels: int, like: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from ne_basicsr.ops.random_numbers import centred_uniforms
 Shape = Sequence[int]
 
 QUIETEST = 0.005  # share of the blocks that the noise level is estimated from
+KEPT = 2**25  # values of images whose energies are kept: 256 MiB; those of larger ones are computed twice
 FEWEST = 64  # blocks at least, so that the estimate of a small image does not rest on one
 
 
@@ -174,7 +175,7 @@ def noise_level(y: Tensor) -> Tensor:
     (0 < u + v < 8) have the least texture, and the energy of their high frequencies (u + v >= 8) is the noise. White
     noise is independent in the two, so a choice by one does not bias the other, and no correction factor is needed.
     Saturated and synthetic blocks, found by equal pixels, show no sensor noise and are left out. Large images are read
-    in chunks of rows, twice.
+    in chunks of rows, those of more than ``KEPT`` values twice.
 
     Args:
         y: (N, C, H, W), any range.
@@ -206,10 +207,11 @@ def noise_level(y: Tensor) -> Tensor:
     alive = [unsaturated | (textured & ~found) for textured, unsaturated in masks]  # all saturated: overlooked
 
     # the first pass finds how much texture the quietest blocks have, the second sums up over those blocks
-    energies = [] if is_large else [block_energies(y / unit - mean, size)]
+    is_kept = not is_large or y.numel() <= KEPT
+    energies = [block_energies(chunk / unit - mean, size) for chunk in chunks] if is_kept else []
     quiet: list[Tensor] = []
-    for chunk, blocks in zip(chunks, alive, strict=True):
-        texture, _ = energies[0] if energies else block_energies(chunk / unit - mean, size)
+    for number, (chunk, blocks) in enumerate(zip(chunks, alive, strict=True)):
+        texture, _ = energies[number] if energies else block_energies(chunk / unit - mean, size)
         texture = texture.masked_fill(~blocks, math.inf)
         quiet = [torch.cat([*quiet, texture], dim=1).sort(dim=1).values[:, :most]]
     count = torch.stack([blocks.sum(dim=1, keepdim=True) for blocks in alive]).sum(dim=0)
@@ -217,8 +219,8 @@ def noise_level(y: Tensor) -> Tensor:
     silent = (count == 0) | (limit == 0)
     weights: list[Tensor] = []
     sums: list[Tensor] = []
-    for chunk, blocks in zip(chunks, alive, strict=True):
-        texture, variance = energies[0] if energies else block_energies(chunk / unit - mean, size)
+    for number, (chunk, blocks) in enumerate(zip(chunks, alive, strict=True)):
+        texture, variance = energies[number] if energies else block_energies(chunk / unit - mean, size)
         # 1 up to the limit, falling to 0 at twice the limit; in silent images divisors are 1 for the gradient's sake
         weight = (2 - texture / limit.masked_fill(silent, 1.0)).clamp(0, 1).masked_fill(~blocks, 0.0)
         for collected, terms in ((weights, weight), (sums, weight * variance)):

@@ -30,6 +30,7 @@ from basicsr.utils import (
 from basicsr.utils.options import dict2str
 from torch.utils.data import DataLoader
 
+from ne_basicsr._compat import deferred
 from ne_basicsr.data.batch import as_float, prefetched
 from ne_basicsr.data.sample_stream import SampleStream
 from ne_basicsr.options import load_options, trial
@@ -199,7 +200,8 @@ def _holding_run_folder(opt: Options) -> AbstractContextManager[None]:
 
 
 def _log_settings(logger: logging.Logger, opt: Options) -> None:
-    logger.info(get_env_info())
+    with deferred():  # it imports torchvision for the number of its version
+        logger.info(get_env_info())
     logger.info(dict2str(opt))
     for line in cautions(opt):
         logger.warning(line)

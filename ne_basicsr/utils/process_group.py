@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
@@ -21,6 +22,8 @@ from ne_basicsr.utils.watchdog import Failure, Watchdog
 PATIENCE = timedelta(minutes=30)
 # the same for commands whose ranks meet only at the end, when one may have much more left to do
 UNTIL_THE_LAST = timedelta(days=7)
+T = TypeVar('T')
+_DEALS = count()  # equal on all ranks
 LOST = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe')  # in errors of collectives
 
 
@@ -134,6 +137,20 @@ def gathered(value: Any) -> list[Any]:
     values: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(values, value)
     return values
+
+
+def dealt(items: Sequence[T], size: Callable[[T], float] | None = None) -> Iterator[T]:
+    """Items for this rank: whenever it asks, the next that no rank has taken, the largest first if ``size`` is given.
+
+    All ranks have the same items. One process gets all of them, in order.
+    """
+    if not _is_joined():
+        yield from items
+        return
+    ordered = sorted(items, key=size, reverse=True) if size else items
+    store, name = distributed.distributed_c10d._get_default_store(), f'dealt {next(_DEALS)}'
+    while (number := store.add(name, 1) - 1) < len(ordered):
+        yield ordered[number]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from torch import nn
 from ne_basicsr.archs import zero_shot_arch
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.metrics.quality import psnr
+from ne_basicsr.ops import dct
 from ne_basicsr.ops.dct import dct_kernels, dct_shrink
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.ops.noise import noise_level
@@ -146,6 +147,17 @@ def test_dct_shrinkage_is_firm_and_blocks_weigh_by_what_they_lose():
         weights[place] += 1 / keep.sum()
     expected = torch.from_numpy((total / weights)[7:-7, 7:-7])
     torch.testing.assert_close(dct_shrink(y, torch.full((1, 1, 1, 1), 0.2), y.mean())[0, 0], expected)
+
+
+@pytest.mark.parametrize('strip', [1, 2**11, 2**20])
+@pytest.mark.parametrize('size', [(8, 8), (9, 21), (40, 33)])
+def test_dct_in_strips_is_that_by_convolution(size, strip, monkeypatch):
+    monkeypatch.setattr(dct, 'STRIP', strip)
+    y = torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).cumsum(-1)
+    noise = torch.tensor([0.3, 1.1], dtype=torch.float64).view(2, 1, 1, 1)
+    in_strips, by_convolution = dct_shrink(y, noise, y.mean()), dct_shrink(y.clone().requires_grad_(), noise, y.mean())
+    assert dct.in_strips(y) and by_convolution.requires_grad
+    torch.testing.assert_close(in_strips, by_convolution.detach(), rtol=0, atol=1e-12)
 
 
 def test_dct_shrinkage_denoises():

@@ -17,12 +17,12 @@ from ne_basicsr.evaluation.bench.measure import (
     Timing,
     floor,
     interleaved,
-    peak_memory,
     product_rate,
 )
 from ne_basicsr.evaluation.bench.request import SortByTorch, layer_by_layer
 from ne_basicsr.evaluation.bench.table import PHASES, median_interval, quartiles
 from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.memory import peak_memory
 
 SHAPE = (2, 1, 8, 8)
 TINY = {

@@ -29,10 +29,10 @@ from ne_basicsr.cli.denoise import _split
 from ne_basicsr.cli.main import main
 from ne_basicsr.inference import batch_run as denoising_run
 from ne_basicsr.inference import image_files
-from ne_basicsr.inference.batch_run import Outcome, denoise_files, share
+from ne_basicsr.inference.batch_run import Outcome, denoise_files
 from ne_basicsr.inference.denoiser import as_denoiser
 from ne_basicsr.inference.image_files import Picture
-from ne_basicsr.inference.image_jobs import Job, find_jobs
+from ne_basicsr.inference.image_jobs import find_jobs
 from ne_basicsr.inference.pixels import fits_float32
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.utils import process_group
@@ -412,22 +412,22 @@ def test_what_float32_holds_does_not_depend_on_the_sign(sign):
     assert not fits_float32(sign * 1e35 * (1 + ramp))
 
 
-def test_ranks_share_files_by_their_sizes(tmp_path):
-    jobs = []
-    for number in range(8):
-        source = tmp_path / f'{number}.png'
-        source.write_bytes(bytes(1000 if number % 2 == 0 else 10))  # every second one is large
-        jobs.append(Job(source, source, None, 'png'))
-    parts = [share(jobs, rank, 2) for rank in (0, 1)]
-    assert sorted(parts[0] + parts[1]) == jobs
-    assert [sum(job.source.stat().st_size for job in part) for part in parts] == [2020, 2020]
-    assert share(jobs, 0, 1) == jobs
+def test_ranks_take_the_largest_of_what_is_left(monkeypatch):
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr(process_group, '_is_joined', lambda: True)
+    monkeypatch.setattr(torch.distributed.distributed_c10d, '_get_default_store', lambda: store)
+    monkeypatch.setattr(process_group, '_DEALS', iter([0, 0, 1, 1]))
+    sizes = [5, 9, 1, 7, 3, 2]
+    slow, fast = (process_group.dealt(sizes, lambda size: size) for _ in range(2))
+    assert (next(slow), list(fast), list(slow)) == (9, [7, 5, 3, 2, 1], [])
+    assert list(process_group.dealt(sizes)) == sizes  # another deal
 
 
-def test_a_rank_denoises_its_share_and_the_others_wait_for_it(tmp_path, gray, monkeypatch):
+def test_each_rank_denoises_what_it_takes_and_rank_0_counts_what_was_there(tmp_path, gray, monkeypatch):
     for number in range(5):
         write(tmp_path / 'photos' / f'{number}.png', 1)
-    for rank, expected in ((0, 3), (1, 2)):
+    monkeypatch.setattr(denoising_run, 'dealt', lambda jobs, size: jobs[1:4])
+    for rank in (0, 1):
 
         @contextmanager
         def ranks(*arguments, patience, rank=rank):
@@ -436,7 +436,7 @@ def test_a_rank_denoises_its_share_and_the_others_wait_for_it(tmp_path, gray, mo
 
         monkeypatch.setattr(process_group, 'ranks', ranks)
         assert main(['denoise', gray, str(tmp_path / 'photos'), '-o', str(tmp_path / f'out{rank}')]) == 0
-        assert len(list((tmp_path / f'out{rank}').glob('*.png'))) == expected
+        assert len(list((tmp_path / f'out{rank}').glob('*.png'))) == 3
 
 
 def test_what_is_finished_is_so_for_its_own_input(tmp_path, gray, capsys):
@@ -579,6 +579,7 @@ def test_a_checkpoint_may_look_like_a_pattern(tmp_path):
         (['--wne', '--sigma255', '-1'], 'above 0 in 8-bit units; got -1'),
         (['--noise255', '10'], 'is blind and takes no noise level'),
         (['--tile', '8'], 'tile (--tile) must be at least 32 pixels for this network; got 8'),
+        (['--memory', '0'], 'denoise: --memory must be above 0 GB; got 0'),
         (['--suffix', 'a/b'], 'must not contain path separators'),
         (['--device', 'tpu'], "got 'tpu'"),
     ],

@@ -10,6 +10,7 @@ from torch import nn
 from ne_basicsr.archs.drunet_arch import DRUNet
 from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.inference import tiles as tiling
+from ne_basicsr.inference.opening import open_denoiser
 from ne_basicsr.inference.receptive_field import grid, receptive_radius
 from ne_basicsr.inference.tiles import Plan, Tiled, _cut, _weight
 from ne_basicsr.ops import chunked_statistics, equivariance, noise
@@ -232,8 +233,9 @@ def test_impossible_tiles_are_refused(tile, overlap, message):
         Tiled(nn.Identity(), tile, overlap)
 
 
+@pytest.mark.parametrize('kept', [0, 2**25])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-def test_statistics_in_chunks_are_those_of_the_whole(dtype, monkeypatch):
+def test_statistics_in_chunks_are_those_of_the_whole(dtype, kept, monkeypatch):
     size = 120, 150  # a share of the blocks speaks, not the fewest
     y = torch.cat([image(*size, dtype), image(*size, dtype).clamp(0.3, 0.7), torch.full((1, 1, *size), 0.3).to(dtype)])
     functions = (
@@ -243,8 +245,43 @@ def test_statistics_in_chunks_are_those_of_the_whole(dtype, monkeypatch):
     whole = [function(y) for function in functions]
     monkeypatch.setattr(chunked_statistics, 'LARGE', 100)
     monkeypatch.setattr(chunked_statistics, 'CHUNK', 1000)
+    monkeypatch.setattr(noise, 'KEPT', kept)
     assert chunked_statistics.is_large(y) and not chunked_statistics.is_large(y.clone().requires_grad_())
     tolerance = 1e-5 if dtype == torch.float32 else 1e-10
     for function, expected in zip(functions, whole, strict=True):
         for one, other in zip(function(y), expected, strict=True):
             torch.testing.assert_close(one, other, rtol=tolerance, atol=1e-12)
+
+
+@pytest.mark.parametrize('name', ['DnCNNWNE', 'ZeroShot'])
+def test_more_memory_makes_larger_tiles_and_the_same_image(name):
+    net, y = build(SUBJECTS[name]), image(150, 230)
+    results = []
+    for memory in (0, 3e7, 1e9):
+        tiled = Tiled(net, 96, 32, memory=memory)
+        down, across = tiled.parts(y.shape)
+        results.append((len(down) * len(across), tiled(y)))
+        assert bool(tiled.how(y.shape)) == (results[-1][0] > 1)
+    assert results[0][0] > results[1][0] > results[2][0] == 1
+    for _, result in results:
+        torch.testing.assert_close(result, results[-1][1], rtol=0, atol=1e-11)
+
+
+def test_memory_does_not_change_the_tiles_of_networks_that_see_further():  # nor, with them, the result
+    net, shape = build({**DNCNN, 'num_layers': 40}), (1, 1, 200, 300)
+    assert Tiled(net, 64, memory=1e12).parts(shape) == Tiled(net, 64).parts(shape)
+
+
+@pytest.mark.parametrize(('sigma', 'is_reduced'), [(25 / 255, True), (1 / 255, False)])
+def test_bfloat16_is_taken_where_it_costs_less_than_a_hundredth_of_a_decibel(sigma, is_reduced, monkeypatch):
+    monkeypatch.setattr(tiling, '_computes_bfloat16', lambda device: True)
+    net = open_denoiser('gray')
+    clean = 0.5 + 0.3 * torch.sin(torch.arange(300) / 9)[:, None] * torch.sin(torch.arange(300) / 7)
+    y = clean[None, None] + sigma * torch.randn(1, 1, 300, 300, generator=torch.Generator().manual_seed(0))
+    errors = {}
+    for precision in ('float32', 'auto', 'bf16'):
+        tiled = Tiled(net, 288, precision=precision)
+        errors[precision] = (tiled(y) - clean).square().mean().log10() * 10
+        assert tiled.is_reduced == {'float32': False, 'auto': is_reduced, 'bf16': True}[precision]
+    assert abs(errors['auto'] - errors['float32']) < 0.01
+    assert is_reduced or errors['bf16'] - errors['float32'] > 0.01  # the rule had a reason to refuse

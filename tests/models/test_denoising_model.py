@@ -14,11 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_pipeline import option_file, weights
 
 from ne_basicsr.cli.main import main
-from ne_basicsr.evaluation.bench.measure import peak_memory
 from ne_basicsr.models.denoising_model import DenoisingModel
 from ne_basicsr.ops.noise import TrainingNoise
 from ne_basicsr.options import load_options
 from ne_basicsr.train import pipeline
+from ne_basicsr.utils.memory import peak_memory
 from ne_basicsr.weights import checkpoint
 
 LITTLE = {

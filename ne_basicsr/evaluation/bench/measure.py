@@ -29,6 +29,7 @@ from torch.utils.flop_counter import flop_registry
 from tqdm import tqdm
 
 from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.memory import peak_memory
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16, 'float64': torch.float64}
 MEMORY_FORMATS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}
@@ -145,27 +146,6 @@ def interleaved(
                 times[i].append(seconds)
             on_turn()
     return [tuple(seconds) for seconds in times]
-
-
-def peak_memory(step: Callable[[], object], device: str = 'cpu') -> int:
-    """Bytes that torch's allocator held at most during ``step``, above what it held before."""
-    if device == 'cuda':
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # the profiler would tell that there is no GPU
-    with torch.autograd.profiler.profile(profile_memory=True) as profile:
-        step()
-    results: Any = profile.kineto_results
-    events = sorted((e.start_ns(), e.nbytes()) for e in results.events() if e.name() == '[memory]')
-    held = peak = 0
-    for _, change in events:
-        held += change
-        peak = max(peak, held)
-    return peak
 
 
 class Products(TorchDispatchMode):

@@ -53,7 +53,7 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
     units = [unit for axis in axes for unit in plan.units(axis, denoisers, failures)]
     gathered(None)  # nobody writes before all have read
     worker = Worker(plan, store, failures)
-    worker.work(units[rank::world_size], shown=rank == 0)
+    worker.work(units, world_size, shown=rank == 0)
     mine = {key: store[key] for key in plan.keys(units) if key in store}
     for values, lines in gathered((mine, list(failures))):
         store.values |= values

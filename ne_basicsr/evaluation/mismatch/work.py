@@ -23,6 +23,7 @@ from ne_basicsr.ops.center import center
 from ne_basicsr.ops.equivariance import ne_defect
 from ne_basicsr.ops.noise import seed_of
 from ne_basicsr.utils.errors import InputError, first_line
+from ne_basicsr.utils.process_group import dealt
 from ne_basicsr.utils.progress import progress
 from ne_basicsr.utils.result_store import CellStore, Value
 
@@ -74,13 +75,20 @@ class Worker:
                     found.setdefault(what, []).append(cell)
         return found
 
-    def work(self, units: Sequence[Unit], shown: bool) -> None:
-        """Measure what is missing. Noise and measures are computed by other threads while the network works."""
-        todo = [(self._reduced(unit, missing), missing) for unit in units if (missing := self.missing(unit))]
+    def work(self, units: Sequence[Unit], world_size: int, shown: bool) -> None:
+        """Measure what is missing; several ranks with the same units share them.
+
+        Noise and measures are computed by other threads while the network works, the noise once for all networks.
+        """
+        todo: dict[Any, list[tuple[Unit, Missing]]] = {}
+        for whole in units:
+            if missing := self.missing(whole):
+                unit = self._reduced(whole, missing)
+                todo.setdefault((id(unit.axis), unit.image, unit.cells), []).append((unit, missing))
         start = time.perf_counter()
         workers = 1 if self.device.type == 'cpu' else min(8, os.cpu_count() or 1)
         pending: deque[tuple[Unit, Future[dict[str, Value]]]] = deque()
-        total = sum(len(unit.cells) for unit, _ in todo)
+        total = sum(len(unit.cells) for group in todo.values() for unit, _ in group) // world_size
         with (
             ThreadPoolExecutor(workers) as pool,
             progress(total, 'Denoising', 'cell', shown) as bar,
@@ -97,7 +105,8 @@ class Worker:
 
             dead: set[str] = set()
             placed: tuple[str, Precision] | None = None
-            for (unit, missing), prepared in _ahead(pool, self._prepare, todo, 2 * workers):
+            groups = _ahead(pool, self._prepare, dealt(list(todo.values())), 2 * workers)
+            for unit, missing, (clean, noisy) in ((*each, prepared) for group, prepared in groups for each in group):
                 label = unit.denoiser.label
                 if label in dead:
                     bar.update(len(unit.cells))
@@ -106,7 +115,6 @@ class Worker:
                     self._place(unit.denoiser, unit.precision)
                     placed = (label, unit.precision)
                 try:
-                    clean, noisy = prepared
                     output, defects = self._denoise(unit, noisy, missing.get('defect', []))
                 except Failed as failure:
                     self.failures[f'{unit.denoiser.source}: {failure}'] = None
@@ -123,8 +131,8 @@ class Worker:
         network: Any = denoiser.to(self.device)  # torch's stubs lack the keyword
         network.to(memory_format=memory_format)
 
-    def _prepare(self, job: tuple[Unit, Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
-        unit, _ = job
+    def _prepare(self, group: Sequence[tuple[Unit, Missing]]) -> tuple[Tensor, Tensor]:
+        unit, _ = group[0]
         image = on_unit_range(unit.axis.store.pixels(unit.image, self.plan.channels))
         clean = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
         return clean, degraded(clean, unit.image, unit.axis.degradation, unit.cells, self.plan.request.seed)

@@ -19,7 +19,7 @@ from forked import Forked, ends, start
 from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.cli.main import main
 from ne_basicsr.data.prepare import write_lmdb
-from ne_basicsr.evaluation.mismatch import curve, drop_from, means
+from ne_basicsr.evaluation.mismatch import curve, drop_from, means, work
 from ne_basicsr.evaluation.mismatch.comparison import _effect, compare
 from ne_basicsr.evaluation.mismatch.units import Precision, Request, spread, strip_levels
 from ne_basicsr.evaluation.mismatch.work import _crop_value, pixels_of
@@ -86,6 +86,13 @@ def test_every_cell_is_measured_with_the_noise_of_the_sweep(nets, image_folder, 
     identity = next(r for r in panel.rows if r['network'] == 'identity')
     assert identity['psnr_out'] == identity['psnr_in'] and identity['ne_defect'] is None
     assert row['ne_defect'] > 1e-3  # a plain network
+
+
+def test_networks_share_the_noise_of_a_cell(nets, image_folder, tmp_path, monkeypatch):
+    drawn, own = [], work.degraded
+    monkeypatch.setattr(work, 'degraded', lambda *given: drawn.append(given[1]) or own(*given))
+    compare(request(nets, image_folder), tmp_path / 'out')
+    assert sorted(drawn) == [f'photo_{i}' for i in range(6)]  # once, for the identity and two networks
 
 
 def test_the_batch_does_not_change_the_numbers(nets, image_folder, tmp_path):

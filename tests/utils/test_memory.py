@@ -1,0 +1,21 @@
+import sys
+
+import forked
+import pytest
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='glibc')
+def test_freed_memory_is_kept_and_not_mapped_again():
+    code = (
+        'import resource, torch\n'
+        'from ne_basicsr.utils.memory import keep_freed_memory\n'
+        'def faults():\n'
+        '    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
+        '    for _ in range(5):\n'
+        '        torch.ones(2**23)\n'  # 8192 pages of 4096 bytes
+        '    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n'
+        'before = faults()\nkeep_freed_memory()\nfirst, after = faults(), faults()\n'
+        'assert after < 1000 < before, (before, first, after)'
+    )
+    done = forked.run([sys.executable, '-c', code])
+    assert done.returncode == 0, done.stderr
