@@ -6,20 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.cli.command import (
-    NETWORKS,
-    Commands,
-    add_command,
-    add_import,
-    add_training_level,
-    check_level,
-    report_failures,
-)
-from ne_basicsr.cli.device import add_device, add_trust, chosen_device
+from ne_basicsr.cli import command
 from ne_basicsr.utils.errors import InputError
 
 _ABOUT = f"""\
-{NETWORKS}  Without a network, the shipped model gray is used. --wne --training-sigma255 25 is the same as @25+wne.
+{command.NETWORKS}  Without a network, the shipped model gray is used. --wne --training-sigma255 25 is @25+wne.
 
 INPUT is an image (PNG, JPEG, TIFF, WebP, BMP), a folder, searched recursively, or a pattern ('a/**/*.png').
 
@@ -38,77 +29,55 @@ examples:
 """
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        'denoise',
-        'denoise image files and folders, images of any size',
-        run,
-        epilog=_ABOUT,
-    )
-    parser.add_argument('paths', nargs='+', metavar='[CKPT] INPUT', help='see below')
-    parser.add_argument(
-        '-o',
-        '--output',
-        type=Path,
-        default=Path('denoised'),
-        metavar='OUT',
-        help='folder of the results (default: denoised)',
-    )
-    add_training_level(parser)
-    parser.add_argument(
-        '--image-sigma255',
-        '--noise255',
-        type=float,
-        metavar='S',
-        help='for non-blind networks: noise level of the images, 8-bit units (estimated by default; once --noise255)',
-    )
-    parser.add_argument(
-        '--format',
-        type=lambda text: {'jpg': 'jpeg', 'tif': 'tiff'}.get(text.lower(), text.lower()),
-        choices=['png', 'jpeg', 'tiff', 'webp', 'bmp'],
-        help="(default: the input's)",
-    )
-    parser.add_argument('--suffix', default='', help='suffix for names of results, as in photo_denoised.png')
-    parser.add_argument('--strip', action='store_true', help='also write before and after, as photo.jpg_strip.png')
-    parser.add_argument(
-        '--tile', type=int, default=512, help='side of the tiles for larger images, in pixels (default: 512)'
-    )
-    parser.add_argument(
-        '--overlap', type=int, help='overlap of tiles on each side, in pixels (default: from the receptive field)'
-    )
-    add_device(parser)
-    add_trust(parser)
-    add_import(parser)
+def add(commands: command.Commands) -> None:
+    what = 'denoise image files and folders, images of any size'
+    option = command.add_command(commands, 'denoise', what, run, epilog=_ABOUT)
+    option('paths', 'see below', nargs='+', metavar='[CKPT] INPUT')
+    option('-o --output', 'folder of the results', Path('denoised'), metavar='OUT')
+    command.add_training_level(option)
+    text = 'for non-blind networks: noise level of the images, 8-bit units (estimated by default; once --noise255)'
+    option('--image-sigma255 --noise255', text, type=float, metavar='S')
+    formats = ['png', 'jpeg', 'tiff', 'webp', 'bmp']
+    option('--format', "(default: the input's)", type=_format, choices=formats)
+    option('--suffix', 'suffix for names of results, as in photo_denoised.png', '')
+    option('--strip', 'also write before and after, as photo.jpg_strip.png', False)
+    option('--tile', 'side of the tiles for larger images, in pixels', 512)
+    option('--overlap', 'overlap of tiles on each side, in pixels (default: from the receptive field)', type=int)
+    command.add_device(option)
+    command.add_trust(option)
+    command.add_import(option)
+
+
+def _format(text: str) -> str:
+    return {'jpg': 'jpeg', 'tif': 'tiff'}.get(text.lower(), text.lower())
 
 
 def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from ne_basicsr import __version__
-    from ne_basicsr.inference.batch_run import MEMORY, Outcome, denoise_files, earlier_results, share
+    from ne_basicsr.inference.batch_run import MEMORY, denoise_files, earlier_results, share
     from ne_basicsr.inference.image_jobs import find_jobs
     from ne_basicsr.inference.opening import open_denoiser
     from ne_basicsr.inference.tiles import Tiled
     from ne_basicsr.utils.process_group import UNTIL_THE_LAST, gathered, holding, launcher_here, ranks
 
-    device = chosen_device(arguments)
-    _check(arguments)
+    device = command.chosen_device(arguments)
+    command.check_level(arguments, 'training_sigma255', 'image_sigma255')
+    if os.sep in arguments.suffix or '/' in arguments.suffix:
+        raise InputError(f'denoise: --suffix must not contain path separators; got {arguments.suffix!r}')
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise InputError(f'{arguments.output}: -o must be a folder; a file with this name exists')
     network, inputs = _split(arguments.paths)
     results = earlier_results(arguments.output)
     jobs = find_jobs(inputs, arguments.output, arguments.suffix, arguments.format, arguments.strip, results)
     spec = _spec(network, arguments)
-    denoiser = open_denoiser(spec, device=device, trusted=arguments.trust)
+    denoiser = open_denoiser(spec, device=device, trusted=arguments.trusted)
     noise = None if arguments.image_sigma255 is None else arguments.image_sigma255 / 255
     denoiser.check_level(noise)
     tiled = Tiled(denoiser, arguments.tile, arguments.overlap)
-    settings = {
-        'network': denoiser.digest,
-        'noise': noise,
-        'tile': arguments.tile,
-        'overlap': arguments.overlap,
-        'version': __version__,
-    }
+    settings = {'network': denoiser.digest, 'noise': noise, 'version': __version__}
+    settings |= {name: getattr(arguments, name) for name in ('tile', 'overlap')}
     try:
         (arguments.output / MEMORY).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -120,15 +89,17 @@ def run(arguments: argparse.Namespace) -> int:
         tiled.to(torch.device(device))
         mine = share(jobs, rank, world_size)
         outcomes = gathered(denoise_files(mine, tiled, arguments.output, settings, noise, rank, shown=rank == 0))
-    total = Outcome(
-        sum(outcome.done for outcome in outcomes),
-        sum(outcome.skipped for outcome in outcomes),
-        [line for outcome in outcomes for line in outcome.failures],
-    )
+    failures = [line for outcome in outcomes for line in outcome.failures]
+    counts = {
+        'denoised': sum(outcome.done for outcome in outcomes),
+        'finished before': sum(outcome.skipped for outcome in outcomes),
+        'failed': len(failures),
+    }
     if rank == 0:
-        print(_summary(total.done, total.skipped, len(total.failures), arguments.output))
-        report_failures(total.failures)
-    return 1 if total.failures else 0
+        parts = [f'{count} {what}' for what, count in counts.items() if count or what == 'denoised']
+        print(f'{", ".join(parts)}. Results: {arguments.output.resolve()}')
+        command.report_failures(failures)
+    return 1 if failures else 0
 
 
 def _split(paths: list[str]) -> tuple[str | None, list[str]]:
@@ -163,19 +134,3 @@ def _spec(network: str | None, arguments: argparse.Namespace) -> Any:
             ' --image-sigma255'
         )
     return spec
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    check_level('denoise', '--training-sigma255', arguments.training_sigma255)
-    check_level('denoise', '--image-sigma255', arguments.image_sigma255)
-    if os.sep in arguments.suffix or '/' in arguments.suffix:
-        raise InputError(f'denoise: --suffix must not contain path separators; got {arguments.suffix!r}')
-    if arguments.output.exists() and not arguments.output.is_dir():
-        raise InputError(f'{arguments.output}: -o must be a folder; a file with this name exists')
-
-
-def _summary(done: int, skipped: int, failed: int, output: Path) -> str:
-    parts = [f'{done} denoised']
-    parts += [f'{skipped} finished before'] if skipped else []
-    parts += [f'{failed} failed'] if failed else []
-    return f'{", ".join(parts)}. Results: {output.resolve()}'

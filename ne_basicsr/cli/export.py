@@ -7,13 +7,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import, add_training_level, check_level
+from ne_basicsr.cli import command
 from ne_basicsr.utils.errors import InputError
 
 GRAPHS = ('.onnx', '.pt2')
 WEIGHTS = ('.pth', '.safetensors')
 _ABOUT = f"""\
-{NETWORKS}
+{command.NETWORKS}
 The suffix of FILE selects the format:
   .onnx          the whole network including wrapper and statistics, float32, for any batch size, height and width
                  (8x8 pixels or more for networks that estimate the noise, such as with --wne and a training level)
@@ -33,22 +33,16 @@ examples:
 """
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        'export',
-        'write a network as ONNX, torch.export program, safetensors or .pth',
-        run,
-        epilog=_ABOUT,
-    )
-    parser.add_argument('network', metavar='CKPT', help='checkpoint, option file or shipped model; see below')
-    parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='file to write, see below')
-    add_training_level(parser)
-    parser.add_argument('--half', action='store_true', help='store weights with 16 bits (.pth, .safetensors)')
-    way = parser.add_mutually_exclusive_group()
-    way.add_argument('--unwrap', action='store_true', help='write only the weights of the backbone')
-    way.add_argument('--rewrap', action='store_true', help='undo --unwrap')
-    add_import(parser)
+def add(commands: command.Commands) -> None:
+    what = 'write a network as ONNX, torch.export program, safetensors or .pth'
+    option = command.add_command(commands, 'export', what, run, epilog=_ABOUT)
+    option('network', 'checkpoint, option file or shipped model; see below', metavar='CKPT')
+    option('-o --output', 'file to write, see below', type=Path, required=True, metavar='FILE')
+    command.add_training_level(option)
+    option('--half', 'store weights with 16 bits (.pth, .safetensors)', False)
+    option('--unwrap', 'write only the weights of the backbone', False)
+    option('--rewrap', 'undo --unwrap', False)
+    command.add_import(option)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -57,13 +51,15 @@ def run(arguments: argparse.Namespace) -> int:
     path = arguments.output
     if path.suffix not in (*GRAPHS, *WEIGHTS):
         raise InputError(f'export: -o must end in {", ".join((*GRAPHS, *WEIGHTS))}; got {str(path)!r}')
+    if arguments.unwrap and arguments.rewrap:
+        raise InputError('export: --rewrap undoes --unwrap; give one of them')
     if path.is_dir():
         raise InputError(f'export: -o must be a file; {path} is a folder')
     spec = parse_spec(arguments.network)
     if path.exists() and os.path.exists(spec.file) and path.samefile(spec.file):
         raise InputError(f'export: -o {path} is the input file; choose another name')
     spec = spec._replace(wrap=spec.wrap or arguments.wne)
-    check_level('export', '--training-sigma255', arguments.training_sigma255)
+    command.check_level(arguments, 'training_sigma255')
     if arguments.training_sigma255 is not None:
         if not spec.wrap:
             raise InputError('export: --training-sigma255 is what --wne needs; add --wne')

@@ -7,43 +7,30 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.cli.command import Commands, add_command
+from ne_basicsr.cli import command
 from ne_basicsr.utils.errors import InputError
 
 SIDD_CROP, SIDD_STEP = 512, 384  # an overlap of 128, so that crops fit into a sub-image
 
 
-def add(commands: Commands) -> None:
+def add(commands: command.Commands) -> None:
     what = 'convert folders of images to an LMDB or a raw store, whole or in sub-images'
-    parser = add_command(commands, 'prepare', what, run)
-    parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='folder, read recursively')
-    parser.add_argument('-o', '--output', type=Path, metavar='X.lmdb', help='folder to write')
-    parser.add_argument(
-        '--format',
-        choices=['png', 'raw'],
-        help="png: BasicSR's LMDB, keeps 16 bits; raw: uncompressed 8-bit pixels, much faster to read, for"
-        ' io_backend: {type: raw} (default: raw if the output ends in .raw, else png)',
+    option = command.add_command(commands, 'prepare', what, run)
+    option('inputs', 'folder, read recursively', nargs='+', type=Path, metavar='INPUT')
+    option('-o --output', 'folder to write', type=Path, metavar='X.lmdb')
+    text = "png: BasicSR's LMDB, keeps 16 bits; raw: uncompressed 8-bit pixels, much faster to read, for"
+    text += ' io_backend: {type: raw} (default: raw if the output ends in .raw, else png)'
+    option('--format', text, choices=['png', 'raw'])
+    option('--crop', "sub-images of this side, as BasicSR's (DIV2K: 480)", type=int, metavar='SIZE')
+    option('--step', 'from one sub-image to the next (default: SIZE; DIV2K: 240)', type=int)
+    option('--in_ch', 'gray or RGB (default: as in each file, without alpha)', type=int, choices=[1, 3])
+    option('--workers', 'threads (default: one per core)', type=int, metavar='N')
+    option(
+        '--resume', 'continue an earlier run: add new sources, rewrite changed ones, remove those that are gone', False
     )
-    parser.add_argument('--crop', type=int, metavar='SIZE', help="sub-images of this side, as BasicSR's (DIV2K: 480)")
-    parser.add_argument('--step', type=int, help='from one sub-image to the next (default: SIZE; DIV2K: 240)')
-    parser.add_argument(
-        '--in_ch', type=int, choices=[1, 3], help='gray or RGB (default: as in each file, without alpha)'
-    )
-    parser.add_argument('--workers', type=int, metavar='N', help='threads (default: one per core)')
-    parser.add_argument(
-        '--resume',
-        action='store_true',
-        help='continue an earlier run: add new sources, rewrite changed ones, remove those that are gone',
-    )
-    parser.add_argument(
-        '--verify', action='store_true', help='compare stores (INPUT) with their checksums; write nothing'
-    )
-    parser.add_argument(
-        '--sidd',
-        action='store_true',
-        help=f'write pairs *_GT_SRGB* and *_NOISY_SRGB* to gt.lmdb and lq.lmdb in the output, under equal names, in'
-        f' sub-images of {SIDD_CROP} every {SIDD_STEP} by default',
-    )
+    option('--verify', 'compare stores (INPUT) with their checksums; write nothing', False)
+    text = 'write pairs *_GT_SRGB* and *_NOISY_SRGB* to gt.lmdb and lq.lmdb in the output, under equal names, in'
+    option('--sidd', f'{text} sub-images of {SIDD_CROP} every {SIDD_STEP} by default', False)
 
 
 def run(arguments: argparse.Namespace) -> int:

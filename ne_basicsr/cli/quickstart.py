@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from ne_basicsr.cli.command import Commands, add_command
+from ne_basicsr.cli import command
 
 
-def add(commands: Commands) -> None:
+def add(commands: command.Commands) -> None:
     what = 'train with and without the wrapper, and show what it buys'
-    parser = add_command(commands, 'quickstart', what, run)
-    parser.add_argument('-o', '--output', type=Path, default=Path('quickstart'), help='folder (default: quickstart)')
-    parser.add_argument('--total_iter', type=int, help='training iterations, instead of the option files')
+    option = command.add_command(commands, 'quickstart', what, run)
+    option('-o --output', 'folder', Path('quickstart'))
+    option('--total_iter', 'training iterations, instead of the option files', type=int)
 
 
 def run(arguments: argparse.Namespace) -> int:

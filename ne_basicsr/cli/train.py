@@ -1,48 +1,31 @@
 """``basicsr train`` and ``basicsr test``: BasicSR's flags."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
-from ne_basicsr.cli.command import Commands, add_import
+from ne_basicsr.cli import command
 
 
-def add(commands: Commands) -> None:
-    _add_run(commands, 'train', 'train a network as an option file says', _train)
-    _add_run(commands, 'test', 'validate a network on the data sets of an option file', _test)
+def add(commands: command.Commands) -> None:
+    _add_run(commands, 'train', 'train a network as an option file says', partial(_run, is_train=True))
+    _add_run(commands, 'test', 'validate a network on the data sets of an option file', partial(_run, is_train=False))
 
 
-def _add_run(commands: Commands, name: str, what: str, run: object) -> None:
+def _add_run(commands: command.Commands, name: str, what: str, run: object) -> None:
     parser = commands.add_parser(name, help=what)
-    parser.add_argument(
-        '-opt',
-        required=True,
-        metavar='FILE',
-        help='option file (YAML), or the name of a shipped one: basicsr options --list files',
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='who starts the ranks')
-    parser.add_argument('--auto_resume', action='store_true', help='go on from the last complete checkpoint')
-    parser.add_argument(
-        '--debug', action='store_true', help='validate, print and save every few iterations; tracebacks'
-    )
+    option = partial(command.add_option, parser)
+    text = 'option file (YAML), or the name of a shipped one: basicsr options --list files'
+    option('-opt', text, required=True, metavar='FILE')
+    option('--launcher', 'who starts the ranks', 'none', choices=['none', 'pytorch', 'slurm'])
+    option('--auto_resume', 'go on from the last complete checkpoint', False)
+    option('--debug', 'validate, print and save every few iterations; tracebacks', False)
     # torch.distributed.launch passes either spelling; the rank is taken from the environment
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument(
-        '--force_yml',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='set options, for example datasets:train:noise:sigma255=10 train:total_iter=1000',
-    )
-    add_import(parser)
+    option('--local_rank --local-rank', argparse.SUPPRESS, type=int)
+    text = 'set options, for example datasets:train:noise:sigma255=10 train:total_iter=1000'
+    option('--force_yml', text, [], nargs='+', metavar='KEY=VALUE')
+    command.add_import(option)
     parser.set_defaults(run=run)
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    return _run(arguments, is_train=True)
-
-
-def _test(arguments: argparse.Namespace) -> int:
-    return _run(arguments, is_train=False)
 
 
 def _run(arguments: argparse.Namespace, is_train: bool) -> int:
