@@ -13,9 +13,7 @@ from ne_basicsr.evaluation.analysis.study import Findings, Row
 from ne_basicsr.evaluation.report import save_figures
 from ne_basicsr.evaluation.report.analysis import filters_figure, histogram_figure, interval_figure, quality_figure
 from ne_basicsr.evaluation.report.page import Column, Tile, table, write_page
-from ne_basicsr.evaluation.report.tables import make_writable, text_table, write_csv, writing
-
-__all__ = ['coverage_text', 'make_writable', 'write_study']
+from ne_basicsr.evaluation.report.tables import text_table, write_csv, writing
 
 
 def write_study(findings: Findings, folder: Path, command: str) -> Path:
@@ -74,11 +72,9 @@ def difficulty_rows(findings: Findings) -> list[Row]:
     rows: list[Row] = []
     for level, values in [*findings.deltas.items(), (None, findings.contrasts)]:
         low, high = np.quantile(values, [0.025, 0.975])
-        numbers = {
-            'mean': values.mean(), 'deviation': values.std(), 'low': low, 'high': high, 'median': np.median(values)
-        }  # fmt: skip
-        what = 'sigma_x' if level is None else 'delta'
-        rows.append({'what': what, 'sigma255': level, **{name: float(x) for name, x in numbers.items()}})
+        numbers = map(float, (values.mean(), values.std(), low, high, np.median(values)))
+        named = dict(zip(('mean', 'deviation', 'low', 'high', 'median'), numbers, strict=True))
+        rows.append({'what': 'sigma_x' if level is None else 'delta', 'sigma255': level, **named})
     return rows
 
 
@@ -140,8 +136,7 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
         patches += f'; residual quality of the first {min(request.denoised, request.patches)}'
     settings = {'Patches': patches}
     if findings.shown:
-        height, width = findings.shown[0].shape[-2:]
-        size = f'{height} rows and {width} columns'
+        size = '{} rows and {} columns'.format(*findings.shown[0].shape[-2:])
         settings['Crop'] = f'centre of {findings.image}, {size}, noise {request.filter_sigma255:g}'
     about = {entry.label: entry.description or entry.source for entry in findings.entries}
     write_page(
@@ -164,7 +159,7 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
             [
                 [
                     row['network'],
-                    'worst' if row['row'] is None else f'{row["row"]}, {row["column"]}',
+                    f'{row["row"]}, {row["column"]}'.replace('None, None', 'worst'),
                     row['sum'],
                     row['rho'],
                 ]

@@ -8,18 +8,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ne_basicsr.data.image_store import ImageStore, on_unit_range, open_any
+from ne_basicsr.data.image_store import on_unit_range, open_any
 from ne_basicsr.evaluation.analysis.difficulty import (
+    Row,
     Values,
     contrast,
     coverage_table,
     difficulties,
     draw_patches,
+    qualities,
+    quality_curve,
     sizes_of,
 )
 from ne_basicsr.evaluation.analysis.filters import adaptive_filter, homogeneity
 from ne_basicsr.evaluation.analysis.intervals import INTERVALS, interval_rows
-from ne_basicsr.evaluation.analysis.residual import qualities, quality_curve
 from ne_basicsr.inference.denoiser import Denoiser, Entry
 from ne_basicsr.inference.exported_graphs import SUFFIXES
 from ne_basicsr.inference.opening import common_channels, open_denoisers, parse_spec
@@ -27,8 +29,6 @@ from ne_basicsr.ops.center import center
 from ne_basicsr.ops.noise import add_noise, seed_of
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.progress import progress
-
-Row = dict[str, Any]
 
 
 class Request(NamedTuple):
@@ -121,14 +121,15 @@ def study(request: Request) -> Findings:
     )  # fmt: skip
     if not denoisers:
         return findings
-    clean = center(_image(store, image, channels), request.crop)[None]
+    pixels = torch.from_numpy(on_unit_range(store.pixels(image, channels)))
+    clean = center(pixels.permute(2, 0, 1).contiguous(), request.crop)[None]
     sigma = request.filter_sigma255 / 255
     noisy = add_noise(clean, sigma, seed=seed_of('analysis crop', request.seed))
-    pixels = list(request.pixels) or [(clean.shape[-2] // 2, clean.shape[-1] // 2)]
+    places = list(request.pixels) or [(clean.shape[-2] // 2, clean.shape[-1] // 2)]
     with progress(len(denoisers) * (len(deltas) + 1), 'Analysing', 'part') as bar:
         for denoiser in denoisers:
             try:
-                _study_network(denoiser, findings, patches, clean, noisy, pixels, bar.update)
+                _study_network(denoiser, findings, patches, clean, noisy, places, bar.update)
             except (RuntimeError, ValueError, IndexError) as error:
                 failures.append(f'{denoiser.source}: {first_line(error)}')
     return findings._replace(shown=(clean[0], noisy[0]))
@@ -140,7 +141,7 @@ def _study_network(
     patches: Tensor,
     clean: Tensor,
     noisy: Tensor,
-    pixels: Sequence[tuple[int, int]],
+    places: Sequence[tuple[int, int]],
     on_part: Any,
 ) -> None:
     request, label = findings.request, denoiser.label
@@ -157,23 +158,18 @@ def _study_network(
     rows = interval_rows(told(request.filter_sigma255), noisy.to(request.device), clean.to(request.device),
                          request.intervals)  # fmt: skip
     denoiser.double()  # derivatives: what is 0 shall look like it
-    y = noisy.to(request.device).double()
-    told_network = told(request.filter_sigma255)
-    rho, sums, _ = homogeneity(told_network, y)
-    filters = {place: adaptive_filter(told_network, y, *place).cpu() for place in pixels}
+    y, network = noisy.to(request.device).double(), told(request.filter_sigma255)
+    rho, sums, _ = homogeneity(network, y)
+    filters = {place: adaptive_filter(network, y, *place).cpu() for place in places}
     denoiser.float().cpu()
     on_part(1)
     findings.quality[label] = own
     findings.curves[label] = {level: quality_curve(*values) for level, values in own.items()}
     findings.interval_rows.extend({'network': label, **row} for row in rows)
     findings.filters[label] = filters
-    for (row, column), weights in filters.items():
-        places = {'network': label, 'row': row, 'column': column}
-        findings.filter_rows.append({**places, 'sum': weights.sum().item(), 'rho': rho.item()})
+    found: dict[Any, float] = {place: weights.sum().item() for place, weights in filters.items()}
     sums = sums.flatten()
-    worst = sums[(sums - 1).abs().argmax()].item()
-    findings.filter_rows.append({'network': label, 'row': None, 'column': None, 'sum': worst, 'rho': rho.item()})
-
-
-def _image(store: ImageStore, name: str, channels: int) -> Tensor:
-    return torch.from_numpy(on_unit_range(store.pixels(name, channels))).permute(2, 0, 1).contiguous()
+    found[None, None] = sums[(sums - 1).abs().argmax()].item()
+    for (row, column), total in found.items():
+        own_row = {'network': label, 'row': row, 'column': column, 'sum': total, 'rho': rho.item()}
+        findings.filter_rows.append(own_row)

@@ -11,18 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ne_basicsr.archs.network_inputs import REFUSALS
+from ne_basicsr.evaluation.check import law as laws
 from ne_basicsr.evaluation.check.images import synthetic_images
-from ne_basicsr.evaluation.check.law import (
-    MANY,
-    PRECISIONS,
-    Point,
-    Precision,
-    Runner,
-    agreement,
-    constant,
-    evaluator,
-    law,
-)
+from ne_basicsr.evaluation.check.law import PRECISIONS, Point, Precision, Runner, agreement, constant, evaluator
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.ops.equivariance import Network
 from ne_basicsr.utils.errors import InputError, first_line
@@ -37,9 +28,8 @@ TILE, LARGE = 128, (24, 160)  # pixels: two tiles side by side
 DRAWS = 4  # random (a, b) per range, in addition to its ends
 CONSTANTS = (0.0, 1e-3, 0.1, 1 / 3, -7.3, 1234.567, -1e6, 1e9)
 LARGE_PAIRS = ((1.0, 1e6), (1.0, -1e6), (1e9, 0.0), (1e9, -3e9))
-RESERVE = (
-    1e8  # distance to the ends of a type's range: below for digits and small pixels, above for the network's factors
-)
+# distance to the ends of a type's range: below for digits and small pixels, above for the network's factors
+RESERVE = 1e8
 SIZES = ((1, 1), (1, 9), (9, 1), (7, 13), (37, 53), (8, 521), (521, 8))
 SIZE_PAIRS = ((0.01, 0.0), (3.0, -2.0), (100.0, 700.0))
 
@@ -147,7 +137,7 @@ class _Step(NamedTuple):
 
 def _preparing(runner: Runner, images: Sequence[Tensor]) -> float:
     """About how many seconds ``Runner.on`` takes."""
-    evaluations = 3 if runner.exact or images[0].numel() > MANY else 9  # Monte Carlo arithmetic counts twice
+    evaluations = 3 if runner.exact or images[0].numel() > laws.MANY else 9  # Monte Carlo arithmetic counts twice
     return evaluations * sum(image.numel() for image in images) * runner.seconds
 
 
@@ -169,26 +159,30 @@ def _steps(
     ) -> _Step:
         return _Step(evaluations * math.prod(size) * runner.seconds, measure)
 
-    def row(name: str, what: str, measure: Callable[[], Iterator[Point]], must_run: bool = False) -> Callable[[], Row]:
-        return partial(_row, name, what, measure, must_run)
+    row = partial(partial, _row)
 
-    yield step(2, row('repeat', 'f(y) twice', partial(_repeated, first, images[0]), must_run=True))
+    def repeated() -> Iterator[Point]:
+        y = images[0]
+        yield agreement(first, y, first.evaluate(y, 1.0), first.evaluate(y, 1.0))
+
+    def constants() -> Iterator[Point]:
+        return (constant(first, shape, value) for value in CONSTANTS)
+
+    yield step(2, row('repeat', 'f(y) twice', repeated, must_run=True))
     for name, what, pairs in _ranges():
         measure = row(name, what, partial(_laws, first, images, pairs), must_run=True)
-        yield step(2 * len(pairs), partial(_asked, measure) if name == 'scale' else measure)
+        yield step(2 * len(pairs), partial(_none_asked, measure) if name == 'scale' else measure)
     large_numbers = partial(_laws, first, images, LARGE_PAIRS)
     yield step(2 * len(LARGE_PAIRS), row('large numbers', 'f(a y + b), a, b to 1e9', large_numbers))
     for runner in runners.values():
         if runner.precision.name in ('float64', 'float32'):
             suffix = '' if runner is first else f' {runner.precision.name}'
             yield step(8, partial(_at_the_ends, runner, suffix, images), runner)
-    yield step(
-        len(CONSTANTS), row('constants', 'f(c), constant images', partial(_constants, first, shape), must_run=True)
-    )
+    yield step(len(CONSTANTS), row('constants', 'f(c), constant images', constants, must_run=True))
     yield step(8, row('batch', 'f(y) beside other images', partial(_beside_others, first, images)))
     for height, width in SIZES:
         small = synthetic_images(shape[1], (height, width), count=1)
-        at_size = partial(_at_size, first, small)
+        at_size = partial(_laws, first, small, SIZE_PAIRS, measured=False)
         yield step(12, row(f'size {height}x{width}', f'{height}x{width} pixels', at_size), size=small[0].shape)
     for name, form in forms.items():
         yield step(8, row(name, name, partial(_in_form, form, network, first, images, device, sigma)))
@@ -227,32 +221,20 @@ def _ranges() -> list[tuple[str, str, list[tuple[float, float]]]]:
     shifts = [*SHIFTS, *drawn(*SHIFTS)]
     mixed = list(zip(scales, reversed(shifts), strict=True))
     return [
-        ('scale', f'f(a y), {_words("a", SCALES)}', [(a, 0.0) for a in scales]),
-        ('shift', f'f(y + b), {_words("b", SHIFTS)}', [(1.0, b) for b in shifts]),
+        ('scale', 'f(a y), a {:g} to {:g}'.format(*SCALES), [(a, 0.0) for a in scales]),
+        ('shift', 'f(y + b), b {:g} to {:g}'.format(*SHIFTS), [(1.0, b) for b in shifts]),
         ('scale and shift', 'f(a (y + b)), both', [(a, a * b) for a, b in mixed]),
         ('fixed shift', 'f(a y + b), both', [*mixed, (SCALES[0], SHIFTS[1])]),
     ]
 
 
-def _words(symbol: str, ends: tuple[float, float]) -> str:
-    return '{} {:g} to {:g}'.format(symbol, *ends)
-
-
-def _laws(runner: Runner, images: Sequence[Tensor], pairs: Sequence[tuple[float, float]]) -> Iterator[Point]:
-    asked = (law(runner, images[number % len(images)], a, b) for number, (a, b) in enumerate(pairs))
-    return (point for point in asked if point is not None)
-
-
-def _at_size(runner: Runner, images: Sequence[Tensor]) -> Iterator[Point]:
-    yield from _laws(runner.on(images), images, SIZE_PAIRS)
-
-
-def _constants(runner: Runner, shape: Sequence[int]) -> Iterator[Point]:
-    return (constant(runner, shape, value) for value in CONSTANTS)
-
-
-def _repeated(runner: Runner, y: Tensor) -> Iterator[Point]:
-    yield agreement(runner, y, runner.evaluate(y, 1.0), runner.evaluate(y, 1.0))
+def _laws(
+    runner: Runner, images: Sequence[Tensor], pairs: Sequence[tuple[float, float]], measured: bool = True
+) -> Iterator[Point]:
+    """Points at the pairs; ``measured``: whether the rounding of ``runner`` is that of these images."""
+    runner = runner if measured else runner.on(images)
+    asked = (laws.law(runner, images[number % len(images)], a, b) for number, (a, b) in enumerate(pairs))
+    yield from (point for point in asked if point is not None)
 
 
 def _beside_others(runner: Runner, images: Sequence[Tensor]) -> Iterator[Point]:
@@ -299,20 +281,14 @@ def _in_type(runner: Runner, images: Sequence[Tensor]) -> Row:
         yield constant(runner, images[0].shape, 0.0)
         yield constant(runner, images[0].shape, 0.1)
 
-    row = _row(name, name, points)
-    return _none_asked(row) if all(point.a == 0 for point in row.points) else row
+    return _none_asked(partial(_row, name, name, points))
 
 
-def _asked(measure: Callable[[], Row]) -> Row:
-    return _none_asked(measure())
-
-
-def _none_asked(row: Row) -> Row:
-    if any(point.a for point in row.points) or row.problem:
-        return row
-    return row._replace(
-        problem='too few digits: the rounding error of the network is as large as the contrast of the image'
-    )
+def _none_asked(measure: Callable[[], Row]) -> Row:
+    """The row, with a problem if no (a, b) could be asked."""
+    row = measure()
+    problem = 'too few digits: the rounding error of the network is as large as the contrast of the image'
+    return row if any(point.a for point in row.points) or row.problem else row._replace(problem=problem)
 
 
 def _at_the_ends(runner: Runner, suffix: str, images: Sequence[Tensor]) -> Row:

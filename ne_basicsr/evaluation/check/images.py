@@ -1,6 +1,5 @@
 """Images for certification: synthetic, or from a folder."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -54,10 +53,6 @@ def read_images(folder: Path, channels: int, count: int = 4) -> list[Tensor]:
         raise InputError(
             f'{folder}: images are gray or RGB, but the network takes {channels} channels; leave out --images'
         )
-    return list(_middles(FolderStore(folder), channels, count))
-
-
-def _middles(store: FolderStore, channels: int, count: int) -> Iterator[Tensor]:
-    for name in store.names[:count]:
-        image = torch.from_numpy(decode(store.read(name), channels, name)).double().permute(2, 0, 1)[None]
-        yield center(image, SIDE)
+    store = FolderStore(folder)
+    images = (decode(store.read(name), channels, name) for name in store.names[:count])
+    return [center(torch.from_numpy(image).double().permute(2, 0, 1)[None], SIDE) for image in images]

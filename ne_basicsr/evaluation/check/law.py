@@ -62,9 +62,7 @@ class Precision(NamedTuple):
         return torch.finfo(self.autocast or self.dtype).eps / 2
 
 
-PRECISIONS = {
-    name: Precision(name, getattr(torch, name)) for name in ('float64', 'float32', 'bfloat16', 'float16')
-}  # fmt: skip
+PRECISIONS = {name: Precision(name, getattr(torch, name)) for name in ('float64', 'float32', 'bfloat16', 'float16')}
 
 Evaluate = Callable[[Tensor, float], Tensor]
 """f in one precision: maps images (N, C, H, W) and a, which scales a given noise level, to float64 on the CPU."""
@@ -208,13 +206,11 @@ def constant(runner: Runner, shape: Sequence[int], value: float) -> Point:
 
 def agreement(runner: Runner, y: Tensor, first: Tensor, second: Tensor) -> Point:
     """Compare two results for the image y (1, C, H, W) that must be equal; NaN equals NaN."""
-    contrast = _contrast(y)
-    if first.shape != second.shape:
-        return Point(1.0, 0.0, _size(y), float('inf'), _tolerance(runner, float(y.abs().max()), contrast))
-    difference = (first - second).abs().masked_fill(first.isnan() & second.isnan(), 0.0)
-    return Point(
-        1.0, 0.0, _size(y), float(difference.max()) / contrast, _tolerance(runner, float(y.abs().max()), contrast)
-    )
+    contrast, defect = _contrast(y), float('inf')
+    if first.shape == second.shape:
+        difference = (first - second).abs().masked_fill(first.isnan() & second.isnan(), 0.0)
+        defect = float(difference.max()) / contrast
+    return Point(1.0, 0.0, _size(y), defect, _tolerance(runner, float(y.abs().max()), contrast))
 
 
 def _tolerance(runner: Runner, largest: float, unit: float) -> float:
