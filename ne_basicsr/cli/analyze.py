@@ -1,45 +1,9 @@
 """``basicsr analyze``."""
 
 import argparse
-from pathlib import Path
 
 from ne_basicsr.cli import command
 from ne_basicsr.utils.errors import InputError
-
-_EPILOG = f"""\
-measurements:
-  without networks   difficulty Delta of patches at each noise level, coverage (Table 3), their contrast sigma_x
-  with networks      residual quality Q against Delta; adaptive filters (rows of the Jacobian) with their sum and rho;
-                     dependence of the result on an interval [a, b] to which the image is normalized first
-
-{command.NETWORKS}
-examples:
-  basicsr analyze --data datasets/BSD400
-  basicsr analyze dncnn_25.pth@25 dncnn_25.pth@25+wne --data datasets/Set12 --pixel 20,30 32,32
-"""
-
-
-def add(commands: command.Commands) -> None:
-    what = 'analyze why denoisers work at other noise levels: difficulty, residual quality, adaptive filters, intervals'
-    option = command.add_command(commands, 'analyze', what, run, epilog=_EPILOG)
-    option('networks', 'denoisers, see below', nargs='*', metavar='CKPT')
-    option('--data', 'folder or LMDB of clean images', required=True, type=Path, metavar='DIR')
-    option('--label', 'names for the networks, in order', [], nargs='+', dest='labels')
-    option('-o --output', 'output folder', Path('results/analyze'))
-    levels = [50.0, 40.0, 30.0, 20.0, 10.0]
-    option('--sigma255', 'noise levels, 8-bit units', levels, nargs='+', type=float, metavar='S')
-    option('--patches', 'patches for the difficulty', 4000)
-    option('--patch-size', 'side of patches, as in the paper', 70, metavar='N')
-    option('--denoised', 'patches per level for the quality', 128, metavar='N')
-    text = 'show the filters of these pixels (default: centre)'
-    option('--pixel', text, [], nargs='+', metavar='ROW,COLUMN')
-    option('--crop', 'side of the centre crop of the first image, for filters', 64)
-    option('--crop-sigma255', 'noise level of the crop', 25.0, metavar='S', dest='filter_sigma255')
-    text = 'interval to use instead of the built-in ones; can be repeated; write --interval=-1,1 if A is negative'
-    option('--interval', text, [], action='append', metavar='A,B')
-    option('--seed', 'seed of patches and noise', 0)
-    command.add_device(option)
-    command.add_import(option)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,28 +1,9 @@
 """``basicsr bench``."""
 
 import argparse
-from pathlib import Path
 
 from ne_basicsr.cli import command
 from ne_basicsr.utils.errors import InputError
-
-
-def add(commands: command.Commands) -> None:
-    what = 'compare time, memory and arithmetic of networks'
-    option = command.add_command(commands, 'bench', what, run, epilog=command.NETWORKS)
-    option('networks', "see below; also '{type: DnCNNWNE, num_layers: 20}' or DnCNNWNE", nargs='*', metavar='NET')
-    text = 'use the networks and the input of this table of the paper'
-    option('--table', text, choices=['2', '5', '6', 'affine'])
-    option('--input', 'default: that of the table, or 16x1x128x128', metavar='NxCxHxW')
-    option('--device', 'cpu, cuda, auto (cuda if available) or all, or a list with commas')
-    option('--dtype', 'float32, bfloat16, float16 or float64, or a list with commas', 'float32')
-    option('--memory-format', 'contiguous or channels_last, or both', 'contiguous')
-    option('--compile', 'also measure with torch.compile', False)
-    option('--steps', 'timed rounds', 10)
-    option('--warmup', 'warm-up rounds', 3)
-    option('--threads', 'CPU threads (default: all cores)', type=int)
-    option('--json', 'also write all times to this file', type=Path, metavar='FILE')
-    command.add_import(option)
 
 
 def run(arguments: argparse.Namespace) -> int:

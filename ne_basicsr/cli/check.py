@@ -1,26 +1,9 @@
 """``basicsr check``."""
 
 import argparse
-from pathlib import Path
 
 from ne_basicsr.cli import command
 from ne_basicsr.utils.errors import InputError
-
-
-def add(commands: command.Commands) -> None:
-    what = 'certify that a network is normalization-equivariant'
-    option = command.add_command(commands, 'check', what, run, epilog=command.NETWORKS)
-    text = "see below; also '{type: DnCNNWNE, num_layers: 20}' or DnCNNWNE, with random weights"
-    option('network', text, metavar='CKPT')
-    command.add_training_level(option)
-    text = 'level for non-blind networks, 8-bit units (default: 25)'
-    option('--image-sigma255', text, type=float, metavar='S')
-    command.add_device(option, default='cpu')
-    option('--dtype', 'number types, separated by commas', 'float64,float32,bfloat16,float16')
-    option('--images', 'use the first images of a folder', type=Path, metavar='DIR')
-    command.add_trust(option)
-    option('--json', 'also write all measurements to this file', type=Path, metavar='FILE')
-    command.add_import(option)
 
 
 def run(arguments: argparse.Namespace) -> int:

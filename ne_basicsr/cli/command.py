@@ -1,13 +1,12 @@
-"""What the subcommands share. Each is a module: ``add`` declares its arguments; ``run`` does the work and prints.
-
-The modules are imported to print ``--help``, so ``run`` imports everything heavy.
-"""
+"""What the commands of ``commands.toml`` share. Each is a module, whose ``run`` does the work and prints."""
 
 import argparse
 import shlex
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,12 @@ from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import printable
 from ne_basicsr.utils.words import hint, one_of
 
-Commands = Any  # argparse's _SubParsersAction, which is not public
-Option = Callable[..., None]  # ``add_option`` for one subcommand
-
-NETWORKS = """\
-networks:
-  net.pth            a checkpoint of this project or of a toolbox with a known layout
-  net.pth@25         the same, trained at noise level 25 (if the file does not record the level)
-  net.pth@25+wne     the same, made equivariant without training
-  net.pth+x8         the mean over the rotations and mirror images of the input (8 times the work); also after +wne
-  net.pt=WNE         a checkpoint that does not record its type or wrapper, such as those of the WNE paper's code;
-                     =DnCNN for a plain network, =InputNorm; combined: net.pt=DnCNN@25+wne
-  net.yml            an option file: its network_g with the weights of path:pretrain_network_g
-  gray               a model that comes with the package
-"""
-"""The grammar of ``inference.opening``, for ``--help``."""
-
-GRAPHS = """\
-  net.onnx, net.pt2  an exported graph; reading .pt2 files needs --trust
-"""
-"""Commands that only run networks take these, too."""
-
-
+TYPES: dict[str, Callable[[Any], Any]] = {
+    'int': int,
+    'float': float,
+    'path': Path,
+    'image_format': lambda text: {'jpg': 'jpeg', 'tif': 'tiff'}.get(text.lower(), text.lower()),
+}
 DEVICES = ('cpu', 'cuda', 'mps', 'auto')
 
 
@@ -67,55 +50,35 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, one_of([*map(str, action.choices)], value))
 
 
-def add_command(
-    commands: Commands, name: str, what: str, run: Callable[[argparse.Namespace], int], **options: Any
-) -> Option:
-    """Add a subcommand with ``--debug``; ``run`` takes the parsed arguments and returns the exit code.
-
-    Returns:
-        ``add_option`` for the subcommand.
-    """
-    layout = argparse.RawDescriptionHelpFormatter if 'epilog' in options else argparse.HelpFormatter
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=what, description=what, formatter_class=layout, **options
-    )
-    parser.set_defaults(run=run, parser=parser)
-    option = partial(add_option, parser)
-    option('--debug', 'show tracebacks instead of one-line errors', False)
-    return option
+def add_commands(commands: Any) -> None:
+    """Add every command of ``commands.toml`` to argparse's sub-parsers; its module is imported when it runs."""
+    table = tomllib.loads((Path(__file__).parent / 'commands.toml').read_text(encoding='utf-8'))
+    shared, networks = table.pop('shared'), table.pop('networks').strip()
+    for name, about in table.items():
+        epilog = about.get('epilog', '').replace('{networks}', networks)
+        layout = argparse.RawDescriptionHelpFormatter if epilog else argparse.HelpFormatter
+        what = about['help']
+        parser = commands.add_parser(name, help=what, description=what, formatter_class=layout, epilog=epilog or None)
+        parser.set_defaults(run=partial(_run, about.get('module', name)), parser=parser)
+        for names, own in about['arguments'].items():
+            _add_argument(parser, names, **(own if 'help' in own else shared[names] | own))
 
 
-def add_option(parser: Any, names: str, text: str, default: Any = None, **settings: Any) -> None:
-    """Declare an option: ``False`` makes it a flag; the type is that of another default, which the help tells."""
+def _run(module: str, arguments: argparse.Namespace) -> int:
+    code: int = import_module(f'ne_basicsr.cli.{module}').run(arguments)
+    return code
+
+
+def _add_argument(parser: argparse.ArgumentParser, names: str, default: Any = None, **settings: Any) -> None:
+    text, kind = settings.pop('help', argparse.SUPPRESS), settings.pop('type', type(default).__name__)
     if default is False:
         settings['action'] = 'store_true'
-    elif isinstance(default, str | int | float | Path) and default != '':
-        settings.setdefault('type', type(default))
+    elif kind in TYPES:
+        settings['type'] = TYPES[kind]
+        default = TYPES[kind](default) if isinstance(default, str) else default
+    if isinstance(default, int | float | str | Path) and default is not False and default != '':
         text += f' (default: {default})'
     parser.add_argument(*names.split(), default=default, help=text, **settings)
-
-
-def add_import(option: Option) -> None:
-    """Declare ``--import``, which ``main`` does before the command runs."""
-    text = 'import a .py file, or an installed module, that registers networks of your own; can be repeated'
-    option('--import', text, [], action='append', dest='imports', metavar='FILE')
-
-
-def add_training_level(option: Option) -> None:
-    """Add ``--wne`` and the level that a network wrapped by it was trained at, as ``arguments.training_sigma255``."""
-    option('--wne', 'make a plain network equivariant without training', False)
-    text = 'with --wne: the noise level that the network was trained at, 8-bit units (--sigma255 is its old name)'
-    option('--training-sigma255 --sigma255', text, type=float, metavar='S')
-
-
-def add_device(option: Option, default: str = 'auto') -> None:
-    """Declare ``--device``; ``chosen_device`` reads it."""
-    option('--device', "cpu, cuda, mps (Apple's GPU) or auto, which uses cuda if available", default)
-
-
-def add_trust(option: Option) -> None:
-    """Declare ``--trust``."""
-    option('--trust', 'allow reading .pt2 files, which can run code', False, dest='trusted')
 
 
 def chosen_device(arguments: argparse.Namespace) -> str:
@@ -160,6 +123,26 @@ def given(arguments: argparse.Namespace, kind: Any, **others: Any) -> Any:
     """``kind``, a named tuple, of the arguments that its fields are called after, and of ``others``."""
     own = {name: value for name, value in vars(arguments).items() if name in kind._fields}
     return kind(**own | others)
+
+
+def named_network(text: str, arguments: argparse.Namespace) -> Any:
+    """The ``Spec`` of a network, with ``--wne`` and ``--training-sigma255``.
+
+    Raises:
+        InputError: for another level than that of ``text``, or a level that nothing is wrapped for.
+    """
+    from ne_basicsr.inference.opening import parse_spec
+
+    spec, level = parse_spec(text), arguments.training_sigma255
+    problem = ''
+    if level is not None and spec.sigma255 not in (None, level):
+        problem = f'{text} and --training-sigma255 {level:g} give different training levels'
+    elif level is not None and not (spec.wrap or arguments.wne):
+        images = ', or give the level of the images as --image-sigma255' if 'image_sigma255' in arguments else ''
+        problem = f'--training-sigma255 is what --wne needs; add --wne{images}'
+    if problem:
+        raise InputError(f'{_command(arguments)}: {problem}')
+    return spec._replace(wrap=spec.wrap or arguments.wne, sigma255=level or spec.sigma255)
 
 
 def typed(arguments: argparse.Namespace, leave_out: Sequence[str] = ('output', 'device', 'batch')) -> str:

@@ -8,24 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from ne_basicsr import __version__
-from ne_basicsr.cli import (
-    analyze,
-    bench,
-    check,
-    denoise,
-    doctor,
-    export,
-    mismatch,
-    options,
-    prepare,
-    quickstart,
-    sample,
-    train,
-)
-from ne_basicsr.cli.command import Parser
+from ne_basicsr.cli.command import Parser, add_commands
 from ne_basicsr.utils.errors import InputError, exit_code, last_line
-
-COMMANDS = (train, quickstart, options, prepare, mismatch, denoise, sample, analyze, check, export, bench, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +65,5 @@ def _parser() -> argparse.ArgumentParser:
         description='BasicSR with normalization-equivariant networks: f(a y + b) = a f(y) + b.',
     )
     parser.add_argument('--version', action='version', version=f'ne_basicsr {__version__}')
-    commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
-    for command in COMMANDS:
-        command.add(commands)
+    add_commands(parser.add_subparsers(title='commands', required=True, metavar='COMMAND'))
     return parser

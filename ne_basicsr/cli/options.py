@@ -3,25 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ne_basicsr.cli import command
 from ne_basicsr.utils.errors import InputError, explained_writing
-
-
-def add(commands: command.Commands) -> None:
-    what = 'check an option file and print it in full, with its bases, overrides, defaults and descriptions;'
-    option = command.add_command(commands, 'options', f'{what} or list what there is to set', run)
-    text = 'option file (YAML), or the name of a shipped one (swinir_wne); data and weights need not be there'
-    option('file', text, nargs='?', metavar='FILE')
-    option('--force_yml', 'set options, as for basicsr train', [], nargs='+', metavar='KEY=VALUE')
-    text = 'the reference: every section, key, type, default and description, or those of some sections (train,'
-    text += ' val:metrics) and types (SwinIR, L1Loss, AdamW); files: the shipped option files'
-    option('--list', text, nargs='*', metavar='NAME')
-    text = 'write FILE in full to a new option file, to edit and train'
-    option('-o --output', text, type=Path, metavar='NEW')
-    option('--markdown', 'the reference as Markdown', False)
-    text = 'print the JSON Schema that editors complete and check option files with, or write it to a file'
-    option('--schema', text, nargs='?', const='-', metavar='SCHEMA')
-    command.add_import(option)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,16 +1,6 @@
 """``basicsr quickstart``."""
 
 import argparse
-from pathlib import Path
-
-from ne_basicsr.cli import command
-
-
-def add(commands: command.Commands) -> None:
-    what = 'train with and without the wrapper, and show what it buys'
-    option = command.add_command(commands, 'quickstart', what, run)
-    option('-o --output', 'folder', Path('quickstart'))
-    option('--total_iter', 'training iterations, instead of the option files', type=int)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ import io
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
@@ -15,7 +14,7 @@ import PIL.Image
 import tifffile
 from numpy.typing import NDArray
 
-from ne_basicsr.data.store_index import INDEX, REMEDY, Checked, StoredImage, read_index, read_lines
+from ne_basicsr.data.store_index import INDEX, REMEDY, Checked, read_index, read_lines
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import printable
 from ne_basicsr.utils.words import similar_path
@@ -88,7 +87,14 @@ class LmdbStore:
         if meta_info_file:
             self.names = [name.removesuffix('.png') for name in _chosen(meta_info_file)]
         if not meta_info_file and entries[0].checksum is None and (root / LMDB_FILE).is_file():
-            self._say_what_is_not_listed(len(entries))
+            was_open = self.root.resolve() in self._environments
+            held = self._environment().stat()['entries']
+            if not was_open:  # forked workers open it themselves
+                self.close()
+            if held > len(entries):
+                logging.getLogger('basicsr').warning(
+                    f'{root}: holds {held} images, of which its {INDEX} lists {len(entries)}: the others are not used'
+                )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.root, self._meta_info_file)
@@ -109,16 +115,6 @@ class LmdbStore:
         """Close the LMDB in this process, for all its readers, so that it can be written; reading opens it again."""
         if environment := self._environments.pop(self.root.resolve(), None):
             environment.close()
-
-    def _say_what_is_not_listed(self, listed: int) -> None:
-        was_open = self.root.resolve() in self._environments
-        held = self._environment().stat()['entries']
-        if not was_open:  # forked workers open it themselves
-            self.close()
-        if held > listed:
-            logging.getLogger('basicsr').warning(
-                f'{self.root}: holds {held} images, of which its {INDEX} lists {listed}: the others are not used'
-            )
 
     def _environment(self) -> lmdb.Environment:
         # A process may open an LMDB only once; it is opened at first use, hence after the workers were started.
@@ -158,7 +154,14 @@ class RawStore:
             self._map = np.memmap(root / RAW_FILE, np.uint8, 'r').view(np.ndarray)  # slices of a memmap are slow
         except (OSError, ValueError) as error:
             raise InputError(f'{root}/{RAW_FILE}: {getattr(error, "strerror", None) or error}') from error
-        self._check_places(entries)
+        # images are inside the file and, without checksums, fill it one after the other
+        size, end = self._map.size, 0
+        for name, (height, width, channels), offset, checksum in sorted(entries, key=lambda entry: entry.offset):
+            if min(height, width) < 1 or channels not in (1, 3) or (checksum is None and offset != end):
+                raise InputError(f'{root}/{INDEX}: the place or shape of {name!r} cannot be; {REMEDY}')
+            end = max(end, offset + height * width * channels)
+        if size < end or (entries[0].checksum is None and size > end):
+            raise InputError(f'{root}/{RAW_FILE}: {size} bytes, but {INDEX} lists {end}; {REMEDY}')
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.root, self._meta_info_file)  # a worker that does not fork maps the file itself
@@ -170,17 +173,6 @@ class RawStore:
         if shape[2] == channels:
             return image
         return np.broadcast_to(image, (*shape[:2], 3)) if channels == 3 else as_gray(image)
-
-    def _check_places(self, entries: Sequence[StoredImage]) -> None:
-        """Raise if images are outside the file or, without checksums, do not fill it one after the other."""
-        size = self._map.size
-        end = 0
-        for name, (height, width, channels), offset, checksum in sorted(entries, key=lambda entry: entry.offset):
-            if min(height, width) < 1 or channels not in (1, 3) or (checksum is None and offset != end):
-                raise InputError(f'{self.root}/{INDEX}: the place or shape of {name!r} cannot be; {REMEDY}')
-            end = max(end, offset + height * width * channels)
-        if size < end or (entries[0].checksum is None and size > end):
-            raise InputError(f'{self.root}/{RAW_FILE}: {size} bytes, but {INDEX} lists {end}; {REMEDY}')
 
 
 def open_store(root: str | Path, backend: str = 'disk', meta_info_file: str | None = None) -> ImageStore:

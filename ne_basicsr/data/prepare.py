@@ -185,9 +185,12 @@ def find_pairs(inputs: Sequence[Path]) -> tuple[list[Original], list[str]]:
 
 def sub_images(height: int, width: int, crop: int, step: int) -> list[tuple[slice, slice]]:
     """The places of the sub-images of an image, row by row: every ``step`` pixels, and flush with the far borders."""
-    rows, columns = (
-        [slice(start, min(start + crop, length)) for start in _starts(length, crop, step)] for length in (height, width)
-    )
+    sides = []
+    for length in (height, width):
+        last = max(0, length - crop)
+        starts = dict.fromkeys([*range(0, last + 1, step), last])
+        sides.append([slice(start, min(start + crop, length)) for start in starts])
+    rows, columns = sides
     return list(product(rows, columns))
 
 
@@ -249,7 +252,8 @@ def _write(
                     if before:
                         journal.add(source.id, Finished([], []))
                 else:
-                    if before and _unplaced(before.stores) == [[entry for entry, _ in own] for own in values]:
+                    placeless = [[entry._replace(offset=0) for entry in own] for own in before.stores] if before else []
+                    if before and placeless == [[entry for entry, _ in own] for own in values]:
                         stores = before.stores  # its files were only touched, or moved
                     else:
                         both = zip(writers, values, strict=True)
@@ -264,14 +268,15 @@ def _write(
     return Summary(len(journal.sources), now, len(journal.entries(0)), failures, rounded, changed)
 
 
-def _unplaced(stores: list[list[StoredImage]]) -> list[list[StoredImage]]:
-    return [[entry._replace(offset=0) for entry in own] for own in stores]
-
-
 def _values(source: Original, recipe: Recipe, encode: Callable[[Image], bytes]) -> Values:
     """Read the images of a source, cut them, and encode the parts."""
     files = source.states()
-    images = [_read(file, recipe.channels) for file in source.files]
+    images = []
+    for file in source.files:
+        images.append(decode_pixels(read_file(file), recipe.channels, str(file)))
+        if not np.issubdtype(images[-1].dtype, np.integer):
+            kind = images[-1].dtype
+            raise InputError(f'{file}: {kind} pixels; a store holds 8 or 16 bits, so convert it first')
     height, width = images[0].shape[:2]
     if any(image.shape[:2] != (height, width) for image in images):
         sizes = ' and '.join(f'{image.shape[0]}x{image.shape[1]}' for image in images)
@@ -291,13 +296,6 @@ def _value(name: str, image: Image, encode: Callable[[Image], bytes]) -> tuple[S
     height, width, channels = image.shape
     data = encode(image)
     return StoredImage(name, (height, width, channels), 0, checksum_of(name, image.shape, data)), data
-
-
-def _read(path: Path, channels: int | None) -> Image:
-    image = decode_pixels(read_file(path), channels, str(path))
-    if not np.issubdtype(image.dtype, np.integer):
-        raise InputError(f'{path}: {image.dtype} pixels; a store holds 8 or 16 bits, so convert it first')
-    return image
 
 
 def _in_order(
@@ -332,13 +330,6 @@ def _with_keys(found: Iterable[Original]) -> list[Original]:
         key = next(key for key in keys if key not in sources)
         sources[key] = source._replace(key=key)
     return list(sources.values())
-
-
-def _starts(length: int, crop: int, step: int) -> list[int]:
-    if length <= crop:
-        return [0]
-    starts = list(range(0, length - crop + 1, step))
-    return starts if starts[-1] + crop == length else [*starts, length - crop]
 
 
 def _check(inputs: Sequence[Path], output: Path, recipe: Recipe, sidd: bool) -> None:

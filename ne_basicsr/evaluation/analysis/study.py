@@ -32,18 +32,14 @@ from ne_basicsr.utils.progress import progress
 
 
 class Request(NamedTuple):
-    """What to study.
+    """What to study: the arguments of ``basicsr analyze``, see ``cli/commands.toml``.
 
     Args:
-        networks: as ``opening.parse_spec`` takes them; without any, only the images are studied.
-        data: a folder, LMDB or raw store of clean images.
+        networks: without any, only the images are studied.
         sigmas255: noise levels, of training and of test, in 8-bit units.
-        patches: of how many the difficulty is measured.
-        denoised: of how many, the first ones, the residual quality is measured at each level.
-        patch_size: their side.
+        denoised: patches, the first ones, on which the residual quality is measured at each level.
         pixels: (row, column) of filters, in the crop; the centre where none is given.
-        crop: side of the centre of the first image that can be read, which filters and intervals are about.
-        filter_sigma255: noise on it.
+        filter_sigma255: noise on the crop, the centre of the first image that can be read.
     """
 
     networks: Sequence[str]

@@ -33,19 +33,12 @@ class Precision(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What to compare, and how.
+    """What to compare, and how: the arguments of ``basicsr mismatch``, see ``cli/commands.toml``.
 
     Args:
-        networks: as ``opening.parse_spec`` takes them; the identity is there without being asked for.
-        data: folders and LMDBs of clean images.
         degradations: as ``parse_degradation`` takes them.
-        labels: of the networks, in order; the rest are named after their files.
-        draws: noise draws per image and level.
-        seed: of the noise.
         defect: ``few``, one (a, b) at draw 0 of at most five levels; ``all``, eight in every cell, the paper's
             protocol; ``none``.
-        strip_levels: levels that images are shown at; where empty, four of those measured.
-        perceptual: further measures, of ``metrics.perceptual.PERCEPTUAL``.
         batch: cells that pass a network together; where not given, as many as have ``PIXELS``.
         trusted: see ``exported_graphs.open_exported``.
     """
@@ -135,18 +128,14 @@ class WorkPlan(NamedTuple):
         if unit.precision != request.precision:
             return wanted
         wanted |= {name: key_of(what=name, **parts) for name in request.perceptual}
-        if self._with_defect(unit, cell):
+        # a network that is told the noise level would have to be told a times that level for a y + b
+        can_ask = not (request.defect == 'none' or unit.denoiser.is_identity or unit.denoiser.needs_sigma)
+        few = cell.draw == 0 and cell.level in spread(unit.axis.degradation.levels, FEW_LEVELS)
+        if can_ask and (few or request.defect == 'all'):
             wanted['defect'] = key_of(what='defect', samples=DEFECT_SAMPLES[request.defect], **parts)
         if unit.is_shown and cell.draw == 0 and cell.level in axis.strip_levels:
             wanted['crop'] = key_of(what='crop', size=CROP, **parts)
         return wanted
-
-    def _with_defect(self, unit: Unit, cell: Cell) -> bool:
-        # a network that is told the noise level would have to be told a times that level for a y + b
-        if self.request.defect == 'none' or unit.denoiser.is_identity or unit.denoiser.needs_sigma:
-            return False
-        few = cell.draw == 0 and cell.level in spread(unit.axis.degradation.levels, FEW_LEVELS)
-        return few or self.request.defect == 'all'
 
     def keys(self, units: Iterable[Unit]) -> Iterator[str]:
         for unit in units:

@@ -55,11 +55,7 @@ def counted_text(summary: PanelSummary) -> str:
 def lead(summaries: Sequence[PanelSummary]) -> str:
     """Which network has the best mean, or has it most often, and the largest loss of all."""
     by_panel = [  # networks with a number at every level
-        {
-            label: each
-            for label, each in summary.networks.items()
-            if label != IDENTITY and not math.isnan(each.mean_psnr)
-        }
+        {k: each for k, each in summary.networks.items() if k != IDENTITY and not math.isnan(each.mean_psnr)}
         for summary in summaries
     ]
     winners = [max(own, key=lambda label: own[label].mean_psnr) for own in by_panel if own]

@@ -109,18 +109,17 @@ class Horizontal:
         # level 0 has no logarithm
         self.is_log = self.is_level and self.unit.is_log and min(self.tested.values(), default=1) > 0
         self.marked = [*self.trained.values()] if self.unit.unchanged is None else [self.unit.unchanged]
-        bands = [self._ends(each, curves) for each in ranges if is_noise]
-        self.bands = [(low, high) for low, high in bands if low < high]
+        low, high = self.limits()
+        self.bands: list[tuple[float, float]] = []
+        for span in ranges if is_noise else ():
+            ends = [level if self.is_level else input_psnr(level, curves) if level else high for level in span]
+            if max(low, min(ends)) < min(high, max(ends)):
+                self.bands.append((max(low, min(ends)), min(high, max(ends))))
         self.labels = (
             f'training σ = {levels_text(listed)}' if self.unit.unchanged is None else 'image unchanged',
             f'training σ = {levels_text(ranges)}',
             f'{"JPEG" if unit == "quality" else "noisy"} input (identity)',
         )
-
-    def _ends(self, span: LevelRange, curves: Collection[Curve]) -> tuple[float, float]:
-        low, high = self.limits()
-        ends = [level if self.is_level else input_psnr(level, curves) if level else high for level in span]
-        return max(low, min(ends)), min(high, max(ends))
 
     def places(self, levels: Collection[float]) -> list[float]:
         """Where tested levels lie."""

@@ -22,12 +22,9 @@ PIXELS = {'cpu': 2**18, 'cuda': 2**22}  # that pass a network together, unless t
 
 
 class Request(NamedTuple):
-    """What to sample, and how.
+    """What to sample, and how: the arguments of ``basicsr sample``, see ``cli/commands.toml``.
 
     Args:
-        networks: as ``opening.parse_spec`` takes them.
-        images: files, folders and LMDBs of clean images.
-        labels: of the networks, in order; the rest are named after their files.
         draws: walks for each image.
         batch: images that pass a network together; where not given, as many as have ``PIXELS``.
         trusted: see ``exported_graphs.open_exported``.
