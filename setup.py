@@ -37,6 +37,7 @@ setup(
     package_data={
         'ne_basicsr.cli': ['commands.toml'],
         'ne_basicsr.evaluation.bench': ['paper.yml'],
+        'ne_basicsr.evaluation.check': ['exact_operations.txt'],
         'ne_basicsr.evaluation.report': ['templates/*'],
         'ne_basicsr.options': ['schema.yml'],
         'ne_basicsr.shipped_options': ['*.yml', 'experiments/*.yml', 'schema.json'],

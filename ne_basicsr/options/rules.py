@@ -16,11 +16,7 @@ INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR
 
 
 def check_set_names(given: Mapping[str, Any]) -> None:
-    """``train``, ``val``, ``test_1`` ... as keys of ``datasets``.
-
-    Raises:
-        OptionError: for another key.
-    """
+    """``train``, ``val``, ``test_1`` ... as keys of ``datasets``; an ``OptionError`` for another key."""
     sets = given.get('datasets')
     for key in sets if isinstance(sets, Mapping) else ():
         phase, _, label = key.partition('_')

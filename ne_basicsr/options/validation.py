@@ -92,20 +92,12 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool =
 
 
 def schema_of(opt: Mapping[str, Any]) -> Section:
-    """The JSON Schema of these options, by their types.
-
-    Raises:
-        OptionError: for a type that is missing or unknown.
-    """
+    """The JSON Schema of these options, by their types; an ``OptionError`` for a type that is missing or unknown."""
     return resolved(OWN if opt.get('model_type') in OWN_MODELS else FOREIGN, opt)
 
 
 def check_network(section: Any, key: Key) -> None:
-    """One network's section, with the networks inside it.
-
-    Raises:
-        OptionError: the first wrong option.
-    """
+    """One network's section, with the networks inside it; an ``OptionError`` for the first wrong option."""
     check(section, resolved(choice('networks'), section, key), key)
     trial.check_arguments(section, key)
 

@@ -91,11 +91,7 @@ class Findings(NamedTuple):
 
 
 def study(request: Request) -> Findings:
-    """Measure everything.
-
-    Raises:
-        InputError: where there is nothing to measure, or the request contradicts itself.
-    """
+    """Measure everything; an ``InputError`` where there is nothing to measure, or the request contradicts itself."""
     if graphs := [text for text in request.networks if parse_spec(text).suffix in SUFFIXES]:
         raise InputError(f'{graphs[0]}: filters are derivatives, which a graph does not have; give its checkpoint')
     denoisers, failures = open_denoisers(request.networks, request.labels)

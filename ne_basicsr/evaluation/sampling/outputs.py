@@ -9,9 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from ne_basicsr.evaluation.report import save_figures
+from ne_basicsr.evaluation.report.analysis import trajectory_figure
 from ne_basicsr.evaluation.report.page import Cell, Column, Table, Tile, display_pixels, table, write_page
 from ne_basicsr.evaluation.report.tables import json_text, text_table, write_csv, write_json, writing
-from ne_basicsr.evaluation.report.trajectories import trajectory_figure
 from ne_basicsr.evaluation.sampling.films import write_film
 from ne_basicsr.evaluation.sampling.sampler import CONVERGED, DIVERGED
 from ne_basicsr.evaluation.sampling.session import Request, Session

@@ -103,11 +103,7 @@ class Session(NamedTuple):
 
 
 def open_session(request: Request) -> Session:
-    """Open networks and images.
-
-    Raises:
-        InputError: where there is nothing to do, or the request contradicts itself.
-    """
+    """Open networks and images; an ``InputError`` where there is nothing to do, or the request contradicts itself."""
     request.schedule.check()
     denoisers, failures = open_denoisers(
         request.networks, request.labels, device=request.device, trusted=request.trusted

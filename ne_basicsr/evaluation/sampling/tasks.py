@@ -83,11 +83,7 @@ class Task(NamedTuple):
         return RESIDUAL_STOPPED._replace(sigma_start=_number(self, 0, MOST_LEVEL) / 255)
 
     def projector(self, names: Sequence[str], size: tuple[int, int], seed: int) -> Projector:
-        """P for images of one size (height, width).
-
-        Raises:
-            InputError: for a value that does not fit the images.
-        """
+        """P for images of one size (height, width); an ``InputError`` for a value that does not fit the images."""
         if self.kind in ('denoise', 'unconstrained'):
             return Nothing()
         if self.kind == 'mask':
