@@ -24,7 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     try:
-        _check_current_folder()
+        try:
+            os.getcwd()
+        except OSError as error:  # some libraries of torch end the process if there is none
+            raise InputError(f'the current folder is gone ({error.strerror}); change to one that exists') from None
         if names := getattr(options, 'imports', None):
             from ne_basicsr.archs.own_networks import import_own  # it imports BasicSR
 
@@ -50,13 +53,6 @@ def _has_no_reader() -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's exit fails in the same way
         return True
     return False
-
-
-def _check_current_folder() -> None:
-    try:
-        os.getcwd()
-    except OSError as error:  # some libraries of torch end the process if there is none
-        raise InputError(f'the current folder is gone ({error.strerror}); change to one that exists') from None
 
 
 def _parser() -> argparse.ArgumentParser:

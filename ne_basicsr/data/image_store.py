@@ -5,7 +5,7 @@ import logging
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import cv2
 import lmdb
@@ -205,16 +205,11 @@ def open_any(path: Path) -> ImageStore:
     return open_store(path)
 
 
-class Verification(NamedTuple):
-    """The number of images that a store lists, a line for each that is damaged, and whether it has checksums."""
-
-    images: int
-    damaged: list[str]
-    has_checksums: bool
-
-
-def verify(root: Path) -> Verification:
+def verify(root: Path) -> tuple[int, list[str], bool]:
     """Read all images of a store; without checksums, check that they can be decoded and have the listed size.
+
+    Returns:
+        The number of images that it lists, a line for each that is damaged, and whether it has checksums.
 
     Raises:
         InputError: if the store as a whole cannot be read.
@@ -229,7 +224,7 @@ def verify(root: Path) -> Verification:
                 raise InputError(f'{root}/{name}: {size[0]}x{size[1]}, but {INDEX} says {shape}')
         except InputError as error:
             damaged.append(str(error))
-    return Verification(len(entries), damaged, entries[0].checksum is not None)
+    return len(entries), damaged, entries[0].checksum is not None
 
 
 def _chosen(meta_info_file: str) -> list[str]:

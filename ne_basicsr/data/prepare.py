@@ -60,12 +60,7 @@ class Original(NamedTuple):
             return []  # reading them says why
 
 
-class Values(NamedTuple):
-    """The values of a source for each store, with the state of its files before, and whether bits were lost."""
-
-    files: list[list[int]]
-    stores: list[list[tuple[StoredImage, bytes]]]
-    rounded: bool
+Values = tuple[list[list[int]], list[list[tuple[StoredImage, bytes]]], bool]
 
 
 class Summary(NamedTuple):
@@ -217,9 +212,6 @@ def write_lmdb(path: Path, images: Iterable[tuple[str, NDArray[np.uint8]]]) -> N
     write_index(path, 'png', entries)
 
 
-# -- the work ----------------------------------------------------------------------------------------------------------
-
-
 def _write(
     sources: list[Original],
     recipe: Recipe,
@@ -269,7 +261,11 @@ def _write(
 
 
 def _values(source: Original, recipe: Recipe, encode: Callable[[Image], bytes]) -> Values:
-    """Read the images of a source, cut them, and encode the parts."""
+    """Read the images of a source, cut them, and encode the parts.
+
+    Returns:
+        The state of its files before, the values for each store, and whether bits were lost.
+    """
     files = source.states()
     images = []
     for file in source.files:
@@ -289,7 +285,7 @@ def _values(source: Original, recipe: Recipe, encode: Callable[[Image], bytes]) 
         places = sub_images(height, width, recipe.crop, recipe.step or recipe.crop)
         parts = {f'{source.key}_s{number:03d}': place for number, place in enumerate(places, 1)}
     stores = [[_value(key, image[place], encode) for key, place in parts.items()] for image in images]
-    return Values(files, stores, recipe.format == 'raw' and any(image.dtype != np.uint8 for image in images))
+    return files, stores, recipe.format == 'raw' and any(image.dtype != np.uint8 for image in images)
 
 
 def _value(name: str, image: Image, encode: Callable[[Image], bytes]) -> tuple[StoredImage, bytes]:
@@ -312,9 +308,6 @@ def _in_order(
                 waiting.extend(pool.submit(work, source) for source in islice(ahead, 1))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-# -- names and places --------------------------------------------------------------------------------------------------
 
 
 def _prefix(root: Path, inputs: Sequence[Path]) -> str:

@@ -155,8 +155,9 @@ def _validated(source: Source, entries: list[str], is_train: bool, here: bool, t
         place = source.place(error.key)
         if place is None:
             raise _failure(f'{source.files[0]}: {about}') from None
-        base_of = f', base of {source.files[0]}' if place.file != source.files[0] else ''
-        raise _failure(f'{place.file}: {about} (line {place.line}{base_of})') from None
+        file, line = place
+        base_of = f', base of {source.files[0]}' if file != source.files[0] else ''
+        raise _failure(f'{file}: {about} (line {line}{base_of})') from None
 
 
 def _causes(source: Source, entries: list[str], is_train: bool, here: bool, error: OptionError) -> list[str]:

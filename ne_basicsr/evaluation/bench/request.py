@@ -104,9 +104,6 @@ def _words(text: str, known: Collection[str], what: str) -> list[str]:
     return words
 
 
-# -- the paper's tables ------------------------------------------------------------------------------------------------
-
-
 class SortByTorch(nn.Module):
     """``SortPool`` by ``torch.sort``."""
 

@@ -113,7 +113,7 @@ def certify(
             f'the network does not run on images {"x".join(map(str, images[0].shape))} in any of'
             f' {", ".join(dtypes)}: {next(iter(refusals.values()))}'
         )
-    plan = partial(_steps, network, images, refusals=refusals, device=device, sigma=sigma, forms=forms or {})
+    plan = partial(_steps, network, images, device=device, sigma=sigma, forms=forms or {})
     before = {name: _preparing(runner, images) for name, runner in runners.items()}
     total = sum(before.values()) + sum(step.seconds for step in plan(runners))
     rows: list[Row] = []
@@ -125,14 +125,33 @@ def certify(
             rows.append(step.measure())
             bar.update(step.seconds)
             on_row(rows[-1])
+        for name, problem in refusals.items():
+            rows.append(Row(name, name, (), problem))
+            on_row(rows[-1])
     return Certificate(tuple(rows), next(iter(runners)), {name: each.how for name, each in runners.items()})
 
 
 class _Step(NamedTuple):
-    """A row to measure, and about how long that takes."""
+    """A row to measure, and about how long that takes; ``must_ask``: a row without any (a, b) says why."""
 
     seconds: float
-    measure: Callable[[], Row]
+    name: str
+    what: str
+    points: Callable[[], Iterator[Point]]
+    must_run: bool = False
+    must_ask: bool = False
+
+    def measure(self) -> Row:
+        points: list[Point] = []
+        problem = ''
+        try:
+            for point in self.points():
+                points.append(point)
+        except REFUSALS as error:
+            problem = first_line(error)
+        if self.must_ask and not problem and not any(point.a for point in points):
+            problem = 'too few digits: the rounding error of the network is as large as the contrast of the image'
+        return Row(self.name, self.what, tuple(points), problem, self.must_run)
 
 
 def _preparing(runner: Runner, images: Sequence[Tensor]) -> float:
@@ -146,7 +165,6 @@ def _steps(
     images: Sequence[Tensor],
     runners: Mapping[str, Runner],
     *,
-    refusals: Mapping[str, str],
     device: str,
     sigma: float | None,
     forms: Mapping[str, Form],
@@ -155,11 +173,15 @@ def _steps(
     shape = images[0].shape
 
     def step(
-        evaluations: int, measure: Callable[[], Row], runner: Runner = first, size: Sequence[int] = shape
+        evaluations: int,
+        name: str,
+        what: str,
+        points: Callable[[], Iterator[Point]],
+        runner: Runner = first,
+        size: Sequence[int] = shape,
+        **rules: bool,
     ) -> _Step:
-        return _Step(evaluations * math.prod(size) * runner.seconds, measure)
-
-    row = partial(partial, _row)
+        return _Step(evaluations * math.prod(size) * runner.seconds, name, what, points, **rules)
 
     def repeated() -> Iterator[Point]:
         y = images[0]
@@ -168,45 +190,34 @@ def _steps(
     def constants() -> Iterator[Point]:
         return (constant(first, shape, value) for value in CONSTANTS)
 
-    yield step(2, row('repeat', 'f(y) twice', repeated, must_run=True))
+    yield step(2, 'repeat', 'f(y) twice', repeated, must_run=True)
     for name, what, pairs in _ranges():
-        measure = row(name, what, partial(_laws, first, images, pairs), must_run=True)
-        yield step(2 * len(pairs), partial(_none_asked, measure) if name == 'scale' else measure)
+        asked = partial(_laws, first, images, pairs)
+        yield step(2 * len(pairs), name, what, asked, must_run=True, must_ask=name == 'scale')
     large_numbers = partial(_laws, first, images, LARGE_PAIRS)
-    yield step(2 * len(LARGE_PAIRS), row('large numbers', 'f(a y + b), a, b to 1e9', large_numbers))
+    yield step(2 * len(LARGE_PAIRS), 'large numbers', 'f(a y + b), a, b to 1e9', large_numbers)
     for runner in runners.values():
-        if runner.precision.name in ('float64', 'float32'):
-            suffix = '' if runner is first else f' {runner.precision.name}'
-            yield step(8, partial(_at_the_ends, runner, suffix, images), runner)
-    yield step(len(CONSTANTS), row('constants', 'f(c), constant images', constants, must_run=True))
-    yield step(8, row('batch', 'f(y) beside other images', partial(_beside_others, first, images)))
+        name, info = runner.precision.name, torch.finfo(runner.precision.dtype)
+        if name in ('float64', 'float32'):  # near the smallest normal and the largest number, and their square roots
+            suffix = '' if runner is first else f' {name}'
+            least, most = info.smallest_normal * RESERVE, info.max / RESERVE
+            ends = partial(_laws, runner, images, [(a, 0.0) for a in (least, least**0.5, most**0.5, most)])
+            yield step(8, f'extreme scale{suffix}', f'f(a y), ends of {name}', ends, runner, must_run=True)
+    yield step(len(CONSTANTS), 'constants', 'f(c), constant images', constants, must_run=True)
+    yield step(8, 'batch', 'f(y) beside other images', partial(_beside_others, first, images))
     for height, width in SIZES:
-        small = synthetic_images(shape[1], (height, width), count=1)
+        small, size = synthetic_images(shape[1], (height, width), count=1), f'{height}x{width}'
         at_size = partial(_laws, first, small, SIZE_PAIRS, measured=False)
-        yield step(12, row(f'size {height}x{width}', f'{height}x{width} pixels', at_size), size=small[0].shape)
+        yield step(12, f'size {size}', f'{size} pixels', at_size, size=small[0].shape)
     for name, form in forms.items():
-        yield step(8, row(name, name, partial(_in_form, form, network, first, images, device, sigma)))
+        yield step(8, name, name, partial(_in_form, form, network, first, images, device, sigma))
     if isinstance(network, nn.Module):
         large = synthetic_images(shape[1], LARGE, count=1)
         in_tiles = partial(_in_tiles, network, first, large, device, sigma)
-        yield step(8, row('tiles', f'in tiles of {TILE} pixels', in_tiles), size=large[0].shape)
+        yield step(8, 'tiles', f'in tiles of {TILE} pixels', in_tiles, size=large[0].shape)
     for runner in others:
-        yield step(18, partial(_in_type, runner, images), runner)
-    for name, problem in refusals.items():
-        yield _Step(0, partial(Row, name, name, (), problem))
-
-
-def _row(name: str, what: str, measure: Callable[[], Iterator[Point]], must_run: bool = False) -> Row:
-    points: list[Point] = []
-    try:
-        for point in measure():
-            points.append(point)
-    except REFUSALS as error:
-        return Row(name, what, tuple(points), first_line(error), must_run)
-    return Row(name, what, tuple(points), '', must_run)
-
-
-# -- the checks --------------------------------------------------------------------------------------------------------
+        name = runner.precision.name
+        yield step(18, name, name, partial(_in_type, runner, images), runner, must_ask=True)
 
 
 def _ranges() -> list[tuple[str, str, list[tuple[float, float]]]]:
@@ -270,37 +281,13 @@ def _in_tiles(
     yield from _laws(tiled, images, SIZE_PAIRS[1:2])
 
 
-def _in_type(runner: Runner, images: Sequence[Tensor]) -> Row:
+def _in_type(runner: Runner, images: Sequence[Tensor]) -> Iterator[Point]:
     """The law in another number type, for (a, b) where the type has enough digits for a y + b."""
-    name = runner.precision.name
     scales, shifts = (0.3, 1e-3, 0.03, 1.0, 30.0, 1e3), (0.0, 0.0, -1.0, 0.5, -10.0, 3.0)
     pairs = [(a, a * b) for a, b in zip(scales, shifts, strict=True)] + [(1e-3, 0.25), (100.0, 0.25)]
-
-    def points() -> Iterator[Point]:
-        yield from _laws(runner, images, pairs)
-        yield constant(runner, images[0].shape, 0.0)
-        yield constant(runner, images[0].shape, 0.1)
-
-    return _none_asked(partial(_row, name, name, points))
-
-
-def _none_asked(measure: Callable[[], Row]) -> Row:
-    """The row, with a problem if no (a, b) could be asked."""
-    row = measure()
-    problem = 'too few digits: the rounding error of the network is as large as the contrast of the image'
-    return row if any(point.a for point in row.points) or row.problem else row._replace(problem=problem)
-
-
-def _at_the_ends(runner: Runner, suffix: str, images: Sequence[Tensor]) -> Row:
-    """The law for a near the smallest normal and the largest number of the type, and near their square roots."""
-    info = torch.finfo(runner.precision.dtype)
-    small, large = info.smallest_normal * RESERVE, info.max / RESERVE
-    pairs = [(a, 0.0) for a in (small, small**0.5, large**0.5, large)]
-    what = f'f(a y), ends of {runner.precision.name}'
-    return _row(f'extreme scale{suffix}', what, partial(_laws, runner, images, pairs), must_run=True)
-
-
-# -- number types ------------------------------------------------------------------------------------------------------
+    yield from _laws(runner, images, pairs)
+    yield constant(runner, images[0].shape, 0.0)
+    yield constant(runner, images[0].shape, 0.1)
 
 
 def _runners(

@@ -158,9 +158,6 @@ def summary_of(session: Session, summaries: Sequence[Row], aggregates: Aggregate
     }
 
 
-# -- the page ----------------------------------------------------------------------------------------------------------
-
-
 def table_text(aggregates: Aggregates, summaries: Sequence[Row]) -> str:
     """The aggregates as plain text."""
     return text_table([_headers(), *_rows(aggregates, summaries)])
