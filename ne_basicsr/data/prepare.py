@@ -26,18 +26,13 @@ SYNC_SECONDS = 1.0  # at most this much work is repeated after a kill
 
 
 class Recipe(NamedTuple):
-    """How images are stored.
+    """How images are stored."""
 
-    Args:
-        format: ``png``, BasicSR's LMDB layout, which keeps 16 bits; or ``raw``, which rounds them to 8.
-        crop: side of square sub-images; None keeps images whole. A smaller image is kept whole in that direction.
-        step: from one sub-image to the next; the last one of a row ends at the border, as in BasicSR.
-        channels: 1 (gray), 3 (RGB), or None for the channels of each image; an alpha channel is dropped.
-    """
-
-    format: str = 'png'
+    format: str = 'png'  # ``png``, BasicSR's LMDB layout, which keeps 16 bits; or ``raw``, which rounds them to 8
+    # side of square sub-images; None keeps images whole. A smaller image is kept whole in that direction.
     crop: int | None = None
-    step: int | None = None
+    step: int | None = None  # from one sub-image to the next; the last one of a row ends at the border, as in BasicSR
+    # 1 (gray), 3 (RGB), or None for the channels of each image; an alpha channel is dropped
     channels: int | None = None
 
 
@@ -64,25 +59,15 @@ Values = tuple[list[list[int]], list[list[tuple[StoredImage, bytes]]], bool]
 
 
 class Summary(NamedTuple):
-    """What a run did.
+    """What a run did."""
 
-    Args:
-        finished: sources in the store.
-        now: of these, written by this run.
-        values: images in the store.
-        failures: which images could not be used and why.
-        rounded: sources rounded to 8 bits by this run.
-        changed: sources that had changed since they were written, and were written again.
-        gone: sources that were in the store and are no longer in the inputs; they were removed.
-    """
-
-    finished: int
-    now: int
-    values: int
-    failures: list[str]
-    rounded: int
-    changed: int = 0
-    gone: int = 0
+    finished: int  # sources in the store
+    now: int  # of these, written by this run
+    values: int  # images in the store
+    failures: list[str]  # which images could not be used and why
+    rounded: int  # sources rounded to 8 bits by this run
+    changed: int = 0  # sources that had changed since they were written, and were written again
+    gone: int = 0  # sources that were in the store and are no longer in the inputs; they were removed
 
 
 def prepare(

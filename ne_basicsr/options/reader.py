@@ -53,16 +53,11 @@ Place = tuple[Path, int]  # the file and line of a key
 
 
 class Source(NamedTuple):
-    """An option file with its bases merged: no ``base`` is left.
-
-    Attributes:
-        files: the file itself, its base, the base's base ...
-        places: of each key, the last one.
-    """
+    """An option file with its bases merged: no ``base`` is left."""
 
     options: dict[str, Any]
-    files: tuple[Path, ...]
-    places: dict[Key, Place]
+    files: tuple[Path, ...]  # the file itself, its base, the base's base
+    places: dict[Key, Place]  # of each key, the last one
 
     def place(self, key: Key) -> Place | None:
         """Where ``key``, or else the section that it is missing from, was given."""

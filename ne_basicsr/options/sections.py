@@ -35,17 +35,11 @@ _TYPES = {
 
 
 class Kind(NamedTuple):
-    """One family of sections.
+    """One family of sections."""
 
-    Attributes:
-        noun: for messages.
-        known: what ``type`` may name.
-        describe: the JSON Schema of the section that names something.
-    """
-
-    noun: str
-    known: Callable[[], Mapping[str, Any]]
-    describe: Callable[[str, Any], Section]
+    noun: str  # for messages
+    known: Callable[[], Mapping[str, Any]]  # what ``type`` may name
+    describe: Callable[[str, Any], Section]  # the JSON Schema of the section that names something
 
 
 def find(kind: str, given: Any, key: Key) -> tuple[str, Any]:

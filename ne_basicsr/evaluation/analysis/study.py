@@ -32,62 +32,42 @@ from ne_basicsr.utils.progress import progress
 
 
 class Request(NamedTuple):
-    """What to study: the arguments of ``basicsr analyze``, see ``cli/commands.toml``.
+    """What to study: the arguments of ``basicsr analyze``, see ``cli/commands.toml``."""
 
-    Args:
-        networks: without any, only the images are studied.
-        sigmas255: noise levels, of training and of test, in 8-bit units.
-        denoised: patches, the first ones, on which the residual quality is measured at each level.
-        pixels: (row, column) of filters, in the crop; the centre where none is given.
-        filter_sigma255: noise on the crop, the centre of the first image that can be read.
-    """
-
-    networks: Sequence[str]
+    networks: Sequence[str]  # without any, only the images are studied
     data: Path
     labels: Sequence[str] = ()
-    sigmas255: Sequence[float] = (50, 40, 30, 20, 10)
+    sigmas255: Sequence[float] = (50, 40, 30, 20, 10)  # noise levels, of training and of test, in 8-bit units
     patches: int = 4000
-    denoised: int = 128
+    denoised: int = 128  # patches, the first ones, on which the residual quality is measured at each level
     patch_size: int = 70
-    pixels: Sequence[tuple[int, int]] = ()
+    pixels: Sequence[tuple[int, int]] = ()  # (row, column) of filters, in the crop; the centre where none is given
     crop: int = 64
-    filter_sigma255: float = 25.0
+    filter_sigma255: float = 25.0  # noise on the crop, the centre of the first image that can be read
     intervals: Sequence[tuple[float, float]] = INTERVALS
     seed: int = 0
     device: str = 'cpu'
 
 
 class Findings(NamedTuple):
-    """What was found.
-
-    Args:
-        deltas: Delta by 8-bit noise level.
-        contrasts: sigma_x of the patches.
-        table: rows of the coverage, ``sigma_train`` in 8-bit units.
-        quality: (Delta, Q) by network and level.
-        curves: their rows by network and level.
-        filters: by network, for each pixel (row, column) the Jacobian's row (C, H, W).
-        filter_rows: ``network, row, column, sum`` (Sigma) and ``rho`` (of the crop); without a place the sum of the
-            filter that is farthest from 1.
-        interval_rows: ``network, a, b, psnr, change``.
-        shown: the crop, clean and noisy, (C, H, W); none without networks.
-        image: the name of the image that the crop is from.
-        failures: a line for each network that could not be studied, and for each image that could not be read.
-    """
+    """What was found."""
 
     request: Request
     entries: list[Entry]
-    deltas: dict[float, Values]
-    contrasts: Values
-    table: list[Row]
-    quality: dict[str, dict[float, tuple[Values, Values]]]
-    curves: dict[str, dict[float, list[Row]]]
+    deltas: dict[float, Values]  # Delta by 8-bit noise level
+    contrasts: Values  # sigma_x of the patches
+    table: list[Row]  # rows of the coverage, ``sigma_train`` in 8-bit units
+    quality: dict[str, dict[float, tuple[Values, Values]]]  # (Delta, Q) by network and level
+    curves: dict[str, dict[float, list[Row]]]  # their rows by network and level
+    # by network, for each pixel (row, column) the Jacobian's row (C, H, W)
     filters: dict[str, dict[tuple[int, int], Tensor]]
+    # ``network, row, column, sum`` (Sigma) and ``rho`` (of the crop); without a place the sum of the filter that is
+    # farthest from 1
     filter_rows: list[Row]
-    interval_rows: list[Row]
-    shown: tuple[Tensor, ...]
-    image: str
-    failures: list[str]
+    interval_rows: list[Row]  # ``network, a, b, psnr, change``
+    shown: tuple[Tensor, ...]  # the crop, clean and noisy, (C, H, W); none without networks
+    image: str  # the name of the image that the crop is from
+    failures: list[str]  # a line for each network that could not be studied, and for each image that could not be read
 
 
 def study(request: Request) -> Findings:

@@ -35,21 +35,13 @@ SIZE_PAIRS = ((0.01, 0.0), (3.0, -2.0), (100.0, 700.0))
 
 
 class Row(NamedTuple):
-    """One check.
+    """One check."""
 
-    Attributes:
-        name: short and fixed, for programs: ``scale``, ``shift``, ``size 7x13``, ``float16``, ...
-        what: description for people.
-        points: the measurements.
-        problem: why the check did not run, or stopped.
-        must_run: whether the network also fails if the check does not run.
-    """
-
-    name: str
-    what: str
-    points: tuple[Point, ...]
-    problem: str = ''
-    must_run: bool = False
+    name: str  #: short and fixed, for programs: ``scale``, ``shift``, ``size 7x13``, ``float16``, ...
+    what: str  #: description for people
+    points: tuple[Point, ...]  #: the measurements
+    problem: str = ''  #: why the check did not run, or stopped
+    must_run: bool = False  #: whether the network also fails if the check does not run
 
     @property
     def status(self) -> str:
@@ -65,16 +57,11 @@ class Row(NamedTuple):
 
 
 class Certificate(NamedTuple):
-    """All rows.
-
-    Attributes:
-        precision: number type of the rows without a type in their name: float64 if the network runs in it.
-        rounding: for each type, how the rounding for its tolerance was measured (``law``).
-    """
+    """All rows."""
 
     rows: tuple[Row, ...]
-    precision: str
-    rounding: Mapping[str, str]
+    precision: str  #: number type of the rows without a type in their name: float64 if the network runs in it
+    rounding: Mapping[str, str]  #: for each type, how the rounding for its tolerance was measured (``law``)
 
     def row(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)

@@ -69,21 +69,16 @@ Evaluate = Callable[[Tensor, float], Tensor]
 
 
 class Point(NamedTuple):
-    """The law at one (a, b) and size.
+    """The law at one (a, b) and size."""
 
-    Attributes:
-        a, b: a = 0 stands for the constant image b.
-        size: (H, W).
-        defect, tolerance: in units of the contrast a std y; for constant images, of ``|b|``, or of 1 if b is 0.
-        change: max |f(a y + b) - f(y)| / std y: 0 for a network that normalizes without undoing it.
-    """
-
+    #: a, b: a = 0 stands for the constant image b
     a: float
     b: float
-    size: tuple[int, int]
+    size: tuple[int, int]  #: (H, W)
+    #: defect, tolerance: in units of the contrast a std y; for constant images, of ``|b|``, or of 1 if b is 0
     defect: float
     tolerance: float
-    change: float = float('nan')
+    change: float = float('nan')  #: max |f(a y + b) - f(y)| / std y: 0 for a network that normalizes without undoing it
 
     @property
     def holds(self) -> bool:
@@ -97,20 +92,14 @@ class Point(NamedTuple):
 
 
 class Runner(NamedTuple):
-    """A network in one precision, with the rounding error r of the formulas above.
-
-    Attributes:
-        exact: f in float64, if r is the error against it.
-        how: description of how r was measured.
-        seconds: what an evaluation takes for each number of its input, roughly.
-    """
+    """A network in one precision, with the rounding error r of the formulas above."""
 
     evaluate: Evaluate
     precision: Precision
     rounding: float = 0.0
-    exact: Evaluate | None = None
-    how: str = ''
-    seconds: float = 0.0
+    exact: Evaluate | None = None  #: f in float64, if r is the error against it
+    how: str = ''  #: description of how r was measured
+    seconds: float = 0.0  #: what an evaluation takes for each number of its input, roughly
 
     def on(self, images: Sequence[Tensor]) -> 'Runner':
         """A copy with the largest r over ``images``, each (1, C, H, W)."""

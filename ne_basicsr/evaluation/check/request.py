@@ -25,16 +25,11 @@ SIGMA = 25 / 255  # default noise level for non-blind networks
 
 
 class Subject(NamedTuple):
-    """A denoiser and the settings of its certification.
-
-    Attributes:
-        sigma: noise level for a non-blind network, on the [0, 1] scale; None for blind ones.
-        dtypes: number types to check.
-    """
+    """A denoiser and the settings of its certification."""
 
     denoiser: Denoiser
-    sigma: float | None
-    dtypes: tuple[str, ...]
+    sigma: float | None  #: noise level for a non-blind network, on the [0, 1] scale; None for blind ones
+    dtypes: tuple[str, ...]  #: number types to check
 
     @property
     def network(self) -> Network:

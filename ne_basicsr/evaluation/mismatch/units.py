@@ -33,29 +33,22 @@ class Precision(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What to compare, and how: the arguments of ``basicsr mismatch``, see ``cli/commands.toml``.
-
-    Args:
-        degradations: as ``parse_degradation`` takes them.
-        defect: ``few``, one (a, b) at draw 0 of at most five levels; ``all``, eight in every cell, the paper's
-            protocol; ``none``.
-        batch: cells that pass a network together; where not given, as many as have ``PIXELS``.
-        trusted: see ``exported_graphs.open_exported``.
-    """
+    """What to compare, and how: the arguments of ``basicsr mismatch``, see ``cli/commands.toml``."""
 
     networks: Sequence[str]
     data: Sequence[Path]
-    degradations: Sequence[str] = ('gaussian',)
+    degradations: Sequence[str] = ('gaussian',)  # as ``parse_degradation`` takes them
     labels: Sequence[str] = ()
     draws: int = 1
     seed: int = 0
+    # ``few``, one (a, b) at draw 0 of at most five levels; ``all``, eight in every cell, the paper's protocol; ``none``
     defect: str = 'few'
     strip_levels: Sequence[float] = ()
     perceptual: Sequence[str] = ()
     device: str = 'cpu'
     precision: Precision = Precision()
-    batch: int | None = None
-    trusted: bool = False
+    batch: int | None = None  # cells that pass a network together; where not given, as many as have ``PIXELS``
+    trusted: bool = False  # see ``exported_graphs.open_exported``
 
 
 class Axis(NamedTuple):
@@ -80,14 +73,10 @@ class Unit(NamedTuple):
 
 
 class WorkPlan(NamedTuple):
-    """What is to be measured.
-
-    Args:
-        channels: that all networks take, 1 or 3.
-    """
+    """What is to be measured."""
 
     request: Request
-    channels: int
+    channels: int  # that all networks take, 1 or 3
 
     def units(self, axis: Axis, denoisers: Sequence[Denoiser], failures: dict[str, None]) -> Iterator[Unit]:
         """All units of an axis, in the order of the rows; images that cannot be read become lines in ``failures``."""

@@ -16,22 +16,14 @@ _ROUND_LEVELS = (25, 50, 10, 5, 100, 15, 75, 35, 2, 1, 20, 150, 200)  # for the 
 
 
 class Unit(NamedTuple):
-    """How the levels of a unit of ``degradations.KINDS`` are named and drawn.
+    """How the levels of a unit of ``degradations.KINDS`` are named and drawn."""
 
-    Args:
-        column: in CSV files.
-        header: above a column of a page.
-        text: of one level.
-        label: of an axis.
-        is_log: whether equal ratios are equal distances.
-        unchanged: the level that changes nothing; with it the axis is the level, since the input PSNR is constant.
-    """
-
-    column: str
-    header: str
-    text: str
-    label: str
-    is_log: bool = False
+    column: str  # in CSV files
+    header: str  # above a column of a page
+    text: str  # of one level
+    label: str  # of an axis
+    is_log: bool = False  # whether equal ratios are equal distances
+    # the level that changes nothing; with it the axis is the level, since the input PSNR is constant
     unchanged: float | None = None
 
 

@@ -25,17 +25,11 @@ Cell = str | float | None
 
 
 class Column(NamedTuple):
-    """A column of a table.
+    """A column of a table."""
 
-    Args:
-        header: above it.
-        format: of its numbers, as in ``.2f``.
-        best: what is set in bold: its ``highest`` or ``lowest`` number, or the highest of each ``row`` among all such
-            columns.
-    """
-
-    header: str
-    format: str = ''
+    header: str  # above it
+    format: str = ''  # of its numbers, as in ``.2f``
+    # what is set in bold: its ``highest`` or ``lowest`` number, or the highest of each ``row`` among all such columns
     best: str = ''
 
 

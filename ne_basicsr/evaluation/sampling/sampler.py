@@ -81,25 +81,18 @@ RESIDUAL_STOPPED = Schedule(sigma_start=10 / 255, sigma_stop=1 / 255, beta=1.0)
 
 
 class State(NamedTuple):
-    """One image of the batch after ``step`` steps.
+    """One image of the batch after ``step`` steps."""
 
-    Args:
-        number: which of the batch.
-        y: P x + (I - P) y, (C, H, W): the result if one stopped here.
-        denoised: P x + (I - P) D(y), (C, H, W); at step 0 this is what one pass of the denoiser makes.
-        sigma: ||u|| / sqrt(d), what the denoiser finds left in y.
-        h, gamma: of the step that led here; None at step 0.
-        outcome: None while it goes on; at the last state of an image ``converged`` (sigma <= sigma_L), ``unfinished``
-            (no steps left) or ``diverged`` (sigma is not finite, or is ten times what it may be at the start).
-    """
-
-    number: int
+    number: int  #: which of the batch
     step: int
-    y: Tensor
-    denoised: Tensor
-    sigma: float
+    y: Tensor  #: P x + (I - P) y, (C, H, W): the result if one stopped here
+    denoised: Tensor  #: P x + (I - P) D(y), (C, H, W); at step 0 this is what one pass of the denoiser makes
+    sigma: float  #: ||u|| / sqrt(d), what the denoiser finds left in y
+    #: h, gamma: of the step that led here; None at step 0
     h: float | None
     gamma: float | None
+    #: None while it goes on; at the last state of an image ``converged`` (sigma <= sigma_L), ``unfinished`` (no steps
+    #: left) or ``diverged`` (sigma is not finite, or is ten times what it may be at the start)
     outcome: str | None
 
 

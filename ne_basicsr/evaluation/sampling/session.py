@@ -22,25 +22,19 @@ PIXELS = {'cpu': 2**18, 'cuda': 2**22}  # that pass a network together, unless t
 
 
 class Request(NamedTuple):
-    """What to sample, and how: the arguments of ``basicsr sample``, see ``cli/commands.toml``.
-
-    Args:
-        draws: walks for each image.
-        batch: images that pass a network together; where not given, as many as have ``PIXELS``.
-        trusted: see ``exported_graphs.open_exported``.
-    """
+    """What to sample, and how: the arguments of ``basicsr sample``, see ``cli/commands.toml``."""
 
     networks: Sequence[str]
     images: Sequence[Path]
     task: Task
     schedule: Schedule
     labels: Sequence[str] = ()
-    draws: int = 1
+    draws: int = 1  #: walks for each image
     seed: int = 0
     device: str = 'cpu'
-    batch: int | None = None
+    batch: int | None = None  #: images that pass a network together; where not given, as many as have ``PIXELS``
     with_frames: bool = False
-    trusted: bool = False
+    trusted: bool = False  #: see ``exported_graphs.open_exported``
 
 
 class Picture(NamedTuple):

@@ -26,19 +26,12 @@ MOST_LEVEL = 255.0
 
 
 class Kind(NamedTuple):
-    """A family of tasks.
+    """A family of tasks."""
 
-    Args:
-        what: for help and reports; ``{}`` stands for the value.
-        default: of the value; None where it has to be given, or there is none.
-        mark: before the value: ``=``, or ``@`` before an 8-bit noise level; empty where there is no value.
-        most: the largest value, where it is a number.
-    """
-
-    what: str
-    default: str | None = None
-    mark: str = '='
-    most: float | None = 1.0
+    what: str  #: for help and reports; ``{}`` stands for the value
+    default: str | None = None  #: of the value; None where it has to be given, or there is none
+    mark: str = '='  #: before the value: ``=``, or ``@`` before an 8-bit noise level; empty where there is no value
+    most: float | None = 1.0  #: the largest value, where it is a number
 
 
 KINDS = {

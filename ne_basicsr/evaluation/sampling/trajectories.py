@@ -38,25 +38,18 @@ class Record(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """The walk of one image.
-
-    Args:
-        outcome: ``converged``, ``unfinished`` or ``diverged``.
-        observed: P x, or the noisy image where the walk starts from one, (C, H, W).
-        one_pass: P x + (I - P) D(y_0), (C, H, W).
-        result: P x + (I - P) y at the end; of a walk that diverged, the last that was finite, (C, H, W).
-        frames: the step and the image, 8-bit (H, W) or (H, W, 3), at steps of equal distance; empty unless wanted.
-    """
+    """The walk of one image."""
 
     image: str
     draw: int
-    outcome: str
+    outcome: str  #: ``converged``, ``unfinished`` or ``diverged``
     records: list[Record]
-    observed: Tensor
-    one_pass: Tensor
-    result: Tensor
+    observed: Tensor  #: P x, or the noisy image where the walk starts from one, (C, H, W)
+    one_pass: Tensor  #: P x + (I - P) D(y_0), (C, H, W)
+    result: Tensor  #: P x + (I - P) y at the end; of a walk that diverged, the last that was finite, (C, H, W)
     observed_quality: Quality | None
     one_pass_quality: Quality | None
+    #: the step and the image, 8-bit (H, W) or (H, W, 3), at steps of equal distance; empty unless wanted
     frames: list[tuple[int, NDArray[np.uint8]]]
 
 
