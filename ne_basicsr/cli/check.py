@@ -20,25 +20,12 @@ def run(arguments: argparse.Namespace) -> int:
     level = arguments.training_sigma255 or arguments.image_sigma255  # --sigma255 was either
     if arguments.json:
         check_writable(arguments.json)
-    subject = check.find_subject(
-        arguments.network,
-        wne=arguments.wne,
-        sigma=None if level is None else level / 255,
-        device=device,
-        dtypes=arguments.dtype,
-        trusted=arguments.trusted,
-    )
+    settings = {'wne': arguments.wne, 'sigma': None if level is None else level / 255, 'trusted': arguments.trusted}
+    subject = check.find_subject(arguments.network, **settings, device=device, dtypes=arguments.dtype)
     images = subject.images(arguments.images)
     print(f'{arguments.network}: {subject.about}; {device}, torch {torch.__version__}\n\n{check.HEADER}', flush=True)
-    found = check.certify(
-        subject.network,
-        images,
-        device=device,
-        dtypes=subject.dtypes,
-        sigma=subject.sigma,
-        on_row=lambda row: say(check.line(row)),
-        shown=True,
-    )
+    settings = {'device': device, 'dtypes': subject.dtypes, 'sigma': subject.sigma, 'shown': True}
+    found = check.certify(subject.network, images, **settings, on_row=lambda row: say(check.line(row)))
     verdict = check.judge(found)
     print(f'\n{check.footnote(found)}\n{"PASS" if verdict.passed else "FAIL"}: {verdict.sentence}')
     if arguments.json:

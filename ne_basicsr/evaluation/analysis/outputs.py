@@ -30,12 +30,15 @@ def write_study(findings: Findings, folder: Path, command: str) -> Path:
     """
     with writing(folder):
         write_coverage(folder / 'coverage.csv', findings.table)
-        for name, rows in (
-            ('difficulty', difficulty_rows(findings)),
-            ('quality', quality_rows(findings)),
-            ('filters', findings.filter_rows),
-            ('intervals', findings.interval_rows),
-        ):
+        quality = [
+            {'network': label, 'sigma255': level, **row}
+            for label, by_level in findings.curves.items()
+            for level, rows in by_level.items()
+            for row in rows
+        ]
+        files = {'difficulty': difficulty_rows(findings), 'quality': quality}
+        files |= {'filters': findings.filter_rows, 'intervals': findings.interval_rows}
+        for name, rows in files.items():
             path = folder / f'{name}.csv'
             if rows:
                 write_csv(path, rows[0], (row.values() for row in rows), '.10g')
@@ -78,16 +81,6 @@ def difficulty_rows(findings: Findings) -> list[Row]:
     return rows
 
 
-def quality_rows(findings: Findings) -> list[Row]:
-    """Rows ``network, sigma255`` and those of ``quality_curve``."""
-    return [
-        {'network': label, 'sigma255': level, **row}
-        for label, by_level in findings.curves.items()
-        for level, rows in by_level.items()
-        for row in rows
-    ]
-
-
 def arrays(findings: Findings) -> dict[str, NDArray[Any]]:
     """By name: ``sigma_x``; ``delta/<sigma255>``; ``<network>/<sigma255>/delta`` and ``/quality``;
     ``<network>/filter/<row>,<column>``; ``crop/clean`` and ``crop/noisy``."""
@@ -114,12 +107,10 @@ def figures_of(findings: Findings) -> dict[str, Figure]:
         shown = {f'σ = {level:g}': rows for level, rows in curves.items()}
         figures[f'quality_{number}'] = quality_figure(shown, label)
     if findings.filters:
-        figures['filters'] = filters_figure(
-            {
-                label: [(f'row {r}, column {c}', weights.sum(0).numpy()) for (r, c), weights in filters.items()]
-                for label, filters in findings.filters.items()
-            }
-        )
+        figures['filters'] = filters_figure({
+            label: [(f'row {r}, column {c}', weights.sum(0).numpy()) for (r, c), weights in filters.items()]
+            for label, filters in findings.filters.items()
+        })  # fmt: skip
         changes: dict[str, dict[str, float]] = {}
         for row in findings.interval_rows:
             change = row['change'] if math.isfinite(row['change']) else math.nan
@@ -156,15 +147,7 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
         crop={findings.image: [Tile(x, name) for x, name in zip(findings.shown, ('clean', 'noisy'), strict=False)]},
         filters=table(
             [Column('network'), Column('row, column'), Column('Σ', '.7g'), Column('ρ', '.2e')],
-            [
-                [
-                    row['network'],
-                    f'{row["row"]}, {row["column"]}'.replace('None, None', 'worst'),
-                    row['sum'],
-                    row['rho'],
-                ]
-                for row in findings.filter_rows
-            ],
+            [[row['network'], _place(row), row['sum'], row['rho']] for row in findings.filter_rows],
         ),
         intervals=table(
             [Column('network'), Column('interval'), Column('PSNR', '.2f'), Column('change', '.2e')],
@@ -173,6 +156,10 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
         settings={**settings, 'Seed': str(request.seed), **about},
         command=command,
     )
+
+
+def _place(row: Row) -> str:
+    return 'worst' if row['row'] is None else f'{row["row"]}, {row["column"]}'
 
 
 def _interval(row: Row) -> str:

@@ -66,16 +66,11 @@ def _plot_network(axes: Axes, number: int, xs: Sequence[float], ys: Sequence[flo
     rank = max(0, min(networks - 1 - number, 3)) if networks <= _FEW else 0
     every = max(1, math.ceil(networks * len(points) / _MARKERS_IN_ALL))
     (line,) = axes.plot(
-        [x for x, _ in points],
-        [y for _, y in points],
-        color=_COLOURS[number % len(_COLOURS)],
-        linestyle=_DASHES[number % len(_DASHES)],
-        linewidth=1.3 + 0.25 * rank,
-        marker=marker,
+        [x for x, _ in points], [y for _, y in points], color=_COLOURS[number % len(_COLOURS)],
+        linestyle=_DASHES[number % len(_DASHES)], linewidth=1.3 + 0.25 * rank, marker=marker, markeredgewidth=0,
         markersize=(4.5 if marker in 'PX*' else 3.2) + 0.6 * rank,
-        markeredgewidth=0,
         markevery=(number % every, every) if len(points) > every else None,  # staggered
-    )
+    )  # fmt: skip
     return line
 
 

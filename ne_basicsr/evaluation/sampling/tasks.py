@@ -10,15 +10,8 @@ from typing import NamedTuple
 import torch
 
 from ne_basicsr.data.image_store import decode, read_file
-from ne_basicsr.evaluation.sampling.projectors import (
-    BlockMeans,
-    LowPass,
-    Nothing,
-    Pixels,
-    Projector,
-    around_hole,
-    random_pixels,
-)
+from ne_basicsr.evaluation.sampling import projectors
+from ne_basicsr.evaluation.sampling.projectors import Pixels, Projector
 from ne_basicsr.evaluation.sampling.sampler import RESIDUAL_STOPPED, SAMPLING, Schedule
 from ne_basicsr.utils.errors import InputError
 
@@ -78,18 +71,18 @@ class Task(NamedTuple):
     def projector(self, names: Sequence[str], size: tuple[int, int], seed: int) -> Projector:
         """P for images of one size (height, width); an ``InputError`` for a value that does not fit the images."""
         if self.kind in ('denoise', 'unconstrained'):
-            return Nothing()
+            return projectors.Nothing()
         if self.kind == 'mask':
             return _mask(Path(self.value).expanduser(), size)
         if self.kind == 'blocks':
             side = _number(self, 2, min(size))
             if side != int(side):
                 raise InputError(f'task {self}: the side of a block is a whole number of pixels')
-            return BlockMeans(int(side))
+            return projectors.BlockMeans(int(side))
         share = _number(self, 0, 1)
         if self.kind == 'random':
-            return random_pixels(share, names, size, seed)
-        return around_hole(share, size) if self.kind == 'hole' else LowPass(share)
+            return projectors.random_pixels(share, names, size, seed)
+        return projectors.around_hole(share, size) if self.kind == 'hole' else projectors.LowPass(share)
 
 
 def parse_task(text: str) -> Task:
