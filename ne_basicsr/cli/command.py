@@ -5,7 +5,6 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -59,13 +58,13 @@ def add_commands(commands: Any) -> None:
         layout = argparse.RawDescriptionHelpFormatter if epilog else argparse.HelpFormatter
         what = about['help']
         parser = commands.add_parser(name, help=what, description=what, formatter_class=layout, epilog=epilog or None)
-        parser.set_defaults(run=partial(_run, about.get('module', name)), parser=parser)
+        parser.set_defaults(run=_run, module=about.get('module', name), parser=parser)
         for names, own in about['arguments'].items():
             _add_argument(parser, names, **(own if 'help' in own else shared[names] | own))
 
 
-def _run(module: str, arguments: argparse.Namespace) -> int:
-    code: int = import_module(f'ne_basicsr.cli.{module}').run(arguments)
+def _run(arguments: argparse.Namespace) -> int:
+    code: int = import_module(f'ne_basicsr.cli.{arguments.module}').run(arguments)
     return code
 
 
