@@ -105,8 +105,7 @@ def check_level(arguments: argparse.Namespace, *names: str) -> None:
     for name in names:
         value = getattr(arguments, name)
         if value is not None and not 0 < value < float('inf'):
-            option = f'{_command(arguments)}: --{name.replace("_", "-")}'
-            raise InputError(f'{option} must be a noise level above 0 in 8-bit units; got {value:g}')
+            raise InputError(f'{_named(arguments, name)} must be a noise level above 0 in 8-bit units; got {value:g}')
 
 
 def check_least(arguments: argparse.Namespace, **least: int) -> None:
@@ -114,8 +113,7 @@ def check_least(arguments: argparse.Namespace, **least: int) -> None:
     for name, low in least.items():
         value = getattr(arguments, name)
         if value is not None and value < low:
-            option = f'{_command(arguments)}: --{name.replace("_", "-")}'
-            raise InputError(f'{option} must be at least {low}; got {value}')
+            raise InputError(f'{_named(arguments, name)} must be at least {low}; got {value}')
 
 
 def given(arguments: argparse.Namespace, kind: Any, **others: Any) -> Any:
@@ -140,7 +138,7 @@ def named_network(text: str, arguments: argparse.Namespace) -> Any:
         images = ', or give the level of the images as --image-sigma255' if 'image_sigma255' in arguments else ''
         problem = f'--training-sigma255 is what --wne needs; add --wne{images}'
     if problem:
-        raise InputError(f'{_command(arguments)}: {problem}')
+        raise InputError(f'{arguments.parser.prog.split()[-1]}: {problem}')
     return spec._replace(wrap=spec.wrap or arguments.wne, sigma255=level or spec.sigma255)
 
 
@@ -169,5 +167,5 @@ def report_failures(lines: Sequence[str]) -> int:
     return 1 if lines else 0
 
 
-def _command(arguments: argparse.Namespace) -> str:
-    return arguments.parser.prog.split()[-1]
+def _named(arguments: argparse.Namespace, option: str) -> str:
+    return f'{arguments.parser.prog.split()[-1]}: --{option.replace("_", "-")}'

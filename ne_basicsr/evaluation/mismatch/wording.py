@@ -70,11 +70,8 @@ def lead(summaries: Sequence[PanelSummary]) -> str:
     else:
         share = f'{winners.count(winner)} of {len(summaries)} sweeps'
         text = f'{winner} has the best mean PSNR of {networks} networks in {share}.'
-    losses = [
-        (each, label, summary.panel)
-        for summary, own in zip(summaries, by_panel, strict=True)
-        for label, each in own.items()
-    ]
+    both = zip(summaries, by_panel, strict=True)
+    losses = [(each, label, summary.panel) for summary, own in both for label, each in own.items()]
     worst, label, panel = max(losses, key=lambda one: one[0].worst_loss)
     if worst.worst_loss_level is None:  # no level has a finite input PSNR
         return text

@@ -136,7 +136,11 @@ class Horizontal:
         axes.set_xlabel(self.unit.label, fontsize=8)
         if self.is_log:
             axes.set_xscale('log')
-            axes.xaxis.set_major_locator(FixedLocator(_round_numbers(*axes.get_xlim())))
+            low, high = axes.get_xlim()
+            powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+            ticks = [power * factor for power in powers for factor in (1, 2, 5) if low <= power * factor <= high]
+            few = ticks if len(ticks) <= 9 else [power for power in powers if low <= power <= high]
+            axes.xaxis.set_major_locator(FixedLocator(few))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f'{x:g}'))
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
@@ -158,10 +162,3 @@ class Horizontal:
         top.set_xlabel(self.unit.label, fontsize=8)
         for tick, x in zip(top.get_xticklabels(), ticks, strict=True):
             tick.set_fontweight('bold' if x in self.trained.values() else 'normal')
-
-
-def _round_numbers(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each power of ten, or the powers alone where they are many."""
-    powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    numbers = [x for power in powers for factor in (1, 2, 5) if low <= (x := factor * power) <= high]
-    return numbers if len(numbers) <= 9 else [x for x in powers if low <= x <= high]
