@@ -281,7 +281,10 @@ def _runners(
     network: Network, images: Sequence[Tensor], device: str, dtypes: Sequence[str], sigma: float | None
 ) -> tuple[dict[str, Runner], dict[str, str]]:
     """Runners for each type in which the network runs, autocast last, and the errors for the other types."""
-    wanted = [*(PRECISIONS[name] for name in dtypes), *_autocasts(device, dtypes)]
+    wanted = [PRECISIONS[name] for name in dtypes]
+    half = 'float16' if torch.device(device).type == 'cuda' else 'bfloat16'  # the usual type of the device
+    if {'float32', half} <= {*dtypes}:
+        wanted.append(Precision(f'autocast {half}', torch.float32, PRECISIONS[half].dtype))
     double, single = PRECISIONS['float64'], PRECISIONS['float32']
     evaluators, refusals, seconds = {}, {}, {}
     for precision in dict.fromkeys([*wanted, double]):  # float64 always, for comparison
@@ -304,11 +307,3 @@ def _runners(
         if each in evaluators
     }
     return runners, {each.name: refusals[each] for each in wanted if each in refusals}
-
-
-def _autocasts(device: str, dtypes: Sequence[str]) -> list[Precision]:
-    """Autocast to the usual type of the device, if that type and float32 are wanted."""
-    half = 'float16' if torch.device(device).type == 'cuda' else 'bfloat16'
-    if 'float32' not in dtypes or half not in dtypes:
-        return []
-    return [Precision(f'autocast {half}', torch.float32, PRECISIONS[half].dtype)]

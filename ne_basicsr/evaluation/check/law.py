@@ -138,7 +138,13 @@ def rounding(runner: Runner, image: Tensor) -> tuple[float, str]:
         pairs = zip(images, MULTIPLES, strict=True)
         found = [_r(runner, y, runner.evaluate(y, factor), runner.exact(y, factor)) for y, factor in pairs]
         return max(found, key=lambda r: float('inf') if r != r else r), 'measured against float64'
-    y, output = _copies(runner.evaluate, image.to(dtype).double())
+    single = image.to(dtype).double()
+    y = torch.cat([single] * (1 if single.numel() > MANY else DRAWS))  # a batch, if the network takes one
+    try:
+        output = _repeatably(runner.evaluate, y)
+    except REFUSALS:
+        y = single
+        output = _repeatably(runner.evaluate, y)
     other = rounded_otherwise(lambda: _repeatably(runner.evaluate, y), dtype)
     if other is not None:
         return _r(runner, y, output, other), 'measured by Monte Carlo arithmetic'
@@ -151,15 +157,6 @@ def _r(runner: Runner, y: Tensor, output: Tensor, other: Tensor) -> float:
     largest = float(y.abs().max())
     least = runner.precision.roundoff * max(largest, float(output.abs().max()))
     return max(float((other - output).abs().max()), least) / largest
-
-
-def _copies(evaluate: Evaluate, y: Tensor) -> tuple[Tensor, Tensor]:
-    """(a batch of ``DRAWS`` copies of y, f of it); a single y if it is large or the network takes no batches."""
-    copies = torch.cat([y] * (1 if y.numel() > MANY else DRAWS))
-    try:
-        return copies, _repeatably(evaluate, copies)
-    except REFUSALS:
-        return y, _repeatably(evaluate, y)
 
 
 def _repeatably(evaluate: Evaluate, y: Tensor) -> Tensor:

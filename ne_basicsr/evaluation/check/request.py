@@ -49,7 +49,10 @@ class Subject(NamedTuple):
         """Description of the denoiser."""
         if not isinstance(self.denoiser.network, nn.Module):
             return self.denoiser.description
-        names = [type(each).__name__ for each in _chain(self.denoiser.network)]
+        chain: list[Any] = [self.denoiser.network]
+        while isinstance(chain[-1], BackboneHolder):
+            chain.append(chain[-1].backbone)
+        names = [type(each).__name__ for each in chain]
         structure = f'{" around ".join(names)}, {self.denoiser.entry.parameters:,} parameters'
         return ': '.join(filter(None, (self.denoiser.description, structure)))
 
@@ -172,9 +175,3 @@ def _chosen(dtypes: Sequence[str]) -> tuple[str, ...]:
         if name not in PRECISIONS:
             raise InputError(f'dtype: {one_of(PRECISIONS, name)}')
     return tuple(name for name in PRECISIONS if name in names)  # the most precise first
-
-
-def _chain(network: nn.Module) -> list[nn.Module]:
-    """The network and the networks that it wraps."""
-    inner: Any = getattr(network, 'backbone', None)
-    return [network, *(_chain(inner) if isinstance(network, BackboneHolder) else [])]

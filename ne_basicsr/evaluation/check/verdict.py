@@ -54,7 +54,10 @@ def _broken_law(certificate: Certificate, law: dict[str, Row]) -> str:
         return f'not equivariant: fails where a and b act together{_where(law["scale and shift"])}'
     if scale:
         return 'scale-equivariant only: fails under shift'
-    if _fails_for_small_scales_alone(law['scale']):
+    # an epsilon e added to the scale s costs e / (a s), almost nothing for large a; biases also cost much there
+    defects = [point.defect for point in law['scale'].points]
+    large = [point.defect for point in law['scale'].points if point.a >= 1]
+    if large and max(large) < 1e-2 * min(1, max(defects)):
         return 'not equivariant: fails for small a y, as with an epsilon in the division by the scale (s + 1e-5)'
     if shift:
         return 'shift-equivariant only: fails under scaling'
@@ -95,12 +98,6 @@ def _where(row: Row) -> str:
         return ''
     a = '' if row.worst.a == 0 else f'a = {row.worst.a:.3g}, '
     return f' ({a}b = {row.worst.b:.3g})'
-
-
-def _fails_for_small_scales_alone(row: Row) -> bool:
-    """An epsilon e added to the scale s costs e / (a s), almost nothing for large a; biases also cost much there."""
-    large = [point.defect for point in row.points if point.a >= 1]
-    return bool(large) and max(large) < 1e-2 * min(1, max(point.defect for point in row.points))
 
 
 def line(row: Row) -> str:

@@ -80,20 +80,7 @@ class WorkPlan(NamedTuple):
 
     def units(self, axis: Axis, denoisers: Sequence[Denoiser], failures: dict[str, None]) -> Iterator[Unit]:
         """All units of an axis, in the order of the rows; images that cannot be read become lines in ``failures``."""
-        images = list(self._images(axis, failures))
-        for denoiser in denoisers:
-            for number, (name, digest, pixels) in enumerate(images):
-                cells = cells_of(axis.degradation, self.request.draws)
-                size = self.request.batch or max(1, PIXELS.get(self.request.device, 2**19) // pixels)
-                precisions = [self.request.precision]
-                if number == 0 and self.request.precision != Precision() and not denoiser.is_identity:
-                    precisions.append(Precision())  # what reduced precision costs is measured on the first image
-                for precision in precisions:
-                    for start in range(0, len(cells), size):
-                        chunk = tuple(cells[start : start + size])
-                        yield Unit(axis, denoiser, name, digest, chunk, precision, is_shown=number == 0)
-
-    def _images(self, axis: Axis, failures: dict[str, None]) -> Iterator[tuple[str, str, int]]:
+        images = []
         for name in axis.store.names:
             try:
                 pixels = axis.store.pixels(name, self.channels)
@@ -102,7 +89,18 @@ class WorkPlan(NamedTuple):
                 continue
             digest = hashlib.blake2b(f'{pixels.shape}{pixels.dtype}'.encode(), digest_size=12)
             digest.update(np.ascontiguousarray(pixels).tobytes())
-            yield name, digest.hexdigest(), pixels.shape[0] * pixels.shape[1]
+            images.append((name, digest.hexdigest(), pixels.shape[0] * pixels.shape[1]))
+        for denoiser in denoisers:
+            for number, (name, image_digest, count) in enumerate(images):
+                cells = cells_of(axis.degradation, self.request.draws)
+                size = self.request.batch or max(1, PIXELS.get(self.request.device, 2**19) // count)
+                precisions = [self.request.precision]
+                if number == 0 and self.request.precision != Precision() and not denoiser.is_identity:
+                    precisions.append(Precision())  # what reduced precision costs is measured on the first image
+                for precision in precisions:
+                    for start in range(0, len(cells), size):
+                        chunk = tuple(cells[start : start + size])
+                        yield Unit(axis, denoiser, name, image_digest, chunk, precision, is_shown=number == 0)
 
     def wanted(self, unit: Unit, cell: Cell) -> dict[str, str]:
         """What is measured in a cell (``quality``, ``defect``, ``crop``), each with the key of its value."""
