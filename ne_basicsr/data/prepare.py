@@ -251,8 +251,7 @@ def _values(source: Original, recipe: Recipe, encode: Callable[[Image], bytes]) 
     Returns:
         The state of its files before, the values for each store, and whether bits were lost.
     """
-    files = source.states()
-    images = []
+    files, images = source.states(), []
     for file in source.files:
         images.append(decode_pixels(read_file(file), recipe.channels, str(file)))
         if not np.issubdtype(images[-1].dtype, np.integer):
