@@ -151,7 +151,12 @@ def walk(
         denoised = projector.meet(output.to(y.dtype), measured)
         u = denoised - y
         sigmas = widen(u).square().mean(dim=(1, 2, 3)).sqrt().tolist()
-        outcomes = [_outcome(sigma, limit, step, schedule) for sigma in sigmas]
+        outcomes: list[str | None] = [UNFINISHED if step == schedule.max_steps else None] * len(sigmas)
+        for i, sigma in enumerate(sigmas):
+            if not math.isfinite(sigma) or sigma > limit:
+                outcomes[i] = DIVERGED
+            elif sigma <= schedule.sigma_stop:
+                outcomes[i] = CONVERGED
         result = projector.meet(y, measured)
         yield [
             State(number, step, result[i], denoised[i], sigmas[i], h, gammas[i], outcomes[i])
@@ -170,11 +175,3 @@ def walk(
         y = y + h * u
         if schedule.beta < 1:
             y = y + y.new_tensor(gammas).view(-1, 1, 1, 1) * noise.draw(numbers, y)
-
-
-def _outcome(sigma: float, limit: float, step: int, schedule: Schedule) -> str | None:
-    if not math.isfinite(sigma) or sigma > limit:
-        return DIVERGED
-    if sigma <= schedule.sigma_stop:
-        return CONVERGED
-    return UNFINISHED if step == schedule.max_steps else None

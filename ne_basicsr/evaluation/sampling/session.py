@@ -120,7 +120,7 @@ def open_pictures(paths: Sequence[Path], channels: int, failures: list[str]) -> 
             store = open_any(path)
             own = {name: partial(store.pixels, name, channels) for name in store.names}
         else:
-            own = {path.stem: partial(_read, path, channels)}
+            own = {path.stem: partial(lambda file: decode_pixels(read_file(file), channels, str(file)), path)}
         if twice := readers.keys() & own.keys():
             raise InputError(f'two images are called {min(twice)!r}, and their noise depends on it: sample them apart')
         readers |= own
@@ -133,10 +133,6 @@ def open_pictures(paths: Sequence[Path], channels: int, failures: list[str]) -> 
     if not pictures:
         raise InputError(failures[-1])
     return pictures
-
-
-def _read(path: Path, channels: int) -> Image:
-    return decode_pixels(read_file(path), channels, str(path))
 
 
 def batches(pictures: Sequence[Picture], batch: int | None, pixels: int) -> Iterator[list[Picture]]:

@@ -73,7 +73,15 @@ class Task(NamedTuple):
         if self.kind in ('denoise', 'unconstrained'):
             return projectors.Nothing()
         if self.kind == 'mask':
-            return _mask(Path(self.value).expanduser(), size)
+            path = Path(self.value).expanduser()
+            image = decode(read_file(path), 1, str(path))[..., 0]
+            if image.shape != size:
+                own, wanted = (f'{width} x {height}' for height, width in (image.shape, size))
+                raise InputError(f'{path}: a mask has the size of the images; it is {own} and the images are {wanted}')
+            mask = torch.from_numpy(image) > 0.5  # white pixels are known
+            if not mask.any():
+                raise InputError(f'{path}: a mask is white where pixels are known; this one has no white pixel')
+            return Pixels(mask[None, None])
         if self.kind == 'blocks':
             side = _number(self, 2, min(size))
             if side != int(side):
@@ -115,15 +123,3 @@ def _number(task: Task, low: float, high: float) -> float:
     above = f'{low:g} or more' if low > 0 else 'above 0'
     most = '' if high == math.inf else f' and at most {high:g}'
     raise InputError(f'task {task}: its value is a number {above}{most}')
-
-
-def _mask(path: Path, size: tuple[int, int]) -> Pixels:
-    """White pixels of an image file are known."""
-    image = decode(read_file(path), 1, str(path))[..., 0]
-    if image.shape != size:
-        own, wanted = (f'{width} x {height}' for height, width in (image.shape, size))
-        raise InputError(f'{path}: a mask has the size of the images; it is {own} and the images are {wanted}')
-    mask = torch.from_numpy(image) > 0.5
-    if not mask.any():
-        raise InputError(f'{path}: a mask is white where pixels are known; this one has no white pixel')
-    return Pixels(mask[None, None])
