@@ -36,6 +36,9 @@ setup(
     # outside a clone: option files by name, and where to get their data
     package_dir={'ne_basicsr.shipped_options': 'options', 'ne_basicsr.shipped_datasets': 'datasets'},
     package_data={
+        'ne_basicsr.cli': ['commands.toml'],
+        'ne_basicsr.evaluation.bench': ['paper.yml'],
+        'ne_basicsr.evaluation.check': ['exact_operations.txt'],
         'ne_basicsr.evaluation.report': ['templates/*'],
         'ne_basicsr.options': ['schema.yml'],
         'ne_basicsr.shipped_options': ['*.yml', 'experiments/*.yml', 'evidence/*.yml', 'schema.json'],

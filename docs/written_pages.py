@@ -43,11 +43,10 @@ def option_page(markdown: str) -> str:
 
 def subcommands() -> dict[str, tuple[str, argparse.ArgumentParser]]:
     """What each subcommand is for, and its parser."""
-    from ne_basicsr.cli.main import COMMANDS
+    from ne_basicsr.cli.command import add_commands
 
     parsers = argparse.ArgumentParser(prog='basicsr').add_subparsers()
-    for command in COMMANDS:
-        command.add(parsers)
+    add_commands(parsers)
     about = {action.dest: action.help or '' for action in parsers._choices_actions}  # argparse keeps them nowhere else
     return {name: (about[name], parser) for name, parser in parsers.choices.items()}
 

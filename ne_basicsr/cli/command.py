@@ -1,37 +1,25 @@
-"""What the subcommands share. Each is a module: ``add`` declares its arguments; ``run`` does the work and prints.
-
-The modules are imported to print ``--help``, so ``run`` imports everything heavy.
-"""
+"""What the commands of ``commands.toml`` share. Each is a module, whose ``run`` does the work and prints."""
 
 import argparse
 import shlex
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import printable
 from ne_basicsr.utils.words import hint, one_of
 
-Commands = Any  # argparse's _SubParsersAction, which is not public
-
-NETWORKS = """\
-networks:
-  net.pth            a checkpoint of this project or of a toolbox with a known layout
-  net.pth@25         the same, trained at noise level 25 (if the file does not record the level)
-  net.pth@25+wne     the same, made equivariant without training
-  net.pth+x8         the mean over the rotations and mirror images of the input (8 times the work); also after +wne
-  net.pt=WNE         a checkpoint that does not record its type or wrapper, such as those of the WNE paper's code;
-                     =DnCNN for a plain network, =InputNorm; combined: net.pt=DnCNN@25+wne
-  net.yml            an option file: its network_g with the weights of path:pretrain_network_g
-  gray               a model that comes with the package
-"""
-"""The grammar of ``inference.opening``, for ``--help``."""
-
-GRAPHS = """\
-  net.onnx, net.pt2  an exported graph; reading .pt2 files needs --trust
-"""
-"""Commands that only run networks take these, too."""
+TYPES: dict[str, Callable[[Any], Any]] = {
+    'int': int,
+    'float': float,
+    'path': Path,
+    'image_format': lambda text: {'jpg': 'jpeg', 'tif': 'tiff'}.get(text.lower(), text.lower()),
+}
+DEVICES = ('cpu', 'cuda', 'mps', 'auto')
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,41 +49,97 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, one_of([*map(str, action.choices)], value))
 
 
-def add_command(
-    commands: Commands, name: str, what: str, run: Callable[[argparse.Namespace], int], **options: Any
-) -> argparse.ArgumentParser:
-    """Add a subcommand with ``--debug``; ``run`` takes the parsed arguments and returns the exit code."""
-    layout = argparse.RawDescriptionHelpFormatter if 'epilog' in options else argparse.HelpFormatter
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=what, description=what, formatter_class=layout, **options
-    )
-    parser.set_defaults(run=run, parser=parser)
-    parser.add_argument('--debug', action='store_true', help='show tracebacks instead of one-line errors')
-    return parser
+def add_commands(commands: Any) -> None:
+    """Add every command of ``commands.toml`` to argparse's sub-parsers; its module is imported when it runs."""
+    table = tomllib.loads((Path(__file__).parent / 'commands.toml').read_text(encoding='utf-8'))
+    shared, networks = table.pop('shared'), table.pop('networks').strip()
+    for name, about in table.items():
+        epilog = about.get('epilog', '').replace('{networks}', networks)
+        layout = argparse.RawDescriptionHelpFormatter if epilog else argparse.HelpFormatter
+        what = about['help']
+        parser = commands.add_parser(name, help=what, description=what, formatter_class=layout, epilog=epilog or None)
+        parser.set_defaults(run=_run, module=about.get('module', name), parser=parser)
+        for names, own in about['arguments'].items():
+            _add_argument(parser, names, **(own if 'help' in own else shared[names] | own))
 
 
-def add_import(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--import``, which ``main`` does before the command runs."""
-    text = 'import a .py file, or an installed module, that registers networks of your own; can be repeated'
-    parser.add_argument('--import', action='append', default=[], dest='imports', metavar='FILE', help=text)
+def _run(arguments: argparse.Namespace) -> int:
+    code: int = import_module(f'ne_basicsr.cli.{arguments.module}').run(arguments)
+    return code
 
 
-def add_training_level(parser: argparse.ArgumentParser) -> None:
-    """Add ``--wne`` and the level that a network wrapped by it was trained at, as ``arguments.training_sigma255``."""
-    parser.add_argument('--wne', action='store_true', help='make a plain network equivariant without training')
-    parser.add_argument(
-        '--training-sigma255',
-        '--sigma255',
-        type=float,
-        metavar='S',
-        help='with --wne: the noise level that the network was trained at, 8-bit units (--sigma255 is its old name)',
-    )
+def _add_argument(parser: argparse.ArgumentParser, names: str, default: Any = None, **settings: Any) -> None:
+    text, kind = settings.pop('help', argparse.SUPPRESS), settings.pop('type', type(default).__name__)
+    if default is False:
+        settings['action'] = 'store_true'
+    elif kind in TYPES:
+        settings['type'] = TYPES[kind]
+        default = TYPES[kind](default) if isinstance(default, str) else default
+    if isinstance(default, int | float | str | Path) and default is not False and default != '':
+        text += f' (default: {default})'
+    parser.add_argument(*names.split(), default=default, help=text, **settings)
 
 
-def check_level(command: str, option: str, value: float | None) -> None:
-    """Raise InputError unless ``value`` is None or a noise level."""
-    if value is not None and not 0 < value < float('inf'):
-        raise InputError(f'{command}: {option} must be a noise level above 0 in 8-bit units; got {value:g}')
+def chosen_device(arguments: argparse.Namespace) -> str:
+    """``cpu``, ``cuda`` or ``mps``; ``mps`` only if asked for, since it computes in float32 at most.
+
+    Raises:
+        InputError: for other names, or for a device that is not available.
+    """
+    import torch
+
+    name = arguments.device
+    if name not in DEVICES:
+        raise InputError(f'--device must be one of {", ".join(DEVICES)}; got {name!r}')
+    there = {'cpu': True, 'cuda': torch.cuda.is_available(), 'mps': torch.backends.mps.is_available()}
+    if name == 'auto':
+        return 'cuda' if there['cuda'] else 'cpu'
+    if not there[name]:
+        kind = 'CUDA device' if name == 'cuda' else 'Apple GPU that this torch can use'
+        raise InputError(f'--device {name}: no {kind} is available; use cpu or auto')
+    return name
+
+
+def check_level(arguments: argparse.Namespace, *names: str) -> None:
+    """Raise InputError unless each option, such as ``training_sigma255``, is missing or a noise level."""
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < float('inf'):
+            raise InputError(f'{_named(arguments, name)} must be a noise level above 0 in 8-bit units; got {value:g}')
+
+
+def check_least(arguments: argparse.Namespace, **least: int) -> None:
+    """Raise InputError unless each option is missing or at least so much."""
+    for name, low in least.items():
+        value = getattr(arguments, name)
+        if value is not None and value < low:
+            raise InputError(f'{_named(arguments, name)} must be at least {low}; got {value}')
+
+
+def given(arguments: argparse.Namespace, kind: Any, **others: Any) -> Any:
+    """``kind``, a named tuple, of the arguments that its fields are called after, and of ``others``."""
+    own = {name: value for name, value in vars(arguments).items() if name in kind._fields}
+    return kind(**own | others)
+
+
+def named_network(text: str, arguments: argparse.Namespace) -> Any:
+    """The ``Spec`` of a network, with ``--wne`` and ``--training-sigma255``.
+
+    Raises:
+        InputError: for another level than that of ``text``, or a level that nothing is wrapped for.
+    """
+    from ne_basicsr.inference.opening import parse_spec
+
+    spec, level = parse_spec(text), arguments.training_sigma255
+    problem = ''
+    if level is not None and spec.sigma255 not in (None, level):
+        problem = f'{text} and --training-sigma255 {level:g} give different training levels'
+    elif level is not None and not (spec.wrap or arguments.wne):
+        images = ', or give the level of the images as --image-sigma255' if 'image_sigma255' in arguments else ''
+        problem = f'--training-sigma255 is what --wne needs; add --wne{images}'
+    if problem:
+        raise InputError(f'{arguments.parser.prog.split()[-1]}: {problem}')
+    return spec._replace(wrap=spec.wrap or arguments.wne, sigma255=level or spec.sigma255)
 
 
 def typed(arguments: argparse.Namespace, leave_out: Sequence[str] = ('output', 'device', 'batch')) -> str:
@@ -105,7 +149,8 @@ def typed(arguments: argparse.Namespace, leave_out: Sequence[str] = ('output', '
         value = getattr(arguments, action.dest, None)
         if action.dest in (*leave_out, 'debug') or value is None or value is False or value in ('', []):
             continue
-        values = [_text(each) for each in (value if isinstance(value, list) else [value])]
+        several = value if isinstance(value, list) else [value]
+        values = [str(each).removesuffix('.0') if isinstance(each, float) else str(each) for each in several]
         if not action.option_strings:
             texts += values
         elif isinstance(action, argparse._AppendAction):
@@ -122,5 +167,5 @@ def report_failures(lines: Sequence[str]) -> int:
     return 1 if lines else 0
 
 
-def _text(value: object) -> str:
-    return str(value).removesuffix('.0') if isinstance(value, float) else str(value)
+def _named(arguments: argparse.Namespace, option: str) -> str:
+    return f'{arguments.parser.prog.split()[-1]}: --{option.replace("_", "-")}'

@@ -11,16 +11,11 @@ from pathlib import Path
 
 import ne_basicsr
 from ne_basicsr._compat import BASICSR_VERSION, NOT_INSTALLED, explain_foreign, installed_version
-from ne_basicsr.cli.command import Commands, add_command
 from ne_basicsr.utils.errors import first_line
 
 DISTRIBUTIONS = (
     'torch', 'torchvision', 'numpy', 'opencv-python', 'opencv-python-headless', 'lmdb', 'scikit-image', 'scipy',
 )  # fmt: skip
-
-
-def add(commands: Commands) -> None:
-    add_command(commands, 'doctor', 'print versions and devices, and explain problems of the installation', run)
 
 
 def run(_: argparse.Namespace) -> int:

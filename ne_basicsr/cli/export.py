@@ -7,67 +7,25 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.cli.command import NETWORKS, Commands, add_command, add_import, add_training_level, check_level
+from ne_basicsr.cli import command
 from ne_basicsr.utils.errors import InputError
 
 GRAPHS = ('.onnx', '.pt2')
 WEIGHTS = ('.pth', '.safetensors')
-_ABOUT = f"""\
-{NETWORKS}
-The suffix of FILE selects the format:
-  .onnx          the whole network including wrapper and statistics, float32, for any batch size, height and width
-                 (8x8 pixels or more for networks that estimate the noise, such as with --wne and a training level)
-  .pt2           the same as a torch.export program
-  .safetensors   the weights, with a description of the network for ne_basicsr.load in the header
-  .pth           the weights and the same description in BasicSR's layout (params)
-Graphs take images (N, C, H, W) of any value range; graphs of non-blind networks also take the noise levels sigma (N,).
-Before it finishes, the command compares the graph with the network at three sizes. basicsr check FILE certifies its
-equivariance.
-
---unwrap writes only the weights of the backbone, for programs that do not know the wrapper. --rewrap reverses this.
-
-examples:
-  basicsr export swinir_wne.pth -o swinir_wne.onnx
-  basicsr export dncnn_25.pth --wne --training-sigma255 25 -o dncnn_zero_shot.onnx
-  basicsr export swinir_wne.pth --unwrap -o swinir.safetensors
-"""
-
-
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        'export',
-        'write a network as ONNX, torch.export program, safetensors or .pth',
-        run,
-        epilog=_ABOUT,
-    )
-    parser.add_argument('network', metavar='CKPT', help='checkpoint, option file or shipped model; see below')
-    parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE', help='file to write, see below')
-    add_training_level(parser)
-    parser.add_argument('--half', action='store_true', help='store weights with 16 bits (.pth, .safetensors)')
-    way = parser.add_mutually_exclusive_group()
-    way.add_argument('--unwrap', action='store_true', help='write only the weights of the backbone')
-    way.add_argument('--rewrap', action='store_true', help='undo --unwrap')
-    add_import(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ne_basicsr.inference.opening import parse_spec
-
     path = arguments.output
     if path.suffix not in (*GRAPHS, *WEIGHTS):
         raise InputError(f'export: -o must end in {", ".join((*GRAPHS, *WEIGHTS))}; got {str(path)!r}')
+    if arguments.unwrap and arguments.rewrap:
+        raise InputError('export: --rewrap undoes --unwrap; give one of them')
     if path.is_dir():
         raise InputError(f'export: -o must be a file; {path} is a folder')
-    spec = parse_spec(arguments.network)
+    command.check_level(arguments, 'training_sigma255')
+    spec = command.named_network(arguments.network, arguments)
     if path.exists() and os.path.exists(spec.file) and path.samefile(spec.file):
         raise InputError(f'export: -o {path} is the input file; choose another name')
-    spec = spec._replace(wrap=spec.wrap or arguments.wne)
-    check_level('export', '--training-sigma255', arguments.training_sigma255)
-    if arguments.training_sigma255 is not None:
-        if not spec.wrap:
-            raise InputError('export: --training-sigma255 is what --wne needs; add --wne')
-        spec = spec._replace(sigma255=arguments.training_sigma255)
     if path.suffix in GRAPHS and (arguments.unwrap or arguments.rewrap or arguments.half):
         raise InputError(
             f'export: --unwrap, --rewrap and --half need a file of weights ({" or ".join(WEIGHTS)}); got {path.name}'

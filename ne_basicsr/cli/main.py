@@ -8,24 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from ne_basicsr import __version__
-from ne_basicsr.cli import (
-    analyze,
-    bench,
-    check,
-    denoise,
-    doctor,
-    export,
-    mismatch,
-    options,
-    prepare,
-    quickstart,
-    sample,
-    train,
-)
-from ne_basicsr.cli.command import Parser
+from ne_basicsr.cli.command import Parser, add_commands
 from ne_basicsr.utils.errors import InputError, exit_code, last_line
-
-COMMANDS = (train, quickstart, options, prepare, mismatch, denoise, sample, analyze, check, export, bench, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     try:
-        _check_current_folder()
+        try:
+            os.getcwd()
+        except OSError as error:  # some libraries of torch end the process if there is none
+            raise InputError(f'the current folder is gone ({error.strerror}); change to one that exists') from None
         if names := getattr(options, 'imports', None):
             from ne_basicsr.archs.own_networks import import_own  # it imports BasicSR
 
@@ -68,20 +55,11 @@ def _has_no_reader() -> bool:
     return False
 
 
-def _check_current_folder() -> None:
-    try:
-        os.getcwd()
-    except OSError as error:  # some libraries of torch end the process if there is none
-        raise InputError(f'the current folder is gone ({error.strerror}); change to one that exists') from None
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog='basicsr',
         description='BasicSR with normalization-equivariant networks: f(a y + b) = a f(y) + b.',
     )
     parser.add_argument('--version', action='version', version=f'ne_basicsr {__version__}')
-    commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
-    for command in COMMANDS:
-        command.add(commands)
+    add_commands(parser.add_subparsers(title='commands', required=True, metavar='COMMAND'))
     return parser

@@ -3,46 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ne_basicsr.cli.command import Commands, add_command, add_import
-from ne_basicsr.utils.errors import InputError
-
-
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        'options',
-        'check an option file and print it in full, with its bases, overrides, defaults and descriptions;'
-        ' or list what there is to set',
-        run,
-    )
-    parser.add_argument(
-        'file',
-        nargs='?',
-        metavar='FILE',
-        help='option file (YAML), or the name of a shipped one (swinir_wne); data and weights need not be there',
-    )
-    parser.add_argument(
-        '--force_yml', nargs='+', default=[], metavar='KEY=VALUE', help='set options, as for basicsr train'
-    )
-    parser.add_argument(
-        '--list',
-        nargs='*',
-        metavar='NAME',
-        help='the reference: every section, key, type, default and description, or those of some sections (train,'
-        ' val:metrics) and types (SwinIR, L1Loss, AdamW); files: the shipped option files',
-    )
-    parser.add_argument(
-        '-o', '--output', type=Path, metavar='NEW', help='write FILE in full to a new option file, to edit and train'
-    )
-    parser.add_argument('--markdown', action='store_true', help='the reference as Markdown')
-    parser.add_argument(
-        '--schema',
-        nargs='?',
-        const='-',
-        metavar='SCHEMA',
-        help='print the JSON Schema that editors complete and check option files with, or write it to a file',
-    )
-    add_import(parser)
+from ne_basicsr.utils.errors import InputError, explained_writing
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,40 +19,23 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError('options: --force_yml changes a FILE, and there is none')
     if arguments.output and not arguments.file:
         raise InputError('options: -o writes a FILE in full, and there is none: basicsr options swinir_wne -o my.yml')
+    target, mode = arguments.output, 'xb'
     if arguments.file:
-        folder = Path() if arguments.output is None else arguments.output.parent
+        folder = Path() if target is None else target.parent
         text = printing.resolved_text(arguments.file, arguments.force_yml, arguments.imports, folder=folder)
-        if arguments.output is None:
-            _print(text)
-        else:
-            _write(arguments.output, text, 'x')
-            print(f'{arguments.output}: written; train with basicsr train -opt {arguments.output}')
     elif 'files' in (arguments.list or ()):
-        _print(shipped.listing())
+        text = shipped.listing()
     elif lists:
         found = listing.chosen(listing.entries(), arguments.list or ())
-        _print(listing.as_markdown(found) if arguments.markdown else listing.as_text(found))
-    elif arguments.schema == '-':
-        _print(editor_schema.editor_schema_text())
+        text = listing.as_markdown(found) if arguments.markdown else listing.as_text(found)
     else:
-        _write(Path(arguments.schema), editor_schema.editor_schema_text(), 'w')
+        text = editor_schema.editor_schema_text()
+        target, mode = None if arguments.schema == '-' else Path(arguments.schema), 'wb'
+    if target is None:
+        print(text.rstrip('\n'))
+        return 0
+    with explained_writing(target, 'choose another name'), open(target, mode) as file:
+        file.write(text.encode())
+    if arguments.file:
+        print(f'{target}: written; train with basicsr train -opt {target}')
     return 0
-
-
-def _write(path: Path, text: str, mode: str) -> None:
-    try:
-        with open(path, mode, encoding='utf-8') as file:
-            file.write(text)
-    except OSError as error:
-        raise InputError(f'options: {path}: cannot be written ({error.strerror}); choose another name') from None
-
-
-def _print(text: str) -> None:
-    """A closed pipe (``| head``) is no error."""
-    try:
-        print(text.rstrip('\n'), flush=True)
-    except BrokenPipeError:
-        import os
-        import sys
-
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

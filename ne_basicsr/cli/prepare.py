@@ -3,47 +3,11 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from ne_basicsr.cli.command import Commands, add_command
 from ne_basicsr.utils.errors import InputError
 
 SIDD_CROP, SIDD_STEP = 512, 384  # an overlap of 128, so that crops fit into a sub-image
-
-
-def add(commands: Commands) -> None:
-    what = 'convert folders of images to an LMDB or a raw store, whole or in sub-images'
-    parser = add_command(commands, 'prepare', what, run)
-    parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='folder, read recursively')
-    parser.add_argument('-o', '--output', type=Path, metavar='X.lmdb', help='folder to write')
-    parser.add_argument(
-        '--format',
-        choices=['png', 'raw'],
-        help="png: BasicSR's LMDB, keeps 16 bits; raw: uncompressed 8-bit pixels, much faster to read, for"
-        ' io_backend: {type: raw} (default: raw if the output ends in .raw, else png)',
-    )
-    parser.add_argument('--crop', type=int, metavar='SIZE', help="sub-images of this side, as BasicSR's (DIV2K: 480)")
-    parser.add_argument('--step', type=int, help='from one sub-image to the next (default: SIZE; DIV2K: 240)')
-    parser.add_argument(
-        '--in_ch', type=int, choices=[1, 3], help='gray or RGB (default: as in each file, without alpha)'
-    )
-    parser.add_argument('--workers', type=int, metavar='N', help='threads (default: one per core)')
-    parser.add_argument(
-        '--resume',
-        action='store_true',
-        help='continue an earlier run: add new sources, rewrite changed ones, remove those that are gone',
-    )
-    parser.add_argument(
-        '--verify', action='store_true', help='compare stores (INPUT) with their checksums; write nothing'
-    )
-    parser.add_argument(
-        '--sidd',
-        action='store_true',
-        help=f'write pairs *_GT_SRGB* and *_NOISY_SRGB* to gt.lmdb and lq.lmdb in the output, under equal names, in'
-        f' sub-images of {SIDD_CROP} every {SIDD_STEP} by default',
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,24 +24,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sidd and crop is None:
         crop, step = SIDD_CROP, step or SIDD_STEP
     file_format = arguments.format or ('raw' if arguments.output.suffix == '.raw' else 'png')
-    with ExitStack() as stack:
-        bars: list[Any] = []
+    recipe = Recipe(file_format, crop, step, arguments.in_ch)
+    with progress(0, 'Preparing', 'image') as bar:
 
         def on_progress(done: int, total: int) -> None:
-            if bars:
-                bars[0].update()
-            else:  # the first call, with the sources that were finished before
-                bars.append(stack.enter_context(progress(total - done, 'Preparing', 'image')))
+            if not bar.total:  # the first call, with the sources that were finished before
+                bar.reset(total - done)
+            else:
+                bar.update()
 
-        summary = prepare(
-            arguments.inputs,
-            arguments.output,
-            Recipe(file_format, crop, step, arguments.in_ch),
-            sidd=arguments.sidd,
-            resume=arguments.resume,
-            workers=arguments.workers,
-            on_progress=on_progress,
-        )
+        settings = {name: getattr(arguments, name) for name in ('sidd', 'resume', 'workers')}
+        summary = prepare(arguments.inputs, arguments.output, recipe, **settings, on_progress=on_progress)
     what = 'pairs' if arguments.sidd else 'images'
     before = f', {summary.finished - summary.now} of them before' if summary.now < summary.finished else ''
     parts = f' in {summary.values} sub-images' if crop else ''
@@ -92,10 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f'{count} {what} {what_happened}')
     if not summary.failures:
         return 0
-    print(f'{len(summary.failures)} could not be used; everything else was written:', file=sys.stderr)
-    for failure in summary.failures:
-        print(f'  {failure}', file=sys.stderr)
-    print('fix them and add them with --resume, or leave them out', file=sys.stderr)
+    failures = [f'{len(summary.failures)} could not be used; everything else was written:', *summary.failures]
+    print('\n  '.join(failures), 'fix them and add them with --resume, or leave them out', sep='\n', file=sys.stderr)
     return 1
 
 

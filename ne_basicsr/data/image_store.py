@@ -4,9 +4,8 @@ import io
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import cv2
 import lmdb
@@ -14,7 +13,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from ne_basicsr.data.store_index import INDEX, REMEDY, Checked, StoredImage, read_index, read_lines
+from ne_basicsr.data.store_index import INDEX, REMEDY, Checked, read_index, read_lines
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import printable
 from ne_basicsr.utils.words import similar_path
@@ -87,7 +86,14 @@ class LmdbStore:
         if meta_info_file:
             self.names = [name.removesuffix('.png') for name in _chosen(meta_info_file)]
         if not meta_info_file and entries[0].checksum is None and (root / LMDB_FILE).is_file():
-            self._say_what_is_not_listed(len(entries))
+            was_open = self.root.resolve() in self._environments
+            held = self._environment().stat()['entries']
+            if not was_open:  # forked workers open it themselves
+                self.close()
+            if held > len(entries):
+                logging.getLogger('basicsr').warning(
+                    f'{root}: holds {held} images, of which its {INDEX} lists {len(entries)}: the others are not used'
+                )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.root, self._meta_info_file)
@@ -108,16 +114,6 @@ class LmdbStore:
         """Close the LMDB in this process, for all its readers, so that it can be written; reading opens it again."""
         if environment := self._environments.pop(self.root.resolve(), None):
             environment.close()
-
-    def _say_what_is_not_listed(self, listed: int) -> None:
-        was_open = self.root.resolve() in self._environments
-        held = self._environment().stat()['entries']
-        if not was_open:  # forked workers open it themselves
-            self.close()
-        if held > listed:
-            logging.getLogger('basicsr').warning(
-                f'{self.root}: holds {held} images, of which its {INDEX} lists {listed}: the others are not used'
-            )
 
     def _environment(self) -> lmdb.Environment:
         # A process may open an LMDB only once; it is opened at first use, hence after the workers were started.
@@ -157,7 +153,14 @@ class RawStore:
             self._map = np.memmap(root / RAW_FILE, np.uint8, 'r').view(np.ndarray)  # slices of a memmap are slow
         except (OSError, ValueError) as error:
             raise InputError(f'{root}/{RAW_FILE}: {getattr(error, "strerror", None) or error}') from error
-        self._check_places(entries)
+        # images are inside the file and, without checksums, fill it one after the other
+        size, end = self._map.size, 0
+        for name, (height, width, channels), offset, checksum in sorted(entries, key=lambda entry: entry.offset):
+            if min(height, width) < 1 or channels not in (1, 3) or (checksum is None and offset != end):
+                raise InputError(f'{root}/{INDEX}: the place or shape of {name!r} cannot be; {REMEDY}')
+            end = max(end, offset + height * width * channels)
+        if size < end or (entries[0].checksum is None and size > end):
+            raise InputError(f'{root}/{RAW_FILE}: {size} bytes, but {INDEX} lists {end}; {REMEDY}')
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.root, self._meta_info_file)  # a worker that does not fork maps the file itself
@@ -169,17 +172,6 @@ class RawStore:
         if shape[2] == channels:
             return image
         return np.broadcast_to(image, (*shape[:2], 3)) if channels == 3 else as_gray(image)
-
-    def _check_places(self, entries: Sequence[StoredImage]) -> None:
-        """Raise if images are outside the file or, without checksums, do not fill it one after the other."""
-        size = self._map.size
-        end = 0
-        for name, (height, width, channels), offset, checksum in sorted(entries, key=lambda entry: entry.offset):
-            if min(height, width) < 1 or channels not in (1, 3) or (checksum is None and offset != end):
-                raise InputError(f'{self.root}/{INDEX}: the place or shape of {name!r} cannot be; {REMEDY}')
-            end = max(end, offset + height * width * channels)
-        if size < end or (entries[0].checksum is None and size > end):
-            raise InputError(f'{self.root}/{RAW_FILE}: {size} bytes, but {INDEX} lists {end}; {REMEDY}')
 
 
 def open_store(root: str | Path, backend: str = 'disk', meta_info_file: str | None = None) -> ImageStore:
@@ -212,16 +204,11 @@ def open_any(path: Path) -> ImageStore:
     return open_store(path)
 
 
-class Verification(NamedTuple):
-    """The number of images that a store lists, a line for each that is damaged, and whether it has checksums."""
-
-    images: int
-    damaged: list[str]
-    has_checksums: bool
-
-
-def verify(root: Path) -> Verification:
+def verify(root: Path) -> tuple[int, list[str], bool]:
     """Read all images of a store; without checksums, check that they can be decoded and have the listed size.
+
+    Returns:
+        The number of images that it lists, a line for each that is damaged, and whether it has checksums.
 
     Raises:
         InputError: if the store as a whole cannot be read.
@@ -236,7 +223,7 @@ def verify(root: Path) -> Verification:
                 raise InputError(f'{root}/{name}: {size[0]}x{size[1]}, but {INDEX} says {shape}')
         except InputError as error:
             damaged.append(str(error))
-    return Verification(len(entries), damaged, entries[0].checksum is not None)
+    return len(entries), damaged, entries[0].checksum is not None
 
 
 def _chosen(meta_info_file: str) -> list[str]:

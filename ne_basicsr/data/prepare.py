@@ -26,18 +26,13 @@ SYNC_SECONDS = 1.0  # at most this much work is repeated after a kill
 
 
 class Recipe(NamedTuple):
-    """How images are stored.
+    """How images are stored."""
 
-    Args:
-        format: ``png``, BasicSR's LMDB layout, which keeps 16 bits; or ``raw``, which rounds them to 8.
-        crop: side of square sub-images; None keeps images whole. A smaller image is kept whole in that direction.
-        step: from one sub-image to the next; the last one of a row ends at the border, as in BasicSR.
-        channels: 1 (gray), 3 (RGB), or None for the channels of each image; an alpha channel is dropped.
-    """
-
-    format: str = 'png'
+    format: str = 'png'  # ``png``, BasicSR's LMDB layout, which keeps 16 bits; or ``raw``, which rounds them to 8
+    # side of square sub-images; None keeps images whole. A smaller image is kept whole in that direction.
     crop: int | None = None
-    step: int | None = None
+    step: int | None = None  # from one sub-image to the next; the last one of a row ends at the border, as in BasicSR
+    # 1 (gray), 3 (RGB), or None for the channels of each image; an alpha channel is dropped
     channels: int | None = None
 
 
@@ -60,34 +55,19 @@ class Original(NamedTuple):
             return []  # reading them says why
 
 
-class Values(NamedTuple):
-    """The values of a source for each store, with the state of its files before, and whether bits were lost."""
-
-    files: list[list[int]]
-    stores: list[list[tuple[StoredImage, bytes]]]
-    rounded: bool
+Values = tuple[list[list[int]], list[list[tuple[StoredImage, bytes]]], bool]
 
 
 class Summary(NamedTuple):
-    """What a run did.
+    """What a run did."""
 
-    Args:
-        finished: sources in the store.
-        now: of these, written by this run.
-        values: images in the store.
-        failures: which images could not be used and why.
-        rounded: sources rounded to 8 bits by this run.
-        changed: sources that had changed since they were written, and were written again.
-        gone: sources that were in the store and are no longer in the inputs; they were removed.
-    """
-
-    finished: int
-    now: int
-    values: int
-    failures: list[str]
-    rounded: int
-    changed: int = 0
-    gone: int = 0
+    finished: int  # sources in the store
+    now: int  # of these, written by this run
+    values: int  # images in the store
+    failures: list[str]  # which images could not be used and why
+    rounded: int  # sources rounded to 8 bits by this run
+    changed: int = 0  # sources that had changed since they were written, and were written again
+    gone: int = 0  # sources that were in the store and are no longer in the inputs; they were removed
 
 
 def prepare(
@@ -185,9 +165,12 @@ def find_pairs(inputs: Sequence[Path]) -> tuple[list[Original], list[str]]:
 
 def sub_images(height: int, width: int, crop: int, step: int) -> list[tuple[slice, slice]]:
     """The places of the sub-images of an image, row by row: every ``step`` pixels, and flush with the far borders."""
-    rows, columns = (
-        [slice(start, min(start + crop, length)) for start in _starts(length, crop, step)] for length in (height, width)
-    )
+    sides = []
+    for length in (height, width):
+        last = max(0, length - crop)
+        starts = dict.fromkeys([*range(0, last + 1, step), last])
+        sides.append([slice(start, min(start + crop, length)) for start in starts])
+    rows, columns = sides
     return list(product(rows, columns))
 
 
@@ -212,9 +195,6 @@ def write_lmdb(path: Path, images: Iterable[tuple[str, NDArray[np.uint8]]]) -> N
         ]
         writer.sync()
     write_index(path, 'png', entries)
-
-
-# -- the work ----------------------------------------------------------------------------------------------------------
 
 
 def _write(
@@ -249,7 +229,8 @@ def _write(
                     if before:
                         journal.add(source.id, Finished([], []))
                 else:
-                    if before and _unplaced(before.stores) == [[entry for entry, _ in own] for own in values]:
+                    placeless = [[entry._replace(offset=0) for entry in own] for own in before.stores] if before else []
+                    if before and placeless == [[entry for entry, _ in own] for own in values]:
                         stores = before.stores  # its files were only touched, or moved
                     else:
                         both = zip(writers, values, strict=True)
@@ -264,14 +245,18 @@ def _write(
     return Summary(len(journal.sources), now, len(journal.entries(0)), failures, rounded, changed)
 
 
-def _unplaced(stores: list[list[StoredImage]]) -> list[list[StoredImage]]:
-    return [[entry._replace(offset=0) for entry in own] for own in stores]
-
-
 def _values(source: Original, recipe: Recipe, encode: Callable[[Image], bytes]) -> Values:
-    """Read the images of a source, cut them, and encode the parts."""
-    files = source.states()
-    images = [_read(file, recipe.channels) for file in source.files]
+    """Read the images of a source, cut them, and encode the parts.
+
+    Returns:
+        The state of its files before, the values for each store, and whether bits were lost.
+    """
+    files, images = source.states(), []
+    for file in source.files:
+        images.append(decode_pixels(read_file(file), recipe.channels, str(file)))
+        if not np.issubdtype(images[-1].dtype, np.integer):
+            kind = images[-1].dtype
+            raise InputError(f'{file}: {kind} pixels; a store holds 8 or 16 bits, so convert it first')
     height, width = images[0].shape[:2]
     if any(image.shape[:2] != (height, width) for image in images):
         sizes = ' and '.join(f'{image.shape[0]}x{image.shape[1]}' for image in images)
@@ -284,20 +269,13 @@ def _values(source: Original, recipe: Recipe, encode: Callable[[Image], bytes]) 
         places = sub_images(height, width, recipe.crop, recipe.step or recipe.crop)
         parts = {f'{source.key}_s{number:03d}': place for number, place in enumerate(places, 1)}
     stores = [[_value(key, image[place], encode) for key, place in parts.items()] for image in images]
-    return Values(files, stores, recipe.format == 'raw' and any(image.dtype != np.uint8 for image in images))
+    return files, stores, recipe.format == 'raw' and any(image.dtype != np.uint8 for image in images)
 
 
 def _value(name: str, image: Image, encode: Callable[[Image], bytes]) -> tuple[StoredImage, bytes]:
     height, width, channels = image.shape
     data = encode(image)
     return StoredImage(name, (height, width, channels), 0, checksum_of(name, image.shape, data)), data
-
-
-def _read(path: Path, channels: int | None) -> Image:
-    image = decode_pixels(read_file(path), channels, str(path))
-    if not np.issubdtype(image.dtype, np.integer):
-        raise InputError(f'{path}: {image.dtype} pixels; a store holds 8 or 16 bits, so convert it first')
-    return image
 
 
 def _in_order(
@@ -316,9 +294,6 @@ def _in_order(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-# -- names and places --------------------------------------------------------------------------------------------------
-
-
 def _prefix(root: Path, inputs: Sequence[Path]) -> str:
     return f'{root.resolve().name}/' if len(inputs) > 1 else ''
 
@@ -332,13 +307,6 @@ def _with_keys(found: Iterable[Original]) -> list[Original]:
         key = next(key for key in keys if key not in sources)
         sources[key] = source._replace(key=key)
     return list(sources.values())
-
-
-def _starts(length: int, crop: int, step: int) -> list[int]:
-    if length <= crop:
-        return [0]
-    starts = list(range(0, length - crop + 1, step))
-    return starts if starts[-1] + crop == length else [*starts, length - crop]
 
 
 def _check(inputs: Sequence[Path], output: Path, recipe: Recipe, sidd: bool) -> None:

@@ -40,7 +40,10 @@ class SIDDDataset(CropDataset):
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
         backend = (opt.get('io_backend') or {}).get('type', 'disk')
-        stores = {key: _open(opt[f'dataroot_{key}'], backend) for key in ('lq', 'gt')}
+        roots = {key: Path(opt[f'dataroot_{key}']).expanduser() for key in ('lq', 'gt')}
+        stores: dict[str, ImageStore] = {
+            key: MatStore(root) if backend == 'mat' else open_store(root, backend) for key, root in roots.items()
+        }
         super().__init__(opt, stores, pair_names(*stores.values()), opt.get('in_ch', 3), reflect=False)
 
 
@@ -62,7 +65,3 @@ def pair_names(lq: ImageStore, gt: ImageStore) -> list[tuple[str, str]]:
                 f'{store.root}: no {what} image for {name!r}, and {len(alone) - 1} more; both of a pair have one name'
             )
     return [(noisy[key], name) for key, name in clean.items()]
-
-
-def _open(root: str, backend: str) -> ImageStore:
-    return MatStore(Path(root).expanduser()) if backend == 'mat' else open_store(root, backend)

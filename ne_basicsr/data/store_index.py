@@ -63,12 +63,9 @@ def read_index(folder: Path, kind: str) -> list[StoredImage]:
             for names.
     """
     path = folder / INDEX
-    text = _read(path)
-    lines = _lines_of(text)
+    lines = read_lines(path, whole=True)
     if not lines:
         raise InputError(f'{folder}: its {INDEX} lists no images')
-    if not text.endswith('\n'):
-        raise InputError(f'{path}: cut in its last line, {lines[-1][:80]!r}; {REMEDY}')
     found = [_LINE.fullmatch(line) for line in lines]
     if kind == 'png' and not any(found):
         return [StoredImage(line.rsplit(' (', 1)[0].removesuffix('.png'), (0, 0, 0)) for line in lines]
@@ -99,28 +96,24 @@ def stores_in(path: Path) -> list[Path]:
     return found
 
 
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: Path, whole: bool = False) -> list[str]:
     """The lines of a text file that are not empty; blanks before a name belong to it.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if it cannot be read or, if it must be ``whole``, its last line does not end.
     """
-    return _lines_of(_read(path))
-
-
-def _lines_of(text: str) -> list[str]:
-    return [line.rstrip() for line in text.split('\n') if line.strip()]
-
-
-def _read(path: Path) -> str:
     try:
-        return regular_files.read(path).decode()
+        text = regular_files.read(path).decode()
     except OSError as error:
         raise InputError(f'{path}: {error.strerror}') from error
     except UnicodeDecodeError as error:
         raise InputError(
             f'{path}: no UTF-8 text: byte {error.start} is {error.object[error.start]:#x}; save it as UTF-8'
         ) from error
+    lines = [line.rstrip() for line in text.split('\n') if line.strip()]
+    if whole and lines and not text.endswith('\n'):
+        raise InputError(f'{path}: cut in its last line, {lines[-1][:80]!r}; {REMEDY}')
+    return lines
 
 
 class Checked:

@@ -85,21 +85,21 @@ def calculate_mismatch(rows: Sequence[Row], summary: str = 'mean_psnr', **_: Any
 
 
 def _as_pair(img: Image, img2: Image, crop_border: int, eight_bit: str) -> tuple[Tensor, Tensor]:
-    first, second = (_as_chw(x, eight_bit) for x in (img, img2))
+    pair: list[Tensor] = []
+    for image in (img, img2):
+        if isinstance(image, np.ndarray):
+            array = np.ascontiguousarray(image[..., None] if image.ndim == 2 else image)
+            image = torch.from_numpy(array).permute(2, 0, 1)
+        if not image.is_floating_point():
+            raise ValueError(
+                f'{eight_bit}_float compares float images on [0, 1]; got {image.dtype}: use {eight_bit} for 8-bit'
+                ' images, or model_type DenoisingModel, which passes float ones.'
+            )
+        pair.append(image.squeeze(0) if image.dim() == 4 else image)
+    first, second = pair
     if first.shape != second.shape:
         raise ValueError(f'the two images must have one shape; got {tuple(first.shape)} and {tuple(second.shape)}.')
     if crop_border:
         inner = (..., slice(crop_border, -crop_border), slice(crop_border, -crop_border))
         first, second = first[inner], second[inner]
     return first, second
-
-
-def _as_chw(image: Image, eight_bit: str) -> Tensor:
-    if isinstance(image, np.ndarray):
-        image = torch.from_numpy(np.ascontiguousarray(image[..., None] if image.ndim == 2 else image)).permute(2, 0, 1)
-    if not image.is_floating_point():
-        raise ValueError(
-            f'{eight_bit}_float compares float images on [0, 1]; got {image.dtype}: use {eight_bit} for 8-bit images,'
-            ' or model_type DenoisingModel, which passes float ones.'
-        )
-    return image.squeeze(0) if image.dim() == 4 else image

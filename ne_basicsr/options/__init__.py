@@ -13,7 +13,7 @@ from typing import Any
 
 from ne_basicsr.archs import own_networks
 from ne_basicsr.options.reader import Source, parse_literal, read_source, read_yaml
-from ne_basicsr.options.words import Key, OptionError, shown
+from ne_basicsr.options.words import OptionError, shown
 from ne_basicsr.utils.errors import InputError
 
 __all__ = ['apply_overrides', 'complete_options', 'load_options', 'read_yaml']
@@ -128,7 +128,7 @@ def _derived(opt: dict[str, Any], is_train: bool, auto_resume: bool, root: Path)
 
 def _validated(source: Source, entries: list[str], is_train: bool, here: bool, tried: bool = False) -> dict[str, Any]:
     """``validate``, with errors that name the file and line, or the override, that is wrong."""
-    from ne_basicsr.options.validation import validate  # not above: most commands only read option files
+    from ne_basicsr.options.validation import places_of, validate  # not above: most commands only read option files
 
     keys = [tuple(name.strip() for name in entry.partition('=')[0].split(':')) for entry in entries]
     for entry, key in zip(entries, keys, strict=True):
@@ -147,14 +147,17 @@ def _validated(source: Source, entries: list[str], is_train: bool, here: bool, t
         set_by = [entry for entry, key in zip(entries, keys, strict=True) if error.key[: len(key)] == key]
         if set_by := set_by or _causes(source, entries, is_train, here, error):
             if error.problem.startswith('unknown option; known'):
-                places = _elsewhere(error.key, apply_overrides(source.options, entries))
-                about = f'{":".join(error.key)}: unknown option; did you mean {places}?' if places else about
+                with suppress(OptionError):
+                    places = places_of(error.key[-1], apply_overrides(source.options, entries))
+                    named = ' or '.join(':'.join(place) for place in places)
+                    about = f'{":".join(error.key)}: unknown option; did you mean {named}?' if named else about
             raise _failure(f'{source.files[0]} with --force_yml {set_by[-1]}: {about}') from None
         place = source.place(error.key)
         if place is None:
             raise _failure(f'{source.files[0]}: {about}') from None
-        base_of = f', base of {source.files[0]}' if place.file != source.files[0] else ''
-        raise _failure(f'{place.file}: {about} (line {place.line}{base_of})') from None
+        file, line = place
+        base_of = f', base of {source.files[0]}' if file != source.files[0] else ''
+        raise _failure(f'{file}: {about} (line {line}{base_of})') from None
 
 
 def _causes(source: Source, entries: list[str], is_train: bool, here: bool, error: OptionError) -> list[str]:
@@ -169,14 +172,6 @@ def _causes(source: Source, entries: list[str], is_train: bool, here: bool, erro
                 continue
         return [entries[index]]
     return []
-
-
-def _elsewhere(key: Key, given: Mapping[str, Any]) -> str:
-    from ne_basicsr.options.validation import places_of
-
-    with suppress(OptionError):
-        return ' or '.join(':'.join(place) for place in places_of(key[-1], given))
-    return ''
 
 
 def _failure(message: str) -> InputError:

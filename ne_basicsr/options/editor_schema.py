@@ -86,14 +86,12 @@ def _choice(kind: str) -> dict[str, Any]:
             'properties': {'type': {'not': NULL}},
             'allOf': [{'if': _is_type(name), 'then': _complete(section)} for name, section in sections.items()],
         },
-        'types': {name: _shape_of_type(section) for name, section in sections.items()},
+        'types': {  # a file that changes the type of its base removes, by null, what the new type does not know
+            name: {key: rule for key, rule in _shape(section).items() if key != 'title'}
+            | ({} if section['additionalProperties'] else {'additionalProperties': _ref('unknown')})
+            for name, section in sections.items()
+        },
     }
-
-
-def _shape_of_type(section: Section) -> Section:
-    """A file that changes the type of its base removes, by null, what the new type does not know."""
-    shape = {key: rule for key, rule in _shape(section).items() if key != 'title'}
-    return shape | ({} if shape['additionalProperties'] else {'additionalProperties': _ref('unknown')})
 
 
 def _shape(section: Section) -> Section:

@@ -50,10 +50,8 @@ class CosineAnnealingRestartCyclicLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         if not len(periods) == len(restart_weights) == len(eta_mins):
-            raise ValueError(
-                'periods, restart_weights and eta_mins must be equally long; got'
-                f' {len(periods)}, {len(restart_weights)} and {len(eta_mins)}'
-            )
+            lengths = f'{len(periods)}, {len(restart_weights)} and {len(eta_mins)}'
+            raise ValueError(f'periods, restart_weights and eta_mins must be equally long; got {lengths}')
         if any(period < 1 for period in periods):
             raise ValueError(f'periods must be at least 1; got {min(periods)}')
         self.periods, self.restart_weights, self.eta_mins = list(periods), list(restart_weights), list(eta_mins)

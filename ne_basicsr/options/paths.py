@@ -1,6 +1,7 @@
 """Files and folders that options name: whether they are there, and what else is when they are not."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,19 +26,16 @@ def check_data(section: Mapping[str, Any], path: tuple[str, ...]) -> None:
             _check_exists(value, (*path, key), folder=False)
 
 
-def check_start(section: Mapping[str, Any], is_train: bool) -> None:
-    """The checkpoints and, when training, the state that ``path`` starts from."""
-    for key, value in section.items():
-        if isinstance(value, str) and (key.startswith('pretrain_network') or (is_train and key == 'resume_state')):
-            _check_exists(value, ('path', key), folder=False)
+def check_network_files(section: Mapping[str, Any], path: tuple[str, ...], named: str = r'.*_path') -> None:
+    """Files that must be there: weights that networks load themselves, ``spynet_path``, ``edvr_path``, ``load_path``.
 
-
-def check_network_files(section: Mapping[str, Any], path: tuple[str, ...]) -> None:
-    """Weights that networks load themselves: ``spynet_path``, ``edvr_path``, ``load_path``."""
+    Args:
+        named: pattern of the keys, for others than networks.
+    """
     for key, value in section.items():
         if isinstance(value, Mapping):
-            check_network_files(value, (*path, key))
-        elif key.endswith('_path') and isinstance(value, str):
+            check_network_files(value, (*path, key), named)
+        elif re.fullmatch(named, key) and isinstance(value, str):
             _check_exists(value, (*path, key), folder=False)
 
 

@@ -49,24 +49,15 @@ _CODE = (
 )  # fmt: skip
 
 
-class Place(NamedTuple):
-    """Where a key was given."""
-
-    file: Path
-    line: int
+Place = tuple[Path, int]  # the file and line of a key
 
 
 class Source(NamedTuple):
-    """An option file with its bases merged: no ``base`` is left.
-
-    Attributes:
-        files: the file itself, its base, the base's base ...
-        places: of each key, the last one.
-    """
+    """An option file with its bases merged: no ``base`` is left."""
 
     options: dict[str, Any]
-    files: tuple[Path, ...]
-    places: dict[Key, Place]
+    files: tuple[Path, ...]  # the file itself, its base, the base's base
+    places: dict[Key, Place]  # of each key, the last one
 
     def place(self, key: Key) -> Place | None:
         """Where ``key``, or else the section that it is missing from, was given."""
@@ -94,7 +85,7 @@ def read_source(path: str | Path, above: tuple[Path, ...] = ()) -> Source:
     options, lines = read_file(path)
     if own_networks.IMPORTS in options:  # relative to this file, as a base is
         options[own_networks.IMPORTS] = own_networks.located(options[own_networks.IMPORTS], path.parent)
-    places = {key: Place(path, line) for key, line in lines.items() if key[0] != 'base'}
+    places = {key: (path, line) for key, line in lines.items() if key[0] != 'base'}
     base = options.pop('base', None)
     if base is None:
         return Source(options, (path,), places)

@@ -16,11 +16,7 @@ INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR
 
 
 def check_set_names(given: Mapping[str, Any]) -> None:
-    """``train``, ``val``, ``test_1`` ... as keys of ``datasets``.
-
-    Raises:
-        OptionError: for another key.
-    """
+    """``train``, ``val``, ``test_1`` ... as keys of ``datasets``; an ``OptionError`` for another key."""
     sets = given.get('datasets')
     for key in sets if isinstance(sets, Mapping) else ():
         phase, _, label = key.partition('_')
@@ -69,7 +65,16 @@ def check(opt: Mapping[str, Any], own: bool) -> None:
         if key != 'train' and names.setdefault(name, key) != key:
             shared = f'{name!r} is the name of datasets:{names[name]} too'
             raise OptionError(('datasets', key, 'name'), f'{shared}; results are kept by name, so each needs its own')
-        _check_set(section, ('datasets', key))
+        at = ('datasets', key)
+        if section.get('prefetch_mode') == 'cuda' and section.get('pin_memory') is False:
+            raise _wrong(section, at, 'pin_memory', 'prefetch_mode cuda needs pin_memory: true')
+        if section.get('persistent_workers') and section['num_worker_per_gpu'] == 0:
+            raise _wrong(section, at, 'num_worker_per_gpu', 'persistent_workers needs at least 1')
+        if key == 'train' and section['type'] in OWN_SETS:
+            described = OWN_SETS[section['type']][0]['properties']
+            _check_phases(section, at, described)
+            if section['type'] == 'DenoisingDataset':
+                _check_noise(section, at, described)
     train = opt['train'] or {}
     # gradients are averaged over the parts of a batch
     if train.get('accumulate', 1) > 1 and (train['pixel_opt'] or {}).get('reduction') == 'sum':
@@ -86,19 +91,6 @@ def _wrong(section: Mapping[str, Any], key: Key, name: str, rule: str) -> Option
     for part in name.split(':'):
         value = (value or {}).get(part)
     return OptionError((*key, *name.split(':')), f'{rule}; got {shown(value)}')
-
-
-def _check_set(section: Mapping[str, Any], key: Key) -> None:
-    """One data set, with nulls left out."""
-    if section.get('prefetch_mode') == 'cuda' and section.get('pin_memory') is False:
-        raise _wrong(section, key, 'pin_memory', 'prefetch_mode cuda needs pin_memory: true')
-    if section.get('persistent_workers') and section['num_worker_per_gpu'] == 0:
-        raise _wrong(section, key, 'num_worker_per_gpu', 'persistent_workers needs at least 1')
-    if key[1] == 'train' and section['type'] in OWN_SETS:
-        described = OWN_SETS[section['type']][0]['properties']
-        _check_phases(section, key, described)
-        if section['type'] == 'DenoisingDataset':
-            _check_noise(section, key, described)
 
 
 def _check_phases(section: Mapping[str, Any], key: Key, described: Mapping[str, Section]) -> None:

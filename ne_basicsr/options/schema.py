@@ -69,10 +69,6 @@ def _options(own: bool) -> Section:
     return _open(top, network_='networks') | {'description': "An option file of BasicSR's other models."}
 
 
-def _set(name: str, part: str) -> Section:
-    return _rule(_SHORT['sets'][name][part])
-
-
 # the C loader, where there is one, takes a tenth of the time
 _LOADER = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 _SHORT = yaml.load((Path(__file__).parent / 'schema.yml').read_text(encoding='utf-8'), _LOADER)
@@ -81,5 +77,5 @@ BASE, BETTER = _rule(_SHORT['base']), _rule(_SHORT['better'])
 OWN_TRAIN = {key: _rule(rule) for key, rule in _SHORT['own_train'].items()}  # what this package's models alone read
 OWN, FOREIGN = _options(own=True), _options(own=False)
 # for training, and for validation and tests
-OWN_SETS = {name: (_set(name, 'train'), _set(name, 'test')) for name in ('DenoisingDataset', 'SIDDDataset')}
-FOREIGN_SETS = _set('foreign', 'train'), _set('foreign', 'test')
+OWN_SETS = {name: (_rule(each['train']), _rule(each['test'])) for name, each in _SHORT['sets'].items()}
+FOREIGN_SETS = OWN_SETS.pop('foreign')

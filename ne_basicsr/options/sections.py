@@ -29,30 +29,17 @@ SIZES = ('num_', 'dim', 'chan', 'size')  # words in the names of integers that B
 _OF_SCHEDULES = ('optimizer', 'last_epoch')
 _METRIC_DATA = ('img', 'img2', 'lq', 'net', 'rows')  # what the model hands to a metric
 _TYPES = {
-    bool: 'boolean',
-    int: 'integer',
-    float: 'number',
-    str: 'string',
-    list: 'array',
-    tuple: 'array',
-    dict: 'object',
-    None: 'null',
-    type(None): 'null',
-}
+    bool: 'boolean', int: 'integer', float: 'number', str: 'string', list: 'array', tuple: 'array', dict: 'object',
+    None: 'null', type(None): 'null',
+}  # fmt: skip
 
 
 class Kind(NamedTuple):
-    """One family of sections.
+    """One family of sections."""
 
-    Attributes:
-        noun: for messages.
-        known: what ``type`` may name.
-        describe: the JSON Schema of the section that names something.
-    """
-
-    noun: str
-    known: Callable[[], Mapping[str, Any]]
-    describe: Callable[[str, Any], Section]
+    noun: str  # for messages
+    known: Callable[[], Mapping[str, Any]]  # what ``type`` may name
+    describe: Callable[[str, Any], Section]  # the JSON Schema of the section that names something
 
 
 def find(kind: str, given: Any, key: Key) -> tuple[str, Any]:
@@ -168,8 +155,10 @@ def _argument(parameter: inspect.Parameter) -> Section:
     if words and default in (*words['enum'], parameter.empty):
         return words
     parts = _of_annotation(parameter.annotation)
-    if not parts and not isinstance(parameter.annotation, str):
-        parts = _of_default(default)
+    untold = default is None or default == '' or type(default) not in _TYPES
+    if not parts and not isinstance(parameter.annotation, str) and not untold:  # a number takes lists of numbers, too
+        names = ['number', 'array'] if type(default) in (int, float) else [_TYPES[type(default)]]
+        parts = [{'type': name} for name in [*names, 'null']]
     choices = [each for part in parts for each in part.get('enum', ())]
     kinds = {part['type'] for part in parts if 'type' in part}
     kinds -= {'integer'} if 'number' in kinds else set()
@@ -178,7 +167,8 @@ def _argument(parameter: inspect.Parameter) -> Section:
     section = {name: rule for part in parts for name, rule in part.items() if name != 'enum'}
     if kinds:
         section['type'] = sorted(kinds) if len(kinds) > 1 else next(iter(kinds))
-    if 'array' in kinds and _holds_numbers(default):
+    items = default if isinstance(default, list | tuple) else [default]
+    if 'array' in kinds and items and all(isinstance(item, int | float) for item in items):
         section['items'] = {'not': {'type': 'string'}, 'errorMessage': 'a list of numbers is needed'}
     return {'anyOf': [section, {'enum': choices}]} if choices else section
 
@@ -198,19 +188,6 @@ def _of_annotation(annotation: Any) -> list[Section]:
     if issubclass(origin, Collection):
         return [{'type': 'object' if issubclass(origin, Mapping) else 'array'}]
     return []
-
-
-def _of_default(default: Any) -> list[Section]:
-    """What an argument without annotation takes: a number takes numbers and lists of them, null is always possible."""
-    if default is None or default == '' or type(default) not in _TYPES:
-        return []
-    types = ['number', 'array'] if type(default) in (int, float) else [_TYPES[type(default)]]
-    return [{'type': name} for name in [*types, 'null']]
-
-
-def _holds_numbers(default: Any) -> bool:
-    items = default if isinstance(default, list | tuple) else [default]
-    return bool(items) and all(isinstance(item, int | float) for item in items)
 
 
 def _is_plain(value: Any) -> bool:

@@ -6,12 +6,9 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parents[1]
 
 
-def _shipped(installed: str, cloned: str) -> Path:
-    return next((p for p in (_PACKAGE / installed, _PACKAGE.parent / cloned) if p.exists()), _PACKAGE / installed)
-
-
-FOLDER = _shipped('shipped_options', 'options')
-DATA_INSTRUCTIONS = _shipped('shipped_datasets/README.md', 'datasets/README.md')
+_IS_INSTALLED = (_PACKAGE / 'shipped_options').exists()  # not in a clone
+FOLDER = _PACKAGE / 'shipped_options' if _IS_INSTALLED else _PACKAGE.parent / 'options'
+DATA_INSTRUCTIONS = (_PACKAGE / 'shipped_datasets' if _IS_INSTALLED else _PACKAGE.parent / 'datasets') / 'README.md'
 
 
 def names() -> list[str]:

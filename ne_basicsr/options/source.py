@@ -9,6 +9,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -45,7 +46,10 @@ def option_reads(cls: type, training: bool) -> Reads:
     texts: set[str] = set()
     replaced: set[str] = set()  # methods that a subclass overrides without calling super()
     for base in cls.__mro__:
-        tree = _source(base)
+        tree = ast.Module([], [])
+        if base.__module__.partition('.')[0] not in ('builtins', 'torch', 'typing', 'abc'):
+            with suppress(OSError, TypeError, SyntaxError):
+                tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
         texts |= {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
         for method in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
             finder = _Finder(method, training)
@@ -137,12 +141,3 @@ class _Finder:
             return None
         section = self.key(inner)
         return None if section is None else (*section, name.value)
-
-
-def _source(cls: type) -> ast.Module:
-    if cls.__module__.partition('.')[0] not in ('builtins', 'torch', 'typing', 'abc'):
-        try:
-            return ast.parse(textwrap.dedent(inspect.getsource(cls)))
-        except (OSError, TypeError, SyntaxError):
-            pass
-    return ast.Module([], [])

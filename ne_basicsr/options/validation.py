@@ -51,10 +51,20 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool =
         rules.check_pairing(opt['model_type'], {k: s for k, s in sets.items() if isinstance(s, Mapping)}, own)
     check(opt, schema)
     model = lookup(models, opt['model_type'], ('model_type',), 'model')
-    if not own:
-        _check_foreign(opt, schema, model, is_train)
+    if not own:  # one of BasicSR's models, or of another package
+        reads = source.option_reads(model, is_train)
+        source.check_slips(opt, schema, reads, ())
+        for key in ('path', 'train', 'val'):
+            source.check_slips(opt[key] or {}, schema['properties'][key], reads, (key,), closed=key != 'train')
+        for key, value in (opt['train'] or {}).items():
+            if key in OWN_TRAIN and value:
+                problem = f'needs model_type: DenoisingModel; other models do not read it; got {shown(value)}'
+                raise OptionError(('train', key), problem)
     if here:
-        opt['num_gpu'] = _gpus(opt['num_gpu'])
+        there = torch.cuda.device_count()
+        asked = opt['num_gpu'] = there if opt['num_gpu'] == 'auto' else int(opt['num_gpu'])
+        if asked > there:
+            raise OptionError(('num_gpu',), f'{asked} asked for, {there} available; set num_gpu: 0 (CPU) or auto')
     _complete(opt, is_train)
     for key, section in opt['datasets'].items():
         opt['datasets'][key] = _completed_set(section, given['datasets'][key], ('datasets', key), opt['scale'])
@@ -74,27 +84,20 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool =
             raise OptionError(('train', 'pixel_opt'), problem)
     source.check_reads(opt, model, is_train)
     if here:
-        paths.check_start(opt['path'], is_train)
+        started_from = r'pretrain_network.*' + ('|resume_state' if is_train else '')
+        paths.check_network_files(opt['path'], ('path',), started_from)
     if own and not tried:
         trial.check(opt, is_train, here)
     return {key: section for key, section in opt.items() if section is not None or key == 'manual_seed'}
 
 
 def schema_of(opt: Mapping[str, Any]) -> Section:
-    """The JSON Schema of these options, by their types.
-
-    Raises:
-        OptionError: for a type that is missing or unknown.
-    """
+    """The JSON Schema of these options, by their types; an ``OptionError`` for a type that is missing or unknown."""
     return resolved(OWN if opt.get('model_type') in OWN_MODELS else FOREIGN, opt)
 
 
 def check_network(section: Any, key: Key) -> None:
-    """One network's section, with the networks inside it.
-
-    Raises:
-        OptionError: the first wrong option.
-    """
+    """One network's section, with the networks inside it; an ``OptionError`` for the first wrong option."""
     check(section, resolved(choice('networks'), section, key), key)
     trial.check_arguments(section, key)
 
@@ -156,9 +159,9 @@ def filled(value: Any, schema: Section) -> Any:
 
 def check(value: Any, schema: Section, key: Key = ()) -> None:
     """Raises OptionError for the first problem; misspelt keys come before missing ones, which they explain."""
-    errors = sorted(_Validator(schema, format_checker=_FORMATS).iter_errors(value), key=_rank)
+    errors = list(_Validator(schema, format_checker=_FORMATS).iter_errors(value))
     if errors:
-        raise _in_words(errors[0], key)
+        raise _in_words(min(errors, key=lambda error: error.validator != 'additionalProperties'), key)
 
 
 def kinds_of(schema: Section) -> list[str]:
@@ -173,10 +176,6 @@ def _is_folder_name(value: object) -> bool:
         return True  # the type is wrong
     plain = value.strip() == value and value.isprintable() and not set('/\\') & set(value)
     return plain and value not in ('', '.', '..') and len(value.encode(errors='replace')) <= 200
-
-
-def _rank(error: ValidationError) -> bool:
-    return error.validator != 'additionalProperties'
 
 
 def _in_words(error: ValidationError, above: Key) -> OptionError:
@@ -230,15 +229,6 @@ def _check_numbers(value: Any, key: Key) -> None:
         raise OptionError(key, f'a number of at most 18 digits is needed; got {shown(value)}')
 
 
-def _gpus(asked: int | str) -> int:
-    there = torch.cuda.device_count()
-    if asked == 'auto':
-        return there
-    if int(asked) > there:
-        raise OptionError(('num_gpu',), f'{asked} asked for, {there} available; set num_gpu: 0 (CPU) or auto')
-    return int(asked)
-
-
 def _completed_set(section: dict[str, Any], given: Mapping[str, Any], key: Key, scale: int) -> dict[str, Any]:
     """A data set with what BasicSR adds; nulls set nothing."""
     is_own, training = section['type'] in OWN_SETS, key[1] == 'train'
@@ -268,15 +258,3 @@ def _complete(opt: dict[str, Any], is_train: bool) -> None:
         raise OptionError(('datasets',), 'no data to test on; add a set called val, test or test_1')
     if opt['train'] is not None and opt['train']['scheduler'] is None:
         opt['train']['scheduler'] = dict(CONSTANT_RATE)
-
-
-def _check_foreign(opt: Mapping[str, Any], schema: Section, model: type, is_train: bool) -> None:
-    """The keys that one of BasicSR's models, or a data set of another package, does not read."""
-    reads = source.option_reads(model, is_train)
-    source.check_slips(opt, schema, reads, ())
-    for key in ('path', 'train', 'val'):
-        source.check_slips(opt[key] or {}, schema['properties'][key], reads, (key,), closed=key != 'train')
-    for key, value in (opt['train'] or {}).items():
-        if key in OWN_TRAIN and value:
-            problem = f'needs model_type: DenoisingModel; other models do not read it; got {shown(value)}'
-            raise OptionError(('train', key), problem)

@@ -49,7 +49,14 @@ def hold(folder: Path, way_out: str, beside: bool = False) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _take(path, folder, way_out)
         over = threading.Event()
-        thread = threading.Thread(target=_touch, args=(path, descriptor, over), name='folder lock', daemon=True)
+
+        def touch() -> None:
+            while not over.wait(PERIOD):
+                with suppress(OSError):
+                    if _is_at(path, descriptor):
+                        os.utime(path)
+
+        thread = threading.Thread(target=touch, name='folder lock', daemon=True)
         thread.start()
         try:
             yield
@@ -123,13 +130,6 @@ def _is_touched(path: Path, descriptor: int) -> bool:
 def _touched(path: Path) -> float:
     with open(path, 'rb') as file:  # NFS asks its server when a file is opened, and may not otherwise
         return os.fstat(file.fileno()).st_mtime
-
-
-def _touch(path: Path, descriptor: int, over: threading.Event) -> None:
-    while not over.wait(PERIOD):
-        with suppress(OSError):
-            if _is_at(path, descriptor):
-                os.utime(path)
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

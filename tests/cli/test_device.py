@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ne_basicsr.cli.device import chosen_device
+from ne_basicsr.cli.command import chosen_device
 from ne_basicsr.cli.main import main
 from ne_basicsr.ops.padding import in_float64
 from ne_basicsr.utils.errors import InputError

@@ -24,9 +24,14 @@ from ne_basicsr.evaluation import report
 from ne_basicsr.evaluation.mismatch import Curve
 from ne_basicsr.evaluation.report import page as pages
 from ne_basicsr.evaluation.report import tables
-from ne_basicsr.evaluation.report.analysis import filters_figure, histogram_figure, interval_figure, quality_figure
+from ne_basicsr.evaluation.report.analysis import (
+    filters_figure,
+    histogram_figure,
+    interval_figure,
+    quality_figure,
+    trajectory_figure,
+)
 from ne_basicsr.evaluation.report.page import Column, Tile, link
-from ne_basicsr.evaluation.report.trajectories import trajectory_figure
 from ne_basicsr.ops.noise import LevelRange
 from ne_basicsr.utils.errors import InputError
 

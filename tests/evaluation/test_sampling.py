@@ -19,7 +19,7 @@ from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.cli.command import typed as typed_again
 from ne_basicsr.cli.main import _parser, main
 from ne_basicsr.evaluation import sampling
-from ne_basicsr.evaluation.report.trajectories import mean_walk
+from ne_basicsr.evaluation.report.analysis import mean_walk
 from ne_basicsr.evaluation.sampling import films, tasks
 from ne_basicsr.evaluation.sampling import projectors as projectors_module
 from ne_basicsr.evaluation.sampling.session import Picture, batches

@@ -1,8 +1,8 @@
 """What a denoiser sees and does in normalized coordinates: functions that return arrays and rows.
 
-How hard images are, and how much of one noise level another covers (``difficulty``); how well a denoiser does at each
-difficulty (``residual``); its adaptive filters, rows of the Jacobian (``filters``); what an arbitrary interval [a, b]
-does to its answer (``intervals``). For command lines: a ``study`` of networks on patches, and its ``outputs``.
+How hard images are, how much of one noise level another covers, how well a denoiser does at each (``difficulty``); its
+adaptive filters, rows of the Jacobian (``filters``); what an arbitrary interval [a, b] does to its answer
+(``intervals``). For command lines: a ``study`` of networks on patches, and its ``outputs``.
 """
 
 from ne_basicsr.evaluation.analysis.difficulty import (
@@ -14,11 +14,13 @@ from ne_basicsr.evaluation.analysis.difficulty import (
     difficulty,
     draw_patches,
     noisy_patches,
+    qualities,
+    quality_curve,
+    residual_quality,
     sizes_of,
 )
 from ne_basicsr.evaluation.analysis.filters import Homogeneity, adaptive_filter, homogeneity
 from ne_basicsr.evaluation.analysis.intervals import in_interval, interval_rows
-from ne_basicsr.evaluation.analysis.residual import qualities, quality_curve, residual_quality
 
 __all__ = [
     'Homogeneity', 'adaptive_filter', 'central', 'contrast', 'coverage', 'coverage_table', 'difficulties', 'difficulty',

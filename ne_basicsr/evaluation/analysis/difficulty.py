@@ -1,4 +1,4 @@
-"""How hard a noisy image is in normalized coordinates, and which difficulties a noise level covers.
+"""How hard a noisy image is in normalized coordinates, which difficulties a noise level covers, and quality at each.
 
 With y = x + sigma z, m and s the mean and standard deviation of y (over C, H, W, divided by d), y~ = (y - m) / s and
 x~ = (x - m) / s with the same m and s, the difficulty is
@@ -9,6 +9,12 @@ A normalization-equivariant denoiser depends on y~ only, hence on Delta rather t
 as hard as strong noise on an image of high contrast. Training at one sigma covers another as far as their Delta agree,
 
     m(sigma_test; sigma_train) = share of the Delta at sigma_test in the central 95% of those at sigma_train.
+
+The quality of a denoiser, with f~ = (f(y) - m) / s, is
+
+    Q = -10 log10 ||f~(y) - x~||^2 = -20 log10 (||f(y) - x|| / s),
+
+whose curves over Delta at all noise levels are one curve under normalization equivariance.
 
 Reference: Saied and Fleuret, ICML 2026, Table 3.
 """
@@ -21,13 +27,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ne_basicsr.data.image_store import Image, ImageStore, on_unit_range
-from ne_basicsr.ops.equivariance import mean_std
+from ne_basicsr.data.image_store import ImageStore, on_unit_range
+from ne_basicsr.ops.equivariance import Network, mean_std
 from ne_basicsr.ops.noise import add_noise, seed_of
 from ne_basicsr.utils.errors import InputError
 
 CENTRAL = 0.95
 CHUNK = 1024  # patches at a time
+BATCH = 32
+FEWEST = 3  # patches in a bin; below it there is no deviation
 
 Row = dict[str, Any]
 Values = NDArray[np.float64]
@@ -130,14 +138,11 @@ def draw_patches(
         places.setdefault(name, []).append((number, top, left))
     patches = np.empty((count, size, size, channels), np.float32)
     for name, own in places.items():
-        _crop(store.pixels(name, channels), own, patches)
+        image = store.pixels(name, channels)
+        for number, top, left in own:
+            patches[number] = on_unit_range(image[top : top + size, left : left + size])
+        del image  # before the next one is read
     return torch.from_numpy(patches).permute(0, 3, 1, 2).contiguous()
-
-
-def _crop(image: Image, places: Sequence[tuple[int, int, int]], patches: NDArray[np.float32]) -> None:
-    size = patches.shape[1]
-    for number, top, left in places:
-        patches[number] = on_unit_range(image[top : top + size, left : left + size])
 
 
 def noisy_patches(clean: Tensor, sigma: float, seed: int = 0) -> Tensor:
@@ -152,3 +157,52 @@ def difficulties(clean: Tensor, sigmas: Sequence[float], seed: int = 0) -> dict[
         sigma: torch.cat([difficulty(noisy_patches(x, sigma, seed_of(seed, i)), x) for i, x in chunks]).numpy()
         for sigma in sigmas
     }
+
+
+def residual_quality(output: Tensor, noisy: Tensor, clean: Tensor) -> Tensor:
+    """Q of each image in dB, (N,), from f(y), y and x, each (N, C, H, W)."""
+    error = (output.double() - clean.double()).flatten(1).norm(dim=1)
+    return -20 * torch.log10(error / mean_std(noisy.double()).scale.flatten())
+
+
+def qualities(
+    network: Network, clean: Tensor, sigma: float, *, seed: int = 0, batch: int = BATCH
+) -> tuple[Values, Values]:
+    """(Delta, Q) of patches (N, C, H, W) with noise of ``sigma``, two arrays (N,). Runs where ``clean`` is.
+
+    ``batch`` patches pass the network together; their noise does not depend on it.
+    """
+    deltas, values = [], []
+    for noisy, chunk in zip(noisy_patches(clean, sigma, seed).split(batch), clean.split(batch), strict=True):
+        with torch.no_grad():
+            output = network(noisy)
+        deltas.append(difficulty(noisy, chunk).cpu())
+        values.append(residual_quality(output, noisy, chunk).cpu())
+    return torch.cat(deltas).numpy(), torch.cat(values).numpy()
+
+
+def quality_curve(deltas: ArrayLike, values: ArrayLike, bins: int = 12, share: float = CENTRAL) -> list[Row]:
+    """Mean and deviation of Q in bins of equal width over the central ``share`` of Delta.
+
+    Returns:
+        Rows ``low, high`` (of the bin), ``delta`` (mean in it), ``mean, deviation`` (of Q; n - 1; None below three
+        values), ``number``. Bins without values are left out.
+    """
+    delta, quality = (np.asarray(each, np.float64) for each in (deltas, values))
+    first, last = central(delta, share)
+    edges = np.linspace(first, last, bins + 1)
+    inside = (delta >= first) & (delta <= last)
+    places = np.clip(np.searchsorted(edges, delta, side='right') - 1, 0, bins - 1)
+    chosen = [inside & (places == place) for place in range(bins)]
+    return [
+        {
+            'low': float(low),
+            'high': float(high),
+            'delta': float(delta[own].mean()),
+            'mean': float(quality[own].mean()),
+            'deviation': float(quality[own].std(ddof=1)) if own.sum() >= FEWEST else None,
+            'number': int(own.sum()),
+        }
+        for low, high, own in zip(edges[:-1], edges[1:], chosen, strict=True)
+        if own.any()
+    ]

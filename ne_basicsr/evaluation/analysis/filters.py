@@ -22,17 +22,11 @@ from ne_basicsr.utils.errors import InputError
 
 
 class Homogeneity(NamedTuple):
-    """What derivatives say of a network at an image.
+    """What derivatives say of a network at an image."""
 
-    Args:
-        rho: ||f(y) - J y|| / ||f(y)||, one value per image, (N,).
-        sums: Sigma at every output value, J 1, (N, C, H, W).
-        output: f(y), (N, C, H, W).
-    """
-
-    rho: Tensor
-    sums: Tensor
-    output: Tensor
+    rho: Tensor  #: ||f(y) - J y|| / ||f(y)||, one value per image, (N,)
+    sums: Tensor  #: Sigma at every output value, J 1, (N, C, H, W)
+    output: Tensor  #: f(y), (N, C, H, W)
 
 
 def adaptive_filter(network: Network, y: Tensor, row: int, column: int, channel: int = 0) -> Tensor:

@@ -13,9 +13,7 @@ from ne_basicsr.evaluation.analysis.study import Findings, Row
 from ne_basicsr.evaluation.report import save_figures
 from ne_basicsr.evaluation.report.analysis import filters_figure, histogram_figure, interval_figure, quality_figure
 from ne_basicsr.evaluation.report.page import Column, Tile, table, write_page
-from ne_basicsr.evaluation.report.tables import make_writable, text_table, write_csv, writing
-
-__all__ = ['coverage_text', 'make_writable', 'write_study']
+from ne_basicsr.evaluation.report.tables import text_table, write_csv, writing
 
 
 def write_study(findings: Findings, folder: Path, command: str) -> Path:
@@ -32,12 +30,15 @@ def write_study(findings: Findings, folder: Path, command: str) -> Path:
     """
     with writing(folder):
         write_coverage(folder / 'coverage.csv', findings.table)
-        for name, rows in (
-            ('difficulty', difficulty_rows(findings)),
-            ('quality', quality_rows(findings)),
-            ('filters', findings.filter_rows),
-            ('intervals', findings.interval_rows),
-        ):
+        quality = [
+            {'network': label, 'sigma255': level, **row}
+            for label, by_level in findings.curves.items()
+            for level, rows in by_level.items()
+            for row in rows
+        ]
+        files = {'difficulty': difficulty_rows(findings), 'quality': quality}
+        files |= {'filters': findings.filter_rows, 'intervals': findings.interval_rows}
+        for name, rows in files.items():
             path = folder / f'{name}.csv'
             if rows:
                 write_csv(path, rows[0], (row.values() for row in rows), '.10g')
@@ -74,22 +75,10 @@ def difficulty_rows(findings: Findings) -> list[Row]:
     rows: list[Row] = []
     for level, values in [*findings.deltas.items(), (None, findings.contrasts)]:
         low, high = np.quantile(values, [0.025, 0.975])
-        numbers = {
-            'mean': values.mean(), 'deviation': values.std(), 'low': low, 'high': high, 'median': np.median(values)
-        }  # fmt: skip
-        what = 'sigma_x' if level is None else 'delta'
-        rows.append({'what': what, 'sigma255': level, **{name: float(x) for name, x in numbers.items()}})
+        numbers = map(float, (values.mean(), values.std(), low, high, np.median(values)))
+        named = dict(zip(('mean', 'deviation', 'low', 'high', 'median'), numbers, strict=True))
+        rows.append({'what': 'sigma_x' if level is None else 'delta', 'sigma255': level, **named})
     return rows
-
-
-def quality_rows(findings: Findings) -> list[Row]:
-    """Rows ``network, sigma255`` and those of ``quality_curve``."""
-    return [
-        {'network': label, 'sigma255': level, **row}
-        for label, by_level in findings.curves.items()
-        for level, rows in by_level.items()
-        for row in rows
-    ]
 
 
 def arrays(findings: Findings) -> dict[str, NDArray[Any]]:
@@ -118,12 +107,10 @@ def figures_of(findings: Findings) -> dict[str, Figure]:
         shown = {f'σ = {level:g}': rows for level, rows in curves.items()}
         figures[f'quality_{number}'] = quality_figure(shown, label)
     if findings.filters:
-        figures['filters'] = filters_figure(
-            {
-                label: [(f'row {r}, column {c}', weights.sum(0).numpy()) for (r, c), weights in filters.items()]
-                for label, filters in findings.filters.items()
-            }
-        )
+        figures['filters'] = filters_figure({
+            label: [(f'row {r}, column {c}', weights.sum(0).numpy()) for (r, c), weights in filters.items()]
+            for label, filters in findings.filters.items()
+        })  # fmt: skip
         changes: dict[str, dict[str, float]] = {}
         for row in findings.interval_rows:
             change = row['change'] if math.isfinite(row['change']) else math.nan
@@ -140,8 +127,7 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
         patches += f'; residual quality of the first {min(request.denoised, request.patches)}'
     settings = {'Patches': patches}
     if findings.shown:
-        height, width = findings.shown[0].shape[-2:]
-        size = f'{height} rows and {width} columns'
+        size = '{} rows and {} columns'.format(*findings.shown[0].shape[-2:])
         settings['Crop'] = f'centre of {findings.image}, {size}, noise {request.filter_sigma255:g}'
     about = {entry.label: entry.description or entry.source for entry in findings.entries}
     write_page(
@@ -161,15 +147,7 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
         crop={findings.image: [Tile(x, name) for x, name in zip(findings.shown, ('clean', 'noisy'), strict=False)]},
         filters=table(
             [Column('network'), Column('row, column'), Column('Σ', '.7g'), Column('ρ', '.2e')],
-            [
-                [
-                    row['network'],
-                    'worst' if row['row'] is None else f'{row["row"]}, {row["column"]}',
-                    row['sum'],
-                    row['rho'],
-                ]
-                for row in findings.filter_rows
-            ],
+            [[row['network'], _place(row), row['sum'], row['rho']] for row in findings.filter_rows],
         ),
         intervals=table(
             [Column('network'), Column('interval'), Column('PSNR', '.2f'), Column('change', '.2e')],
@@ -178,6 +156,10 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
         settings={**settings, 'Seed': str(request.seed), **about},
         command=command,
     )
+
+
+def _place(row: Row) -> str:
+    return 'worst' if row['row'] is None else f'{row["row"]}, {row["column"]}'
 
 
 def _interval(row: Row) -> str:

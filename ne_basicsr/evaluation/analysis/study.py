@@ -8,18 +8,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ne_basicsr.data.image_store import ImageStore, on_unit_range, open_any
+from ne_basicsr.data.image_store import on_unit_range, open_any
 from ne_basicsr.evaluation.analysis.difficulty import (
+    Row,
     Values,
     contrast,
     coverage_table,
     difficulties,
     draw_patches,
+    qualities,
+    quality_curve,
     sizes_of,
 )
 from ne_basicsr.evaluation.analysis.filters import adaptive_filter, homogeneity
 from ne_basicsr.evaluation.analysis.intervals import INTERVALS, interval_rows
-from ne_basicsr.evaluation.analysis.residual import qualities, quality_curve
 from ne_basicsr.inference.denoiser import Denoiser, Entry
 from ne_basicsr.inference.exported_graphs import SUFFIXES
 from ne_basicsr.inference.opening import common_channels, open_denoisers, parse_spec
@@ -28,78 +30,48 @@ from ne_basicsr.ops.noise import add_noise, seed_of
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.progress import progress
 
-Row = dict[str, Any]
-
 
 class Request(NamedTuple):
-    """What to study.
+    """What to study: the arguments of ``basicsr analyze``, see ``cli/commands.toml``."""
 
-    Args:
-        networks: as ``opening.parse_spec`` takes them; without any, only the images are studied.
-        data: a folder, LMDB or raw store of clean images.
-        sigmas255: noise levels, of training and of test, in 8-bit units.
-        patches: of how many the difficulty is measured.
-        denoised: of how many, the first ones, the residual quality is measured at each level.
-        patch_size: their side.
-        pixels: (row, column) of filters, in the crop; the centre where none is given.
-        crop: side of the centre of the first image that can be read, which filters and intervals are about.
-        filter_sigma255: noise on it.
-    """
-
-    networks: Sequence[str]
+    networks: Sequence[str]  # without any, only the images are studied
     data: Path
     labels: Sequence[str] = ()
-    sigmas255: Sequence[float] = (50, 40, 30, 20, 10)
+    sigmas255: Sequence[float] = (50, 40, 30, 20, 10)  # noise levels, of training and of test, in 8-bit units
     patches: int = 4000
-    denoised: int = 128
+    denoised: int = 128  # patches, the first ones, on which the residual quality is measured at each level
     patch_size: int = 70
-    pixels: Sequence[tuple[int, int]] = ()
+    pixels: Sequence[tuple[int, int]] = ()  # (row, column) of filters, in the crop; the centre where none is given
     crop: int = 64
-    filter_sigma255: float = 25.0
+    filter_sigma255: float = 25.0  # noise on the crop, the centre of the first image that can be read
     intervals: Sequence[tuple[float, float]] = INTERVALS
     seed: int = 0
     device: str = 'cpu'
 
 
 class Findings(NamedTuple):
-    """What was found.
-
-    Args:
-        deltas: Delta by 8-bit noise level.
-        contrasts: sigma_x of the patches.
-        table: rows of the coverage, ``sigma_train`` in 8-bit units.
-        quality: (Delta, Q) by network and level.
-        curves: their rows by network and level.
-        filters: by network, for each pixel (row, column) the Jacobian's row (C, H, W).
-        filter_rows: ``network, row, column, sum`` (Sigma) and ``rho`` (of the crop); without a place the sum of the
-            filter that is farthest from 1.
-        interval_rows: ``network, a, b, psnr, change``.
-        shown: the crop, clean and noisy, (C, H, W); none without networks.
-        image: the name of the image that the crop is from.
-        failures: a line for each network that could not be studied, and for each image that could not be read.
-    """
+    """What was found."""
 
     request: Request
     entries: list[Entry]
-    deltas: dict[float, Values]
-    contrasts: Values
-    table: list[Row]
-    quality: dict[str, dict[float, tuple[Values, Values]]]
-    curves: dict[str, dict[float, list[Row]]]
+    deltas: dict[float, Values]  # Delta by 8-bit noise level
+    contrasts: Values  # sigma_x of the patches
+    table: list[Row]  # rows of the coverage, ``sigma_train`` in 8-bit units
+    quality: dict[str, dict[float, tuple[Values, Values]]]  # (Delta, Q) by network and level
+    curves: dict[str, dict[float, list[Row]]]  # their rows by network and level
+    # by network, for each pixel (row, column) the Jacobian's row (C, H, W)
     filters: dict[str, dict[tuple[int, int], Tensor]]
+    # ``network, row, column, sum`` (Sigma) and ``rho`` (of the crop); without a place the sum of the filter that is
+    # farthest from 1
     filter_rows: list[Row]
-    interval_rows: list[Row]
-    shown: tuple[Tensor, ...]
-    image: str
-    failures: list[str]
+    interval_rows: list[Row]  # ``network, a, b, psnr, change``
+    shown: tuple[Tensor, ...]  # the crop, clean and noisy, (C, H, W); none without networks
+    image: str  # the name of the image that the crop is from
+    failures: list[str]  # a line for each network that could not be studied, and for each image that could not be read
 
 
 def study(request: Request) -> Findings:
-    """Measure everything.
-
-    Raises:
-        InputError: where there is nothing to measure, or the request contradicts itself.
-    """
+    """Measure everything; an ``InputError`` where there is nothing to measure, or the request contradicts itself."""
     if graphs := [text for text in request.networks if parse_spec(text).suffix in SUFFIXES]:
         raise InputError(f'{graphs[0]}: filters are derivatives, which a graph does not have; give its checkpoint')
     denoisers, failures = open_denoisers(request.networks, request.labels)
@@ -121,14 +93,15 @@ def study(request: Request) -> Findings:
     )  # fmt: skip
     if not denoisers:
         return findings
-    clean = center(_image(store, image, channels), request.crop)[None]
+    pixels = torch.from_numpy(on_unit_range(store.pixels(image, channels)))
+    clean = center(pixels.permute(2, 0, 1).contiguous(), request.crop)[None]
     sigma = request.filter_sigma255 / 255
     noisy = add_noise(clean, sigma, seed=seed_of('analysis crop', request.seed))
-    pixels = list(request.pixels) or [(clean.shape[-2] // 2, clean.shape[-1] // 2)]
+    places = list(request.pixels) or [(clean.shape[-2] // 2, clean.shape[-1] // 2)]
     with progress(len(denoisers) * (len(deltas) + 1), 'Analysing', 'part') as bar:
         for denoiser in denoisers:
             try:
-                _study_network(denoiser, findings, patches, clean, noisy, pixels, bar.update)
+                _study_network(denoiser, findings, patches, clean, noisy, places, bar.update)
             except (RuntimeError, ValueError, IndexError) as error:
                 failures.append(f'{denoiser.source}: {first_line(error)}')
     return findings._replace(shown=(clean[0], noisy[0]))
@@ -140,7 +113,7 @@ def _study_network(
     patches: Tensor,
     clean: Tensor,
     noisy: Tensor,
-    pixels: Sequence[tuple[int, int]],
+    places: Sequence[tuple[int, int]],
     on_part: Any,
 ) -> None:
     request, label = findings.request, denoiser.label
@@ -157,23 +130,18 @@ def _study_network(
     rows = interval_rows(told(request.filter_sigma255), noisy.to(request.device), clean.to(request.device),
                          request.intervals)  # fmt: skip
     denoiser.double()  # derivatives: what is 0 shall look like it
-    y = noisy.to(request.device).double()
-    told_network = told(request.filter_sigma255)
-    rho, sums, _ = homogeneity(told_network, y)
-    filters = {place: adaptive_filter(told_network, y, *place).cpu() for place in pixels}
+    y, network = noisy.to(request.device).double(), told(request.filter_sigma255)
+    rho, sums, _ = homogeneity(network, y)
+    filters = {place: adaptive_filter(network, y, *place).cpu() for place in places}
     denoiser.float().cpu()
     on_part(1)
     findings.quality[label] = own
     findings.curves[label] = {level: quality_curve(*values) for level, values in own.items()}
     findings.interval_rows.extend({'network': label, **row} for row in rows)
     findings.filters[label] = filters
-    for (row, column), weights in filters.items():
-        places = {'network': label, 'row': row, 'column': column}
-        findings.filter_rows.append({**places, 'sum': weights.sum().item(), 'rho': rho.item()})
+    found: dict[Any, float] = {place: weights.sum().item() for place, weights in filters.items()}
     sums = sums.flatten()
-    worst = sums[(sums - 1).abs().argmax()].item()
-    findings.filter_rows.append({'network': label, 'row': None, 'column': None, 'sum': worst, 'rho': rho.item()})
-
-
-def _image(store: ImageStore, name: str, channels: int) -> Tensor:
-    return torch.from_numpy(on_unit_range(store.pixels(name, channels))).permute(2, 0, 1).contiguous()
+    found[None, None] = sums[(sums - 1).abs().argmax()].item()
+    for (row, column), total in found.items():
+        own_row = {'network': label, 'row': row, 'column': column, 'sum': total, 'rho': rho.item()}
+        findings.filter_rows.append(own_row)

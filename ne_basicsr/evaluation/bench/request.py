@@ -4,9 +4,11 @@ from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from ne_basicsr.archs.backbone import build_arch
@@ -102,9 +104,6 @@ def _words(text: str, known: Collection[str], what: str) -> list[str]:
     return words
 
 
-# -- the paper's tables ------------------------------------------------------------------------------------------------
-
-
 class SortByTorch(nn.Module):
     """``SortPool`` by ``torch.sort``."""
 
@@ -118,55 +117,18 @@ def layer_by_layer(sort: type[nn.Module], **options: Any) -> nn.Sequential:
     return nn.Sequential(*(sort() if isinstance(layer, SortPool) else layer for layer in layers))
 
 
-def _arch(kind: str, **options: Any) -> Build:
-    return partial(build_arch, {'type': kind, **options})
-
-
-_SWINIR = {
-    'upscale': 1, 'in_chans': 1, 'img_size': 64, 'window_size': 8, 'img_range': 1.0, 'depths': [6, 6, 6, 6],
-    'embed_dim': 60, 'num_heads': [6, 6, 6, 6], 'mlp_ratio': 2, 'upsampler': '', 'resi_connection': '1conv',
-}  # fmt: skip
-_FDNCNN: Shape = (16, 1, 128, 128)
-_FDNCNN_TABLE = Preset(
-    {
-        'FDnCNN': _arch('FDnCNN'),
-        'FDnCNNWNE': _arch('FDnCNNWNE'),
-        'FDnCNN norm-equiv': _arch('FDnCNN', mode='norm-equiv'),
-    },
-    _FDNCNN,
-    {
-        'cuda': {
-            'training': {'FDnCNN': 1.0, 'FDnCNNWNE': 0.99, 'FDnCNN norm-equiv': 1.60},
-            'inference': {'FDnCNN': 1.0, 'FDnCNNWNE': 1.00, 'FDnCNN norm-equiv': 1.69},
-        },
-        'cpu': {
-            'training': {'FDnCNN': 1.0, 'FDnCNNWNE': 0.99, 'FDnCNN norm-equiv': 1.50},
-            'inference': {'FDnCNN': 1.0, 'FDnCNNWNE': 1.01, 'FDnCNN norm-equiv': 1.90},
-        },
-    },
-)
-
+_PAPER = yaml.safe_load((Path(__file__).parent / 'paper.yml').read_text(encoding='utf-8'))
 PRESETS = {
-    '2': _FDNCNN_TABLE,
-    '5': Preset(
-        {'SwinIR': _arch('SwinIR', **_SWINIR), 'SwinIRWNE': _arch('SwinIRWNE', **_SWINIR)},
-        (32, 1, 64, 64),
-        {
-            'cuda': {'training': {'SwinIR': 1.0, 'SwinIRWNE': 1.0}, 'inference': {'SwinIR': 1.0, 'SwinIRWNE': 1.0}},
-            'cpu': {'training': {'SwinIR': 1.0, 'SwinIRWNE': 1.12}, 'inference': {'SwinIR': 1.0, 'SwinIRWNE': 1.08}},
-        },
-    ),
-    '6': _FDNCNN_TABLE,
-    # not of the paper: the affine route against the plain network and against what its authors describe, in one run
-    'affine': Preset(
-        {
-            'FDnCNN': _arch('FDnCNN'),
-            'FDnCNN norm-equiv': _arch('FDnCNN', mode='norm-equiv'),
-            'layer by layer, min and max': partial(layer_by_layer, SortPool),
-            'layer by layer, torch.sort': partial(layer_by_layer, SortByTorch),
-        },
-        _FDNCNN,
-        {},
-    ),
+    str(number): Preset(
+        {name: partial(build_arch, options) for name, options in each['networks'].items()},
+        tuple(each['shape']),
+        each['ratios'],
+    )
+    for number, each in _PAPER.items()
 }
+# not of the paper: the affine route against the plain network and against what its authors describe, in one run
+_ROUTES = {name: build for name, build in PRESETS['2'].networks.items() if not name.endswith('WNE')}
+_ROUTES['layer by layer, min and max'] = partial(layer_by_layer, SortPool)
+_ROUTES['layer by layer, torch.sort'] = partial(layer_by_layer, SortByTorch)
+PRESETS['affine'] = Preset(_ROUTES, PRESETS['2'].shape, {})
 """By number, the paper's tables (FDnCNN on the GPU and on the CPU; SwinIR), and ``affine``. Default: all devices."""

@@ -1,12 +1,10 @@
 """Certify that a network is normalization-equivariant: the law, the checks, the verdict and the table."""
 
-from ne_basicsr.evaluation.check.assertion import assert_equivariant, check
 from ne_basicsr.evaluation.check.checks import Certificate, Form, Row, certify
 from ne_basicsr.evaluation.check.images import read_images, synthetic_images
 from ne_basicsr.evaluation.check.law import PRECISIONS, Point
-from ne_basicsr.evaluation.check.request import Subject, find_subject
-from ne_basicsr.evaluation.check.table import HEADER, footnote, line, to_json
-from ne_basicsr.evaluation.check.verdict import Verdict, judge
+from ne_basicsr.evaluation.check.request import Subject, assert_equivariant, check, find_subject
+from ne_basicsr.evaluation.check.verdict import HEADER, Verdict, footnote, judge, line, to_json
 from ne_basicsr.evaluation.report.tables import write_json
 
 __all__ = [

@@ -11,18 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ne_basicsr.archs.network_inputs import REFUSALS
+from ne_basicsr.evaluation.check import law as laws
 from ne_basicsr.evaluation.check.images import synthetic_images
-from ne_basicsr.evaluation.check.law import (
-    MANY,
-    PRECISIONS,
-    Point,
-    Precision,
-    Runner,
-    agreement,
-    constant,
-    evaluator,
-    law,
-)
+from ne_basicsr.evaluation.check.law import PRECISIONS, Point, Precision, Runner, agreement, constant, evaluator
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.ops.equivariance import Network
 from ne_basicsr.utils.errors import InputError, first_line
@@ -37,29 +28,20 @@ TILE, LARGE = 128, (24, 160)  # pixels: two tiles side by side
 DRAWS = 4  # random (a, b) per range, in addition to its ends
 CONSTANTS = (0.0, 1e-3, 0.1, 1 / 3, -7.3, 1234.567, -1e6, 1e9)
 LARGE_PAIRS = ((1.0, 1e6), (1.0, -1e6), (1e9, 0.0), (1e9, -3e9))
-RESERVE = (
-    1e8  # distance to the ends of a type's range: below for digits and small pixels, above for the network's factors
-)
+# distance to the ends of a type's range: below for digits and small pixels, above for the network's factors
+RESERVE = 1e8
 SIZES = ((1, 1), (1, 9), (9, 1), (7, 13), (37, 53), (8, 521), (521, 8))
 SIZE_PAIRS = ((0.01, 0.0), (3.0, -2.0), (100.0, 700.0))
 
 
 class Row(NamedTuple):
-    """One check.
+    """One check."""
 
-    Attributes:
-        name: short and fixed, for programs: ``scale``, ``shift``, ``size 7x13``, ``float16``, ...
-        what: description for people.
-        points: the measurements.
-        problem: why the check did not run, or stopped.
-        must_run: whether the network also fails if the check does not run.
-    """
-
-    name: str
-    what: str
-    points: tuple[Point, ...]
-    problem: str = ''
-    must_run: bool = False
+    name: str  #: short and fixed, for programs: ``scale``, ``shift``, ``size 7x13``, ``float16``, ...
+    what: str  #: description for people
+    points: tuple[Point, ...]  #: the measurements
+    problem: str = ''  #: why the check did not run, or stopped
+    must_run: bool = False  #: whether the network also fails if the check does not run
 
     @property
     def status(self) -> str:
@@ -75,16 +57,11 @@ class Row(NamedTuple):
 
 
 class Certificate(NamedTuple):
-    """All rows.
-
-    Attributes:
-        precision: number type of the rows without a type in their name: float64 if the network runs in it.
-        rounding: for each type, how the rounding for its tolerance was measured (``law``).
-    """
+    """All rows."""
 
     rows: tuple[Row, ...]
-    precision: str
-    rounding: Mapping[str, str]
+    precision: str  #: number type of the rows without a type in their name: float64 if the network runs in it
+    rounding: Mapping[str, str]  #: for each type, how the rounding for its tolerance was measured (``law``)
 
     def row(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)
@@ -123,7 +100,7 @@ def certify(
             f'the network does not run on images {"x".join(map(str, images[0].shape))} in any of'
             f' {", ".join(dtypes)}: {next(iter(refusals.values()))}'
         )
-    plan = partial(_steps, network, images, refusals=refusals, device=device, sigma=sigma, forms=forms or {})
+    plan = partial(_steps, network, images, device=device, sigma=sigma, forms=forms or {})
     before = {name: _preparing(runner, images) for name, runner in runners.items()}
     total = sum(before.values()) + sum(step.seconds for step in plan(runners))
     rows: list[Row] = []
@@ -135,19 +112,38 @@ def certify(
             rows.append(step.measure())
             bar.update(step.seconds)
             on_row(rows[-1])
+        for name, problem in refusals.items():
+            rows.append(Row(name, name, (), problem))
+            on_row(rows[-1])
     return Certificate(tuple(rows), next(iter(runners)), {name: each.how for name, each in runners.items()})
 
 
 class _Step(NamedTuple):
-    """A row to measure, and about how long that takes."""
+    """A row to measure, and about how long that takes; ``must_ask``: a row without any (a, b) says why."""
 
     seconds: float
-    measure: Callable[[], Row]
+    name: str
+    what: str
+    points: Callable[[], Iterator[Point]]
+    must_run: bool = False
+    must_ask: bool = False
+
+    def measure(self) -> Row:
+        points: list[Point] = []
+        problem = ''
+        try:
+            for point in self.points():
+                points.append(point)
+        except REFUSALS as error:
+            problem = first_line(error)
+        if self.must_ask and not problem and not any(point.a for point in points):
+            problem = 'too few digits: the rounding error of the network is as large as the contrast of the image'
+        return Row(self.name, self.what, tuple(points), problem, self.must_run)
 
 
 def _preparing(runner: Runner, images: Sequence[Tensor]) -> float:
     """About how many seconds ``Runner.on`` takes."""
-    evaluations = 3 if runner.exact or images[0].numel() > MANY else 9  # Monte Carlo arithmetic counts twice
+    evaluations = 3 if runner.exact or images[0].numel() > laws.MANY else 9  # Monte Carlo arithmetic counts twice
     return evaluations * sum(image.numel() for image in images) * runner.seconds
 
 
@@ -156,7 +152,6 @@ def _steps(
     images: Sequence[Tensor],
     runners: Mapping[str, Runner],
     *,
-    refusals: Mapping[str, str],
     device: str,
     sigma: float | None,
     forms: Mapping[str, Form],
@@ -165,54 +160,51 @@ def _steps(
     shape = images[0].shape
 
     def step(
-        evaluations: int, measure: Callable[[], Row], runner: Runner = first, size: Sequence[int] = shape
+        evaluations: int,
+        name: str,
+        what: str,
+        points: Callable[[], Iterator[Point]],
+        runner: Runner = first,
+        size: Sequence[int] = shape,
+        **rules: bool,
     ) -> _Step:
-        return _Step(evaluations * math.prod(size) * runner.seconds, measure)
+        return _Step(evaluations * math.prod(size) * runner.seconds, name, what, points, **rules)
 
-    def row(name: str, what: str, measure: Callable[[], Iterator[Point]], must_run: bool = False) -> Callable[[], Row]:
-        return partial(_row, name, what, measure, must_run)
+    def repeated() -> Iterator[Point]:
+        y = images[0]
+        yield agreement(first, y, first.evaluate(y, 1.0), first.evaluate(y, 1.0))
 
-    yield step(2, row('repeat', 'f(y) twice', partial(_repeated, first, images[0]), must_run=True))
+    def constants() -> Iterator[Point]:
+        return (constant(first, shape, value) for value in CONSTANTS)
+
+    yield step(2, 'repeat', 'f(y) twice', repeated, must_run=True)
     for name, what, pairs in _ranges():
-        measure = row(name, what, partial(_laws, first, images, pairs), must_run=True)
-        yield step(2 * len(pairs), partial(_asked, measure) if name == 'scale' else measure)
+        asked = partial(_laws, first, images, pairs)
+        yield step(2 * len(pairs), name, what, asked, must_run=True, must_ask=name == 'scale')
     large_numbers = partial(_laws, first, images, LARGE_PAIRS)
-    yield step(2 * len(LARGE_PAIRS), row('large numbers', 'f(a y + b), a, b to 1e9', large_numbers))
+    yield step(2 * len(LARGE_PAIRS), 'large numbers', 'f(a y + b), a, b to 1e9', large_numbers)
     for runner in runners.values():
-        if runner.precision.name in ('float64', 'float32'):
-            suffix = '' if runner is first else f' {runner.precision.name}'
-            yield step(8, partial(_at_the_ends, runner, suffix, images), runner)
-    yield step(
-        len(CONSTANTS), row('constants', 'f(c), constant images', partial(_constants, first, shape), must_run=True)
-    )
-    yield step(8, row('batch', 'f(y) beside other images', partial(_beside_others, first, images)))
+        name, info = runner.precision.name, torch.finfo(runner.precision.dtype)
+        if name in ('float64', 'float32'):  # near the smallest normal and the largest number, and their square roots
+            suffix = '' if runner is first else f' {name}'
+            least, most = info.smallest_normal * RESERVE, info.max / RESERVE
+            ends = partial(_laws, runner, images, [(a, 0.0) for a in (least, least**0.5, most**0.5, most)])
+            yield step(8, f'extreme scale{suffix}', f'f(a y), ends of {name}', ends, runner, must_run=True)
+    yield step(len(CONSTANTS), 'constants', 'f(c), constant images', constants, must_run=True)
+    yield step(8, 'batch', 'f(y) beside other images', partial(_beside_others, first, images))
     for height, width in SIZES:
-        small = synthetic_images(shape[1], (height, width), count=1)
-        at_size = partial(_at_size, first, small)
-        yield step(12, row(f'size {height}x{width}', f'{height}x{width} pixels', at_size), size=small[0].shape)
+        small, size = synthetic_images(shape[1], (height, width), count=1), f'{height}x{width}'
+        at_size = partial(_laws, first, small, SIZE_PAIRS, measured=False)
+        yield step(12, f'size {size}', f'{size} pixels', at_size, size=small[0].shape)
     for name, form in forms.items():
-        yield step(8, row(name, name, partial(_in_form, form, network, first, images, device, sigma)))
+        yield step(8, name, name, partial(_in_form, form, network, first, images, device, sigma))
     if isinstance(network, nn.Module):
         large = synthetic_images(shape[1], LARGE, count=1)
         in_tiles = partial(_in_tiles, network, first, large, device, sigma)
-        yield step(8, row('tiles', f'in tiles of {TILE} pixels', in_tiles), size=large[0].shape)
+        yield step(8, 'tiles', f'in tiles of {TILE} pixels', in_tiles, size=large[0].shape)
     for runner in others:
-        yield step(18, partial(_in_type, runner, images), runner)
-    for name, problem in refusals.items():
-        yield _Step(0, partial(Row, name, name, (), problem))
-
-
-def _row(name: str, what: str, measure: Callable[[], Iterator[Point]], must_run: bool = False) -> Row:
-    points: list[Point] = []
-    try:
-        for point in measure():
-            points.append(point)
-    except REFUSALS as error:
-        return Row(name, what, tuple(points), first_line(error), must_run)
-    return Row(name, what, tuple(points), '', must_run)
-
-
-# -- the checks --------------------------------------------------------------------------------------------------------
+        name = runner.precision.name
+        yield step(18, name, name, partial(_in_type, runner, images), runner, must_ask=True)
 
 
 def _ranges() -> list[tuple[str, str, list[tuple[float, float]]]]:
@@ -227,32 +219,20 @@ def _ranges() -> list[tuple[str, str, list[tuple[float, float]]]]:
     shifts = [*SHIFTS, *drawn(*SHIFTS)]
     mixed = list(zip(scales, reversed(shifts), strict=True))
     return [
-        ('scale', f'f(a y), {_words("a", SCALES)}', [(a, 0.0) for a in scales]),
-        ('shift', f'f(y + b), {_words("b", SHIFTS)}', [(1.0, b) for b in shifts]),
+        ('scale', 'f(a y), a {:g} to {:g}'.format(*SCALES), [(a, 0.0) for a in scales]),
+        ('shift', 'f(y + b), b {:g} to {:g}'.format(*SHIFTS), [(1.0, b) for b in shifts]),
         ('scale and shift', 'f(a (y + b)), both', [(a, a * b) for a, b in mixed]),
         ('fixed shift', 'f(a y + b), both', [*mixed, (SCALES[0], SHIFTS[1])]),
     ]
 
 
-def _words(symbol: str, ends: tuple[float, float]) -> str:
-    return '{} {:g} to {:g}'.format(symbol, *ends)
-
-
-def _laws(runner: Runner, images: Sequence[Tensor], pairs: Sequence[tuple[float, float]]) -> Iterator[Point]:
-    asked = (law(runner, images[number % len(images)], a, b) for number, (a, b) in enumerate(pairs))
-    return (point for point in asked if point is not None)
-
-
-def _at_size(runner: Runner, images: Sequence[Tensor]) -> Iterator[Point]:
-    yield from _laws(runner.on(images), images, SIZE_PAIRS)
-
-
-def _constants(runner: Runner, shape: Sequence[int]) -> Iterator[Point]:
-    return (constant(runner, shape, value) for value in CONSTANTS)
-
-
-def _repeated(runner: Runner, y: Tensor) -> Iterator[Point]:
-    yield agreement(runner, y, runner.evaluate(y, 1.0), runner.evaluate(y, 1.0))
+def _laws(
+    runner: Runner, images: Sequence[Tensor], pairs: Sequence[tuple[float, float]], measured: bool = True
+) -> Iterator[Point]:
+    """Points at the pairs; ``measured``: whether the rounding of ``runner`` is that of these images."""
+    runner = runner if measured else runner.on(images)
+    asked = (laws.law(runner, images[number % len(images)], a, b) for number, (a, b) in enumerate(pairs))
+    yield from (point for point in asked if point is not None)
 
 
 def _beside_others(runner: Runner, images: Sequence[Tensor]) -> Iterator[Point]:
@@ -288,50 +268,23 @@ def _in_tiles(
     yield from _laws(tiled, images, SIZE_PAIRS[1:2])
 
 
-def _in_type(runner: Runner, images: Sequence[Tensor]) -> Row:
+def _in_type(runner: Runner, images: Sequence[Tensor]) -> Iterator[Point]:
     """The law in another number type, for (a, b) where the type has enough digits for a y + b."""
-    name = runner.precision.name
     scales, shifts = (0.3, 1e-3, 0.03, 1.0, 30.0, 1e3), (0.0, 0.0, -1.0, 0.5, -10.0, 3.0)
     pairs = [(a, a * b) for a, b in zip(scales, shifts, strict=True)] + [(1e-3, 0.25), (100.0, 0.25)]
-
-    def points() -> Iterator[Point]:
-        yield from _laws(runner, images, pairs)
-        yield constant(runner, images[0].shape, 0.0)
-        yield constant(runner, images[0].shape, 0.1)
-
-    row = _row(name, name, points)
-    return _none_asked(row) if all(point.a == 0 for point in row.points) else row
-
-
-def _asked(measure: Callable[[], Row]) -> Row:
-    return _none_asked(measure())
-
-
-def _none_asked(row: Row) -> Row:
-    if any(point.a for point in row.points) or row.problem:
-        return row
-    return row._replace(
-        problem='too few digits: the rounding error of the network is as large as the contrast of the image'
-    )
-
-
-def _at_the_ends(runner: Runner, suffix: str, images: Sequence[Tensor]) -> Row:
-    """The law for a near the smallest normal and the largest number of the type, and near their square roots."""
-    info = torch.finfo(runner.precision.dtype)
-    small, large = info.smallest_normal * RESERVE, info.max / RESERVE
-    pairs = [(a, 0.0) for a in (small, small**0.5, large**0.5, large)]
-    what = f'f(a y), ends of {runner.precision.name}'
-    return _row(f'extreme scale{suffix}', what, partial(_laws, runner, images, pairs), must_run=True)
-
-
-# -- number types ------------------------------------------------------------------------------------------------------
+    yield from _laws(runner, images, pairs)
+    yield constant(runner, images[0].shape, 0.0)
+    yield constant(runner, images[0].shape, 0.1)
 
 
 def _runners(
     network: Network, images: Sequence[Tensor], device: str, dtypes: Sequence[str], sigma: float | None
 ) -> tuple[dict[str, Runner], dict[str, str]]:
     """Runners for each type in which the network runs, autocast last, and the errors for the other types."""
-    wanted = [*(PRECISIONS[name] for name in dtypes), *_autocasts(device, dtypes)]
+    wanted = [PRECISIONS[name] for name in dtypes]
+    half = 'float16' if torch.device(device).type == 'cuda' else 'bfloat16'  # the usual type of the device
+    if {'float32', half} <= {*dtypes}:
+        wanted.append(Precision(f'autocast {half}', torch.float32, PRECISIONS[half].dtype))
     double, single = PRECISIONS['float64'], PRECISIONS['float32']
     evaluators, refusals, seconds = {}, {}, {}
     for precision in dict.fromkeys([*wanted, double]):  # float64 always, for comparison
@@ -354,11 +307,3 @@ def _runners(
         if each in evaluators
     }
     return runners, {each.name: refusals[each] for each in wanted if each in refusals}
-
-
-def _autocasts(device: str, dtypes: Sequence[str]) -> list[Precision]:
-    """Autocast to the usual type of the device, if that type and float32 are wanted."""
-    half = 'float16' if torch.device(device).type == 'cuda' else 'bfloat16'
-    if 'float32' not in dtypes or half not in dtypes:
-        return []
-    return [Precision(f'autocast {half}', torch.float32, PRECISIONS[half].dtype)]

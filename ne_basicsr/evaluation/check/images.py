@@ -1,6 +1,5 @@
 """Images for certification: synthetic, or from a folder."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -23,20 +22,19 @@ def synthetic_images(channels: int, size: tuple[int, int], count: int = 4) -> li
     Returns:
         ``count`` images (1, channels, H, W) in float64, nominally on [0, 1], the same on every call.
     """
-    return [_synthetic_image(channels, size, number) for number in range(count)]
-
-
-def _synthetic_image(channels: int, size: tuple[int, int], number: int) -> Tensor:
-    generator = torch.Generator().manual_seed(number)
-    coarse = torch.rand(1, channels, 3, 4, generator=generator, dtype=torch.float64)
-    image = 0.6 * F.interpolate(coarse, size, mode='bicubic', align_corners=False)
+    images = []
     rows, columns = (torch.linspace(-1, 1, side, dtype=torch.float64) for side in size)
-    for _ in range(6):  # overlapping discs
-        row, column, radius, shade, waves = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
-        inside = (rows[:, None] - 2 * row + 1) ** 2 + (columns - 2 * column + 1) ** 2 < (0.2 + 0.5 * radius) ** 2
-        texture = 0.1 * torch.sin(20 * waves * rows[:, None] + 25 * columns)
-        image = torch.where(inside, 0.1 + 0.7 * shade + texture, image)
-    return add_noise(image, LEVELS255[number % len(LEVELS255)] / 255, seed=number)
+    for number in range(count):
+        generator = torch.Generator().manual_seed(number)
+        coarse = torch.rand(1, channels, 3, 4, generator=generator, dtype=torch.float64)
+        image = 0.6 * F.interpolate(coarse, size, mode='bicubic', align_corners=False)
+        for _ in range(6):  # overlapping discs
+            row, column, radius, shade, waves = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+            inside = (rows[:, None] - 2 * row + 1) ** 2 + (columns - 2 * column + 1) ** 2 < (0.2 + 0.5 * radius) ** 2
+            texture = 0.1 * torch.sin(20 * waves * rows[:, None] + 25 * columns)
+            image = torch.where(inside, 0.1 + 0.7 * shade + texture, image)
+        images.append(add_noise(image, LEVELS255[number % len(LEVELS255)] / 255, seed=number))
+    return images
 
 
 def read_images(folder: Path, channels: int, count: int = 4) -> list[Tensor]:
@@ -54,10 +52,6 @@ def read_images(folder: Path, channels: int, count: int = 4) -> list[Tensor]:
         raise InputError(
             f'{folder}: images are gray or RGB, but the network takes {channels} channels; leave out --images'
         )
-    return list(_middles(FolderStore(folder), channels, count))
-
-
-def _middles(store: FolderStore, channels: int, count: int) -> Iterator[Tensor]:
-    for name in store.names[:count]:
-        image = torch.from_numpy(decode(store.read(name), channels, name)).double().permute(2, 0, 1)[None]
-        yield center(image, SIDE)
+    store = FolderStore(folder)
+    images = (decode(store.read(name), channels, name) for name in store.names[:count])
+    return [center(torch.from_numpy(image).double().permute(2, 0, 1)[None], SIDE) for image in images]

@@ -62,30 +62,23 @@ class Precision(NamedTuple):
         return torch.finfo(self.autocast or self.dtype).eps / 2
 
 
-PRECISIONS = {
-    name: Precision(name, getattr(torch, name)) for name in ('float64', 'float32', 'bfloat16', 'float16')
-}  # fmt: skip
+PRECISIONS = {name: Precision(name, getattr(torch, name)) for name in ('float64', 'float32', 'bfloat16', 'float16')}
 
 Evaluate = Callable[[Tensor, float], Tensor]
 """f in one precision: maps images (N, C, H, W) and a, which scales a given noise level, to float64 on the CPU."""
 
 
 class Point(NamedTuple):
-    """The law at one (a, b) and size.
+    """The law at one (a, b) and size."""
 
-    Attributes:
-        a, b: a = 0 stands for the constant image b.
-        size: (H, W).
-        defect, tolerance: in units of the contrast a std y; for constant images, of ``|b|``, or of 1 if b is 0.
-        change: max |f(a y + b) - f(y)| / std y: 0 for a network that normalizes without undoing it.
-    """
-
+    #: a, b: a = 0 stands for the constant image b
     a: float
     b: float
-    size: tuple[int, int]
+    size: tuple[int, int]  #: (H, W)
+    #: defect, tolerance: in units of the contrast a std y; for constant images, of ``|b|``, or of 1 if b is 0
     defect: float
     tolerance: float
-    change: float = float('nan')
+    change: float = float('nan')  #: max |f(a y + b) - f(y)| / std y: 0 for a network that normalizes without undoing it
 
     @property
     def holds(self) -> bool:
@@ -99,20 +92,14 @@ class Point(NamedTuple):
 
 
 class Runner(NamedTuple):
-    """A network in one precision, with the rounding error r of the formulas above.
-
-    Attributes:
-        exact: f in float64, if r is the error against it.
-        how: description of how r was measured.
-        seconds: what an evaluation takes for each number of its input, roughly.
-    """
+    """A network in one precision, with the rounding error r of the formulas above."""
 
     evaluate: Evaluate
     precision: Precision
     rounding: float = 0.0
-    exact: Evaluate | None = None
-    how: str = ''
-    seconds: float = 0.0
+    exact: Evaluate | None = None  #: f in float64, if r is the error against it
+    how: str = ''  #: description of how r was measured
+    seconds: float = 0.0  #: what an evaluation takes for each number of its input, roughly
 
     def on(self, images: Sequence[Tensor]) -> 'Runner':
         """A copy with the largest r over ``images``, each (1, C, H, W)."""
@@ -152,7 +139,13 @@ def rounding(runner: Runner, image: Tensor) -> tuple[float, str]:
         pairs = zip(images, MULTIPLES, strict=True)
         found = [_r(runner, y, runner.evaluate(y, factor), runner.exact(y, factor)) for y, factor in pairs]
         return max(found, key=lambda r: float('inf') if r != r else r), 'measured against float64'
-    y, output = _copies(runner.evaluate, image.to(dtype).double())
+    single = image.to(dtype).double()
+    y = torch.cat([single] * (1 if single.numel() > MANY else DRAWS))  # a batch, if the network takes one
+    try:
+        output = _repeatably(runner.evaluate, y)
+    except REFUSALS:
+        y = single
+        output = _repeatably(runner.evaluate, y)
     other = rounded_otherwise(lambda: _repeatably(runner.evaluate, y), dtype)
     if other is not None:
         return _r(runner, y, output, other), 'measured by Monte Carlo arithmetic'
@@ -165,15 +158,6 @@ def _r(runner: Runner, y: Tensor, output: Tensor, other: Tensor) -> float:
     largest = float(y.abs().max())
     least = runner.precision.roundoff * max(largest, float(output.abs().max()))
     return max(float((other - output).abs().max()), least) / largest
-
-
-def _copies(evaluate: Evaluate, y: Tensor) -> tuple[Tensor, Tensor]:
-    """(a batch of ``DRAWS`` copies of y, f of it); a single y if it is large or the network takes no batches."""
-    copies = torch.cat([y] * (1 if y.numel() > MANY else DRAWS))
-    try:
-        return copies, _repeatably(evaluate, copies)
-    except REFUSALS:
-        return y, _repeatably(evaluate, y)
 
 
 def _repeatably(evaluate: Evaluate, y: Tensor) -> Tensor:
@@ -209,13 +193,11 @@ def constant(runner: Runner, shape: Sequence[int], value: float) -> Point:
 
 def agreement(runner: Runner, y: Tensor, first: Tensor, second: Tensor) -> Point:
     """Compare two results for the image y (1, C, H, W) that must be equal; NaN equals NaN."""
-    contrast = _contrast(y)
-    if first.shape != second.shape:
-        return Point(1.0, 0.0, _size(y), float('inf'), _tolerance(runner, float(y.abs().max()), contrast))
-    difference = (first - second).abs().masked_fill(first.isnan() & second.isnan(), 0.0)
-    return Point(
-        1.0, 0.0, _size(y), float(difference.max()) / contrast, _tolerance(runner, float(y.abs().max()), contrast)
-    )
+    contrast, defect = _contrast(y), float('inf')
+    if first.shape == second.shape:
+        difference = (first - second).abs().masked_fill(first.isnan() & second.isnan(), 0.0)
+        defect = float(difference.max()) / contrast
+    return Point(1.0, 0.0, _size(y), defect, _tolerance(runner, float(y.abs().max()), contrast))
 
 
 def _tolerance(runner: Runner, largest: float, unit: float) -> float:

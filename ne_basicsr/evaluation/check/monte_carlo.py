@@ -17,6 +17,7 @@ arithmetic, Numerical Algorithms 2004 (two to three runs are enough).
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,24 +25,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # ATen operations, besides views, whose results are copies of inputs or not rounded
-EXACT = frozenset(
-    """
-    _assert_async _assert_scalar _assert_tensor_metadata _local_scalar_dense _pad_circular _pad_enum _to_copy
-    _unsafe_index _unsafe_view abs alias all amax amin aminmax any arange argmax argmin argsort bernoulli bitwise_and
-    bitwise_not bitwise_or bucketize cat ceil channel_shuffle clamp clamp_max clamp_min clone col2im constant_pad_nd
-    contiguous copy copysign count_nonzero cummax cummin detach diag_embed embedding empty empty_like empty_permuted
-    empty_strided eq eye fill flip floor fmax fmin full full_like gather ge gt hardtanh im2col index index_copy
-    index_fill index_put index_select isfinite isinf isnan kthvalue le lift_fresh lift_fresh_copy linspace logical_and
-    logical_not logical_or logical_xor lt masked_fill masked_scatter masked_select max max_pool2d_with_indices maximum
-    median min minimum mode msort nan_to_num nanmedian ne neg new_empty new_empty_strided new_full new_ones new_zeros
-    nextafter nonzero normal one_hot ones ones_like pixel_shuffle pixel_unshuffle rand rand_like randint randn
-    randn_like randperm reflection_pad1d reflection_pad2d reflection_pad3d relu repeat repeat_interleave
-    replication_pad1d replication_pad2d replication_pad3d resize roll rot90 round scalar_tensor scatter searchsorted
-    set sgn sign signbit slice_scatter select_scatter sort split_with_sizes_copy stack take take_along_dim threshold
-    tile topk tril triu trunc unfold_copy unique_consecutive upsample_nearest1d upsample_nearest2d where zero zeros
-    zeros_like
-    """.split()  # noqa: SIM905
-)
+EXACT = frozenset((Path(__file__).parent / 'exact_operations.txt').read_text().split())
 # those that sum over dimensions: what newer versions of torch tag as reductions, less the exact ones
 REDUCTIONS = frozenset(
     ['linalg_vector_norm', 'logsumexp', 'mean', 'nansum', 'norm', 'prod', 'std', 'std_mean', 'sum', 'var', 'var_mean']

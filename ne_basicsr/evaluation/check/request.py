@@ -1,6 +1,7 @@
-"""What to certify: a denoiser named on a command line, with images, noise level and number types."""
+"""What to certify: a denoiser with images, noise level and number types; the certificate in one call."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,9 +9,11 @@ import torch
 from torch import nn
 
 from ne_basicsr.archs.backbone import BackboneHolder
+from ne_basicsr.evaluation.check.checks import Row, certify
 from ne_basicsr.evaluation.check.images import read_images, synthetic_images
 from ne_basicsr.evaluation.check.law import PRECISIONS
-from ne_basicsr.inference.denoiser import Denoiser
+from ne_basicsr.evaluation.check.verdict import HEADER, Verdict, judge, line
+from ne_basicsr.inference.denoiser import Denoiser, as_denoiser
 from ne_basicsr.inference.opening import open_denoiser, parse_spec
 from ne_basicsr.ops.equivariance import Network
 from ne_basicsr.options.words import one_of
@@ -22,16 +25,11 @@ SIGMA = 25 / 255  # default noise level for non-blind networks
 
 
 class Subject(NamedTuple):
-    """A denoiser and the settings of its certification.
-
-    Attributes:
-        sigma: noise level for a non-blind network, on the [0, 1] scale; None for blind ones.
-        dtypes: number types to check.
-    """
+    """A denoiser and the settings of its certification."""
 
     denoiser: Denoiser
-    sigma: float | None
-    dtypes: tuple[str, ...]
+    sigma: float | None  #: noise level for a non-blind network, on the [0, 1] scale; None for blind ones
+    dtypes: tuple[str, ...]  #: number types to check
 
     @property
     def network(self) -> Network:
@@ -51,7 +49,10 @@ class Subject(NamedTuple):
         """Description of the denoiser."""
         if not isinstance(self.denoiser.network, nn.Module):
             return self.denoiser.description
-        names = [type(each).__name__ for each in _chain(self.denoiser.network)]
+        chain: list[Any] = [self.denoiser.network]
+        while isinstance(chain[-1], BackboneHolder):
+            chain.append(chain[-1].backbone)
+        names = [type(each).__name__ for each in chain]
         structure = f'{" around ".join(names)}, {self.denoiser.entry.parameters:,} parameters'
         return ': '.join(filter(None, (self.denoiser.description, structure)))
 
@@ -103,9 +104,69 @@ def find_subject(
 def subject_of(denoiser: Denoiser, dtypes: Sequence[str], sigma: float | None = None) -> Subject:
     """The denoiser with those of the number types that it takes and, if it is non-blind, ``sigma`` or 25 / 255."""
     chosen = _chosen(dtypes)
-    if denoiser.dtype is not None:
-        chosen = _dtypes_of_graph(denoiser, chosen)
+    if denoiser.dtype is not None:  # an exported graph
+        own = str(denoiser.like.dtype).removeprefix('torch.')
+        batch, channels, height, width = denoiser.shape
+        size = (channels or 1, height or SIZE[0], width or SIZE[1])
+        problem = ''
+        if own not in chosen:
+            problem = f'only takes {own}; --dtype is {", ".join(chosen)}'
+        elif batch not in (None, 1):
+            problem = f'takes {batch} images at a time; export it for any batch size, or for one image'
+        elif math.prod(size) > MOST:
+            problem = f'takes images of {"x".join(map(str, size))}; check supports at most {MOST:,} values per image:'
+            problem += ' export it for any size, or a smaller one'
+        if problem:
+            raise InputError(f'{denoiser.source}: {problem}')
+        chosen = (own,)
     return Subject(denoiser, denoiser.needed(sigma or SIGMA), chosen)
+
+
+def check(
+    network: Denoiser | Network | str,
+    *,
+    sigma: float = SIGMA,
+    dtypes: Sequence[str] = tuple(PRECISIONS),
+    device: str = 'cpu',
+    images: Sequence[torch.Tensor] | None = None,
+    trusted: bool = False,
+    on_row: Callable[[Row], object] = lambda row: None,
+) -> Verdict:
+    """Check whether f(a y + b) = a f(y) + b holds up to rounding, with the checks of ``basicsr check``.
+
+    Args:
+        network: f, (N, C, H, W) to (N, C', rH, rW): a ``Denoiser``, a module, a function, or text as on the command
+            line, such as ``net.pth@25+wne``.
+        sigma: noise level for a non-blind network, on the [0, 1] scale.
+        dtypes: number types to check: float64, float32, bfloat16, float16. Types in which it does not run are skipped.
+        device: where it runs.
+        images: each (1, C, H, W) in float64, all of one shape, nominally on [0, 1], not constant; default: synthetic
+            images.
+        trusted: whether a ``.pt2`` file may be read, which can run code.
+        on_row: called with each check as soon as it is measured.
+
+    Returns:
+        ``passed``, and a ``sentence`` with the result and the reason.
+
+    Raises:
+        InputError: for a network that cannot be opened or runs in none of the types.
+    """
+    if isinstance(network, str):
+        denoiser = open_denoiser(network, only=None, untrained=True, device=device, trusted=trusted)
+    else:
+        denoiser = as_denoiser(network)
+    subject = subject_of(denoiser, dtypes, sigma)
+    given = subject.images(None) if images is None else images
+    types, level = subject.dtypes, subject.sigma
+    return judge(certify(subject.network, given, device=device, dtypes=types, sigma=level, on_row=on_row))
+
+
+def assert_equivariant(network: Denoiser | Network | str, **settings: Any) -> None:
+    """Raise AssertionError with the verdict and the failed rows, unless ``check`` passes; same arguments."""
+    rows: list[Row] = []
+    verdict = check(network, **settings, on_row=rows.append)
+    failed = [line(row) for row in rows if row.status == 'fail']
+    assert verdict.passed, '\n'.join([verdict.sentence, HEADER, *failed])
 
 
 def _chosen(dtypes: Sequence[str]) -> tuple[str, ...]:
@@ -114,27 +175,3 @@ def _chosen(dtypes: Sequence[str]) -> tuple[str, ...]:
         if name not in PRECISIONS:
             raise InputError(f'dtype: {one_of(PRECISIONS, name)}')
     return tuple(name for name in PRECISIONS if name in names)  # the most precise first
-
-
-def _dtypes_of_graph(graph: Denoiser, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    own = str(graph.like.dtype).removeprefix('torch.')
-    batch, channels, height, width = graph.shape
-    if own not in wanted:
-        raise InputError(f'{graph.source}: only takes {own}; --dtype is {", ".join(wanted)}')
-    if batch not in (None, 1):
-        raise InputError(
-            f'{graph.source}: takes {batch} images at a time; export it for any batch size, or for one image'
-        )
-    size = (channels or 1, height or SIZE[0], width or SIZE[1])
-    if size[0] * size[1] * size[2] > MOST:
-        raise InputError(
-            f'{graph.source}: takes images of {"x".join(map(str, size))}; check supports at most {MOST:,} values per'
-            ' image: export it for any size, or a smaller one'
-        )
-    return (own,)
-
-
-def _chain(network: nn.Module) -> list[nn.Module]:
-    """The network and the networks that it wraps."""
-    inner: Any = getattr(network, 'backbone', None)
-    return [network, *(_chain(inner) if isinstance(network, BackboneHolder) else [])]

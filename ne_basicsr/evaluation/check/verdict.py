@@ -1,12 +1,14 @@
-"""The verdict of a certificate in one sentence."""
+"""What a certificate says: the verdict in one sentence, a table on a terminal, JSON."""
 
 import math
 from typing import NamedTuple
 
 from ne_basicsr.evaluation.check.checks import Certificate, Row
-from ne_basicsr.evaluation.check.law import PRECISIONS
+from ne_basicsr.evaluation.check.law import MARGIN, PRECISIONS
+from ne_basicsr.evaluation.report.tables import json_text
 
 LAW = ('scale', 'shift', 'scale and shift', 'fixed shift')
+HEADER = f'{"check":<26} {"defect":>9} {"tolerance":>9}  {"":<7}  worst at'
 
 
 class Verdict(NamedTuple):
@@ -25,10 +27,12 @@ def judge(certificate: Certificate) -> Verdict:
         not_run = [row.what for row in rows if row.status == 'not run']
         return Verdict(True, 'normalization-equivariant' + (f'; not run: {", ".join(not_run)}' if not_run else ''))
     if certificate.row('repeat').status == 'fail':
-        return Verdict(False, 'not equivariant: two calls on one image differ (dropout in training mode?)')
-    if all(row.status == 'pass' for row in law.values()):
-        return Verdict(False, f'equivariant, but {"; ".join(_shortcomings(failed))}')
-    return Verdict(False, _broken_law(certificate, law))
+        sentence = 'not equivariant: two calls on one image differ (dropout in training mode?)'
+    elif all(row.status == 'pass' for row in law.values()):
+        sentence = f'equivariant, but {"; ".join(_shortcomings(failed))}'
+    else:
+        sentence = _broken_law(certificate, law)
+    return Verdict(False, sentence)
 
 
 def _broken_law(certificate: Certificate, law: dict[str, Row]) -> str:
@@ -38,7 +42,9 @@ def _broken_law(certificate: Certificate, law: dict[str, Row]) -> str:
     for row in law.values():
         if _is_nan(row):
             return f'not equivariant: NaN or infinite values for {row.what}{_where(row)}'
-    if _holds_in_float32(certificate, law):
+    points = [point for row in law.values() for point in row.points]
+    coarser = PRECISIONS['float32'].roundoff / PRECISIONS['float64'].roundoff
+    if certificate.precision == 'float64' and all(p.defect <= coarser * p.tolerance for p in points):
         return (
             'equivariant in float32 only, not in float64: some operation inside runs in float32, or a small number is'
             ' added to the scale'
@@ -48,12 +54,14 @@ def _broken_law(certificate: Certificate, law: dict[str, Row]) -> str:
         return f'not equivariant: fails where a and b act together{_where(law["scale and shift"])}'
     if scale:
         return 'scale-equivariant only: fails under shift'
-    if _fails_for_small_scales_alone(law['scale']):
+    # an epsilon e added to the scale s costs e / (a s), almost nothing for large a; biases also cost much there
+    defects = [point.defect for point in law['scale'].points]
+    large = [point.defect for point in law['scale'].points if point.a >= 1]
+    if large and max(large) < 1e-2 * min(1, max(defects)):
         return 'not equivariant: fails for small a y, as with an epsilon in the division by the scale (s + 1e-5)'
     if shift:
         return 'shift-equivariant only: fails under scaling'
-    points = [point for row in law.values() for point in row.points if (point.a, point.b) != (1, 0)]
-    if all(point.change <= point.tolerance * max(point.a, 1) for point in points):
+    if all(p.change <= p.tolerance * max(p.a, 1) for p in points if (p.a, p.b) != (1, 0)):
         return 'not equivariant: f(a y + b) = f(y), the normalization is not undone'
     return 'not equivariant: a plain network'
 
@@ -92,15 +100,36 @@ def _where(row: Row) -> str:
     return f' ({a}b = {row.worst.b:.3g})'
 
 
-def _holds_in_float32(certificate: Certificate, law: dict[str, Row]) -> bool:
-    """Whether the defects in float64 are within the tolerance of float32."""
-    if certificate.precision != 'float64':
-        return False
-    coarser = PRECISIONS['float32'].roundoff / PRECISIONS['float64'].roundoff
-    return all(point.defect <= coarser * point.tolerance for row in law.values() for point in row.points)
+def line(row: Row) -> str:
+    """One row: the point with the largest defect in units of its tolerance."""
+    defect = tolerance = place = ''
+    if worst := row.worst:
+        defect, tolerance = (
+            'exact' if value == 0 else f'{value:.1e}' if math.isfinite(value) else str(value)
+            for value in (worst.defect, worst.tolerance)
+        )
+        ab = f'constant {worst.b:.4g}' if worst.a == 0 else f'a = {worst.a:.3g}, b = {worst.b:.3g}'
+        place = f'{ab}, {"x".join(map(str, worst.size))}'
+    at = '; '.join(filter(None, (place, row.problem)))
+    return f'{row.what:<26} {defect:>9} {tolerance:>9}  {row.status:<7}  {at}'.rstrip()
 
 
-def _fails_for_small_scales_alone(row: Row) -> bool:
-    """An epsilon e added to the scale s costs e / (a s), almost nothing for large a; biases also cost much there."""
-    large = [point.defect for point in row.points if point.a >= 1]
-    return bool(large) and max(large) < 1e-2 * min(1, max(point.defect for point in row.points))
+def footnote(certificate: Certificate) -> str:
+    """How the tolerances were determined."""
+    ways: dict[str, list[str]] = {}
+    for precision, how in certificate.rounding.items():
+        ways.setdefault(how, []).append(precision)
+    parts = (f'{how} in {", ".join(precisions)}' for how, precisions in ways.items())
+    return f'tolerance: {MARGIN} times the rounding error of this network, {"; ".join(parts)}'
+
+
+def to_json(subject: str, about: str, certificate: Certificate, verdict: Verdict) -> str:
+    """Everything measured."""
+    rows = [
+        {'name': row.name, 'what': row.what, 'status': row.status, 'problem': row.problem, 'points': row.points}
+        for row in certificate.rows
+    ]
+    return json_text({
+        'subject': subject, 'about': about, 'verdict': verdict.sentence, 'passed': verdict.passed,
+        'precision': certificate.precision, 'rounding': certificate.rounding, 'rows': rows,
+    })  # fmt: skip

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ne_basicsr.evaluation.mismatch.page import write_comparison
 from ne_basicsr.evaluation.mismatch.result import Comparison
-from ne_basicsr.evaluation.mismatch.summaries import NetworkSummary, PanelSummary, matched_levels, summarize_panel
+from ne_basicsr.evaluation.mismatch.summaries import PanelSummary, matched_levels, summarize_panel
 from ne_basicsr.evaluation.report import defect_figure, mismatch_figure, save_figures, ssim_figure
 from ne_basicsr.evaluation.report.horizontal import UNITS
 from ne_basicsr.evaluation.report.tables import json_text, write_csv, write_json, write_rows, writing
@@ -102,7 +102,10 @@ def summary_of(comparison: Comparison, summaries: Sequence[PanelSummary]) -> dic
             'levels': list(summary.levels),
             'images': len(summary.panel.images),
             'draws': summary.draws,
-            'networks': {label: _significant(each) for label, each in summary.networks.items()},
+            'networks': {
+                label: {name: _significant(value) for name, value in (values | values.pop('perceptual')).items()}
+                for label, values in ((label, each._asdict()) for label, each in summary.networks.items())
+            },
         }
         for summary in summaries
     ]
@@ -114,8 +117,6 @@ def summary_of(comparison: Comparison, summaries: Sequence[PanelSummary]) -> dic
     }
 
 
-def _significant(network: NetworkSummary) -> dict[str, float | None]:
+def _significant(value: float | None) -> float | None:
     """Ten significant digits, not decimals: the defect of an equivariant network is as small as rounding."""
-    values = network._asdict()
-    values |= values.pop('perceptual')
-    return {name: value if value is None else float(f'{value:.10g}') for name, value in values.items()}
+    return None if value is None else float(f'{value:.10g}')

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ne_basicsr.evaluation.mismatch import wording
-from ne_basicsr.evaluation.mismatch.result import Comparison, Crop
+from ne_basicsr.evaluation.mismatch.result import Comparison
 from ne_basicsr.evaluation.mismatch.summaries import NetworkSummary, PanelSummary, is_failed, matched_levels
 from ne_basicsr.evaluation.report.horizontal import UNITS
 from ne_basicsr.evaluation.report.page import Cell, Column, Table, Tile, link, table, write_page
@@ -36,8 +36,9 @@ def write_comparison(
     shown = [_panel(f'panel-{n}', *pair) for n, pair in enumerate(zip(summaries, figures, strict=True), 1)]
     columns = [Column(entry.label, '.2f', '' if entry.label == IDENTITY else 'row') for entry in entries]
     means: list[list[Cell]] = [
-        [link(panel['name'], panel['anchor']), *(_mean_psnr(summary, entry.label) for entry in entries)]
+        [link(panel['name'], panel['anchor']), *(_value(each.mean_psnr) if each else FAILED for each in own)]
         for panel, summary in zip(shown, summaries, strict=True)
+        for own in [[summary.networks.get(entry.label) for entry in entries]]
     ]
     write_page(
         path,
@@ -139,19 +140,12 @@ def _strips(summary: PanelSummary) -> dict[str, list[Tile]]:
     noisy = 'JPEG' if degradation.kind == 'jpeg' else 'noisy'
     return {
         wording.level_text(degradation, level) + (mark if level in matched else ''): [
-            _tile(noisy if name == 'noisy' else name, crop) for name, crop in strip.items()
+            Tile(crop.pixels / 255, noisy if name == 'noisy' else name, note)
+            for name, crop in strip.items()
+            for note in ['' if crop.psnr is None else FAILED if is_failed(crop.psnr) else f'{crop.psnr:.2f} dB']
         ]
         for level, strip in strips.items()
     }
-
-
-def _tile(name: str, crop: Crop) -> Tile:
-    note = '' if crop.psnr is None else FAILED if is_failed(crop.psnr) else f'{crop.psnr:.2f} dB'
-    return Tile(crop.pixels / 255, name, note)
-
-
-def _mean_psnr(summary: PanelSummary, label: str) -> Cell:
-    return _value(summary.networks[label].mean_psnr) if label in summary.networks else FAILED
 
 
 def _value(number: float | None) -> Cell:

@@ -19,30 +19,21 @@ class Crop(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One data set under one degradation: rows of all networks, the identity first, and crops of one image.
-
-    Args:
-        strips: level to name to crop; names are ``noisy``, the labels of the networks, ``clean``.
-        strip_image: the image that the crops are from.
-    """
+    """One data set under one degradation: rows of all networks, the identity first, and crops of one image."""
 
     data: str
     degradation: Degradation
     images: tuple[str, ...]
     rows: list[Row]
+    # level to name to crop; names are ``noisy``, the labels of the networks, ``clean``
     strips: Mapping[float, Mapping[str, Crop]]
-    strip_image: str
+    strip_image: str  # the image that the crops are from
 
 
 class Comparison(NamedTuple):
-    """All results.
-
-    Args:
-        settings: the protocol behind the numbers, names with values.
-        failures: a line for each network, image or setting that could not be measured.
-    """
+    """All results."""
 
     entries: list[Entry]
     panels: list[Panel]
-    settings: Mapping[str, str]
-    failures: list[str]
+    settings: Mapping[str, str]  # the protocol behind the numbers, names with values
+    failures: list[str]  # a line for each network, image or setting that could not be measured

@@ -14,58 +14,36 @@ from ne_basicsr.ops.noise import LevelRange, Training, parts_of
 
 
 class NetworkSummary(NamedTuple):
-    """One network on one panel. PSNR in dB; None where it was not measured, NaN where the network returned NaN.
+    """One network on one panel. PSNR in dB; None where it was not measured, NaN where the network returned NaN."""
 
-    Args:
-        mean_psnr: of the output, over the levels.
-        worst_loss: against the identity, negative where the network gains at every level.
-        worst_loss_level: the level of the worst loss.
-        matched_level: the level of its training, see ``matched_levels``; None after a training on a range.
-        matched_psnr: at the matched level.
-        drop: from the matched level to its lowest output PSNR.
-        mean_ssim: over the levels.
-        mean_psnr_8bit: as BasicSR calculates it, over the levels.
-        worst_defect: of normalization equivariance, the largest of all cells.
-        perceptual: ``mean_lpips`` and ``mean_dists``, over the levels, as far as they were asked for.
-    """
-
-    mean_psnr: float
-    worst_loss: float
-    worst_loss_level: float | None
-    matched_level: float | None
-    matched_psnr: float | None
-    drop: float | None
-    mean_ssim: float | None
-    mean_psnr_8bit: float | None
-    worst_defect: float | None
+    mean_psnr: float  # of the output, over the levels
+    worst_loss: float  # against the identity, negative where the network gains at every level
+    worst_loss_level: float | None  # the level of the worst loss
+    matched_level: float | None  # the level of its training, see ``matched_levels``; None after a training on a range
+    matched_psnr: float | None  # at the matched level
+    drop: float | None  # from the matched level to its lowest output PSNR
+    mean_ssim: float | None  # over the levels
+    mean_psnr_8bit: float | None  # as BasicSR calculates it, over the levels
+    worst_defect: float | None  # of normalization equivariance, the largest of all cells
+    # ``mean_lpips`` and ``mean_dists``, over the levels, as far as they were asked for
     perceptual: Mapping[str, float | None]
 
 
 class PanelSummary(NamedTuple):
-    """A panel by network, the identity first; networks that were not measured completely are missing.
-
-    Args:
-        entries: all networks of the comparison.
-        trained: the levels and ranges that any of them was trained at, in increasing order.
-        levels: that were tested, in increasing order.
-        identity: the curve of the noisy image.
-        curves, ssim, defects: of each network but the identity: means over images and draws by level.
-        identity_ssim: of the input, by level.
-        networks: of each network and of the identity.
-        draws: per image and level.
-    """
+    """A panel by network, the identity first; networks that were not measured completely are missing."""
 
     panel: Panel
-    entries: Sequence[Entry]
-    trained: Training
-    levels: tuple[float, ...]
-    identity: Curve
+    entries: Sequence[Entry]  # all networks of the comparison
+    trained: Training  # the levels and ranges that any of them was trained at, in increasing order
+    levels: tuple[float, ...]  # that were tested, in increasing order
+    identity: Curve  # the curve of the noisy image
+    # curves, ssim, defects: of each network but the identity: means over images and draws by level
     curves: Mapping[str, Curve]
     ssim: Mapping[str, Mapping[float, float]]
     defects: Mapping[str, Mapping[float, float]]
-    identity_ssim: Mapping[float, float]
-    networks: Mapping[str, NetworkSummary]
-    draws: int
+    identity_ssim: Mapping[float, float]  # of the input, by level
+    networks: Mapping[str, NetworkSummary]  # of each network and of the identity
+    draws: int  # per image and level
 
 
 def summarize_panel(panel: Panel, entries: Sequence[Entry]) -> PanelSummary:

@@ -33,36 +33,22 @@ class Precision(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What to compare, and how.
-
-    Args:
-        networks: as ``opening.parse_spec`` takes them; the identity is there without being asked for.
-        data: folders and LMDBs of clean images.
-        degradations: as ``parse_degradation`` takes them.
-        labels: of the networks, in order; the rest are named after their files.
-        draws: noise draws per image and level.
-        seed: of the noise.
-        defect: ``few``, one (a, b) at draw 0 of at most five levels; ``all``, eight in every cell, the paper's
-            protocol; ``none``.
-        strip_levels: levels that images are shown at; where empty, four of those measured.
-        perceptual: further measures, of ``metrics.perceptual.PERCEPTUAL``.
-        batch: cells that pass a network together; where not given, as many as have ``PIXELS``.
-        trusted: see ``exported_graphs.open_exported``.
-    """
+    """What to compare, and how: the arguments of ``basicsr mismatch``, see ``cli/commands.toml``."""
 
     networks: Sequence[str]
     data: Sequence[Path]
-    degradations: Sequence[str] = ('gaussian',)
+    degradations: Sequence[str] = ('gaussian',)  # as ``parse_degradation`` takes them
     labels: Sequence[str] = ()
     draws: int = 1
     seed: int = 0
+    # ``few``, one (a, b) at draw 0 of at most five levels; ``all``, eight in every cell, the paper's protocol; ``none``
     defect: str = 'few'
     strip_levels: Sequence[float] = ()
     perceptual: Sequence[str] = ()
     device: str = 'cpu'
     precision: Precision = Precision()
-    batch: int | None = None
-    trusted: bool = False
+    batch: int | None = None  # cells that pass a network together; where not given, as many as have ``PIXELS``
+    trusted: bool = False  # see ``exported_graphs.open_exported``
 
 
 class Axis(NamedTuple):
@@ -87,31 +73,14 @@ class Unit(NamedTuple):
 
 
 class WorkPlan(NamedTuple):
-    """What is to be measured.
-
-    Args:
-        channels: that all networks take, 1 or 3.
-    """
+    """What is to be measured."""
 
     request: Request
-    channels: int
+    channels: int  # that all networks take, 1 or 3
 
     def units(self, axis: Axis, denoisers: Sequence[Denoiser], failures: dict[str, None]) -> Iterator[Unit]:
         """All units of an axis, in the order of the rows; images that cannot be read become lines in ``failures``."""
-        images = list(self._images(axis, failures))
-        for denoiser in denoisers:
-            for number, (name, digest, pixels) in enumerate(images):
-                cells = cells_of(axis.degradation, self.request.draws)
-                size = self.request.batch or max(1, PIXELS.get(self.request.device, 2**19) // pixels)
-                precisions = [self.request.precision]
-                if number == 0 and self.request.precision != Precision() and not denoiser.is_identity:
-                    precisions.append(Precision())  # what reduced precision costs is measured on the first image
-                for precision in precisions:
-                    for start in range(0, len(cells), size):
-                        chunk = tuple(cells[start : start + size])
-                        yield Unit(axis, denoiser, name, digest, chunk, precision, is_shown=number == 0)
-
-    def _images(self, axis: Axis, failures: dict[str, None]) -> Iterator[tuple[str, str, int]]:
+        images = []
         for name in axis.store.names:
             try:
                 pixels = axis.store.pixels(name, self.channels)
@@ -120,7 +89,18 @@ class WorkPlan(NamedTuple):
                 continue
             digest = hashlib.blake2b(f'{pixels.shape}{pixels.dtype}'.encode(), digest_size=12)
             digest.update(np.ascontiguousarray(pixels).tobytes())
-            yield name, digest.hexdigest(), pixels.shape[0] * pixels.shape[1]
+            images.append((name, digest.hexdigest(), pixels.shape[0] * pixels.shape[1]))
+        for denoiser in denoisers:
+            for number, (name, image_digest, count) in enumerate(images):
+                cells = cells_of(axis.degradation, self.request.draws)
+                size = self.request.batch or max(1, PIXELS.get(self.request.device, 2**19) // count)
+                precisions = [self.request.precision]
+                if number == 0 and self.request.precision != Precision() and not denoiser.is_identity:
+                    precisions.append(Precision())  # what reduced precision costs is measured on the first image
+                for precision in precisions:
+                    for start in range(0, len(cells), size):
+                        chunk = tuple(cells[start : start + size])
+                        yield Unit(axis, denoiser, name, image_digest, chunk, precision, is_shown=number == 0)
 
     def wanted(self, unit: Unit, cell: Cell) -> dict[str, str]:
         """What is measured in a cell (``quality``, ``defect``, ``crop``), each with the key of its value."""
@@ -135,18 +115,14 @@ class WorkPlan(NamedTuple):
         if unit.precision != request.precision:
             return wanted
         wanted |= {name: key_of(what=name, **parts) for name in request.perceptual}
-        if self._with_defect(unit, cell):
+        # a network that is told the noise level would have to be told a times that level for a y + b
+        can_ask = not (request.defect == 'none' or unit.denoiser.is_identity or unit.denoiser.needs_sigma)
+        few = cell.draw == 0 and cell.level in spread(unit.axis.degradation.levels, FEW_LEVELS)
+        if can_ask and (few or request.defect == 'all'):
             wanted['defect'] = key_of(what='defect', samples=DEFECT_SAMPLES[request.defect], **parts)
         if unit.is_shown and cell.draw == 0 and cell.level in axis.strip_levels:
             wanted['crop'] = key_of(what='crop', size=CROP, **parts)
         return wanted
-
-    def _with_defect(self, unit: Unit, cell: Cell) -> bool:
-        # a network that is told the noise level would have to be told a times that level for a y + b
-        if self.request.defect == 'none' or unit.denoiser.is_identity or unit.denoiser.needs_sigma:
-            return False
-        few = cell.draw == 0 and cell.level in spread(unit.axis.degradation.levels, FEW_LEVELS)
-        return few or self.request.defect == 'all'
 
     def keys(self, units: Iterable[Unit]) -> Iterator[str]:
         for unit in units:

@@ -55,11 +55,7 @@ def counted_text(summary: PanelSummary) -> str:
 def lead(summaries: Sequence[PanelSummary]) -> str:
     """Which network has the best mean, or has it most often, and the largest loss of all."""
     by_panel = [  # networks with a number at every level
-        {
-            label: each
-            for label, each in summary.networks.items()
-            if label != IDENTITY and not math.isnan(each.mean_psnr)
-        }
+        {k: each for k, each in summary.networks.items() if k != IDENTITY and not math.isnan(each.mean_psnr)}
         for summary in summaries
     ]
     winners = [max(own, key=lambda label: own[label].mean_psnr) for own in by_panel if own]
@@ -74,11 +70,8 @@ def lead(summaries: Sequence[PanelSummary]) -> str:
     else:
         share = f'{winners.count(winner)} of {len(summaries)} sweeps'
         text = f'{winner} has the best mean PSNR of {networks} networks in {share}.'
-    losses = [
-        (each, label, summary.panel)
-        for summary, own in zip(summaries, by_panel, strict=True)
-        for label, each in own.items()
-    ]
+    both = zip(summaries, by_panel, strict=True)
+    losses = [(each, label, summary.panel) for summary, own in both for label, each in own.items()]
     worst, label, panel = max(losses, key=lambda one: one[0].worst_loss)
     if worst.worst_loss_level is None:  # no level has a finite input PSNR
         return text

@@ -1,4 +1,4 @@
-"""Figures of the analysis: histograms, quality against difficulty, adaptive filters, answers against the interval."""
+"""Figures of the analysis (histograms, quality, adaptive filters, intervals) and of a sampler's walks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from ne_basicsr.evaluation.report.style import COLUMN_WIDTH, DPI, finish, fix_layout, line_figure, refuse_nothing
+from ne_basicsr.evaluation.report.style import (
+    COLUMN_WIDTH,
+    DPI,
+    finish,
+    fix_layout,
+    limits,
+    line_figure,
+    refuse_nothing,
+)
+
+Walk = Sequence[float]
+"""A value at each step 0, 1, 2, ..."""
 
 _BINS = 60
 
@@ -88,3 +99,30 @@ def filters_figure(filters: Mapping[str, Sequence[tuple[str, NDArray[np.floating
             axes.set_title(lines, fontsize=7, loc='left', parse_math=False)
     fix_layout(figure)
     return figure
+
+
+def trajectory_figure(walks: Mapping[str, Sequence[Walk]], label: str, *, log: bool = False) -> Figure:
+    """A measure against the step: every walk of a network thin, their mean thick.
+
+    Args:
+        walks: all walks of each network; one that has ended counts for the mean with its last value.
+        label: of the vertical axis.
+        log: a logarithmic vertical axis.
+    """
+    means = {name: mean_walk(own) for name, own in walks.items()}
+    lines = {name: (range(len(mean)), mean) for name, mean in means.items()}
+    figure, axes, handles = line_figure(lines, 'step', label)
+    for line, own in zip(handles, walks.values(), strict=True):
+        for each in own if len(own) > 1 else []:
+            axes.plot(range(len(each)), each, color=line.get_color(), linewidth=0.5, alpha=0.35, zorder=1)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True))
+    axes.set_xlim(limits([0.0, *(len(walk) - 1.0 for own in walks.values() for walk in own)], 4.0))
+    if log:
+        axes.set_yscale('log')
+    return finish(figure, handles, list(walks))
+
+
+def mean_walk(walks: Sequence[Walk]) -> list[float]:
+    """The mean at each step; a walk that has ended counts with its last value."""
+    length = max(map(len, walks), default=0)
+    return [sum(walk[min(step, len(walk) - 1)] for walk in walks) / len(walks) for step in range(length)]

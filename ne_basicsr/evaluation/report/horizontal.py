@@ -16,22 +16,14 @@ _ROUND_LEVELS = (25, 50, 10, 5, 100, 15, 75, 35, 2, 1, 20, 150, 200)  # for the 
 
 
 class Unit(NamedTuple):
-    """How the levels of a unit of ``degradations.KINDS`` are named and drawn.
+    """How the levels of a unit of ``degradations.KINDS`` are named and drawn."""
 
-    Args:
-        column: in CSV files.
-        header: above a column of a page.
-        text: of one level.
-        label: of an axis.
-        is_log: whether equal ratios are equal distances.
-        unchanged: the level that changes nothing; with it the axis is the level, since the input PSNR is constant.
-    """
-
-    column: str
-    header: str
-    text: str
-    label: str
-    is_log: bool = False
+    column: str  # in CSV files
+    header: str  # above a column of a page
+    text: str  # of one level
+    label: str  # of an axis
+    is_log: bool = False  # whether equal ratios are equal distances
+    # the level that changes nothing; with it the axis is the level, since the input PSNR is constant
     unchanged: float | None = None
 
 
@@ -109,18 +101,17 @@ class Horizontal:
         # level 0 has no logarithm
         self.is_log = self.is_level and self.unit.is_log and min(self.tested.values(), default=1) > 0
         self.marked = [*self.trained.values()] if self.unit.unchanged is None else [self.unit.unchanged]
-        bands = [self._ends(each, curves) for each in ranges if is_noise]
-        self.bands = [(low, high) for low, high in bands if low < high]
+        low, high = self.limits()
+        self.bands: list[tuple[float, float]] = []
+        for span in ranges if is_noise else ():
+            ends = [level if self.is_level else input_psnr(level, curves) if level else high for level in span]
+            if max(low, min(ends)) < min(high, max(ends)):
+                self.bands.append((max(low, min(ends)), min(high, max(ends))))
         self.labels = (
             f'training σ = {levels_text(listed)}' if self.unit.unchanged is None else 'image unchanged',
             f'training σ = {levels_text(ranges)}',
             f'{"JPEG" if unit == "quality" else "noisy"} input (identity)',
         )
-
-    def _ends(self, span: LevelRange, curves: Collection[Curve]) -> tuple[float, float]:
-        low, high = self.limits()
-        ends = [level if self.is_level else input_psnr(level, curves) if level else high for level in span]
-        return max(low, min(ends)), min(high, max(ends))
 
     def places(self, levels: Collection[float]) -> list[float]:
         """Where tested levels lie."""
@@ -145,7 +136,11 @@ class Horizontal:
         axes.set_xlabel(self.unit.label, fontsize=8)
         if self.is_log:
             axes.set_xscale('log')
-            axes.xaxis.set_major_locator(FixedLocator(_round_numbers(*axes.get_xlim())))
+            low, high = axes.get_xlim()
+            powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+            ticks = [power * factor for power in powers for factor in (1, 2, 5) if low <= power * factor <= high]
+            few = ticks if len(ticks) <= 9 else [power for power in powers if low <= power <= high]
+            axes.xaxis.set_major_locator(FixedLocator(few))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f'{x:g}'))
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
@@ -167,10 +162,3 @@ class Horizontal:
         top.set_xlabel(self.unit.label, fontsize=8)
         for tick, x in zip(top.get_xticklabels(), ticks, strict=True):
             tick.set_fontweight('bold' if x in self.trained.values() else 'normal')
-
-
-def _round_numbers(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each power of ten, or the powers alone where they are many."""
-    powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    numbers = [x for power in powers for factor in (1, 2, 5) if low <= (x := factor * power) <= high]
-    return numbers if len(numbers) <= 9 else [x for x in powers if low <= x <= high]

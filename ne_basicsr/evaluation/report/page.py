@@ -25,17 +25,11 @@ Cell = str | float | None
 
 
 class Column(NamedTuple):
-    """A column of a table.
+    """A column of a table."""
 
-    Args:
-        header: above it.
-        format: of its numbers, as in ``.2f``.
-        best: what is set in bold: its ``highest`` or ``lowest`` number, or the highest of each ``row`` among all such
-            columns.
-    """
-
-    header: str
-    format: str = ''
+    header: str  # above it
+    format: str = ''  # of its numbers, as in ``.2f``
+    # what is set in bold: its ``highest`` or ``lowest`` number, or the highest of each ``row`` among all such columns
     best: str = ''
 
 
@@ -117,10 +111,9 @@ def display_pixels(image: NDArray[np.floating] | Tensor) -> NDArray[np.uint8]:
         array = np.asarray(image)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        raise ValueError(
-            f'an image is an array (H, W) or (H, W, 3), or a tensor (1 or 3, H, W); got {tuple(image.shape)}.'
-        )
+    if array.ndim != 2 and array.shape[2:] != (3,):
+        shape = tuple(image.shape)
+        raise ValueError(f'an image is an array (H, W) or (H, W, 3), or a tensor (1 or 3, H, W); got {shape}.')
     return np.rint(np.clip(np.nan_to_num(array), 0, 1) * 255).astype(np.uint8)
 
 
@@ -141,15 +134,8 @@ def _png_uri(pixels: NDArray[np.uint8]) -> str:
     return 'data:image/png;base64,' + base64.b64encode(file.getvalue()).decode()
 
 
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader('ne_basicsr.evaluation.report'),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-)
-TEMPLATES.filters |= {
-    'svg': lambda figure, alt: Markup(figure_svg(figure, alt)),
-    'pixels': display_pixels,
-    'png': _png_uri,
-}
+_FOLDER = jinja2.PackageLoader('ne_basicsr.evaluation.report')
+TEMPLATES = jinja2.Environment(loader=_FOLDER, autoescape=True, undefined=jinja2.StrictUndefined)
+TEMPLATES.trim_blocks = TEMPLATES.lstrip_blocks = True
+TEMPLATES.filters['svg'] = lambda figure, alt: Markup(figure_svg(figure, alt))
+TEMPLATES.filters |= {'pixels': display_pixels, 'png': _png_uri}

@@ -66,16 +66,11 @@ def _plot_network(axes: Axes, number: int, xs: Sequence[float], ys: Sequence[flo
     rank = max(0, min(networks - 1 - number, 3)) if networks <= _FEW else 0
     every = max(1, math.ceil(networks * len(points) / _MARKERS_IN_ALL))
     (line,) = axes.plot(
-        [x for x, _ in points],
-        [y for _, y in points],
-        color=_COLOURS[number % len(_COLOURS)],
-        linestyle=_DASHES[number % len(_DASHES)],
-        linewidth=1.3 + 0.25 * rank,
-        marker=marker,
+        [x for x, _ in points], [y for _, y in points], color=_COLOURS[number % len(_COLOURS)],
+        linestyle=_DASHES[number % len(_DASHES)], linewidth=1.3 + 0.25 * rank, marker=marker, markeredgewidth=0,
         markersize=(4.5 if marker in 'PX*' else 3.2) + 0.6 * rank,
-        markeredgewidth=0,
         markevery=(number % every, every) if len(points) > every else None,  # staggered
-    )
+    )  # fmt: skip
     return line
 
 
@@ -96,21 +91,7 @@ def finish(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], tit
         for spine in each.spines.values():
             spine.set_linewidth(0.6)
     axes.grid(color=GREY, alpha=0.25, linewidth=0.5)
-    _legend(figure, handles, labels)
-    if title:
-        axes.set_title(textwrap.fill(title, 40), fontsize=8.5, parse_math=False)
-    fix_layout(figure)
-    return figure
-
-
-def fix_layout(figure: Figure) -> None:
-    """Lay the figure out once; otherwise it would move a little at each drawing."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine('none')
-
-
-def _legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
-    """Below the axes, where it covers nothing; the figure grows by its height. Names appear as they are."""
+    # the legend is below the axes, where it covers nothing; the figure grows by its height
     wrapped = [textwrap.fill(label, 52) for label in labels]
     columns = 2 if max(map(len, labels)) <= 24 else 1
     lines = sum(label.count('\n') + 1 for label in wrapped)
@@ -123,3 +104,13 @@ def _legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) ->
     for text, label in zip(legend.get_texts(), wrapped, strict=True):  # set now: Legend drops names that start with _
         text.set_text(label)
         text.set_parse_math(False)
+    if title:
+        axes.set_title(textwrap.fill(title, 40), fontsize=8.5, parse_math=False)
+    fix_layout(figure)
+    return figure
+
+
+def fix_layout(figure: Figure) -> None:
+    """Lay the figure out once; otherwise it would move a little at each drawing."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine('none')

@@ -86,11 +86,7 @@ def json_text(content: Any) -> str:
 
 
 def write_json(path: str | Path, text: str) -> None:
-    """Write what ``json_text`` returns.
-
-    Raises:
-        InputError: where the file cannot be written.
-    """
+    """Write what ``json_text`` returns; an ``InputError`` where the file cannot be written."""
     with writing(Path(path).parent):  # a byte of a file's name that is not UTF-8 is escaped as JSON escapes it
         Path(path).write_text(text, encoding='utf-8', errors='backslashreplace', newline='\n')
 

@@ -2,7 +2,7 @@
 
 Measurements are projectors (``projectors``); the walk is Algorithm 1 (``sampler``); trajectories, their rows and
 the aggregates of tables are in ``trajectories``. For command lines: ``tasks`` by name, a ``session`` of networks over
-images, its ``outputs`` with their ``page``, and ``films``.
+images, its ``outputs`` and ``films``.
 """
 
 from ne_basicsr.evaluation.sampling.projectors import (

@@ -26,19 +26,14 @@ def write_film(path: Path, frames: Sequence[Frame]) -> None:
     """
     assert frames, 'a film has one frame or more'
     path.parent.mkdir(parents=True, exist_ok=True)
-    writers = {'.gif': _write_gif, '.mp4': _write_mp4}
-    if path.suffix.lower() not in writers:
+    kind = path.suffix.lower()
+    if kind not in ('.gif', '.mp4'):
         raise InputError(f'films are written as .gif or .mp4; got {path.name!r}')
-    writers[path.suffix.lower()](path, frames)
-
-
-def _write_gif(path: Path, frames: Sequence[Frame]) -> None:
-    images = [Image.fromarray(frame) for frame in frames]
-    times = [round(1000 / FRAMES_PER_SECOND)] * (len(frames) - 1) + [round(1000 * LAST_FRAME)]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=times, loop=0)
-
-
-def _write_mp4(path: Path, frames: Sequence[Frame]) -> None:
+    if kind == '.gif':
+        images = [Image.fromarray(frame) for frame in frames]
+        times = [round(1000 / FRAMES_PER_SECOND)] * (len(frames) - 1) + [round(1000 * LAST_FRAME)]
+        images[0].save(path, save_all=True, append_images=images[1:], duration=times, loop=0)
+        return
     height, width = frames[0].shape[:2]
     odd = height % 2, width % 2
     fourcc = int.from_bytes(b'vp09', 'little')

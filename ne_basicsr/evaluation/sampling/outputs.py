@@ -1,25 +1,42 @@
 """The files of a session: rows as CSV while it runs; images, films; at the end a summary, figures and a page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import Tensor
 
 from ne_basicsr.evaluation.report import save_figures
-from ne_basicsr.evaluation.report.page import Tile, display_pixels, write_page
-from ne_basicsr.evaluation.report.tables import json_text, write_csv, write_json, writing
-from ne_basicsr.evaluation.report.trajectories import trajectory_figure
+from ne_basicsr.evaluation.report.analysis import trajectory_figure
+from ne_basicsr.evaluation.report.page import Cell, Column, Table, Tile, display_pixels, table, write_page
+from ne_basicsr.evaluation.report.tables import json_text, text_table, write_csv, write_json, writing
 from ne_basicsr.evaluation.sampling.films import write_film
-from ne_basicsr.evaluation.sampling.page import Aggregates, observed_tiles, page_of, settings_of, tile, tiles_of
-from ne_basicsr.evaluation.sampling.sampler import DIVERGED
-from ne_basicsr.evaluation.sampling.session import Session
-from ne_basicsr.evaluation.sampling.trajectories import Row, Spread, Trajectory, aggregate, rows_of, summarize
+from ne_basicsr.evaluation.sampling.sampler import CONVERGED, DIVERGED
+from ne_basicsr.evaluation.sampling.session import Request, Session
+from ne_basicsr.evaluation.sampling.trajectories import Quality, Row, Spread, Trajectory, aggregate, rows_of, summarize
+from ne_basicsr.ops.center import center
 from ne_basicsr.utils.file_names import file_names
 
 COLUMNS = ('network', 'image', 'draw', 'step', 'h', 'sigma', 'gamma', 'psnr', 'ssim')
 
+Aggregates = Mapping[str, Mapping[str, Spread | None]]
+"""The aggregates of each network by measure."""
+
+_COLUMNS = {
+    'observed_psnr': ('observed', 2),
+    'one_pass_psnr': ('one pass', 2),
+    'best_psnr': ('best', 2),
+    'final_psnr': ('final', 2),
+    'gap': ('final − best', 2),
+    'final_ssim': ('SSIM', 3),
+    'best_step': ('step of best', 1),
+    'steps': ('steps', 1),
+}
+"""Measure to header and decimals, in the order of the paper's Tables 11 and 12."""
+
+_CROP = 256  # pixels of an image in a strip
 _SHOWN = 4  # images in strips
 _FIGURES = {'psnr': ('PSNR (dB)', False), 'ssim': ('SSIM', False), 'sigma': ('noise that the denoiser finds, σ', True)}
 
@@ -67,14 +84,13 @@ class Collector:
         if self.film and trajectory.frames:
             write_film(self.folder / 'films' / f'{name}.{self.film}', [frame for _, frame in trajectory.frames])
         if trajectory.draw == 0 and trajectory.image in self._clean:
-            self.shown.setdefault(trajectory.image, observed_tiles(trajectory)).extend(tiles_of(network, trajectory))
+            quality = trajectory.observed_quality  # the same for all networks
+            observed = [tile('observed', trajectory.observed, quality)] if quality else []
+            self.shown.setdefault(trajectory.image, observed).extend(tiles_of(network, trajectory))
 
     def finish(self, command: str) -> Path:
         """Write what needs all trajectories; returns the path of the page."""
-        aggregates = {
-            entry.label: aggregate([row for row in self.summaries if row['network'] == entry.label])
-            for entry in self.session.entries
-        }
+        aggregates = self.aggregates
         write_json(self.folder / 'summary.json', json_text(summary_of(self.session, self.summaries, aggregates)))
         rows = [
             (network, name, *spread)
@@ -88,10 +104,27 @@ class Collector:
         if self.session.request.task.has_reference:
             for name, tiles in self.shown.items():
                 tiles.append(tile('clean', self._clean[name]))
-        data = page_of(self.session, self.summaries, aggregates)
-        data |= {'figures': figures, 'strips': self.shown, 'film': self.film, 'command': command}
-        write_page(self.folder / 'report.html', 'sampling.html', **data)
-        return self.folder / 'report.html'
+        session, page = self.session, self.folder / 'report.html'
+        about = {entry.label: entry.description or entry.source for entry in session.entries}
+        write_page(
+            page,
+            'sampling.html',
+            lead=_lead(session, len(self.summaries), aggregates),
+            failures=session.failures,
+            aggregates=table([Column(header) for header in _headers()], _rows(aggregates, self.summaries)),
+            walks=_all_walks(self.summaries),
+            settings=about | settings_of(session.request),
+            figures=figures,
+            strips=self.shown,
+            film=self.film,
+            command=command,
+        )
+        return page
+
+    @property
+    def aggregates(self) -> Aggregates:
+        labels = [entry.label for entry in self.session.entries]
+        return {label: aggregate([row for row in self.summaries if row['network'] == label]) for label in labels}
 
     def figures(self) -> dict[str, Figure]:
         """PSNR, SSIM and sigma against the step, those that were measured."""
@@ -123,3 +156,81 @@ def summary_of(session: Session, summaries: Sequence[Row], aggregates: Aggregate
         'walks': summaries,
         'failures': session.failures,
     }
+
+
+def table_text(aggregates: Aggregates, summaries: Sequence[Row]) -> str:
+    """The aggregates as plain text."""
+    return text_table([_headers(), *_rows(aggregates, summaries)])
+
+
+def settings_of(request: Request) -> dict[str, str]:
+    """The protocol, names with values."""
+    schedule = request.schedule
+    return {
+        'Task': f'{request.task}: {request.task.what}',
+        'Schedule': f'h0 {schedule.h0:g}, beta {schedule.beta:g}, from sigma {schedule.sigma_start:.4g} to'
+        f' {schedule.sigma_stop:.4g} (on [0, 1]), at most {schedule.max_steps} steps',
+        'Draws': f'{request.draws} per image, seed {request.seed}',
+        'One pass': 'P x + (I - P) D(y_0), the denoiser applied once to the start of the walk',
+        'PSNR': 'clamped to [0, 1] except for what was observed, not rounded, data range 1',
+        'SSIM': 'scikit-image, 7 x 7 uniform window, clipped and not rounded, data range 255',
+        'Deviation': 'over images and draws, n - 1; a walk that diverged counts in what was observed and in the one'
+        ' pass only',
+    }
+
+
+def tiles_of(network: str, trajectory: Trajectory) -> list[Tile]:
+    """One pass of the network, where it can be compared with the clean image, and the end of the walk."""
+    last, quality = trajectory.records[-1], trajectory.one_pass_quality
+    final = None if last.psnr is None else Quality(last.psnr, last.ssim)
+    how = f'{last.step} steps' if trajectory.outcome == CONVERGED else f'{trajectory.outcome}, step {last.step}'
+    end = tile(network, trajectory.result, final, how)
+    return [tile(network, trajectory.one_pass, quality, 'one pass'), end] if quality else [end]
+
+
+def tile(label: str, image: Tensor, quality: Quality | None = None, how: str = '') -> Tile:
+    """The centre of an image (C, H, W), with how it was made and the PSNR of all of it."""
+    note = ', '.join(filter(None, (how, '' if quality is None else f'{quality.psnr:.2f} dB')))
+    return Tile(center(image, _CROP), label, note.replace(' ', '\u00a0').replace(',\u00a0', ', '))
+
+
+def _lead(session: Session, walks: int, aggregates: Aggregates) -> str:
+    walk, denoiser = ('walk' if walks == 1 else 'walks'), ('denoiser' if len(aggregates) == 1 else 'denoisers')
+    text = f'{walks} {walk} of {len(aggregates)} {denoiser} from {session.request.task.what}.'
+    final = {label: spread.mean for label, measures in aggregates.items() if (spread := measures['final_psnr'])}
+    if not final:
+        return text
+    best = max(final, key=lambda label: final[label])
+    place, observed = 'best, at' if len(final) > 1 else 'at', aggregates[best]['observed_psnr']
+    against = f'; observed: {observed.mean:.2f} dB' if observed else ''
+    return f'{text} {best} ends {place} {final[best]:.2f} dB on average{against}.'
+
+
+def _headers() -> list[str]:
+    return ['network', 'walks', *(header for header, _ in _COLUMNS.values())]
+
+
+def _rows(aggregates: Aggregates, summaries: Sequence[Row]) -> list[list[str]]:
+    """``12 (1 diverged)`` and ``28.11 ± 2.05`` for each of ``_COLUMNS``, for each network."""
+    rows = []
+    for network, measures in aggregates.items():
+        outcomes = [row['outcome'] for row in summaries if row['network'] == network]
+        odd = ', '.join(f'{outcomes.count(name)} {name}' for name in sorted(set(outcomes) - {CONVERGED}))
+        cells = [_spread_text(measures[name], digits) for name, (_, digits) in _COLUMNS.items()]
+        rows.append([network, f'{len(outcomes)} ({odd})' if odd else f'{len(outcomes)}', *cells])
+    return rows
+
+
+def _spread_text(spread: Spread | None, digits: int) -> str:
+    if spread is None:
+        return '–'
+    mean = f'{spread.mean:.{digits}f}'.replace('-', '−')
+    return mean if spread.deviation is None else f'{mean}\u00a0±\u00a0{spread.deviation:.{digits}f}'
+
+
+def _all_walks(summaries: Sequence[Row]) -> Table:
+    first = ('image', 'network', 'draw', 'outcome')
+    columns = [Column(name) for name in first]
+    columns += [Column(header, f'.{0 if "step" in name else digits}f') for name, (header, digits) in _COLUMNS.items()]
+    rows: list[list[Cell]] = [[row[name] for name in (*first, *_COLUMNS)] for row in summaries]
+    return table(columns, rows)

@@ -81,25 +81,18 @@ RESIDUAL_STOPPED = Schedule(sigma_start=10 / 255, sigma_stop=1 / 255, beta=1.0)
 
 
 class State(NamedTuple):
-    """One image of the batch after ``step`` steps.
+    """One image of the batch after ``step`` steps."""
 
-    Args:
-        number: which of the batch.
-        y: P x + (I - P) y, (C, H, W): the result if one stopped here.
-        denoised: P x + (I - P) D(y), (C, H, W); at step 0 this is what one pass of the denoiser makes.
-        sigma: ||u|| / sqrt(d), what the denoiser finds left in y.
-        h, gamma: of the step that led here; None at step 0.
-        outcome: None while it goes on; at the last state of an image ``converged`` (sigma <= sigma_L), ``unfinished``
-            (no steps left) or ``diverged`` (sigma is not finite, or is ten times what it may be at the start).
-    """
-
-    number: int
+    number: int  #: which of the batch
     step: int
-    y: Tensor
-    denoised: Tensor
-    sigma: float
+    y: Tensor  #: P x + (I - P) y, (C, H, W): the result if one stopped here
+    denoised: Tensor  #: P x + (I - P) D(y), (C, H, W); at step 0 this is what one pass of the denoiser makes
+    sigma: float  #: ||u|| / sqrt(d), what the denoiser finds left in y
+    #: h, gamma: of the step that led here; None at step 0
     h: float | None
     gamma: float | None
+    #: None while it goes on; at the last state of an image ``converged`` (sigma <= sigma_L), ``unfinished`` (no steps
+    #: left) or ``diverged`` (sigma is not finite, or is ten times what it may be at the start)
     outcome: str | None
 
 
@@ -158,7 +151,12 @@ def walk(
         denoised = projector.meet(output.to(y.dtype), measured)
         u = denoised - y
         sigmas = widen(u).square().mean(dim=(1, 2, 3)).sqrt().tolist()
-        outcomes = [_outcome(sigma, limit, step, schedule) for sigma in sigmas]
+        outcomes: list[str | None] = [UNFINISHED if step == schedule.max_steps else None] * len(sigmas)
+        for i, sigma in enumerate(sigmas):
+            if not math.isfinite(sigma) or sigma > limit:
+                outcomes[i] = DIVERGED
+            elif sigma <= schedule.sigma_stop:
+                outcomes[i] = CONVERGED
         result = projector.meet(y, measured)
         yield [
             State(number, step, result[i], denoised[i], sigmas[i], h, gammas[i], outcomes[i])
@@ -177,11 +175,3 @@ def walk(
         y = y + h * u
         if schedule.beta < 1:
             y = y + y.new_tensor(gammas).view(-1, 1, 1, 1) * noise.draw(numbers, y)
-
-
-def _outcome(sigma: float, limit: float, step: int, schedule: Schedule) -> str | None:
-    if not math.isfinite(sigma) or sigma > limit:
-        return DIVERGED
-    if sigma <= schedule.sigma_stop:
-        return CONVERGED
-    return UNFINISHED if step == schedule.max_steps else None

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ne_basicsr.data.image_store import ImageStore, decode, on_unit_range, open_any, read_file
+from ne_basicsr.data.image_store import Image, decode_pixels, on_unit_range, open_any, read_file
 from ne_basicsr.evaluation.sampling.sampler import DIVERGED, Schedule
 from ne_basicsr.evaluation.sampling.tasks import Task
 from ne_basicsr.evaluation.sampling.trajectories import Trajectory, sample
@@ -21,28 +22,19 @@ PIXELS = {'cpu': 2**18, 'cuda': 2**22}  # that pass a network together, unless t
 
 
 class Request(NamedTuple):
-    """What to sample, and how.
-
-    Args:
-        networks: as ``opening.parse_spec`` takes them.
-        images: files, folders and LMDBs of clean images.
-        labels: of the networks, in order; the rest are named after their files.
-        draws: walks for each image.
-        batch: images that pass a network together; where not given, as many as have ``PIXELS``.
-        trusted: see ``exported_graphs.open_exported``.
-    """
+    """What to sample, and how: the arguments of ``basicsr sample``, see ``cli/commands.toml``."""
 
     networks: Sequence[str]
     images: Sequence[Path]
     task: Task
     schedule: Schedule
     labels: Sequence[str] = ()
-    draws: int = 1
+    draws: int = 1  #: walks for each image
     seed: int = 0
     device: str = 'cpu'
-    batch: int | None = None
+    batch: int | None = None  #: images that pass a network together; where not given, as many as have ``PIXELS``
     with_frames: bool = False
-    trusted: bool = False
+    trusted: bool = False  #: see ``exported_graphs.open_exported``
 
 
 class Picture(NamedTuple):
@@ -70,56 +62,42 @@ class Session(NamedTuple):
         A network that fails, and a walk that diverges, become lines in ``failures``; the others go on.
         """
         total = len(self.denoisers) * self.request.draws * len(self.pictures) * self.request.schedule.max_steps
+        batched = list(batches(self.pictures, self.request.batch, PIXELS.get(self.request.device, 2**18)))
         with progress(total, 'Sampling', 'step') as bar:
             for denoiser in self.denoisers:
                 denoiser.to(self.request.device)
-                try:
-                    for trajectory in self._of(denoiser, bar.update):
+                for draw, batch in product(range(self.request.draws), batched):
+                    try:
+                        trajectories = self._sample(denoiser, batch, draw, bar.update)
+                    except (RuntimeError, ValueError, IndexError) as error:
+                        self.failures.append(f'{denoiser.source}: {first_line(error)}')
+                        break
+                    for trajectory in trajectories:
                         if trajectory.outcome == DIVERGED:
-                            self.failures.append(_explain(denoiser.label, trajectory))
+                            last, which = trajectory.records[-1], f'{denoiser.label} on {trajectory.image}, draw {draw}'
+                            self.failures.append(
+                                f'{which}: diverged at step {last.step} (sigma {last.sigma:.3g}); smaller steps, --h0,'
+                                ' or more noise, a smaller --beta, may hold it'
+                            )
                         on_trajectory(denoiser.label, trajectory)
-                except _Failed as failure:
-                    self.failures.append(f'{denoiser.source}: {failure}')
                 denoiser.cpu()
 
-    def _of(self, denoiser: Denoiser, on_step: Callable[[int], object]) -> Iterator[Trajectory]:
-        request = self.request
-        for draw in range(request.draws):
-            for batch in batches(self.pictures, request.batch, PIXELS.get(request.device, 2**18)):
-                names = [picture.name for picture in batch]
-                x = torch.stack([picture.pixels for picture in batch]).to(request.device)
-                projector = request.task.projector(
-                    [f'{name} draw {draw}' for name in names], (x.shape[-2], x.shape[-1]), request.seed
-                )
-                try:
-                    trajectories = sample(
-                        denoiser,
-                        x,
-                        projector,
-                        request.schedule,
-                        names,
-                        seed=request.seed,
-                        draw=draw,
-                        from_noisy=request.task.starts_noisy,
-                        has_reference=request.task.has_reference,
-                        with_frames=request.with_frames and draw == 0,
-                        on_step=on_step,
-                    )
-                except (RuntimeError, ValueError, IndexError) as error:
-                    raise _Failed(first_line(error)) from error
-                yield from trajectories
-
-
-class _Failed(Exception):
-    """A network that cannot be used; the session goes on without it."""
+    def _sample(
+        self, denoiser: Denoiser, batch: list[Picture], draw: int, on_step: Callable[[int], object]
+    ) -> list[Trajectory]:
+        request, task, names = self.request, self.request.task, [picture.name for picture in batch]
+        x = torch.stack([picture.pixels for picture in batch]).to(request.device)
+        size = x.shape[-2], x.shape[-1]
+        projector = task.projector([f'{name} draw {draw}' for name in names], size, request.seed)
+        return sample(
+            denoiser, x, projector, request.schedule, names, seed=request.seed, draw=draw, on_step=on_step,
+            from_noisy=task.starts_noisy, has_reference=task.has_reference,
+            with_frames=request.with_frames and draw == 0,
+        )  # fmt: skip
 
 
 def open_session(request: Request) -> Session:
-    """Open networks and images.
-
-    Raises:
-        InputError: where there is nothing to do, or the request contradicts itself.
-    """
+    """Open networks and images; an ``InputError`` where there is nothing to do, or the request contradicts itself."""
     request.schedule.check()
     denoisers, failures = open_denoisers(
         request.networks, request.labels, device=request.device, trusted=request.trusted
@@ -136,20 +114,20 @@ def open_pictures(paths: Sequence[Path], channels: int, failures: list[str]) -> 
     Raises:
         InputError: where none can be read, or two have one name: what is random depends on the name.
     """
-    readers: dict[str, Callable[[], Tensor]] = {}
+    readers: dict[str, Callable[[], Image]] = {}
     for path in map(Path.expanduser, paths):
         if path.is_dir():
             store = open_any(path)
-            own = {name: partial(_from_store, store, name, channels) for name in store.names}
+            own = {name: partial(store.pixels, name, channels) for name in store.names}
         else:
-            own = {path.stem: partial(_from_file, path, channels)}
+            own = {path.stem: partial(lambda file: decode_pixels(read_file(file), channels, str(file)), path)}
         if twice := readers.keys() & own.keys():
             raise InputError(f'two images are called {min(twice)!r}, and their noise depends on it: sample them apart')
         readers |= own
     pictures = []
     for name, read in readers.items():
         try:
-            pictures.append(Picture(name, read()))
+            pictures.append(Picture(name, torch.from_numpy(on_unit_range(read())).permute(2, 0, 1).contiguous()))
         except InputError as error:
             failures.append(str(error))
     if not pictures:
@@ -166,23 +144,3 @@ def batches(pictures: Sequence[Picture], batch: int | None, pixels: int) -> Iter
         count = batch or max(1, pixels // (shape[-1] * shape[-2]))
         for first in range(0, len(own), count):
             yield own[first : first + count]
-
-
-def _from_store(store: ImageStore, name: str, channels: int) -> Tensor:
-    return _tensor(on_unit_range(store.pixels(name, channels)))
-
-
-def _from_file(path: Path, channels: int) -> Tensor:
-    return _tensor(decode(read_file(path), channels, str(path)))
-
-
-def _tensor(image: object) -> Tensor:
-    return torch.as_tensor(image).permute(2, 0, 1).contiguous()
-
-
-def _explain(label: str, trajectory: Trajectory) -> str:
-    last = trajectory.records[-1]
-    return (
-        f'{label} on {trajectory.image}, draw {trajectory.draw}: diverged at step {last.step} (sigma {last.sigma:.3g});'
-        ' smaller steps, --h0, or more noise, a smaller --beta, may hold it'
-    )

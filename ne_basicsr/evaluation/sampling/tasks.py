@@ -10,15 +10,8 @@ from typing import NamedTuple
 import torch
 
 from ne_basicsr.data.image_store import decode, read_file
-from ne_basicsr.evaluation.sampling.projectors import (
-    BlockMeans,
-    LowPass,
-    Nothing,
-    Pixels,
-    Projector,
-    around_hole,
-    random_pixels,
-)
+from ne_basicsr.evaluation.sampling import projectors
+from ne_basicsr.evaluation.sampling.projectors import Pixels, Projector
 from ne_basicsr.evaluation.sampling.sampler import RESIDUAL_STOPPED, SAMPLING, Schedule
 from ne_basicsr.utils.errors import InputError
 
@@ -26,19 +19,12 @@ MOST_LEVEL = 255.0
 
 
 class Kind(NamedTuple):
-    """A family of tasks.
+    """A family of tasks."""
 
-    Args:
-        what: for help and reports; ``{}`` stands for the value.
-        default: of the value; None where it has to be given, or there is none.
-        mark: before the value: ``=``, or ``@`` before an 8-bit noise level; empty where there is no value.
-        most: the largest value, where it is a number.
-    """
-
-    what: str
-    default: str | None = None
-    mark: str = '='
-    most: float | None = 1.0
+    what: str  #: for help and reports; ``{}`` stands for the value
+    default: str | None = None  #: of the value; None where it has to be given, or there is none
+    mark: str = '='  #: before the value: ``=``, or ``@`` before an 8-bit noise level; empty where there is no value
+    most: float | None = 1.0  #: the largest value, where it is a number
 
 
 KINDS = {
@@ -83,24 +69,28 @@ class Task(NamedTuple):
         return RESIDUAL_STOPPED._replace(sigma_start=_number(self, 0, MOST_LEVEL) / 255)
 
     def projector(self, names: Sequence[str], size: tuple[int, int], seed: int) -> Projector:
-        """P for images of one size (height, width).
-
-        Raises:
-            InputError: for a value that does not fit the images.
-        """
+        """P for images of one size (height, width); an ``InputError`` for a value that does not fit the images."""
         if self.kind in ('denoise', 'unconstrained'):
-            return Nothing()
+            return projectors.Nothing()
         if self.kind == 'mask':
-            return _mask(Path(self.value).expanduser(), size)
+            path = Path(self.value).expanduser()
+            image = decode(read_file(path), 1, str(path))[..., 0]
+            if image.shape != size:
+                own, wanted = (f'{width} x {height}' for height, width in (image.shape, size))
+                raise InputError(f'{path}: a mask has the size of the images; it is {own} and the images are {wanted}')
+            mask = torch.from_numpy(image) > 0.5  # white pixels are known
+            if not mask.any():
+                raise InputError(f'{path}: a mask is white where pixels are known; this one has no white pixel')
+            return Pixels(mask[None, None])
         if self.kind == 'blocks':
             side = _number(self, 2, min(size))
             if side != int(side):
                 raise InputError(f'task {self}: the side of a block is a whole number of pixels')
-            return BlockMeans(int(side))
+            return projectors.BlockMeans(int(side))
         share = _number(self, 0, 1)
         if self.kind == 'random':
-            return random_pixels(share, names, size, seed)
-        return around_hole(share, size) if self.kind == 'hole' else LowPass(share)
+            return projectors.random_pixels(share, names, size, seed)
+        return projectors.around_hole(share, size) if self.kind == 'hole' else projectors.LowPass(share)
 
 
 def parse_task(text: str) -> Task:
@@ -133,15 +123,3 @@ def _number(task: Task, low: float, high: float) -> float:
     above = f'{low:g} or more' if low > 0 else 'above 0'
     most = '' if high == math.inf else f' and at most {high:g}'
     raise InputError(f'task {task}: its value is a number {above}{most}')
-
-
-def _mask(path: Path, size: tuple[int, int]) -> Pixels:
-    """White pixels of an image file are known."""
-    image = decode(read_file(path), 1, str(path))[..., 0]
-    if image.shape != size:
-        own, wanted = (f'{width} x {height}' for height, width in (image.shape, size))
-        raise InputError(f'{path}: a mask has the size of the images; it is {own} and the images are {wanted}')
-    mask = torch.from_numpy(image) > 0.5
-    if not mask.any():
-        raise InputError(f'{path}: a mask is white where pixels are known; this one has no white pixel')
-    return Pixels(mask[None, None])

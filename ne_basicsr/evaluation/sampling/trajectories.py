@@ -38,25 +38,18 @@ class Record(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """The walk of one image.
-
-    Args:
-        outcome: ``converged``, ``unfinished`` or ``diverged``.
-        observed: P x, or the noisy image where the walk starts from one, (C, H, W).
-        one_pass: P x + (I - P) D(y_0), (C, H, W).
-        result: P x + (I - P) y at the end; of a walk that diverged, the last that was finite, (C, H, W).
-        frames: the step and the image, 8-bit (H, W) or (H, W, 3), at steps of equal distance; empty unless wanted.
-    """
+    """The walk of one image."""
 
     image: str
     draw: int
-    outcome: str
+    outcome: str  #: ``converged``, ``unfinished`` or ``diverged``
     records: list[Record]
-    observed: Tensor
-    one_pass: Tensor
-    result: Tensor
+    observed: Tensor  #: P x, or the noisy image where the walk starts from one, (C, H, W)
+    one_pass: Tensor  #: P x + (I - P) D(y_0), (C, H, W)
+    result: Tensor  #: P x + (I - P) y at the end; of a walk that diverged, the last that was finite, (C, H, W)
     observed_quality: Quality | None
     one_pass_quality: Quality | None
+    #: the step and the image, 8-bit (H, W) or (H, W, 3), at steps of equal distance; empty unless wanted
     frames: list[tuple[int, NDArray[np.uint8]]]
 
 
@@ -95,41 +88,35 @@ def sample(
     measured = projector(x)
     y = x + schedule.sigma_start * noise.draw(range(len(x)), x) if from_noisy else start(x, projector, schedule, noise)
     observed = (y if from_noisy else measured).cpu()
-    followers = [_Follower(image if has_reference else None, with_frames) for image in x.cpu()]
+    walks = [
+        _Walk(name, draw, image, clean if has_reference else None, with_frames)
+        for name, image, clean in zip(names, observed, x.cpu(), strict=True)
+    ]
     for states in walk(denoiser, y, measured, projector, schedule, noise):
         for state in states:
-            followers[state.number].see(state)
+            walks[state.number].see(state)
             left = schedule.max_steps - state.step
             on_step(int(state.step > 0) + (left if state.outcome else 0))
-    return [
-        Trajectory(
-            name,
-            draw,
-            follower.outcome,
-            follower.records,
-            image,
-            follower.one_pass,
-            follower.result,
-            quality_of(image, follower.clean, psnr),
-            quality_of(follower.one_pass, follower.clean),
-            follower.frames,
-        )
-        for follower, name, image in zip(followers, names, observed, strict=True)
-    ]
+    return [each.trajectory() for each in walks]
 
 
-class _Follower:
+class _Walk:
     """Collects the states of one image."""
 
     one_pass: Tensor
     result: Tensor
     outcome: str
 
-    def __init__(self, clean: Tensor | None, with_frames: bool) -> None:
-        self.clean, self.with_frames = clean, with_frames
+    def __init__(self, image: str, draw: int, observed: Tensor, clean: Tensor | None, with_frames: bool) -> None:
+        self.image, self.draw, self.observed, self.clean, self.with_frames = image, draw, observed, clean, with_frames
         self.records: list[Record] = []
         self.frames: list[tuple[int, NDArray[np.uint8]]] = []
         self._stride = 1
+
+    def trajectory(self) -> Trajectory:
+        qualities = quality_of(self.observed, self.clean, psnr), quality_of(self.one_pass, self.clean)
+        images = self.observed, self.one_pass, self.result
+        return Trajectory(self.image, self.draw, self.outcome, self.records, *images, *qualities, self.frames)
 
     def see(self, state: State) -> None:
         y = state.y.cpu()
@@ -213,11 +200,11 @@ class Spread(NamedTuple):
 
 def aggregate(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Spread | None]:
     """Tables 11 and 12: every measure over the images and draws of a network; None where nothing was measured."""
-    return {name: _spread([row[name] for row in summaries if row[name] is not None]) for name in MEASURES}
-
-
-def _spread(values: Sequence[float]) -> Spread | None:
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        return None
-    return Spread(statistics.fmean(finite), statistics.stdev(finite) if len(finite) > 1 else None, len(finite))
+    found: dict[str, Spread | None] = dict.fromkeys(MEASURES)
+    for name in MEASURES:
+        values = [row[name] for row in summaries if row[name] is not None and math.isfinite(row[name])]
+        if values:
+            found[name] = Spread(
+                statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values)
+            )
+    return found
