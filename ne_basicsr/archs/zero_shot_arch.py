@@ -43,18 +43,13 @@ TRUST = 2 / 3  # of a pass of the network in the first estimate, at most
 
 
 class Measured(NamedTuple):
-    """Measurements of whole images, each (N, 1, 1, 1) in float32 or better.
+    """Measurements of whole images, each (N, 1, 1, 1) in float32 or better."""
 
-    Args:
-        mean, contrast: mean and standard deviation over C, H, W.
-        noise: its level.
-        base_mean: the mean of ``first_share``; None: that of the images that are denoised is taken.
-    """
-
+    # mean, contrast: mean and standard deviation over C, H, W
     mean: Tensor
     contrast: Tensor
-    noise: Tensor
-    base_mean: Tensor | None = None
+    noise: Tensor  # its level
+    base_mean: Tensor | None = None  # the mean of ``first_share``; None: that of the images that are denoised is taken
 
     @property
     def noisy(self) -> Tensor:

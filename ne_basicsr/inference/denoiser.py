@@ -30,20 +30,13 @@ Level = TypeVar('Level')
 
 
 class Entry(NamedTuple):
-    """A denoiser in tables, figures and JSON.
+    """A denoiser in tables, figures and JSON."""
 
-    Args:
-        label: name, unique in a comparison.
-        source: the command-line argument that named it.
-        description: the network and the layout of its file; empty for the identity.
-        parameters: number of parameters.
-        training_levels255: training noise in 8-bit units: one level, several, or a ``LevelRange``; empty if unknown.
-    """
-
-    label: str
-    source: str
-    description: str = ''
-    parameters: int = 0
+    label: str  # name, unique in a comparison
+    source: str  # the command-line argument that named it
+    description: str = ''  # the network and the layout of its file; empty for the identity
+    parameters: int = 0  # number of parameters
+    # training noise in 8-bit units: one level, several, or a ``LevelRange``; empty if unknown
     training_levels255: tuple[float, ...] = ()
 
 

@@ -15,20 +15,14 @@ ONNX_DTYPES = {'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor
 
 
 class Exported(NamedTuple):
-    """An exported network.
+    """An exported network."""
 
-    Attributes:
-        run: maps (N, C, H, W) of ``dtype``, and noise levels (N,) if ``needs_sigma``, to (N, C', rH, rW); raises
-            RuntimeError for other types or sizes.
-        dtype: the only number type that it accepts.
-        shape: the N, C, H and W that it accepts; None stands for any value.
-        needs_sigma: whether it is non-blind.
-    """
-
+    # maps (N, C, H, W) of ``dtype``, and noise levels (N,) if ``needs_sigma``, to (N, C', rH, rW); raises RuntimeError
+    # for other types or sizes
     run: Callable[..., Tensor]
-    dtype: str
-    shape: tuple[int | None, ...]
-    needs_sigma: bool
+    dtype: str  # the only number type that it accepts
+    shape: tuple[int | None, ...]  # the N, C, H and W that it accepts; None stands for any value
+    needs_sigma: bool  # whether it is non-blind
 
 
 def open_exported(path: Path, device: str, trusted: bool) -> Exported:

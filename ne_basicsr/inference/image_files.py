@@ -44,23 +44,14 @@ _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = (258, 259, 262, 274
 
 
 class Picture(NamedTuple):
-    """The content of an image file.
+    """The content of an image file."""
 
-    Args:
-        pixels: (H, W, 1) gray or (H, W, 3) RGB; uint8, uint16, float16, float32 or float64.
-        alpha: (H, W, 1) of the same type, or None.
-        exif: EXIF as bytes, including the orientation; empty if there is none.
-        icc: colour profile; empty if there is none.
-        lossless: whether a WebP file is lossless.
-        premultiplied: whether the pixels are multiplied by alpha; only in TIFF.
-    """
-
-    pixels: Pixels
-    alpha: Pixels | None = None
-    exif: bytes = b''
-    icc: bytes = b''
-    lossless: bool = False
-    premultiplied: bool = False
+    pixels: Pixels  # (H, W, 1) gray or (H, W, 3) RGB; uint8, uint16, float16, float32 or float64
+    alpha: Pixels | None = None  # (H, W, 1) of the same type, or None
+    exif: bytes = b''  # EXIF as bytes, including the orientation; empty if there is none
+    icc: bytes = b''  # colour profile; empty if there is none
+    lossless: bool = False  # whether a WebP file is lossless
+    premultiplied: bool = False  # whether the pixels are multiplied by alpha; only in TIFF
 
 
 def size_of(path: Path) -> tuple[int, int]:

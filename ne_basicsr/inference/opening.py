@@ -36,23 +36,14 @@ WRAPS = (None, 'wne')
 
 
 class Spec(NamedTuple):
-    """A parsed argument ``FILE[=TYPE][@SIGMA255][+wne][+x8]``.
+    """A parsed argument ``FILE[=TYPE][@SIGMA255][+wne][+x8]``."""
 
-    Args:
-        source: the argument itself.
-        file: a checkpoint, option file or graph, the name of a shipped or registered network, or ``{type: ...}``.
-        sigma255: training noise level in 8-bit units, if given.
-        wrap: whether to make the network equivariant without training.
-        type: type of the network, for checkpoints that do not record it.
-        ensemble: whether to average over rotations and mirror images, see ``ensemble``.
-    """
-
-    source: str
-    file: str
-    sigma255: float | None
-    wrap: bool
-    type: str | None = None
-    ensemble: bool = False
+    source: str  # the argument itself
+    file: str  # a checkpoint, option file or graph, the name of a shipped or registered network, or ``{type: ...}``
+    sigma255: float | None  # training noise level in 8-bit units, if given
+    wrap: bool  # whether to make the network equivariant without training
+    type: str | None = None  # type of the network, for checkpoints that do not record it
+    ensemble: bool = False  # whether to average over rotations and mirror images, see ``ensemble``
 
     @property
     def options(self) -> dict[str, str]:

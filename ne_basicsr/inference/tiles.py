@@ -32,21 +32,13 @@ ROUNDING = 0.008  # see ``Tiled.is_reduced``
 
 
 class Plan(NamedTuple):
-    """How images are cut, in pixels of the input.
+    """How images are cut, in pixels of the input."""
 
-    Args:
-        core: maximum side of the square that each tile computes.
-        overlap: what a tile sees in addition, on each side.
-        blend: inner part of the overlap over which neighbours are blended; 0 if not needed.
-        step: all of these are multiples of it, except ``blend``.
-        exact: whether the result equals that without tiles, up to rounding.
-    """
-
-    core: int
-    overlap: int
-    blend: int
-    step: int
-    exact: bool
+    core: int  # maximum side of the square that each tile computes
+    overlap: int  # what a tile sees in addition, on each side
+    blend: int  # inner part of the overlap over which neighbours are blended; 0 if not needed
+    step: int  # all of these are multiples of it, except ``blend``
+    exact: bool  # whether the result equals that without tiles, up to rounding
 
 
 class Tile(NamedTuple):

@@ -46,16 +46,12 @@ _SHIFTS = ('gain', 'offset')
 
 
 class Degradation(NamedTuple):
-    """One axis of a test.
+    """One axis of a test."""
 
-    Args:
-        kind: one of ``KINDS``.
-        levels: in the unit of the kind: 8-bit standard deviations, JPEG quality factors, photons, gains a or offsets b.
-        sigma255: standard deviation of the Gaussian noise of ``poisson``, ``gain`` and ``offset``, in 8-bit units.
-    """
-
-    kind: str
+    kind: str  # one of ``KINDS``
+    # in the unit of the kind: 8-bit standard deviations, JPEG quality factors, photons, gains a or offsets b
     levels: tuple[float, ...]
+    # standard deviation of the Gaussian noise of ``poisson``, ``gain`` and ``offset``, in 8-bit units
     sigma255: float | None = None
 
     @property

@@ -107,19 +107,14 @@ def parts_of(training: Training) -> list[float | LevelRange]:
 
 
 class TrainingNoise(NamedTuple):
-    """The noise, or JPEG compression, that clean crops get during training.
+    """The noise, or JPEG compression, that clean crops get during training."""
 
-    Args:
-        kind: one of ``QUANTILE``, or ``jpeg``.
-        sigma_type: how each image gets its level: ``constant``, ``random`` (uniform between two values) or ``choice``.
-        sigmas: one value, the two bounds, or the list to choose from, on the [0, 1] scale; none with ``jpeg``.
-        qualities: with ``jpeg``, the quality factors to choose from, 1 to 100.
-    """
-
-    kind: str
+    kind: str  # one of ``QUANTILE``, or ``jpeg``
+    # how each image gets its level: ``constant``, ``random`` (uniform between two values) or ``choice``
     sigma_type: str
+    # one value, the two bounds, or the list to choose from, on the [0, 1] scale; none with ``jpeg``
     sigmas: tuple[float, ...]
-    qualities: tuple[int, ...] = ()
+    qualities: tuple[int, ...] = ()  # with ``jpeg``, the quality factors to choose from, 1 to 100
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> 'TrainingNoise | None':

@@ -22,17 +22,11 @@ from ne_basicsr.ops.noise import seed_of
 
 
 class Progression(NamedTuple):
-    """The phases of a training run; the sizes of the last one remain after it.
+    """The phases of a training run; the sizes of the last one remain after it."""
 
-    Args:
-        iters: iterations of each phase.
-        gt_sizes: sides of its crops.
-        mini_batch_sizes: crops of its batches, per GPU.
-    """
-
-    iters: tuple[int, ...]
-    gt_sizes: tuple[int, ...]
-    mini_batch_sizes: tuple[int, ...]
+    iters: tuple[int, ...]  # iterations of each phase
+    gt_sizes: tuple[int, ...]  # sides of its crops
+    mini_batch_sizes: tuple[int, ...]  # crops of its batches, per GPU
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> 'Progression | None':

@@ -27,15 +27,10 @@ TOLERANCE = 1e-4  # relative to the largest value, float32; kernels sum in diffe
 
 
 class Agreement(NamedTuple):
-    """The difference between an exported network and the original.
+    """The difference between an exported network and the original."""
 
-    Attributes:
-        shape: shape of the images.
-        difference: the largest difference, relative to the largest value of the original's output.
-    """
-
-    shape: tuple[int, ...]
-    difference: float
+    shape: tuple[int, ...]  # shape of the images
+    difference: float  # the largest difference, relative to the largest value of the original's output
 
 
 def trace(network: Denoiser | nn.Module) -> torch.export.ExportedProgram:

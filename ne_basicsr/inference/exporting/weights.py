@@ -21,15 +21,11 @@ WRAPPED = 'wrapped'  # key for the options of the wrapped network in a file with
 
 
 class Weights(NamedTuple):
-    """The content of a file of weights.
+    """The content of a file of weights."""
 
-    Attributes:
-        tensors: tensors by the keys of the network.
-        metadata: ``network_g``, its options; ``noise``, its training noise; ``wrapped``, the options of the wrapped
-            network if this is its backbone.
-    """
-
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor]  # tensors by the keys of the network
+    # ``network_g``, its options; ``noise``, its training noise; ``wrapped``, the options of the wrapped network if this
+    # is its backbone
     metadata: dict[str, Any]
 
 

@@ -9,23 +9,15 @@ StateDict = dict[str, Tensor]
 
 
 class Layout(NamedTuple):
-    """A recognised state dict as a network of this package.
+    """A recognised state dict as a network of this package."""
 
-    Attributes:
-        name: whose layout it is.
-        options: ``type`` and arguments of the registered network.
-        weights: the state dict of that network.
-        note: what had to be assumed, or how the network differs from the original; may be empty.
-        is_complete: whether ``options`` are all that were given, so that the others had their defaults.
-        wrapper_is_unknown: whether the network may have been trained inside a wrapper, which the file does not tell;
-            ``options`` and ``weights`` are those of the plain network.
-    """
-
-    name: str
-    options: dict[str, Any]
-    weights: StateDict
-    note: str = ''
-    is_complete: bool = False
+    name: str  # whose layout it is
+    options: dict[str, Any]  # ``type`` and arguments of the registered network
+    weights: StateDict  # the state dict of that network
+    note: str = ''  # what had to be assumed, or how the network differs from the original; may be empty
+    is_complete: bool = False  # whether ``options`` are all that were given, so that the others had their defaults
+    # whether the network may have been trained inside a wrapper, which the file does not tell; ``options`` and
+    # ``weights`` are those of the plain network
     wrapper_is_unknown: bool = False
 
     def __str__(self) -> str:

@@ -13,17 +13,11 @@ LARGEST = 2**20  # bytes
 
 
 class PaperRun(NamedTuple):
-    """How the network of a run was trained.
+    """How the network of a run was trained."""
 
-    Args:
-        wrapper: its class here; None for a plain network.
-        mode: FDnCNN's.
-        prediction: ``direct`` or ``residual``.
-    """
-
-    wrapper: str | None
-    mode: str | None
-    prediction: str | None
+    wrapper: str | None  # its class here; None for a plain network
+    mode: str | None  # FDnCNN's
+    prediction: str | None  # ``direct`` or ``residual``
 
 
 def find_run(checkpoint: Path | str) -> PaperRun | None:
