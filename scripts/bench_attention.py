@@ -20,15 +20,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ne_basicsr.archs import swinir_blocks
 from ne_basicsr.archs.backbone import build_arch
-from ne_basicsr.evaluation.bench.request import _SWINIR
+from ne_basicsr.evaluation.bench.request import PRESETS
 
-SWINIR = {'type': 'SwinIR', **_SWINIR}  # of the paper
+SWINIR = PRESETS['5'].networks['SwinIR'].args[0]  # of the paper
 RESTORMER = {'type': 'Restormer', 'inp_channels': 1, 'out_channels': 1, 'num_blocks': [1, 1, 1, 1]}
 RESTORMER |= {'num_refinement_blocks': 1, 'LayerNorm_type': 'BiasFree'}
 DNCNN = {'type': 'DnCNN'}
 CASES = [  # network, what is compared, shape, training
     (SWINIR, "BasicSR's", (1, 1, 256, 256), False),
-    (SWINIR, "BasicSR's", (4, 1, 64, 64), True),
+    (SWINIR, "BasicSR's", (8, 1, 64, 64), True),
     (SWINIR, "BasicSR's", (1, 1, 128, 128), True),
     (RESTORMER, 'contiguous', (1, 1, 128, 128), False),
     (RESTORMER, 'contiguous', (1, 1, 128, 128), True),

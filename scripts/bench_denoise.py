@@ -124,7 +124,7 @@ def run(checkout: Path, command: list[str], threads: int = THREADS) -> tuple[flo
     """Seconds and the output of a command of that checkout."""
     environment = os.environ | {'PYTHONPATH': str(checkout), 'OMP_NUM_THREADS': str(threads)}
     start = time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, cwd=checkout, capture_output=True, text=True)
     elapsed = time.perf_counter() - start
     if done.returncode:
         raise SystemExit(f'{command} failed: {done.stderr[-2000:]}')

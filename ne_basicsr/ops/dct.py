@@ -28,7 +28,8 @@ def in_strips(y: Tensor) -> bool:
     """Whether the DCT of y (N, C, H, W) is taken by ``strips``: without gradients, and not to be exported."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or (y.requires_grad and torch.is_grad_enabled()):
         return False
-    return y.device.type == 'cpu' and min(y.shape[-2:]) >= BLOCK
+    # oneDNN is off where dependence is measured with NaN, which products of whole strips would spread
+    return y.device.type == 'cpu' and min(y.shape[-2:]) >= BLOCK and torch.backends.mkldnn.enabled
 
 
 def strips(plane: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 import torch
 from torch import Tensor
 
@@ -79,6 +78,8 @@ def _by_rows(value: Any) -> Any:
 
 def _of_matlab(path: Path | str) -> dict[str, Any]:
     """A file up to version 7."""
+    import scipy.io
+
     return scipy.io.loadmat(str(path), variable_names=['net', 'CNNdenoiser'], simplify_cells=True, appendmat=False)
 
 

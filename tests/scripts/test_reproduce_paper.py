@@ -198,9 +198,9 @@ def test_figures_give_options_to_the_mismatch_commands_alone_and_every_line_pars
         parsed = [_parser().parse_args(line.split()[2:]) for line in lines]
         curves, defects, analysis, *walks = parsed
         assert (curves.networks, defects.networks, analysis.networks) == (['a.pth', 'b.pth'],) * 3
-        (sweep,) = [parse_degradation(text) for text in defects.degradation]
+        (sweep,) = [parse_degradation(text) for text in defects.degradations]
         assert (sweep.kind, sweep.levels, defects.defect) == ('gaussian', tuple(range(0, 100, 5)), 'all')  # Figure 9
-        assert (curves.degradation, curves.draws) == ((['jpeg'], 3) if options else (['gaussian'], 20))
+        assert (curves.degradations, curves.draws) == ((['jpeg'], 3) if options else (['gaussian'], 20))
         assert curves.data == [Path('datasets/Set12'), Path('datasets/BSD68')]
         assert analysis.data == Path('datasets/BSD400')
         assert [(walk.network, walk.against, walk.task) for walk in walks] == [

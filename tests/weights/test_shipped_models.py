@@ -79,7 +79,8 @@ def test_denoise_takes_it_without_being_told(tmp_path, capsys, monkeypatch):
     for name, image in (('gray', gray), ('colour', colour)):
         expected = ne_basicsr.denoise(ne_basicsr.load(shipped_models.DEFAULT), image)
         written = image_files.read(tmp_path / 'denoised' / f'{name}.png').pixels
-        assert np.array_equal(written.squeeze(), expected)
+        difference = np.abs(written.squeeze().astype(int) - expected)  # channels_last sums in another order
+        assert difference.max() <= 1 and difference.mean() < 1e-3
     capsys.readouterr()
     assert main(['denoise', 'gray.png', 'colour.png']) == 0
     assert '2 finished before' in capsys.readouterr().out

@@ -185,13 +185,15 @@ def test_a_zero_shot_network_is_exported_with_its_estimates(tmp_path, monkeypatc
 
     monkeypatch.chdir(tmp_path)
     saved(tmp_path / 'net.pth', {'type': 'DnCNN', **DNCNN})
-    assert main(['export', 'net.pth@25+wne', '--sigma255', '15', '-o', 'new/net.onnx']) == 0
+    assert main(['export', 'net.pth@25+wne', '--sigma255', '15', '-o', 'new/net.onnx']) == 2
+    assert 'net.pth@25+wne and --training-sigma255 15 give different training levels' in capsys.readouterr().err
+    assert main(['export', 'net.pth', '--wne', '--sigma255', '15', '-o', 'new/net.onnx']) == 0
     about = onnx.load('new/net.onnx').doc_string
     assert about.endswith('wrapped without training; for images of at least 8x8 pixels')
     assert about in capsys.readouterr().out
     y = torch.rand(1, 1, 8, 8)
     given = graphs.open_exported(tmp_path / 'new' / 'net.onnx', 'cpu', trusted=False).run(y)
-    with torch.no_grad():  # the level of the command comes before that of the name
+    with torch.no_grad():
         expected = [ne_basicsr.load('net.pth', wrap='wne', sigma=sigma255 / 255)(y) for sigma255 in (15, 25)]
     torch.testing.assert_close(given, expected[0], rtol=1e-5, atol=1e-5)
     assert not torch.allclose(given, expected[1], atol=1e-3)
