@@ -18,8 +18,8 @@ def run(arguments: argparse.Namespace) -> int:
     schedule = task.schedule()._replace(**{k: v for k, v in constants.items() if v is not None}).check()
     device = command.chosen_device(arguments)
 
-    from ne_basicsr.evaluation.report.tables import writing
-    from ne_basicsr.evaluation.sampling.outputs import Collector, table_text
+    from ne_basicsr.evaluation.report.tables import text_table, writing
+    from ne_basicsr.evaluation.sampling.outputs import Collector
     from ne_basicsr.evaluation.sampling.session import Request, open_session
     from ne_basicsr.utils.folder_lock import hold
 
@@ -30,5 +30,5 @@ def run(arguments: argparse.Namespace) -> int:
         collector = Collector(session, arguments.output, arguments.film)
         session.run(collector.add)
         page = collector.finish(command.typed(arguments))
-    print(f'{table_text(collector.aggregates, collector.summaries)}\nReport: {page.resolve()}')
+    print(f'{text_table(collector.table())}\nReport: {page.resolve()}')
     return command.report_failures(session.failures)

@@ -2,11 +2,10 @@
 
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from itertools import count, islice, product
+from itertools import count, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from ne_basicsr.data.image_store import FolderStore, Image, decode_pixels, image
 from ne_basicsr.data.store_index import StoredImage, checksum_of, write_index
 from ne_basicsr.data.store_writer import JOURNAL, LONGEST_KEY, WRITERS, Finished, Journal, LmdbWriter, Writer
 from ne_basicsr.utils import folder_lock
+from ne_basicsr.utils.ahead import ahead
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.words import similar_path
 
@@ -218,9 +218,10 @@ def _write(
 
     synced = time.monotonic()
     on_progress(len(sources) - len(todo), len(sources))
-    with closing(_in_order(lambda source: _values(source, recipe, writers[0].encode), todo, workers)) as results:
+    with ThreadPoolExecutor(workers) as pool:  # OpenCV releases Python's lock
         try:
-            for done, (source, result) in enumerate(zip(todo, results, strict=True), len(sources) - len(todo) + 1):
+            results = ahead(pool, lambda source: _values(source, recipe, writers[0].encode), todo, 2 * workers)
+            for done, (source, result) in enumerate(results, len(sources) - len(todo) + 1):
                 before = known.get(source.id)
                 try:
                     files, values, is_rounded = result.result()
@@ -241,6 +242,7 @@ def _write(
                 if time.monotonic() - synced > SYNC_SECONDS:
                     synced = sync()
         finally:
+            pool.shutdown(wait=False, cancel_futures=True)
             sync()
     return Summary(len(journal.sources), now, len(journal.entries(0)), failures, rounded, changed)
 
@@ -276,22 +278,6 @@ def _value(name: str, image: Image, encode: Callable[[Image], bytes]) -> tuple[S
     height, width, channels = image.shape
     data = encode(image)
     return StoredImage(name, (height, width, channels), 0, checksum_of(name, image.shape, data)), data
-
-
-def _in_order(
-    work: Callable[[Original], Values], sources: list[Original], workers: int
-) -> Generator[Future[Values], None, None]:
-    """Results in the order of the sources, computed a little ahead by threads (OpenCV releases Python's lock)."""
-    waiting: deque[Future[Values]] = deque()
-    ahead = iter(sources)
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            waiting.extend(pool.submit(work, source) for source in islice(ahead, 2 * workers))
-            while waiting:
-                yield waiting.popleft()
-                waiting.extend(pool.submit(work, source) for source in islice(ahead, 1))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _prefix(root: Path, inputs: Sequence[Path]) -> str:

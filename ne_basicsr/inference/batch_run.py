@@ -5,8 +5,8 @@ settings that can change pixels are the same as then. The folder ``.denoised`` i
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from ne_basicsr.inference.image_jobs import Job
 from ne_basicsr.inference.pixels import fits_float32, restore, to_type
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.utils import atomic_files
+from ne_basicsr.utils.ahead import ahead
 from ne_basicsr.utils.errors import InputError, first_line, last_line
 from ne_basicsr.utils.process_group import dealt
 from ne_basicsr.utils.progress import progress
@@ -68,10 +69,12 @@ def denoise_files(
     todo = [job for job in jobs if job not in finished]
     run = _Run(tiled, noise, output, store, keys)
     total = sum(np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000 // world_size
-    with progress(int(total), 'Denoising', 'kilopixel', shown and bool(todo)) as bar:
+    mine = (job for job in dealt(jobs, _size) if job not in finished)
+    with progress(int(total), 'Denoising', 'kilopixel', shown and bool(todo)) as bar, ThreadPoolExecutor(1) as pool:
         run.on_pixels = _counted(bar.update)
-        for job, read in _read_ahead(job for job in dealt(jobs, _size) if job not in finished):
-            run.take(job, read)
+        # two: one file is read while the one before is denoised
+        for job, picture in ahead(pool, lambda job: files.read(job.source), mine, 2):
+            run.take(job, picture.result)
         run.flush()
     return Outcome(run.done, len(finished) if rank == 0 else 0, run.failures)
 
@@ -174,19 +177,6 @@ class _Run:
         if what not in self._said:
             self._said.add(what)
             tqdm.write(line, file=sys.stderr)
-
-
-def _read_ahead(jobs: Iterator[Job]) -> Iterator[tuple[Job, Callable[[], Picture]]]:
-    """Each job with what returns its picture: a thread reads one file while the one before is denoised."""
-    with ThreadPoolExecutor(1) as pool:
-        job = next(jobs, None)
-        reading = job and pool.submit(files.read, job.source)
-        while job and reading:
-            wait([reading])  # or two pictures more than now would be in memory
-            current = job, reading.result
-            job = next(jobs, None)
-            reading = job and pool.submit(files.read, job.source)
-            yield current
 
 
 def _key(job: Job, output: Path, settings: dict[str, Any]) -> str | None:

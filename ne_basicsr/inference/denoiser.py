@@ -352,16 +352,12 @@ class Denoiser(nn.Module):
         except InputError:
             return ''  # it runs on no image
         if shape[1] != channels:
-            way_out = (
-                '; ne_basicsr.denoise takes colour images for gray networks' if (shape[1], channels) == (3, 1) else ''
-            )
+            is_colour = (shape[1], channels) == (3, 1)
+            way_out = '; ne_basicsr.denoise takes colour images for gray networks' if is_colour else ''
             return f'takes images of {channels} channel(s); got shape {shape}{way_out}'
         types = [str(dtype).removeprefix('torch.') for dtype in (like.dtype, y.dtype)]
-        return (
-            f'the network computes in {types[0]}; got {types[1]}: y.to(torch.{types[0]})'
-            if y.dtype != like.dtype
-            else ''
-        )
+        problem = f'the network computes in {types[0]}; got {types[1]}: y.to(torch.{types[0]})'
+        return problem if y.dtype != like.dtype else ''
 
 
 def as_denoiser(network: nn.Module | Callable[..., Tensor]) -> Denoiser:

@@ -1,6 +1,5 @@
 """Open denoisers by name: checkpoints, option files, exported graphs, shipped and registered networks."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
-from torch import Tensor, nn
+from torch import nn
 
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.network_inputs import GRAY_OR_COLOUR, REFUSALS
@@ -188,7 +187,11 @@ def open_denoiser(
     if spec.kind == 'identity':
         denoiser = identity()
     elif spec.kind == 'graph':
-        denoiser = _graph(spec, device, trusted)
+        if spec.wrap:
+            raise InputError(
+                f'{spec.source}: an exported network cannot be wrapped; wrap the checkpoint it was made from'
+            )
+        denoiser = exported_graphs.open_exported(Path(spec.file), device, trusted)
     elif spec.kind == 'option file' or (untrained and spec.is_description):
         denoiser = _described(spec, untrained)
     else:
@@ -361,25 +364,6 @@ def _described(spec: Spec, untrained: bool) -> Denoiser:
         network, levels = wrap_zero_shot(network, spec.sigma, noise, spec.file)
         description += as_wrapped(network, levels, spec.sigma is None and noise is None) if description else ''
     return Denoiser(network.eval(), label=name, description=printable(description), training_levels255=levels)
-
-
-def _graph(spec: Spec, device: str, trusted: bool) -> Denoiser:
-    """An exported network as a function of images of any floating-point type."""
-    if spec.wrap:
-        raise InputError(f'{spec.source}: an exported network cannot be wrapped; wrap the checkpoint it was made from')
-    path = Path(spec.file)
-    exported = exported_graphs.open_exported(path, device, trusted)
-
-    def run(y: Tensor, sigma: Tensor | None = None) -> Tensor:
-        return exported.run(y, sigma) if exported.needs_sigma else exported.run(y)
-
-    sides = 'x'.join('any' if side is None else str(side) for side in exported.shape)
-    about = ', '.join(['exported', exported.dtype, sides, *(['non-blind'] if exported.needs_sigma else [])])
-    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    dtype = getattr(torch, exported.dtype)
-    return Denoiser(
-        run, description=about, needs_sigma=exported.needs_sigma, digest=digest, dtype=dtype, shape=exported.shape
-    )
 
 
 def _name(spec: Spec) -> str:

@@ -17,9 +17,7 @@ from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from platformdirs import user_cache_path
 from torch import Tensor
 
@@ -121,9 +119,5 @@ def _photographs(channels: int) -> Tensor:
 
     folder = Path(skimage.__file__).parent / 'data'
     names = _GRAY if channels == 1 else _COLOUR
-    images = [torch.from_numpy(np.ascontiguousarray(_decoded(folder / name, channels))) for name in names]
+    images = [torch.from_numpy(decode(read_file(folder / name), channels, name)).movedim(-1, 0) for name in names]
     return torch.stack([center(image, _SIDE) for image in images]).float()
-
-
-def _decoded(path: Path, channels: int) -> NDArray[np.float32]:
-    return decode(read_file(path), channels, path.name).transpose(2, 0, 1)

@@ -8,16 +8,14 @@ from typing import Any
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30.0
-SECONDS = 'second'  # a unit: the work is measured in the seconds that it is expected to take
 
 
 def progress(total: float, what: str, unit: str, shown: bool = True) -> Any:
     """A context whose ``update(count)`` advances the display on stderr; nothing is displayed if not ``shown``.
 
-    The time left follows from the time so far. Before there is any, it is left out; if ``unit`` is ``SECONDS``, it is
-    then ``total``.
+    The time left follows from the time so far; before there is any, it is left out.
     """
-    count = '{percentage:.0f} %' if unit == SECONDS else '{n_fmt} of {total_fmt} {unit}s'
+    count = '{n_fmt} of {total_fmt} {unit}s'
     options: dict[str, Any] = {'bar_format': f'{{desc}} |{{bar}}| {count}{{left}}'}
     if not sys.stderr.isatty():
         line = f'{{desc}}: {count}{{left}}\n'
@@ -35,6 +33,5 @@ class _Bar(tqdm):
     @property
     def format_dict(self) -> Mapping[str, Any]:
         values = super().format_dict
-        pace = values['elapsed'] / self.n if self.n else 1.0 if self.unit == SECONDS else None
-        left = '' if pace is None else f', {self.format_interval(pace * (self.total - self.n))} left'
+        left = f', {self.format_interval(values["elapsed"] / self.n * (self.total - self.n))} left' if self.n else ''
         return {**values, 'left': left}

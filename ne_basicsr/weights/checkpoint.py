@@ -118,9 +118,7 @@ def _read(path: Path, allow: Sequence[type]) -> Any:
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(f'{path}: not readable as weights alone: {_explain_refusal(error)}') from error
-    except (
-        Exception
-    ) as error:  # a damaged file can fail anywhere in the reader: IndexError, EOFError, RuntimeError, ...
+    except Exception as error:  # a damaged file can fail anywhere in the reader: IndexError, EOFError, ...
         reason = 'TorchScript holds code' if 'TorchScript' in str(error) else first_line(error)
         raise InputError(f'{path}: not a complete checkpoint file ({reason})') from error
 

@@ -95,9 +95,8 @@ def explain_values(weights: StateDict) -> str | None:
     broken = [k for k, v in weights.items() if v.is_floating_point() and 'mask' not in k and not v.isfinite().all()]
     if not broken:
         return None
-    return (
-        f'{len(broken)} of its {len(weights)} tensors hold NaN or infinity ({first_few(broken)}): the training diverged'
-    )
+    count = f'{len(broken)} of its {len(weights)} tensors'
+    return f'{count} hold NaN or infinity ({first_few(broken)}): the training diverged'
 
 
 def explain_behaviour(network: nn.Module, layout: Layout) -> str | None:
@@ -214,9 +213,7 @@ def _explain_options(network: nn.Module, weights: StateDict) -> str | None:
     if held['type'] != asked.get('type'):
         return f'the file holds {formats.describe(layout.options)}'
     bare = getattr(network, 'backbone', network)
-    asked = asked | {
-        key: getattr(bare, key) for key in ('mode', 'blind') if hasattr(bare, key)
-    }  # not by random weights
+    asked = asked | {key: getattr(bare, key) for key in ('mode', 'blind') if hasattr(bare, key)}  # not by its weights
     differing = {key: value for key, value in held.items() if key == 'type' or value != asked.get(key)}
     if len(differing) == 1:
         return None

@@ -502,28 +502,23 @@ def test_the_progress_ends_with_the_last_row(monkeypatch):
         def __enter__(self):
             return self
 
-        def update(self, seconds):
-            self.done.append(seconds)
+        def update(self, count=1):
+            self.done.append(count)
 
     monkeypatch.setattr(checks, 'progress', Recorder)
     found, _ = certified(random(DNCNN), (*BROAD, 'bfloat16'))
     (display,) = displays
-    assert display.total == pytest.approx(sum(display.done))
-    types = len(found.rounding)
-    assert len(display.done) == types + len(found.rows)
-    assert min(display.done) > 0
-    rows = dict(zip((row.name for row in found.rows), display.done[types:], strict=True))
-    assert rows['size 37x53'] > 100 * rows['size 1x9']  # 218 times as many pixels
+    assert display.total == sum(display.done) == len(found.rounding) + len(found.rows)
 
 
-def test_the_command_shows_the_time_left_on_a_terminal_and_nothing_elsewhere(monkeypatch, capsys):
+def test_the_command_shows_its_progress_on_a_terminal_and_nothing_elsewhere(monkeypatch, capsys):
     assert main(['check', INLINE, *SMALL]) == 0
     plain = capsys.readouterr()
     assert plain.err == ''
     monkeypatch.setattr(sys.stderr, 'isatty', lambda: True, raising=False)
     assert main(['check', INLINE, *SMALL]) == 0
     shown = capsys.readouterr()
-    assert re.search(r'Checking \|.*0 %, 00:0\d left', shown.err)
+    assert re.search(r'Checking \|.*0 of \d+ steps', shown.err)
     assert [line[:26] for line in shown.out.splitlines()] == [line[:26] for line in plain.out.splitlines()]
 
 

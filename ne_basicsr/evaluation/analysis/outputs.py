@@ -17,8 +17,11 @@ from ne_basicsr.evaluation.report.tables import text_table, write_csv, writing
 
 
 def write_study(findings: Findings, folder: Path, command: str) -> Path:
-    """Write ``coverage.csv`` (in the form in which the paper's Table 3 is published), ``difficulty.csv``,
-    ``quality.csv``, ``filters.csv``, ``intervals.csv``, ``arrays.npz``, ``figures/`` and ``report.html``.
+    """Write ``coverage.csv``, ``difficulty.csv``, ``quality.csv``, ``filters.csv``, ``intervals.csv``, ``arrays.npz``,
+    ``figures/`` and ``report.html``.
+
+    ``coverage.csv`` is as the paper's Table 3 is published: rows are levels of the training, columns levels of the
+    test, shares from 0 to 1; then the ends of the central share and the number of samples.
 
     Files of an earlier study are replaced, and removed where there is nothing to write.
 
@@ -29,7 +32,12 @@ def write_study(findings: Findings, folder: Path, command: str) -> Path:
         InputError: where the folder cannot be written.
     """
     with writing(folder):
-        write_coverage(folder / 'coverage.csv', findings.table)
+        columns = ['sigma_train\\sigma_test', *(f'{level:g}' for level in findings.deltas)]
+        shares = (
+            [f'{row["sigma_train"]:g}', *row['coverage'].values(), row['low'], row['high'], row['samples']]
+            for row in findings.table
+        )
+        write_csv(folder / 'coverage.csv', [*columns, 'q0.025', 'q0.975', 'train_samples'], shares, '.4f')
         quality = [
             {'network': label, 'sigma255': level, **row}
             for label, by_level in findings.curves.items()
@@ -50,15 +58,6 @@ def write_study(findings: Findings, folder: Path, command: str) -> Path:
         page = folder / 'report.html'
         _write_page(page, findings, figures, command)
     return page
-
-
-def write_coverage(path: Path, table: Sequence[Row]) -> None:
-    """Rows are levels of the training, columns levels of the test, shares from 0 to 1; then the ends and the count."""
-    levels = [f'{level:g}' for level in table[0]['coverage']]
-    rows = (
-        [f'{row["sigma_train"]:g}', *row['coverage'].values(), row['low'], row['high'], row['samples']] for row in table
-    )
-    write_csv(path, ['sigma_train\\sigma_test', *levels, 'q0.025', 'q0.975', 'train_samples'], rows, '.4f')
 
 
 def coverage_text(table: Sequence[Row]) -> str:

@@ -2,8 +2,8 @@
 
 from ne_basicsr.evaluation.bench.measure import Phase, Report, Setting, Timing, measure, measure_all
 from ne_basicsr.evaluation.bench.request import PRESETS, Preset, parse_networks, parse_settings, parse_shape
-from ne_basicsr.evaluation.bench.table import rows, table, to_json, write_json
-from ne_basicsr.evaluation.report.tables import check_writable
+from ne_basicsr.evaluation.bench.table import rows, table, to_json
+from ne_basicsr.evaluation.report.tables import check_writable, write_json
 
 __all__ = [
     'PRESETS', 'Phase', 'Preset', 'Report', 'Setting', 'Timing', 'check_writable', 'measure', 'measure_all',

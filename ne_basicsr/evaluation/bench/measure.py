@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from tqdm import tqdm
 
-from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.memory import peak_memory
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16, 'float64': torch.float64}
@@ -184,23 +184,19 @@ def product_rate(device: str, dtype: torch.dtype, enough: float = 0.02) -> float
 
     On GPUs float32 is TF32 where convolutions compute in it.
     """
+    clock = _cuda_clock if device == 'cuda' else _cpu_clock
+    rate, seconds, size = 0.0, 0.0, 128
     matmul = torch.backends.cuda.matmul
     before, matmul.allow_tf32 = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     try:
-        return _product_rate(device, dtype, enough)
+        # an unlucky turn of a busy machine must not end it early, nor a type without fast kernels take minutes
+        while seconds < 10 * enough and (seconds < enough or size <= 1024) and size <= 8192:
+            a = torch.rand(size, size, device=device).to(dtype)
+            seconds = min(clock(partial(torch.matmul, a, a)) for _ in range(3))
+            rate = max(rate, 2 * size**3 / seconds)
+            size *= 2
     finally:
         matmul.allow_tf32 = before
-
-
-def _product_rate(device: str, dtype: torch.dtype, enough: float) -> float:
-    clock = _cuda_clock if device == 'cuda' else _cpu_clock
-    rate, seconds, size = 0.0, 0.0, 128
-    # an unlucky turn of a busy machine must not end it early, nor a type without fast kernels take minutes
-    while seconds < 10 * enough and (seconds < enough or size <= 1024) and size <= 8192:
-        a = torch.rand(size, size, device=device).to(dtype)
-        seconds = min(clock(partial(torch.matmul, a, a)) for _ in range(3))
-        rate = max(rate, 2 * size**3 / seconds)
-        size *= 2
     return rate
 
 
@@ -289,8 +285,7 @@ class _Run:
         try:
             yield
         except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(f'{self.where}: {what}: {reason}') from error
+            raise InputError(f'{self.where}: {what}: {first_line(error)}') from error
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from ne_basicsr.evaluation.bench.measure import Phase, Report, describe_setting
@@ -118,8 +117,3 @@ def to_json(reports: Sequence[Report]) -> str:
     derived = [{phase: rows(report, phase) for phase in PHASES} for report in reports]
     reports_with_rows = [report._asdict() | {'rows': own} for report, own in zip(reports, derived, strict=True)]
     return tables.json_text({'reports': reports_with_rows})
-
-
-def write_json(path: str | Path, reports: Sequence[Report]) -> None:
-    """Write ``to_json``; an ``InputError`` where the file cannot be written."""
-    tables.write_json(path, to_json(reports))

@@ -1,7 +1,5 @@
 """The certificate of a network: one row for each check of the law (a, b, constants, sizes, batches, number types)."""
 
-import math
-import timeit
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
@@ -17,7 +15,7 @@ from ne_basicsr.evaluation.check.law import PRECISIONS, Point, Precision, Runner
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.ops.equivariance import Network
 from ne_basicsr.utils.errors import InputError, first_line
-from ne_basicsr.utils.progress import SECONDS, progress
+from ne_basicsr.utils.progress import progress
 
 Form = Callable[[Network], Network]
 """Another form of a network, such as compiled: maps the network to the function that is called instead."""
@@ -101,16 +99,14 @@ def certify(
             f' {", ".join(dtypes)}: {next(iter(refusals.values()))}'
         )
     plan = partial(_steps, network, images, device=device, sigma=sigma, forms=forms or {})
-    before = {name: _preparing(runner, images) for name, runner in runners.items()}
-    total = sum(before.values()) + sum(step.seconds for step in plan(runners))
     rows: list[Row] = []
-    with progress(total, 'Checking', SECONDS, shown) as bar:
+    with progress(len(runners) + len([*plan(runners)]), 'Checking', 'step', shown) as bar:
         for name in runners:
             runners[name] = runners[name].on(images)
-            bar.update(before[name])
+            bar.update()
         for step in plan(runners):
             rows.append(step.measure())
-            bar.update(step.seconds)
+            bar.update()
             on_row(rows[-1])
         for name, problem in refusals.items():
             rows.append(Row(name, name, (), problem))
@@ -119,9 +115,8 @@ def certify(
 
 
 class _Step(NamedTuple):
-    """A row to measure, and about how long that takes; ``must_ask``: a row without any (a, b) says why."""
+    """A row to measure; ``must_ask``: a row without any (a, b) says why."""
 
-    seconds: float
     name: str
     what: str
     points: Callable[[], Iterator[Point]]
@@ -141,12 +136,6 @@ class _Step(NamedTuple):
         return Row(self.name, self.what, tuple(points), problem, self.must_run)
 
 
-def _preparing(runner: Runner, images: Sequence[Tensor]) -> float:
-    """About how many seconds ``Runner.on`` takes."""
-    evaluations = 3 if runner.exact or images[0].numel() > laws.MANY else 9  # Monte Carlo arithmetic counts twice
-    return evaluations * sum(image.numel() for image in images) * runner.seconds
-
-
 def _steps(
     network: Network,
     images: Sequence[Tensor],
@@ -159,17 +148,6 @@ def _steps(
     first, *others = runners.values()
     shape = images[0].shape
 
-    def step(
-        evaluations: int,
-        name: str,
-        what: str,
-        points: Callable[[], Iterator[Point]],
-        runner: Runner = first,
-        size: Sequence[int] = shape,
-        **rules: bool,
-    ) -> _Step:
-        return _Step(evaluations * math.prod(size) * runner.seconds, name, what, points, **rules)
-
     def repeated() -> Iterator[Point]:
         y = images[0]
         yield agreement(first, y, first.evaluate(y, 1.0), first.evaluate(y, 1.0))
@@ -177,34 +155,30 @@ def _steps(
     def constants() -> Iterator[Point]:
         return (constant(first, shape, value) for value in CONSTANTS)
 
-    yield step(2, 'repeat', 'f(y) twice', repeated, must_run=True)
+    yield _Step('repeat', 'f(y) twice', repeated, must_run=True)
     for name, what, pairs in _ranges():
-        asked = partial(_laws, first, images, pairs)
-        yield step(2 * len(pairs), name, what, asked, must_run=True, must_ask=name == 'scale')
-    large_numbers = partial(_laws, first, images, LARGE_PAIRS)
-    yield step(2 * len(LARGE_PAIRS), 'large numbers', 'f(a y + b), a, b to 1e9', large_numbers)
+        yield _Step(name, what, partial(_laws, first, images, pairs), must_run=True, must_ask=name == 'scale')
+    yield _Step('large numbers', 'f(a y + b), a, b to 1e9', partial(_laws, first, images, LARGE_PAIRS))
     for runner in runners.values():
         name, info = runner.precision.name, torch.finfo(runner.precision.dtype)
         if name in ('float64', 'float32'):  # near the smallest normal and the largest number, and their square roots
             suffix = '' if runner is first else f' {name}'
             least, most = info.smallest_normal * RESERVE, info.max / RESERVE
             ends = partial(_laws, runner, images, [(a, 0.0) for a in (least, least**0.5, most**0.5, most)])
-            yield step(8, f'extreme scale{suffix}', f'f(a y), ends of {name}', ends, runner, must_run=True)
-    yield step(len(CONSTANTS), 'constants', 'f(c), constant images', constants, must_run=True)
-    yield step(8, 'batch', 'f(y) beside other images', partial(_beside_others, first, images))
+            yield _Step(f'extreme scale{suffix}', f'f(a y), ends of {name}', ends, must_run=True)
+    yield _Step('constants', 'f(c), constant images', constants, must_run=True)
+    yield _Step('batch', 'f(y) beside other images', partial(_beside_others, first, images))
     for height, width in SIZES:
         small, size = synthetic_images(shape[1], (height, width), count=1), f'{height}x{width}'
-        at_size = partial(_laws, first, small, SIZE_PAIRS, measured=False)
-        yield step(12, f'size {size}', f'{size} pixels', at_size, size=small[0].shape)
+        yield _Step(f'size {size}', f'{size} pixels', partial(_laws, first, small, SIZE_PAIRS, measured=False))
     for name, form in forms.items():
-        yield step(8, name, name, partial(_in_form, form, network, first, images, device, sigma))
+        yield _Step(name, name, partial(_in_form, form, network, first, images, device, sigma))
     if isinstance(network, nn.Module):
-        large = synthetic_images(shape[1], LARGE, count=1)
-        in_tiles = partial(_in_tiles, network, first, large, device, sigma)
-        yield step(8, 'tiles', f'in tiles of {TILE} pixels', in_tiles, size=large[0].shape)
+        in_tiles = partial(_in_tiles, network, first, synthetic_images(shape[1], LARGE, count=1), device, sigma)
+        yield _Step('tiles', f'in tiles of {TILE} pixels', in_tiles)
     for runner in others:
         name = runner.precision.name
-        yield step(18, name, name, partial(_in_type, runner, images), runner, must_ask=True)
+        yield _Step(name, name, partial(_in_type, runner, images), must_ask=True)
 
 
 def _ranges() -> list[tuple[str, str, list[tuple[float, float]]]]:
@@ -286,23 +260,18 @@ def _runners(
     if {'float32', half} <= {*dtypes}:
         wanted.append(Precision(f'autocast {half}', torch.float32, PRECISIONS[half].dtype))
     double, single = PRECISIONS['float64'], PRECISIONS['float32']
-    evaluators, refusals, seconds = {}, {}, {}
+    evaluators, refusals = {}, {}
     for precision in dict.fromkeys([*wanted, double]):  # float64 always, for comparison
         try:
             evaluate = evaluator(network, precision, device, sigma)
-            seconds[precision] = min(timeit.repeat(lambda: evaluate(images[0], 1.0), number=1, repeat=2))  # noqa: B023
+            evaluate(images[0], 1.0)
         except REFUSALS as error:
             refusals[precision] = first_line(error)
         else:
             evaluators[precision] = evaluate
     exact = evaluators.get(double)
     runners = {
-        each.name: Runner(
-            evaluators[each],
-            each,
-            exact=exact if each.roundoff > single.roundoff else None,
-            seconds=seconds[each] / images[0].numel(),
-        )
+        each.name: Runner(evaluators[each], each, exact=exact if each.roundoff > single.roundoff else None)
         for each in wanted
         if each in evaluators
     }

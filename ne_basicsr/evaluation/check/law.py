@@ -99,7 +99,6 @@ class Runner(NamedTuple):
     rounding: float = 0.0
     exact: Evaluate | None = None  #: f in float64, if r is the error against it
     how: str = ''  #: description of how r was measured
-    seconds: float = 0.0  #: what an evaluation takes for each number of its input, roughly
 
     def on(self, images: Sequence[Tensor]) -> 'Runner':
         """A copy with the largest r over ``images``, each (1, C, H, W)."""

@@ -2,8 +2,7 @@
 
 Cells, one for each image, level and draw, become rows (``sweep``); rows become curves (``metrics.curves``). Networks
 over data sets become a comparison (``comparison``: its ``units`` of work, and the ``work``), whose finished cells are
-kept (``utils.result_store``); ``outputs`` writes tables, figures and the page, from ``summaries``, ``wording`` and
-``page``.
+kept (``utils.result_store``); ``outputs`` writes tables, figures and the page, from ``summaries``.
 """
 
 from ne_basicsr.evaluation.mismatch.sweep import Measure, mismatch, sweep

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ne_basicsr.data.image_store import ImageStore, open_any
-from ne_basicsr.evaluation.mismatch.result import Comparison, Crop, Panel
+from ne_basicsr.evaluation.mismatch.summaries import Comparison, Crop, Panel
 from ne_basicsr.evaluation.mismatch.sweep import Cell, row_of
 from ne_basicsr.evaluation.mismatch.units import Axis, Precision, Request, Unit, WorkPlan, strip_levels
 from ne_basicsr.evaluation.mismatch.work import Worker, pixels_of

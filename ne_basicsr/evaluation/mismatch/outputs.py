@@ -4,24 +4,34 @@ Equal comparisons give equal bytes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from ne_basicsr.evaluation.mismatch.page import write_comparison
-from ne_basicsr.evaluation.mismatch.result import Comparison
-from ne_basicsr.evaluation.mismatch.summaries import PanelSummary, matched_levels, summarize_panel
+from ne_basicsr.evaluation.mismatch.summaries import (
+    Comparison,
+    Panel,
+    PanelSummary,
+    is_failed,
+    matched_levels,
+    summarize_panel,
+)
 from ne_basicsr.evaluation.report import defect_figure, mismatch_figure, save_figures, ssim_figure
-from ne_basicsr.evaluation.report.horizontal import UNITS
+from ne_basicsr.evaluation.report.horizontal import UNITS, levels_text
+from ne_basicsr.evaluation.report.page import Cell, Column, Table, Tile, link, table, write_page
 from ne_basicsr.evaluation.report.tables import json_text, write_csv, write_json, write_rows, writing
 from ne_basicsr.inference.opening import IDENTITY
 from ne_basicsr.metrics.curves import KEYS
+from ne_basicsr.ops.degradations import Degradation
+from ne_basicsr.ops.noise import LevelRange
 from ne_basicsr.utils.file_names import file_names
 
 FIGURES = ('psnr', 'ssim', 'defect')
 MEASURES = ('psnr_in', 'psnr_out', 'psnr_clamped', 'psnr_8bit', 'ssim', 'ne_defect')
+FAILED = 'failed'
+_NAMES = {'jpeg': 'JPEG compression', 'poisson': 'photon noise', 'gain': 'gain', 'offset': 'offset'}
 
 
 def write_outputs(comparison: Comparison, folder: Path, command: str) -> Path:
@@ -120,3 +130,168 @@ def summary_of(comparison: Comparison, summaries: Sequence[PanelSummary]) -> dic
 def _significant(value: float | None) -> float | None:
     """Ten significant digits, not decimals: the defect of an equivariant network is as small as rounding."""
     return None if value is None else float(f'{value:.10g}')
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def write_comparison(
+    path: Path,
+    comparison: Comparison,
+    summaries: Sequence[PanelSummary],
+    figures: Sequence[Mapping[str, Figure]],
+    command: str,
+) -> None:
+    """Write the page, ``mismatch.html``.
+
+    Args:
+        summaries: of each panel.
+        figures: of each panel, by what they show, see ``FIGURES``; what was not measured is missing.
+        command: that made the comparison.
+    """
+    labels = [entry.label for entry in comparison.entries]
+    panels: list[dict[str, Any]] = []
+    for number, (each, drawn) in enumerate(zip(summaries, figures, strict=True), 1):
+        named = {'anchor': f'panel-{number}', 'name': panel_text(each.panel), 'figures': drawn}
+        named |= {'title': degradation_text(each.panel.degradation), 'strips': _strips(each)}
+        panels.append(each._asdict() | named | {'table': _summary_table(each), 'by_level': _level_table(each)})
+    columns = [Column('sweep'), *(Column(label, '.2f', '' if label == IDENTITY else 'row') for label in labels)]
+    means: list[list[Cell]] = [
+        [link(panel['name'], panel['anchor']), *(_value(own[k].mean_psnr) if k in own else FAILED for k in labels)]
+        for panel in panels
+        for own in [panel['networks']]
+    ]
+    data = comparison._asdict() | {'panels': panels, 'overview': table(columns, means), 'command': command}
+    write_page(path, 'mismatch.html', lead=lead(summaries), identity=IDENTITY, levels_text=levels_text, **data)
+
+
+def _summary_table(summary: PanelSummary) -> Table:
+    """A row for each network; where there is one matched level, a header names it."""
+    degradation, networks = summary.panel.degradation, summary.networks
+    levels = {each.matched_level for each in networks.values()} - {None}  # the identity has none, by noise
+    only = next(iter(levels)) if len(levels) == 1 else None
+    perceptual = dict.fromkeys(name for each in networks.values() for name in each.perceptual)
+    columns = [Column('network'), Column('mean PSNR', '.2f', 'highest'), Column('worst loss', '.2f', 'lowest')]
+    columns.append(Column('where'))
+    if levels:
+        matched = 'unchanged' if degradation.is_affine else 'matched' if only is None else f'at σ = {only:.4g}'
+        columns.append(Column(matched, '.2f', '' if only is None else 'highest'))
+        columns += [Column('trained at')] if only is None else []
+        columns.append(Column('drop', '.2f', 'lowest'))
+    columns += [Column('mean SSIM', '.4f', 'highest'), Column('worst NE defect', '.1e')]
+    columns += [Column(f'mean {name.removeprefix("mean_").upper()}', '.4f', 'lowest') for name in perceptual]
+    rows: list[list[Cell]] = []
+    for entry in summary.entries:
+        each, row = networks.get(entry.label), [entry.label]  # type: Any, list[Cell]
+        rows.append(row)
+        if each is None:
+            row += [FAILED, *[None] * (len(columns) - 2)]
+            continue
+        of = summary.identity if entry.label == IDENTITY else summary.curves[entry.label]
+        trained, worst = each.matched_level, None if entry.label == IDENTITY else each.worst_loss_level
+        row += [_value(each.mean_psnr), _value(each.worst_loss), level_text(degradation, worst)]
+        if levels:  # at the one level every network has a number, whatever its training
+            row.append(_value(each.matched_psnr if only is None else of.psnr_out[of.levels.index(only)]))
+            if only is None:
+                is_range = isinstance(entry.training_levels255, LevelRange)
+                several = f'σ = {levels_text(entry.training_levels255)}'
+                row.append(several if is_range else level_text(degradation, trained))
+            row.append(_value(each.drop))
+        row += [each.mean_ssim, each.worst_defect, *(each.perceptual[name] for name in perceptual)]
+    reference = [index for index, entry in enumerate(summary.entries) if entry.label == IDENTITY]
+    return table(columns, rows, reference=reference)
+
+
+def _level_table(summary: PanelSummary) -> Table:
+    """A row for each level; levels of the training are marked."""
+    degradation = summary.panel.degradation
+    shown = [entry for entry in summary.entries if entry.label in summary.curves]
+    columns = [Column(UNITS[degradation.unit].header, '.4g'), Column(IDENTITY, '.2f')]
+    columns += [Column(entry.label, '.2f', 'row') for entry in shown]
+    outputs = [summary.curves[entry.label].psnr_out for entry in shown]
+    rows = [
+        [level, identity, *map(_value, own)]
+        for level, identity, *own in zip(summary.levels, summary.identity.psnr_out, *outputs, strict=True)
+    ]
+    marked = {}
+    for index, level in enumerate(summary.levels):
+        if made := [each.label for each in shown if matched_levels(degradation, [level], each.training_levels255)]:
+            is_all = len(made) == sum(bool(entry.training_levels255) for entry in shown)
+            text = 'training level' if is_all else f'trained: {", ".join(made)}'
+            marked[index] = 'unchanged' if degradation.is_affine else text
+    return table(columns, rows, marked=marked)
+
+
+def _strips(summary: PanelSummary) -> dict[str, list[Tile]]:
+    degradation, strips = summary.panel.degradation, summary.panel.strips
+    one = len(summary.trained) == 1 and not isinstance(summary.trained[0], LevelRange)
+    mark = 'unchanged' if degradation.is_affine else f'{"the" if one else "a"} training level'
+    matched = matched_levels(degradation, strips, summary.trained)
+    noisy = 'JPEG' if degradation.kind == 'jpeg' else 'noisy'
+    return {
+        level_text(degradation, level) + (f', {mark}' if level in matched else ''): [
+            Tile(crop.pixels / 255, noisy if name == 'noisy' else name, note)
+            for name, crop in strip.items()
+            for note in ['' if crop.psnr is None else FAILED if is_failed(crop.psnr) else f'{crop.psnr:.2f} dB']
+        ]
+        for level, strip in strips.items()
+    }
+
+
+def _value(number: float | None) -> Cell:
+    return FAILED if number is not None and is_failed(number) else number
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+def degradation_text(degradation: Degradation) -> str:
+    """``Gaussian noise``, ``JPEG compression``, ``gain at σ = 25``."""
+    kind = degradation.kind
+    name = _NAMES.get(kind) or f'{kind if kind == "uniform" else kind.capitalize()} noise'
+    if not degradation.sigma255:
+        return name
+    return f'{name} {"at" if degradation.is_affine else "and"} σ\u00a0=\u00a0{degradation.sigma255:g}'
+
+
+def panel_text(panel: Panel) -> str:
+    """What a panel is called."""
+    return f'{panel.data}, {degradation_text(panel.degradation)}'
+
+
+def level_text(degradation: Degradation, level: float | None) -> str:
+    """``σ = 25``, ``quality 10``, ``100 photons``, ``a = 0.5``, ``b = −1``, without a line break; empty for None."""
+    if level is None:
+        return ''
+    value = f'{level:.4g}'.replace('-', '−')
+    return UNITS[degradation.unit].text.format(value).replace(' ', '\u00a0')
+
+
+def lead(summaries: Sequence[PanelSummary]) -> str:
+    """Which network has the best mean, or has it most often, and the largest loss of all."""
+    by_panel = [  # networks with a number at every level
+        {k: each for k, each in summary.networks.items() if k != IDENTITY and not math.isnan(each.mean_psnr)}
+        for summary in summaries
+    ]
+    winners = [max(own, key=lambda label: own[label].mean_psnr) for own in by_panel if own]
+    if not winners:
+        return 'No network could be measured; the reasons are below.'
+    winner, networks = max(winners, key=winners.count), len({label for own in by_panel for label in own})
+    if len(summaries) == 1:
+        mean, count = by_panel[0][winner].mean_psnr, len(summaries[0].levels)
+        levels = f'{count} level{"s" if count != 1 else ""}'
+        text = f'{winner} has {"the best" if networks > 1 else "a"} mean PSNR of {mean:.2f} dB over {levels}.'
+    elif networks == 1:
+        text = f'{winner} was tested in {len(winners)} sweeps.'
+    else:
+        share = f'{winners.count(winner)} of {len(summaries)} sweeps'
+        text = f'{winner} has the best mean PSNR of {networks} networks in {share}.'
+    both = zip(summaries, by_panel, strict=True)
+    losses = [(each, label, summary.panel) for summary, own in both for label, each in own.items()]
+    worst, label, panel = max(losses, key=lambda one: one[0].worst_loss)
+    if worst.worst_loss_level is None:  # no level has a finite input PSNR
+        return text
+    if worst.worst_loss <= 0:
+        return f'{text} Every network gains at every level, {-worst.worst_loss:.2f} dB or more.'
+    place = f'{panel_text(panel)}, {level_text(panel.degradation, worst.worst_loss_level)}'
+    return f'{text} The largest loss against the noisy image is {worst.worst_loss:.2f} dB, of {label} ({place}).'

@@ -1,16 +1,46 @@
-"""The rows of a panel as curves and as a few numbers per network, for tables, figures and sentences."""
+"""The result of a comparison: rows and crops; and the rows of a panel as curves and a few numbers per network."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ne_basicsr.evaluation.mismatch.result import Panel
+import numpy as np
+from numpy.typing import NDArray
+
 from ne_basicsr.inference.denoiser import Entry
 from ne_basicsr.inference.opening import IDENTITY
 from ne_basicsr.metrics.curves import Curve, Row, curve, drop_from, means, summarize
 from ne_basicsr.metrics.perceptual import PERCEPTUAL
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.ops.noise import LevelRange, Training, parts_of
+
+
+class Crop(NamedTuple):
+    """Part of an image for display: uint8 (H, W) or (H, W, 3); its PSNR in dB, or None for the clean image."""
+
+    pixels: NDArray[np.uint8]
+    psnr: float | None
+
+
+class Panel(NamedTuple):
+    """One data set under one degradation: rows of all networks, the identity first, and crops of one image."""
+
+    data: str
+    degradation: Degradation
+    images: tuple[str, ...]
+    rows: list[Row]
+    # level to name to crop; names are ``noisy``, the labels of the networks, ``clean``
+    strips: Mapping[float, Mapping[str, Crop]]
+    strip_image: str  # the image that the crops are from
+
+
+class Comparison(NamedTuple):
+    """All results."""
+
+    entries: list[Entry]
+    panels: list[Panel]
+    settings: Mapping[str, str]  # the protocol behind the numbers, names with values
+    failures: list[str]  # a line for each network, image or setting that could not be measured
 
 
 class NetworkSummary(NamedTuple):
@@ -48,7 +78,7 @@ class PanelSummary(NamedTuple):
 
 def summarize_panel(panel: Panel, entries: Sequence[Entry]) -> PanelSummary:
     """The curves and numbers of a panel, in the order of ``entries``."""
-    by_network = {entry.label: [row for row in panel.rows if row['network'] == entry.label] for entry in entries}
+    by_network = {each.label: [row for row in panel.rows if row['network'] == each.label] for each in entries}
     by_network = {label: rows for label, rows in by_network.items() if rows}
     identity = _as_it_is(panel.rows)
     own = {label: rows for label, rows in by_network.items() if label != IDENTITY}
@@ -63,9 +93,9 @@ def summarize_panel(panel: Panel, entries: Sequence[Entry]) -> PanelSummary:
         defects=_measured(own, 'ne_defect'),
         identity_ssim=means(by_network.get(IDENTITY, []), 'ssim'),
         networks={
-            entry.label: _summarize_network(by_network[entry.label], panel.degradation, entry)
-            for entry in entries
-            if entry.label in by_network
+            each.label: _summarize_network(by_network[each.label], panel.degradation, each)
+            for each in entries
+            if each.label in by_network
         },
         draws=1 + max((row['draw'] for row in panel.rows), default=0),
     )

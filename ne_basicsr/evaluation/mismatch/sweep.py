@@ -84,7 +84,7 @@ def mismatch(
         for name, image in pixels:
             if image.ndim != 3 or image.shape[2] != channels:
                 raise InputError(f'image {name} is {image.shape}; the network takes (H, W, {channels}): convert it')
-            yield name, _as_tensor(image)
+            yield name, as_tensor(image)
 
     degradation = Degradation(kind, tuple(levels255))
     with denoiser.evaluating():
@@ -122,7 +122,7 @@ def sweep(
     """
     denoiser, cells = as_denoiser(network), cells_of(degradation, draws)
     for name, image in images:
-        clean = image if isinstance(image, Tensor) else _as_tensor(image)
+        clean = image if isinstance(image, Tensor) else as_tensor(image)
         for start in range(0, len(cells), batch):
             chunk = cells[start : start + batch]
             noisy = degraded(clean, name, degradation, chunk, seed).to(device)
@@ -136,7 +136,7 @@ def sweep(
                 yield row, one_noisy, restored
 
 
-def _as_tensor(image: NDArray[Any]) -> Tensor:
+def as_tensor(image: NDArray[Any]) -> Tensor:
     """(1, C, H, W) on [0, 1] of an array (H, W) or (H, W, C)."""
     image = image[..., None] if image.ndim == 2 else image
     return torch.from_numpy(np.moveaxis(on_unit_range(image), 2, 0).copy())[None]

@@ -4,17 +4,16 @@ import base64
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ne_basicsr.data.image_store import on_unit_range
-from ne_basicsr.evaluation.mismatch.sweep import Cell, degraded, denoised, measured
+from ne_basicsr.evaluation.mismatch.sweep import Cell, as_tensor, degraded, denoised, measured
 from ne_basicsr.evaluation.mismatch.units import CROP, DEFECT_SAMPLES, Precision, Unit, WorkPlan
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.metrics.perceptual import perceptual
@@ -22,6 +21,7 @@ from ne_basicsr.metrics.quality import psnr, psnr_8bit, psnr_clamped, ssim
 from ne_basicsr.ops.center import center
 from ne_basicsr.ops.equivariance import ne_defect
 from ne_basicsr.ops.noise import seed_of
+from ne_basicsr.utils.ahead import ahead
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.process_group import dealt
 from ne_basicsr.utils.progress import progress
@@ -29,11 +29,6 @@ from ne_basicsr.utils.result_store import CellStore, Value
 
 DTYPES = {'float32': None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 SSIM_WINDOW = 7
-
-T = TypeVar('T')
-U = TypeVar('U')
-Missing = dict[str, list[Cell]]
-"""Cells for which a measure is not in the store, by measure."""
 
 
 class Failed(Exception):
@@ -60,35 +55,20 @@ class Worker:
         share = self.seconds_inside / self.seconds
         return f'{self.computed} cells in {self.seconds:.1f} s, {share:.0%} of it inside the networks.'
 
-    @staticmethod
-    def _reduced(unit: Unit, missing: Missing) -> Unit:
-        """The unit with the cells that something is missing for: all of them unless the request has grown."""
-        wanted = {cell for cells in missing.values() for cell in cells}
-        return unit._replace(cells=tuple(cell for cell in unit.cells if cell in wanted))
-
-    def missing(self, unit: Unit) -> Missing:
-        """The cells of a unit for which a measure is not in the store, by measure."""
-        found: Missing = {}
-        for cell in unit.cells:
-            for what, key in self.plan.wanted(unit, cell).items():
-                if key not in self.store:
-                    found.setdefault(what, []).append(cell)
-        return found
-
     def work(self, units: Sequence[Unit], world_size: int, shown: bool) -> None:
         """Measure what is missing; several ranks with the same units share them.
 
         Noise and measures are computed by other threads while the network works, the noise once for all networks.
         """
-        todo: dict[Any, list[tuple[Unit, Missing]]] = {}
-        for whole in units:
-            if missing := self.missing(whole):
-                unit = self._reduced(whole, missing)
-                todo.setdefault((id(unit.axis), unit.image, unit.cells), []).append((unit, missing))
+        todo: dict[Any, list[Unit]] = {}
+        known = self.store.values.keys()
+        for unit in units:  # where the request has grown, a cell is measured anew
+            if cells := tuple(cell for cell in unit.cells if {*self.plan.wanted(unit, cell).values()} - known):
+                todo.setdefault((id(unit.axis), unit.image, cells), []).append(unit._replace(cells=cells))
         start = time.perf_counter()
         workers = 1 if self.device.type == 'cpu' else min(8, os.cpu_count() or 1)
         pending: deque[tuple[Unit, Future[dict[str, Value]]]] = deque()
-        total = sum(len(unit.cells) for group in todo.values() for unit, _ in group) // world_size
+        total = sum(len(unit.cells) for group in todo.values() for unit in group) // world_size
         with (
             ThreadPoolExecutor(workers) as pool,
             progress(total, 'Denoising', 'cell', shown) as bar,
@@ -105,8 +85,9 @@ class Worker:
 
             dead: set[str] = set()
             placed: tuple[str, Precision] | None = None
-            groups = _ahead(pool, self._prepare, dealt(list(todo.values())), 2 * workers)
-            for unit, missing, (clean, noisy) in ((*each, prepared) for group, prepared in groups for each in group):
+            groups = ahead(pool, self._prepare, dealt(list(todo.values())), 2 * workers)
+            for unit, prepared in ((unit, prepared) for group, prepared in groups for unit in group):
+                clean, noisy = prepared.result()
                 label = unit.denoiser.label
                 if label in dead:
                     bar.update(len(unit.cells))
@@ -115,12 +96,12 @@ class Worker:
                     self._place(unit.denoiser, unit.precision)
                     placed = (label, unit.precision)
                 try:
-                    output, defects = self._denoise(unit, noisy, missing.get('defect', []))
+                    output, defects = self._denoise(unit, noisy)
                 except Failed as failure:
                     self.failures[f'{unit.denoiser.source}: {failure}'] = None
                     dead.add(label)
                     continue
-                pending.append((unit, pool.submit(self._measure, unit, missing, clean, noisy, output, defects)))
+                pending.append((unit, pool.submit(self._measure, unit, clean, noisy, output, defects)))
                 self.computed += len(unit.cells)
                 finish(2 * workers)
             finish(0)
@@ -131,13 +112,12 @@ class Worker:
         network: Any = denoiser.to(self.device)  # torch's stubs lack the keyword
         network.to(memory_format=memory_format)
 
-    def _prepare(self, group: Sequence[tuple[Unit, Missing]]) -> tuple[Tensor, Tensor]:
-        unit, _ = group[0]
-        image = on_unit_range(unit.axis.store.pixels(unit.image, self.plan.channels))
-        clean = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+    def _prepare(self, group: Sequence[Unit]) -> tuple[Tensor, Tensor]:
+        unit = group[0]
+        clean = as_tensor(unit.axis.store.pixels(unit.image, self.plan.channels))
         return clean, degraded(clean, unit.image, unit.axis.degradation, unit.cells, self.plan.request.seed)
 
-    def _denoise(self, unit: Unit, noisy: Tensor, with_defect: Sequence[Cell]) -> tuple[Tensor, dict[Cell, float]]:
+    def _denoise(self, unit: Unit, noisy: Tensor) -> tuple[Tensor, dict[Cell, float]]:
         """Outputs on the CPU, gain and offset still in them, and defects; in smaller batches where memory is short."""
         start = time.perf_counter()
         size, network = len(noisy), self._network(unit)
@@ -149,7 +129,7 @@ class Worker:
         while True:
             try:
                 parts = [outputs(slice(i, i + size)) for i in range(0, len(noisy), size)]
-                defects = self._defects(unit, noisy, with_defect, size)
+                defects = self._defects(unit, noisy, size)
                 break
             except (RuntimeError, ValueError, IndexError, InputError) as error:
                 if not _is_out_of_memory(error) or size == 1:
@@ -172,7 +152,8 @@ class Worker:
 
         return call
 
-    def _defects(self, unit: Unit, noisy: Tensor, cells: Sequence[Cell], size: int) -> dict[Cell, float]:
+    def _defects(self, unit: Unit, noisy: Tensor, size: int) -> dict[Cell, float]:
+        cells = [cell for cell in unit.cells if 'defect' in self.plan.wanted(unit, cell)]
         if not cells:
             return {}
         chosen = noisy[[unit.cells.index(cell) for cell in cells]]
@@ -187,28 +168,21 @@ class Worker:
         return dict(zip(cells, torch.cat(parts).tolist(), strict=True))
 
     def _measure(
-        self,
-        unit: Unit,
-        missing: Mapping[str, Sequence[Cell]],
-        clean: Tensor,
-        noisy: Tensor,
-        outputs: Tensor,
-        defects: Mapping[Cell, float],
+        self, unit: Unit, clean: Tensor, noisy: Tensor, outputs: Tensor, defects: Mapping[Cell, float]
     ) -> dict[str, Value]:
         values: dict[str, Value] = {}
-        for i, cell in enumerate(unit.cells):
-            keys = self.plan.wanted(unit, cell)
-            given = noisy[i : i + 1]
-            restored, quality = measured(given, outputs[i : i + 1], clean, unit.axis.degradation, cell.level)
-            if cell in missing.get('quality', ()):
-                values[keys['quality']] = quality | _further_quality(restored, clean)
-            for name in self.plan.request.perceptual:
-                if cell in missing.get(name, ()):
-                    values[keys[name]] = {name: perceptual(name, restored[0], clean[0])}
-            if cell in missing.get('crop', ()):
-                shown, measure = (given, psnr) if unit.denoiser.is_identity else (restored, psnr_clamped)
-                values[keys['crop']] = _crop_value(shown, restored, clean, measure)
-        values |= {self.plan.wanted(unit, cell)['defect']: {'ne_defect': defect} for cell, defect in defects.items()}
+        for cell, given, output in zip(unit.cells, noisy.split(1), outputs.split(1), strict=True):
+            restored, quality = measured(given, output, clean, unit.axis.degradation, cell.level)
+            for what, key in self.plan.wanted(unit, cell).items():
+                if what == 'quality':
+                    values[key] = quality | _further_quality(restored, clean)
+                elif what == 'defect':
+                    values[key] = {'ne_defect': defects[cell]}
+                elif what == 'crop':
+                    shown, measure = (given, psnr) if unit.denoiser.is_identity else (restored, psnr_clamped)
+                    values[key] = _crop_value(shown, restored, clean, measure)
+                else:
+                    values[key] = {what: perceptual(what, restored[0], clean[0])}
         return values
 
 
@@ -236,24 +210,6 @@ def _packed(image: Tensor) -> dict[str, Any]:
 def pixels_of(packed: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     pixels = np.frombuffer(base64.b64decode(packed['bytes']), np.uint8).reshape(packed['shape'])
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-
-
-# -- small tools -------------------------------------------------------------------------------------------------------
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[T], U], items: Iterable[T], count: int
-) -> Iterator[tuple[T, U]]:
-    """Each item with what ``function`` makes of it, computed by the pool at most ``count`` items ahead."""
-    waiting: deque[tuple[T, Future[U]]] = deque()
-    for item in items:
-        waiting.append((item, pool.submit(function, item)))
-        if len(waiting) > count:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    while waiting:
-        first, future = waiting.popleft()
-        yield first, future.result()
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -86,27 +86,24 @@ class Horizontal:
     ) -> None:
         self.unit, is_noise = UNITS[unit], unit == 'sigma255'
         self.is_level = not curves or self.unit.unchanged is not None
-        parts = parts_of(training_levels255)
+
+        def place(level: float) -> float:  # of a noise level
+            return level if self.is_level else input_psnr(level, curves)
+
+        tested = {level: psnr for each in curves for level, psnr in zip(each.levels, each.psnr_in, strict=True)}
+        self.tested = {level: level for level in (*levels, *tested)} if self.is_level else tested
+        parts = parts_of(training_levels255) if is_noise else []
         ranges = [part for part in parts if isinstance(part, LevelRange)]
         listed = [part for part in parts if not isinstance(part, LevelRange)]
-        trained = [level for level in listed if level > 0 and is_noise]
-        self.round_levels: dict[float, float] = {}
-        if self.is_level:
-            self.tested = {level: level for level in [*levels, *(x for curve in curves for x in curve.levels)]}
-            self.trained = {level: level for level in trained}
-        else:
-            self.tested = {level: x for each in curves for level, x in zip(each.levels, each.psnr_in, strict=True)}
-            self.trained = {level: input_psnr(level, curves) for level in trained}
-            self.round_levels = {level: input_psnr(level, curves) for level in _ROUND_LEVELS if is_noise}
+        self.trained = {level: place(level) for level in listed if level > 0}
+        self.round_levels = {level: place(level) for level in _ROUND_LEVELS if is_noise and not self.is_level}
         # level 0 has no logarithm
         self.is_log = self.is_level and self.unit.is_log and min(self.tested.values(), default=1) > 0
         self.marked = [*self.trained.values()] if self.unit.unchanged is None else [self.unit.unchanged]
         low, high = self.limits()
-        self.bands: list[tuple[float, float]] = []
-        for span in ranges if is_noise else ():
-            ends = [level if self.is_level else input_psnr(level, curves) if level else high for level in span]
-            if max(low, min(ends)) < min(high, max(ends)):
-                self.bands.append((max(low, min(ends)), min(high, max(ends))))
+        ends = [sorted(place(level) if level or self.is_level else high for level in span) for span in ranges]
+        bands = [(max(low, first), min(high, last)) for first, last in ends]
+        self.bands = [(first, last) for first, last in bands if first < last]
         self.labels = (
             f'training σ = {levels_text(listed)}' if self.unit.unchanged is None else 'image unchanged',
             f'training σ = {levels_text(ranges)}',

@@ -22,7 +22,6 @@ from ne_basicsr.evaluation.sampling.trajectories import (
     Spread,
     Trajectory,
     aggregate,
-    rows_of,
     sample,
     summarize,
 )
@@ -30,5 +29,5 @@ from ne_basicsr.evaluation.sampling.trajectories import (
 __all__ = [
     'RESIDUAL_STOPPED', 'SAMPLING', 'BlockMeans', 'LowPass', 'Noise', 'Nothing', 'Pixels', 'Projector', 'Quality',
     'Record', 'Schedule', 'Spread', 'State', 'Trajectory', 'aggregate', 'around_hole', 'low_frequencies',
-    'random_pixels', 'rows_of', 'sample', 'start', 'summarize', 'walk',
+    'random_pixels', 'sample', 'start', 'summarize', 'walk',
 ]  # fmt: skip

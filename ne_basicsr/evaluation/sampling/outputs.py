@@ -1,5 +1,6 @@
 """The files of a session: rows as CSV while it runs; images, films; at the end a summary, figures and a page."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,15 @@ from torch import Tensor
 from ne_basicsr.evaluation.report import save_figures
 from ne_basicsr.evaluation.report.analysis import trajectory_figure
 from ne_basicsr.evaluation.report.page import Cell, Column, Table, Tile, display_pixels, table, write_page
-from ne_basicsr.evaluation.report.tables import json_text, text_table, write_csv, write_json, writing
+from ne_basicsr.evaluation.report.tables import json_text, write_csv, write_json, writing
 from ne_basicsr.evaluation.sampling.films import write_film
 from ne_basicsr.evaluation.sampling.sampler import CONVERGED, DIVERGED
 from ne_basicsr.evaluation.sampling.session import Request, Session
-from ne_basicsr.evaluation.sampling.trajectories import Quality, Row, Spread, Trajectory, aggregate, rows_of, summarize
+from ne_basicsr.evaluation.sampling.trajectories import Record, Row, Spread, Trajectory, aggregate, summarize
 from ne_basicsr.ops.center import center
 from ne_basicsr.utils.file_names import file_names
 
-COLUMNS = ('network', 'image', 'draw', 'step', 'h', 'sigma', 'gamma', 'psnr', 'ssim')
+COLUMNS = ('network', 'image', 'draw', *Record._fields)
 
 Aggregates = Mapping[str, Mapping[str, Spread | None]]
 """The aggregates of each network by measure."""
@@ -69,7 +70,7 @@ class Collector:
 
     def add(self, network: str, trajectory: Trajectory) -> None:
         """Write the trajectory's rows, image and film, and keep its numbers."""
-        rows = (row.values() for row in rows_of(network, trajectory))
+        rows = ((network, trajectory.image, trajectory.draw, *record) for record in trajectory.records)
         write_csv(self.folder / 'rows.csv', COLUMNS, rows, '.6g', append=True)
         self.summaries.append(summarize(network, trajectory))
         for name, by_network in self.walks.items():
@@ -84,14 +85,24 @@ class Collector:
         if self.film and trajectory.frames:
             write_film(self.folder / 'films' / f'{name}.{self.film}', [frame for _, frame in trajectory.frames])
         if trajectory.draw == 0 and trajectory.image in self._clean:
-            quality = trajectory.observed_quality  # the same for all networks
-            observed = [tile('observed', trajectory.observed, quality)] if quality else []
-            self.shown.setdefault(trajectory.image, observed).extend(tiles_of(network, trajectory))
+            self._show(network, trajectory)
+
+    def _show(self, network: str, trajectory: Trajectory) -> None:
+        """The end of the walk and, where they can be compared with the clean image, what it began with, as tiles."""
+        last, tiles = trajectory.records[-1], self.shown.setdefault(trajectory.image, [])
+        observed, one_pass = trajectory.observed_quality, trajectory.one_pass_quality
+        if observed and not tiles:  # the same for all networks
+            tiles.append(_tile('observed', trajectory.observed, observed.psnr))
+        if one_pass:
+            tiles.append(_tile(network, trajectory.one_pass, one_pass.psnr, 'one pass'))
+        is_done = trajectory.outcome == CONVERGED
+        how = f'{last.step} steps' if is_done else f'{trajectory.outcome}, step {last.step}'
+        tiles.append(_tile(network, trajectory.result, last.psnr, how))
 
     def finish(self, command: str) -> Path:
         """Write what needs all trajectories; returns the path of the page."""
-        aggregates = self.aggregates
-        write_json(self.folder / 'summary.json', json_text(summary_of(self.session, self.summaries, aggregates)))
+        session, aggregates, page = self.session, self.aggregates, self.folder / 'report.html'
+        write_json(self.folder / 'summary.json', json_text(self._summary()))
         rows = [
             (network, name, *spread)
             for network, measures in aggregates.items()
@@ -101,17 +112,17 @@ class Collector:
         write_csv(self.folder / 'table.csv', ('network', 'measure', *Spread._fields), rows, '.6g')
         figures = self.figures()
         save_figures(figures, self.folder / 'figures', _FIGURES)
-        if self.session.request.task.has_reference:
+        if session.request.task.has_reference:
             for name, tiles in self.shown.items():
-                tiles.append(tile('clean', self._clean[name]))
-        session, page = self.session, self.folder / 'report.html'
+                tiles.append(_tile('clean', self._clean[name]))
+        headers, *cells = self.table()
         about = {entry.label: entry.description or entry.source for entry in session.entries}
         write_page(
             page,
             'sampling.html',
             lead=_lead(session, len(self.summaries), aggregates),
             failures=session.failures,
-            aggregates=table([Column(header) for header in _headers()], _rows(aggregates, self.summaries)),
+            aggregates=table([Column(header) for header in headers], cells),
             walks=_all_walks(self.summaries),
             settings=about | settings_of(session.request),
             figures=figures,
@@ -120,6 +131,37 @@ class Collector:
             command=command,
         )
         return page
+
+    def table(self) -> list[list[str]]:
+        """Headers, then ``12 (1 diverged)`` and ``28.11 ± 2.05`` for each of ``_COLUMNS``, for each network."""
+        rows = [['network', 'walks', *(header for header, _ in _COLUMNS.values())]]
+        for network, measures in self.aggregates.items():
+            outcomes = self._outcomes(network)
+            odd = ', '.join(f'{count} {name}' for name, count in sorted(outcomes.items()) if name != CONVERGED)
+            cells = [_spread_text(measures[name], digits) for name, (_, digits) in _COLUMNS.items()]
+            rows.append([network, f'{outcomes.total()}{f" ({odd})" if odd else ""}', *cells])
+        return rows
+
+    def _outcomes(self, network: str) -> Counter[str]:
+        return Counter(row['outcome'] for row in self.summaries if row['network'] == network)
+
+    def _summary(self) -> dict[str, Any]:
+        """The content of ``summary.json``, where numbers that are not finite become null."""
+        request, aggregates = self.session.request, self.aggregates
+        networks = {
+            entry.label: {
+                'source': entry.source,
+                'description': entry.description,
+                'outcomes': dict(sorted(self._outcomes(entry.label).items())),
+                'measures': {name: spread and spread._asdict() for name, spread in aggregates[entry.label].items()},
+            }
+            for entry in self.session.entries
+        }
+        return {
+            'task': str(request.task), 'schedule': request.schedule._asdict(), 'seed': request.seed,
+            'draws': request.draws, 'settings': settings_of(request), 'networks': networks, 'walks': self.summaries,
+            'failures': self.session.failures,
+        }  # fmt: skip
 
     @property
     def aggregates(self) -> Aggregates:
@@ -133,34 +175,6 @@ class Collector:
             for name, (label, log) in _FIGURES.items()
             if self.walks[name]
         }
-
-
-def summary_of(session: Session, summaries: Sequence[Row], aggregates: Aggregates) -> dict[str, Any]:
-    """The content of ``summary.json``, where numbers that are not finite become null."""
-    networks = {}
-    for entry in session.entries:
-        outcomes = [row['outcome'] for row in summaries if row['network'] == entry.label]
-        networks[entry.label] = {
-            'source': entry.source,
-            'description': entry.description,
-            'outcomes': {name: outcomes.count(name) for name in sorted(set(outcomes))},
-            'measures': {name: spread and spread._asdict() for name, spread in aggregates[entry.label].items()},
-        }
-    return {
-        'task': str(session.request.task),
-        'schedule': session.request.schedule._asdict(),
-        'seed': session.request.seed,
-        'draws': session.request.draws,
-        'settings': settings_of(session.request),
-        'networks': networks,
-        'walks': summaries,
-        'failures': session.failures,
-    }
-
-
-def table_text(aggregates: Aggregates, summaries: Sequence[Row]) -> str:
-    """The aggregates as plain text."""
-    return text_table([_headers(), *_rows(aggregates, summaries)])
 
 
 def settings_of(request: Request) -> dict[str, str]:
@@ -179,18 +193,9 @@ def settings_of(request: Request) -> dict[str, str]:
     }
 
 
-def tiles_of(network: str, trajectory: Trajectory) -> list[Tile]:
-    """One pass of the network, where it can be compared with the clean image, and the end of the walk."""
-    last, quality = trajectory.records[-1], trajectory.one_pass_quality
-    final = None if last.psnr is None else Quality(last.psnr, last.ssim)
-    how = f'{last.step} steps' if trajectory.outcome == CONVERGED else f'{trajectory.outcome}, step {last.step}'
-    end = tile(network, trajectory.result, final, how)
-    return [tile(network, trajectory.one_pass, quality, 'one pass'), end] if quality else [end]
-
-
-def tile(label: str, image: Tensor, quality: Quality | None = None, how: str = '') -> Tile:
+def _tile(label: str, image: Tensor, psnr: float | None = None, how: str = '') -> Tile:
     """The centre of an image (C, H, W), with how it was made and the PSNR of all of it."""
-    note = ', '.join(filter(None, (how, '' if quality is None else f'{quality.psnr:.2f} dB')))
+    note = ', '.join(filter(None, (how, '' if psnr is None else f'{psnr:.2f} dB')))
     return Tile(center(image, _CROP), label, note.replace(' ', '\u00a0').replace(',\u00a0', ', '))
 
 
@@ -204,21 +209,6 @@ def _lead(session: Session, walks: int, aggregates: Aggregates) -> str:
     place, observed = 'best, at' if len(final) > 1 else 'at', aggregates[best]['observed_psnr']
     against = f'; observed: {observed.mean:.2f} dB' if observed else ''
     return f'{text} {best} ends {place} {final[best]:.2f} dB on average{against}.'
-
-
-def _headers() -> list[str]:
-    return ['network', 'walks', *(header for header, _ in _COLUMNS.values())]
-
-
-def _rows(aggregates: Aggregates, summaries: Sequence[Row]) -> list[list[str]]:
-    """``12 (1 diverged)`` and ``28.11 ± 2.05`` for each of ``_COLUMNS``, for each network."""
-    rows = []
-    for network, measures in aggregates.items():
-        outcomes = [row['outcome'] for row in summaries if row['network'] == network]
-        odd = ', '.join(f'{outcomes.count(name)} {name}' for name in sorted(set(outcomes) - {CONVERGED}))
-        cells = [_spread_text(measures[name], digits) for name, (_, digits) in _COLUMNS.items()]
-        rows.append([network, f'{len(outcomes)} ({odd})' if odd else f'{len(outcomes)}', *cells])
-    return rows
 
 
 def _spread_text(spread: Spread | None, digits: int) -> str:

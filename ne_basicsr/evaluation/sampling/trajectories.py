@@ -2,7 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,20 +38,37 @@ class Record(NamedTuple):
     ssim: float | None
 
 
-class Trajectory(NamedTuple):
-    """The walk of one image."""
+@dataclass
+class Trajectory:
+    """The walk of one image; images are (C, H, W) on the CPU."""
 
     image: str
     draw: int
     outcome: str  #: ``converged``, ``unfinished`` or ``diverged``
     records: list[Record]
-    observed: Tensor  #: P x, or the noisy image where the walk starts from one, (C, H, W)
-    one_pass: Tensor  #: P x + (I - P) D(y_0), (C, H, W)
-    result: Tensor  #: P x + (I - P) y at the end; of a walk that diverged, the last that was finite, (C, H, W)
+    observed: Tensor  #: P x, or the noisy image where the walk starts from one
+    one_pass: Tensor  #: P x + (I - P) D(y_0)
+    result: Tensor  #: P x + (I - P) y at the end; of a walk that diverged, the last that was finite
     observed_quality: Quality | None
     one_pass_quality: Quality | None
     #: the step and the image, 8-bit (H, W) or (H, W, 3), at steps of equal distance; empty unless wanted
     frames: list[tuple[int, NDArray[np.uint8]]]
+
+    def see(self, state: State, clean: Tensor | None, with_frames: bool) -> None:
+        """Add the next state."""
+        y, self.outcome = state.y.cpu(), state.outcome or ''
+        if not self.records:
+            self.one_pass = state.denoised.cpu()
+            self.one_pass_quality = quality_of(self.one_pass, clean)
+        if not self.records or state.outcome != DIVERGED or bool(y.isfinite().all()):
+            self.result = y
+        quality = quality_of(y, clean) or (None, None)
+        self.records.append(Record(state.step, state.h, state.sigma, state.gamma, *quality))
+        stride = self.frames[1][0] if len(self.frames) > 1 else 1
+        if with_frames and (state.step % stride == 0 or state.outcome):
+            self.frames.append((state.step, display_pixels(y)))
+            if len(self.frames) > FRAMES and not state.outcome:
+                self.frames = [frame for frame in self.frames if frame[0] % (2 * stride) == 0]
 
 
 def sample(
@@ -88,51 +106,17 @@ def sample(
     measured = projector(x)
     y = x + schedule.sigma_start * noise.draw(range(len(x)), x) if from_noisy else start(x, projector, schedule, noise)
     observed = (y if from_noisy else measured).cpu()
-    walks = [
-        _Walk(name, draw, image, clean if has_reference else None, with_frames)
-        for name, image, clean in zip(names, observed, x.cpu(), strict=True)
+    references: list[Tensor | None] = [*x.cpu()] if has_reference else [None] * len(x)
+    trajectories = [
+        Trajectory(name, draw, '', [], image, image, image, quality_of(image, clean, psnr), None, [])
+        for name, image, clean in zip(names, observed, references, strict=True)
     ]
     for states in walk(denoiser, y, measured, projector, schedule, noise):
         for state in states:
-            walks[state.number].see(state)
+            trajectories[state.number].see(state, references[state.number], with_frames)
             left = schedule.max_steps - state.step
             on_step(int(state.step > 0) + (left if state.outcome else 0))
-    return [each.trajectory() for each in walks]
-
-
-class _Walk:
-    """Collects the states of one image."""
-
-    one_pass: Tensor
-    result: Tensor
-    outcome: str
-
-    def __init__(self, image: str, draw: int, observed: Tensor, clean: Tensor | None, with_frames: bool) -> None:
-        self.image, self.draw, self.observed, self.clean, self.with_frames = image, draw, observed, clean, with_frames
-        self.records: list[Record] = []
-        self.frames: list[tuple[int, NDArray[np.uint8]]] = []
-        self._stride = 1
-
-    def trajectory(self) -> Trajectory:
-        qualities = quality_of(self.observed, self.clean, psnr), quality_of(self.one_pass, self.clean)
-        images = self.observed, self.one_pass, self.result
-        return Trajectory(self.image, self.draw, self.outcome, self.records, *images, *qualities, self.frames)
-
-    def see(self, state: State) -> None:
-        y = state.y.cpu()
-        if not self.records:
-            self.one_pass = state.denoised.cpu()
-        if not self.records or state.outcome != DIVERGED or bool(y.isfinite().all()):
-            self.result = y
-        self.records.append(
-            Record(state.step, state.h, state.sigma, state.gamma, *(quality_of(y, self.clean) or (None, None)))
-        )
-        self.outcome = state.outcome or ''
-        if self.with_frames and (state.step % self._stride == 0 or state.outcome):
-            self.frames.append((state.step, display_pixels(y)))
-            if len(self.frames) > FRAMES and not state.outcome:
-                self._stride *= 2
-                self.frames = [frame for frame in self.frames if frame[0] % self._stride == 0]
+    return trajectories
 
 
 def quality_of(
@@ -159,12 +143,6 @@ MEASURES = (
     'observed_psnr', 'observed_ssim', 'one_pass_psnr', 'one_pass_ssim', 'best_psnr', 'best_step', 'final_psnr',
     'final_ssim', 'gap', 'steps', 'final_sigma',
 )  # fmt: skip
-
-
-def rows_of(network: str, trajectory: Trajectory) -> Iterator[Row]:
-    """A row for each step: ``network, image, draw, step, h, sigma, gamma, psnr, ssim``."""
-    for record in trajectory.records:
-        yield {'network': network, 'image': trajectory.image, 'draw': trajectory.draw, **record._asdict()}
 
 
 def summarize(network: str, trajectory: Trajectory) -> Row:
@@ -202,9 +180,7 @@ def aggregate(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Spread | None
     """Tables 11 and 12: every measure over the images and draws of a network; None where nothing was measured."""
     found: dict[str, Spread | None] = dict.fromkeys(MEASURES)
     for name in MEASURES:
-        values = [row[name] for row in summaries if row[name] is not None and math.isfinite(row[name])]
-        if values:
-            found[name] = Spread(
-                statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values)
-            )
+        if values := [row[name] for row in summaries if row[name] is not None and math.isfinite(row[name])]:
+            deviation = statistics.stdev(values) if len(values) > 1 else None
+            found[name] = Spread(statistics.fmean(values), deviation, len(values))
     return found

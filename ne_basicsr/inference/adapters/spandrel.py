@@ -31,10 +31,7 @@ spandrel = require('spandrel')
 Architecture: Any = spandrel.Architecture
 
 ID = 'ne_basicsr'
-TARGET = {
-    'mean': 0.45,
-    'scale': 0.25,
-}  # mean and deviation of natural images on [0, 1], which pretrained weights expect
+TARGET = {'mean': 0.45, 'scale': 0.25}  # of natural images on [0, 1], which pretrained weights expect
 
 
 class NormalizationEquivariant(Architecture):
@@ -179,11 +176,8 @@ def _keep_descriptions(loader: Any) -> None:
 
 
 def _with_metadata(state_dict: Mapping[str, Any], metadata: Any) -> Mapping[str, Any]:
-    return (
-        DescribedWeights(state_dict, metadata)
-        if isinstance(metadata, Mapping) and 'network_g' in metadata
-        else state_dict
-    )
+    is_described = isinstance(metadata, Mapping) and 'network_g' in metadata
+    return DescribedWeights(state_dict, metadata) if is_described else state_dict
 
 
 def _metadata(path: Path) -> Any:

@@ -118,7 +118,7 @@ def compare(path: Path, network: Denoiser | nn.Module) -> list[Agreement]:
         inputs = _inputs(denoiser, size, noise255 / 255)
         try:
             with torch.no_grad():
-                expected, given = denoiser(*inputs), exported.run(*inputs)
+                expected, given = denoiser(*inputs), exported.network(*inputs)
         except RuntimeError as error:
             raise InputError(f'{path}: does not run at {_times(inputs[0].shape)}: {error}') from error
         difference = float((given - expected).abs().max() / expected.abs().max())

@@ -101,18 +101,15 @@ def explain_unknown(weights: Mapping[str, Tensor]) -> str:
     """Why a state dict was not recognised: what it seems to be, the nearest layout, or the known ones."""
     for what, pattern in OTHERS.items():
         if any(re.search(pattern, key) for key in weights):
-            return (
-                f'unknown layout with keys {first_few(list(weights))}: it seems to be {what}, and denoisers are needed'
-            )
+            keys = first_few(list(weights))
+            return f'unknown layout with keys {keys}: it seems to be {what}, and denoisers are needed'
     strangers = {
         name: [key for key in weights if not re.fullmatch(pattern, key)] for name, (pattern, _) in LAYOUTS.items()
     }
     nearest = min(strangers, key=lambda name: len(strangers[name]))
-    if len(strangers[nearest]) <= len(weights) / 2:
-        keys = strangers[nearest]
-        return (
-            f'unknown layout; the nearest is {nearest}, which does not have {len(keys)} of its keys ({first_few(keys)})'
-        )
+    if len(own := strangers[nearest]) <= len(weights) / 2:
+        few = first_few(own)
+        return f'unknown layout; the nearest is {nearest}, which does not have {len(own)} of its keys ({few})'
     return (
         f'unknown layout with keys {first_few(list(weights))}; known are {", ".join(LAYOUTS)}, and with spandrel'
         " (pip install 'ne-basicsr[spandrel]') forty more"

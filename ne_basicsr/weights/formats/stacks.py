@@ -131,9 +131,8 @@ def _dncnn_options(first: Tensor, last: Tensor, num_layers: int, bias: bool) -> 
 
 def _without_mode(options: Mapping[str, Any]) -> dict[str, Any]:
     """Those options of a stack that FDnCNN and FFDNet have, too; the noise map is no channel of the image."""
-    return {key: options[key] for key in ('num_out_ch', 'num_feat', 'num_layers')} | {
-        'num_in_ch': options['num_out_ch']
-    }
+    kept = {key: options[key] for key in ('num_out_ch', 'num_feat', 'num_layers')}
+    return kept | {'num_in_ch': options['num_out_ch']}
 
 
 def _folded(name: str, convs: list[Tensor], gains: list[Tensor], deviations: list[Tensor]) -> Layout:

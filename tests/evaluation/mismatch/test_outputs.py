@@ -12,11 +12,8 @@ from browser import measured, needs_chromium
 from markupsafe import escape
 from PIL import Image
 
-from ne_basicsr.evaluation.mismatch import wording
-from ne_basicsr.evaluation.mismatch.outputs import figures_of, summary_of, write_outputs
-from ne_basicsr.evaluation.mismatch.page import write_comparison
-from ne_basicsr.evaluation.mismatch.result import Comparison, Crop, Panel
-from ne_basicsr.evaluation.mismatch.summaries import matched_levels, summarize_panel
+from ne_basicsr.evaluation.mismatch.outputs import figures_of, lead, summary_of, write_comparison, write_outputs
+from ne_basicsr.evaluation.mismatch.summaries import Comparison, Crop, Panel, matched_levels, summarize_panel
 from ne_basicsr.evaluation.report.tables import json_text
 from ne_basicsr.inference.denoiser import Entry
 from ne_basicsr.ops.degradations import Degradation
@@ -314,7 +311,7 @@ def look(line) -> tuple:
 
 def lead_of(*panels: Panel, **options) -> str:
     of = comparison(*panels, **options)
-    return wording.lead([summarize_panel(each, of.entries) for each in of.panels]).replace('\u00a0', ' ')
+    return lead([summarize_panel(each, of.entries) for each in of.panels]).replace('\u00a0', ' ')
 
 
 def test_the_lead_names_the_best_and_who_loses_with_their_numbers():

@@ -93,10 +93,10 @@ def test_a_graph_takes_images_of_its_least_size(options, least, tmp_path):
     with torch.no_grad():
         for shape in ((1, 1, least, least), (2, 1, least, 19), (1, 1, 19, least)):
             y = torch.rand(shape)
-            torch.testing.assert_close(exported.run(y), network(y), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(exported.network(y), network(y), rtol=1e-5, atol=1e-5)
         for shape in ((1, 1, least - 1, 19), (1, 1, 19, least - 1)) if least > 1 else ((1, 2, 19, 19),):
             with pytest.raises(RuntimeError):
-                exported.run(torch.rand(shape))
+                exported.network(torch.rand(shape))
 
 
 def test_a_non_blind_network_takes_its_noise_level(tmp_path):
@@ -192,7 +192,7 @@ def test_a_zero_shot_network_is_exported_with_its_estimates(tmp_path, monkeypatc
     assert about.endswith('wrapped without training; for images of at least 8x8 pixels')
     assert about in capsys.readouterr().out
     y = torch.rand(1, 1, 8, 8)
-    given = graphs.open_exported(tmp_path / 'new' / 'net.onnx', 'cpu', trusted=False).run(y)
+    given = graphs.open_exported(tmp_path / 'new' / 'net.onnx', 'cpu', trusted=False).network(y)
     with torch.no_grad():
         expected = [ne_basicsr.load('net.pth', wrap='wne', sigma=sigma255 / 255)(y) for sigma255 in (15, 25)]
     torch.testing.assert_close(given, expected[0], rtol=1e-5, atol=1e-5)
