@@ -34,8 +34,6 @@ TILE_SIZE = 96
 HELD_OUT_PHOTOGRAPHS = ('camera.png', 'chelsea.png', 'coffee.png')
 OPTION_FILES = {'DnCNN': 'quickstart_dncnn.yml', 'DnCNN-WNE': 'quickstart_dncnn_wne.yml'}
 
-STRIP_LEVELS = (10, 25, 50, 85)  # sigma in 8-bit units
-
 
 def quickstart(folder: Path, total_iter: int | None = None) -> Path:
     """Train both networks and compare them on the held-out photographs, as ``basicsr mismatch`` does; print the table.
@@ -62,13 +60,17 @@ def quickstart(folder: Path, total_iter: int | None = None) -> Path:
         [f'gaussian={",".join(map(str, levels))}'],
         labels=list(OPTION_FILES),
         seed=options['manual_seed'],
-        strip_levels=STRIP_LEVELS,
         device='cuda' if options['num_gpu'] else 'cpu',
     )
     comparison, _ = compare(request, folder)
     print(f'\n{curves_text(summarize_panel(comparison.panels[0], comparison.entries).curves)}\n')
     photographs = f'{len(TRAINING_PHOTOGRAPHS)} to train on, {len(HELD_OUT_PHOTOGRAPHS)} held out, from scikit-image'
-    facts = {'Photographs': photographs, 'Training': f'{options["train"]["total_iter"]} iterations; {", ".join(times)}'}
+    facts = {
+        'Wrapper': 'normalizes each image by its mean and standard deviation, denoises it, and maps it back, so that'
+        ' f(a y + b) = a f(y) + b; it adds no parameters',
+        'Photographs': photographs,
+        'Training': f'{options["train"]["total_iter"]} iterations; {", ".join(times)}',
+    }
     page = write_outputs(comparison._replace(settings={**comparison.settings, **facts}), folder, 'basicsr quickstart')
     print(f'Report: {page.resolve()}')
     return page
