@@ -12,7 +12,7 @@ with dropout, which draws its random numbers in the order of the pixels, and for
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -160,7 +160,8 @@ class _Attention(torch.autograd.Function):
         heads, area = bias.shape[:2]
         out = qkv.new_empty(*qkv.shape[:-1], qkv.shape[-1] // 3)
         windows, rows = (t.view(len(places), area, -1) for t in (out, qkv))
-        with nullcontext() if qkv.is_meta else torch.autocast(qkv.device.type, enabled=False):
+        device = 'cpu' if qkv.is_meta else qkv.device.type  # options are tried on meta, which has no autocast
+        with torch.autocast(device, enabled=False):
             for part, weights in _logits(bias, mask, places):
                 q, k, v = _split(rows[part], 3, heads)
                 weights = _weights(q, k, weights, scale).to(v.dtype)

@@ -18,8 +18,8 @@ from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.ops.equivariance import ne_defect
 from ne_basicsr.ops.noise import LevelRange
 from ne_basicsr.ops.padding import crop, pad_to_multiple
-from ne_basicsr.options.words import shown
 from ne_basicsr.utils.errors import InputError, first_line
+from ne_basicsr.utils.words import shown
 from ne_basicsr.weights import checkpoint
 
 SIDE = 64  # pixels per side of the images for measuring facts; every backbone of this package accepts them

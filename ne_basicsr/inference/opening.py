@@ -22,9 +22,9 @@ from ne_basicsr.options import read_yaml
 from ne_basicsr.options.paths import check_network_files
 from ne_basicsr.options.reader import parse_literal
 from ne_basicsr.options.sections import registered, suggestion
-from ne_basicsr.options.words import OptionError, hint
-from ne_basicsr.utils.errors import InputError, first_line
+from ne_basicsr.utils.errors import InputError, OptionError, first_line
 from ne_basicsr.utils.file_names import printable
+from ne_basicsr.utils.words import hint
 from ne_basicsr.weights import checkpoint, shipped_models
 
 IDENTITY = 'identity'

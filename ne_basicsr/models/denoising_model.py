@@ -319,7 +319,8 @@ class DenoisingModel(SRModel):
                 yield {**row, **values}
 
     def _levels(self, options: Mapping[str, Any]) -> list[float]:
-        return sorted(sigma_test(options))
+        levels = options['sigma_test']  # in 8-bit units
+        return sorted(levels) if isinstance(levels, (list, tuple)) else [levels]
 
     def _denoised(
         self, data: Mapping[str, Any], options: Mapping[str, Any], measures: Mapping[str, mismatch.Measure]
@@ -453,12 +454,6 @@ class PairedDenoisingModel(DenoisingModel):
 
 def _digits(value: float) -> str:
     return f'{value:.4f}' if value == 0 or abs(value) >= 1e-2 else f'{value:.2g}'
-
-
-def sigma_test(options: Mapping[str, Any]) -> list[float]:
-    """The levels, in 8-bit units, that a validation set is denoised at."""
-    levels = options['sigma_test']
-    return list(levels) if isinstance(levels, (list, tuple)) else [levels]
 
 
 def _check_compiler(device: torch.device) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from ne_basicsr.archs import own_networks
 from ne_basicsr.options.reader import Source, parse_literal, read_source, read_yaml
-from ne_basicsr.options.words import OptionError, shown
-from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.errors import InputError, OptionError
+from ne_basicsr.utils.words import shown
 
 __all__ = ['apply_overrides', 'complete_options', 'load_options', 'read_yaml']
 

@@ -5,7 +5,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ne_basicsr.options.words import shown
+from ne_basicsr.utils.words import shown
 
 WHITE = 255
 

@@ -32,7 +32,7 @@ def editor_schema() -> dict[str, Any]:
     for kind, file in (('own', OWN), ('foreign', FOREIGN)):
         model = file['properties']['model_type'] | {'enum': sorted(registered(MODEL_REGISTRY))}
         whole = file | {'properties': {'base': BASE} | file['properties'] | {'model_type': model}}
-        definitions[kind] = {'shape': _shape(whole), 'complete': _complete(whole)}
+        definitions[kind] = {'shape': _part(whole, 'shape'), 'complete': _part(whole, 'complete')}
     return {
         '$schema': 'http://json-schema.org/draft-07/schema#',
         '$comment': f'Written by `{COMMAND}`; {" and ".join(OF_TORCH)} are those of torch {torch_version()}.',
@@ -84,48 +84,36 @@ def _choice(kind: str) -> dict[str, Any]:
         'complete': {
             'required': ['type'],
             'properties': {'type': {'not': NULL}},
-            'allOf': [{'if': _is_type(name), 'then': _complete(section)} for name, section in sections.items()],
+            'allOf': [{'if': _is_type(name), 'then': _part(section, 'complete')} for name, section in sections.items()],
         },
         'types': {  # a file that changes the type of its base removes, by null, what the new type does not know
-            name: {key: rule for key, rule in _shape(section).items() if key != 'title'}
+            name: {key: rule for key, rule in _part(section, 'shape').items() if key != 'title'}
             | ({} if section['additionalProperties'] else {'additionalProperties': _ref('unknown')})
             for name, section in sections.items()
         },
     }
 
 
-def _shape(section: Section) -> Section:
-    """The section where every key may be left out or null."""
-    shape = {key: rule for key, rule in section.items() if key not in ('required', 'examples')}
-    shape |= _inside(section, 'shape')
-    if _takes_null(section) or 'const' in section:
-        return shape
-    for keys, null in (('enum', None), ('anyOf', NULL)):
-        if keys in section:
-            shape[keys] = [*section[keys], null]
-    return shape | ({'type': [*kinds_of(section), 'null']} if 'type' in section else {})
-
-
-def _complete(section: Section) -> Section:
-    """The rules that ``_shape`` leaves out: which keys are required, and which cannot be null."""
-    rules = _inside(section, 'complete')
-    if section.get('required'):
-        rules['required'] = section['required']
-    return rules if _takes_null(section) or 'const' in section else {'not': NULL} | rules
-
-
-def _inside(section: Section, part: str) -> Section:
-    """What is inside a section, as ``shape`` or ``complete``."""
-    describe = _shape if part == 'shape' else _complete
-    found: Section = {}
+def _part(section: Section, part: str) -> Section:
+    """A section as ``shape``, where every key may be left out or null, or the rules that make it ``complete``."""
+    is_shape, takes_null = part == 'shape', _takes_null(section) or 'const' in section
+    found = {key: rule for key, rule in section.items() if is_shape and key not in ('required', 'examples')}
+    if not (is_shape or takes_null):
+        found['not'] = NULL
     for keys in ('properties', 'patternProperties'):
-        rules = {key: describe(rule) for key, rule in section.get(keys, {}).items()}
+        rules = {key: _part(rule, part) for key, rule in section.get(keys, {}).items()}
         if any(rules.values()):
-            found[keys] = rules if part == 'shape' else {key: rule for key, rule in rules.items() if rule}
+            found[keys] = {key: rule for key, rule in rules.items() if rule or is_shape}
     if isinstance(section.get('additionalProperties'), dict):
-        found['additionalProperties'] = describe(section['additionalProperties'])
+        found['additionalProperties'] = _part(section['additionalProperties'], part)
     if 'allOf' in section:
         found['allOf'] = [{'$ref': f'{choice["$ref"]}/{part}'} for choice in section['allOf']]
+    if is_shape and not takes_null:
+        more = {'type': [*kinds_of(section), 'null'], 'enum': [*section.get('enum', ()), None]}
+        more['anyOf'] = [*section.get('anyOf', ()), NULL]
+        found |= {key: rule for key, rule in more.items() if key in section}
+    elif not is_shape and section.get('required'):
+        found['required'] = section['required']
     return found
 
 
@@ -134,7 +122,7 @@ def _ref(*path: str) -> Section:
 
 
 def _is_type(name: str) -> Section:
-    return {'properties': {'type': {'const': name}}, 'required': ['type']}
+    return {'type': 'object', 'properties': {'type': {'const': name}}, 'required': ['type']}
 
 
 def _model_is(rule: Section) -> Section:

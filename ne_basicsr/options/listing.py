@@ -10,22 +10,13 @@ from basicsr.utils.registry import MODEL_REGISTRY
 
 from ne_basicsr.options.printing import flow
 from ne_basicsr.options.schema import BASE, OWN, Section
-from ne_basicsr.options.sections import is_wrapped, registered, sections_of
+from ne_basicsr.options.sections import KINDS, is_wrapped, registered, sections_of
 from ne_basicsr.options.validation import TYPES, kinds_of
-from ne_basicsr.options.words import hint
 from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.words import hint
 
 WIDTH = 120
 BOUNDS = {'minimum': '>=', 'exclusiveMinimum': '>', 'maximum': '<=', 'exclusiveMaximum': '<'}
-GROUPS = {
-    'Networks (network_g)': 'networks',
-    'Losses (train:pixel_opt, train:perceptual_opt)': 'losses',
-    'Optimizers (train:optim_g)': 'optimizers',
-    'Schedulers (train:scheduler)': 'schedulers',
-    'Metrics (val:metrics)': 'metrics',
-    "Data sets of BasicSR's models (datasets:train)": 'train_sets',
-    "Data sets of BasicSR's models (datasets:val)": 'test_sets',
-}
 
 
 class Listed(NamedTuple):
@@ -49,7 +40,7 @@ def entries() -> list[Listed]:
         ('datasets:val', 'test_sets', {'description': 'The same for val_1, test_1 ...'}),
     ):
         found += _own(name, sections_of(kind)['DenoisingDataset'] | about)
-    for group, kind in GROUPS.items():
+    for kind, group in ((kind, each.heading) for kind, each in KINDS.items() if each.heading):
         for name, section in sections_of(kind).items():
             repeated = is_wrapped(name) if kind == 'networks' else name == 'DenoisingDataset'
             if not repeated and not name.endswith('_basicsr'):

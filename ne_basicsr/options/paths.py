@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ne_basicsr.options import shipped
-from ne_basicsr.options.words import OptionError
+from ne_basicsr.utils.errors import OptionError
 from ne_basicsr.utils.words import similar_path
 
 

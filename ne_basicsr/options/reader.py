@@ -26,10 +26,9 @@ import yaml
 
 from ne_basicsr.archs import own_networks
 from ne_basicsr.options import shipped
-from ne_basicsr.options.words import Key, shown
 from ne_basicsr.utils import regular_files
-from ne_basicsr.utils.errors import InputError
-from ne_basicsr.utils.words import similar_path
+from ne_basicsr.utils.errors import InputError, Key
+from ne_basicsr.utils.words import shown, similar_path
 
 TAG = 'tag:yaml.org,2002:'
 MAX_VALUES = 100_000  # an option file holds hundreds; aliases of aliases can ask for billions

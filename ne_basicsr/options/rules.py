@@ -8,22 +8,12 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from ne_basicsr.archs.backbone import BackboneHolder
 from ne_basicsr.options.schema import OWN_SETS, Section
 from ne_basicsr.options.sections import OF_DENOISING, registered, section_of
-from ne_basicsr.options.words import Key, OptionError, hint, nearest, shown
+from ne_basicsr.utils.errors import Key, OptionError
+from ne_basicsr.utils.words import hint, shown
 
 # columns of results, beside metrics
 COLUMNS = ('image', 'degradation', 'level', 'unit', 'draw', 'psnr_in', 'psnr_out', 'psnr_clamped')
 INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR and Restormer call them
-
-
-def check_set_names(given: Mapping[str, Any]) -> None:
-    """``train``, ``val``, ``test_1`` ... as keys of ``datasets``; an ``OptionError`` for another key."""
-    sets = given.get('datasets')
-    for key in sets if isinstance(sets, Mapping) else ():
-        phase, _, label = key.partition('_')
-        if phase not in ('train', 'val', 'test') or (phase == 'train' and label):
-            near = nearest(phase, ('train', 'val', 'test'))
-            way_out = f'; did you mean {near!r}?' if near else ''
-            raise OptionError(('datasets', key), f'data sets are called train, val, test, val_1, test_1 ...{way_out}')
 
 
 def check_pairing(model: str, sets: Mapping[str, Any], own: bool) -> None:

@@ -18,7 +18,8 @@ from ne_basicsr.options.docstrings import argument_docs, summary
 from ne_basicsr.options.optimizers import OPTIMIZERS, schedules
 from ne_basicsr.options.schema import ARGUMENTS, BETTER, FOREIGN_SETS, OWN_SETS, Section, choice
 from ne_basicsr.options.source import SUPPLIED, option_reads
-from ne_basicsr.options.words import Key, OptionError, hint, nearest, shown
+from ne_basicsr.utils.errors import Key, OptionError
+from ne_basicsr.utils.words import hint, nearest, shown
 
 OF_DENOISING = (
     *('calculate_psnr_float', 'calculate_ssim_float', 'calculate_lpips_float', 'calculate_dists_float'),
@@ -26,7 +27,6 @@ OF_DENOISING = (
 )
 NOT_WRAPPED = '{} does not map images to images, and only such networks can be wrapped: none for videos or scores'
 SIZES = ('num_', 'dim', 'chan', 'size')  # words in the names of integers that BasicSR's networks do not annotate
-_OF_SCHEDULES = ('optimizer', 'last_epoch')
 _METRIC_DATA = ('img', 'img2', 'lq', 'net', 'rows')  # what the model hands to a metric
 _TYPES = {
     bool: 'boolean', int: 'integer', float: 'number', str: 'string', list: 'array', tuple: 'array', dict: 'object',
@@ -40,6 +40,7 @@ class Kind(NamedTuple):
     noun: str  # for messages
     known: Callable[[], Mapping[str, Any]]  # what ``type`` may name
     describe: Callable[[str, Any], Section]  # the JSON Schema of the section that names something
+    heading: str = ''  # in the reference, with the places in brackets
 
 
 def find(kind: str, given: Any, key: Key) -> tuple[str, Any]:
@@ -48,7 +49,7 @@ def find(kind: str, given: Any, key: Key) -> tuple[str, Any]:
     Raises:
         OptionError: no section, no type, or an unknown one.
     """
-    noun, known, _ = KINDS[kind]
+    noun, known, *_ = KINDS[kind]
     if not isinstance(given, Mapping):
         raise OptionError(key, f'a section is needed; got {shown(given)}')
     if 'type' not in given:
@@ -249,17 +250,25 @@ def _data_set(name: str, cls: Any, training: bool) -> Section:
     }
 
 
+_schedule = partial(by_signature, supplied=('optimizer', 'last_epoch'), kind='schedulers')
+
+
 def _of(registry: Any) -> Callable[[], Mapping[str, Any]]:
     return lambda: registered(registry)
 
 
+def _sets(phase: str) -> Kind:
+    describe = partial(_data_set, training=phase == 'train')
+    return Kind('data set', _of(DATASET_REGISTRY), describe, f"Data sets of BasicSR's models (datasets:{phase})")
+
+
 KINDS = {
-    'networks': Kind('network', _of(ARCH_REGISTRY), _network),
-    'losses': Kind('loss', _of(LOSS_REGISTRY), by_signature),
-    'metrics': Kind('metric', _of(METRIC_REGISTRY), partial(_metric, own=True)),
+    'networks': Kind('network', _of(ARCH_REGISTRY), _network, 'Networks (network_g)'),
+    'losses': Kind('loss', _of(LOSS_REGISTRY), by_signature, 'Losses (train:pixel_opt, train:perceptual_opt)'),
+    'optimizers': Kind('optimizer', lambda: OPTIMIZERS, _optimizer, 'Optimizers (train:optim_g)'),
+    'schedulers': Kind('scheduler', schedules, _schedule, 'Schedulers (train:scheduler)'),
+    'metrics': Kind('metric', _of(METRIC_REGISTRY), partial(_metric, own=True), 'Metrics (val:metrics)'),
     'foreign_metrics': Kind('metric', _of(METRIC_REGISTRY), partial(_metric, own=False)),
-    'optimizers': Kind('optimizer', lambda: OPTIMIZERS, _optimizer),
-    'schedulers': Kind('scheduler', schedules, partial(by_signature, supplied=_OF_SCHEDULES, kind='schedulers')),
-    'train_sets': Kind('data set', _of(DATASET_REGISTRY), partial(_data_set, training=True)),
-    'test_sets': Kind('data set', _of(DATASET_REGISTRY), partial(_data_set, training=False)),
+    'train_sets': _sets('train'),
+    'test_sets': _sets('val'),
 }

@@ -13,7 +13,8 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
-from ne_basicsr.options.words import Key, OptionError, hint, nearest
+from ne_basicsr.utils.errors import Key, OptionError
+from ne_basicsr.utils.words import hint, nearest
 
 ALWAYS = ('__init__', '__getitem__', 'test')
 TRAINING = ('init_training_settings', 'setup_optimizers', 'setup_schedulers', 'optimize_parameters')

@@ -25,8 +25,8 @@ from ne_basicsr.archs.network_inputs import REFUSALS, is_non_blind
 from ne_basicsr.archs.wne_arch import Wrapper, is_image_to_image
 from ne_basicsr.options.optimizers import OPTIMIZERS, schedules
 from ne_basicsr.options.sections import NOT_WRAPPED, SIZES, named_parameters, registered
-from ne_basicsr.options.words import Key, OptionError, shown
-from ne_basicsr.utils.errors import InputError, first_line
+from ne_basicsr.utils.errors import InputError, Key, OptionError, first_line
+from ne_basicsr.utils.words import shown
 from ne_basicsr.weights import checkpoint
 
 PATH: Key = ('network_g',)
@@ -269,7 +269,8 @@ def _step(network: nn.Module, opt: Mapping[str, Any], batch: tuple[int, int, int
         what = f'does not run on {_described(batch)}: {first_line(error)}'
         raise _refusal(section, PATH, what) from None
     if not isinstance(output, Tensor) or output.shape != images.shape:
-        got = f'{output.shape[1]} channels, {output.shape[2]}x{output.shape[3]}' if _is_image(output) else 'no images'
+        is_image = isinstance(output, Tensor) and output.dim() == 4
+        got = f'{output.shape[1]} channels, {output.shape[2]}x{output.shape[3]}' if is_image else 'no images'
         problem = f'{section["type"]} makes {got} of {_described(batch)}; {opt["model_type"]} needs the same size'
         key = next((path for path, _ in _leaves(section, PATH) if path[-1] in ('upscale', 'scale')), PATH)
         raise OptionError(key, problem)
@@ -350,7 +351,3 @@ def _leaves(section: Mapping[str, Any], path: Key) -> Iterator[tuple[Key, Any]]:
 def _described(batch: tuple[int, int, int]) -> str:
     count, channels, size = batch
     return f'{count} {"crop" if count == 1 else "crops"} of {size}x{size} with {channels} channel(s)'
-
-
-def _is_image(output: Any) -> bool:
-    return isinstance(output, Tensor) and output.dim() == 4

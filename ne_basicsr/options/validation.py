@@ -14,7 +14,8 @@ from jsonschema.validators import extend
 from ne_basicsr.options import paths, rules, source, trial
 from ne_basicsr.options.schema import FOREIGN, OWN, OWN_SETS, OWN_TRAIN, Section, choice
 from ne_basicsr.options.sections import find, lookup, registered, section_of
-from ne_basicsr.options.words import Key, OptionError, hint, nearest, one_of, shown, wrong
+from ne_basicsr.utils.errors import Key, OptionError
+from ne_basicsr.utils.words import hint, nearest, one_of, shown
 
 OWN_MODELS = ('DenoisingModel', 'PairedDenoisingModel')  # all that these read is known
 CONSTANT_RATE = {'type': 'MultiStepLR', 'milestones': []}
@@ -25,6 +26,7 @@ TYPES = {
 BOUNDS = {
     'minimum': 'at least', 'exclusiveMinimum': 'more than', 'maximum': 'at most', 'exclusiveMaximum': 'less than',
 }  # fmt: skip
+_NUMBER = re.compile(r'[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(inf|nan)', re.IGNORECASE)
 _FORMATS = FormatChecker(formats=())
 # Python's integers: JSON's include 2.0, which the constructor of a network need not take
 _TYPES = Draft7Validator.TYPE_CHECKER.redefine('integer', lambda _, value: type(value) is int)
@@ -43,12 +45,12 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool =
     """
     _check_numbers(given, ())
     own = given.get('model_type') in OWN_MODELS
-    rules.check_set_names(given)
     schema = schema_of(given)
     opt = filled(given, schema)
     models, sets = registered(MODEL_REGISTRY), opt.get('datasets')
     if opt.get('model_type') in [*models] and isinstance(sets, Mapping):  # first: it explains what else is wrong
-        rules.check_pairing(opt['model_type'], {k: s for k, s in sets.items() if isinstance(s, Mapping)}, own)
+        typed = {key: each for key, each in sets.items() if isinstance(each, Mapping) and 'type' in each}
+        rules.check_pairing(opt['model_type'], typed, own)
     check(opt, schema)
     model = lookup(models, opt['model_type'], ('model_type',), 'model')
     if not own:  # one of BasicSR's models, or of another package
@@ -186,6 +188,9 @@ def _in_words(error: ValidationError, above: Key) -> OptionError:
     name, known = schema.get('title'), schema.get('properties', {})
     if rule == 'additionalProperties':
         unknown = next(each for each in value if each not in known)
+        if 'errorMessage' in schema:  # of names that follow a pattern
+            near = nearest(unknown.partition('_')[0], schema['examples'])
+            return OptionError((*key, unknown), schema['errorMessage'] + (f'; did you mean {near!r}?' if near else ''))
         said = f'{name} has no option {unknown!r}' if name else 'unknown option'
         return OptionError((*key, unknown), f'{said}; {hint(unknown, {*known} - ({"type"} if name else set()))}')
     if rule == 'required':
@@ -208,11 +213,18 @@ def _in_words(error: ValidationError, above: Key) -> OptionError:
     else:
         types = [kind for kind in kinds if kind != 'null'] or kinds
         said = ' or '.join(name for kind, name in TYPES.items() if kind in types) + ' is needed'
-    in_list = bool(path) and isinstance(path[-1], int)
-    problem = f'{said}; got {shown(value)} in it' if in_list else wrong(said, value)
+    way_out = ''
+    if path and isinstance(path[-1], int):
+        way_out = ' in it'
+    elif isinstance(value, str) and ('integer' in said or 'number' in said) and _NUMBER.fullmatch(value.strip()):
+        way_out = ' (remove the quotes)'
+    elif said.startswith(('a text', 'a name', 'a plain folder name')) and isinstance(value, int | float):
+        way_out = ' (put it in quotes)'
+    elif said.startswith('a list') and not isinstance(value, list | dict | None):
+        way_out = f' (write [{value}])'
     if type(value) is float and value.is_integer() and 'integer' in kinds and 'number' not in kinds:
-        problem += f' (write {int(value)})' if abs(value) < 2**63 else ' (at most 18 digits)'
-    return OptionError(key, problem)
+        way_out += f' (write {int(value)})' if abs(value) < 2**63 else ' (at most 18 digits)'
+    return OptionError(key, f'{said}; got {shown(value)}{way_out}')
 
 
 def _check_numbers(value: Any, key: Key) -> None:

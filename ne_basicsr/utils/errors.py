@@ -13,6 +13,17 @@ class InputError(ValueError):
     """
 
 
+Key = tuple[str, ...]  # ('train', 'optim_g') for optim_g in the section train of an option file
+
+
+class OptionError(Exception):
+    """One wrong option: its key and what is wrong with it."""
+
+    def __init__(self, key: Key, problem: str) -> None:
+        super().__init__(':'.join(key), problem)
+        self.key, self.problem = key, problem
+
+
 class Stopped(Exception):
     """Training stopped because of a signal, and everything is saved."""
 

@@ -21,8 +21,7 @@ from ne_basicsr.options.reader import parse_literal
 from ne_basicsr.options.sections import by_signature
 from ne_basicsr.options.source import option_reads
 from ne_basicsr.options.validation import check
-from ne_basicsr.options.words import OptionError
-from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.errors import InputError, OptionError
 
 CORPUS = REPOSITORY / 'tests' / 'broken_options'
 BROKEN = yaml.safe_load((CORPUS / 'table.yml').read_text(encoding='utf-8'))

@@ -20,7 +20,6 @@ def outcome(tmp_path_factory):
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setattr('ne_basicsr.train.quickstart.HELD_OUT_PHOTOGRAPHS', ('coins.png',))  # smaller
-        patch.setattr('ne_basicsr.train.quickstart.STRIP_IMAGE', 'coins')
         path = quickstart(folder, total_iter=40)
     return path, printed.getvalue()
 
@@ -51,9 +50,10 @@ def test_report_and_table_show_the_same_numbers(outcome):
         for number in row[1:4]:
             assert number in page
     assert str(path) in printed
-    for heading in ('What it looks like', 'How this was made', 'training level'):
+    for heading in ('11 to train on', '40 iterations; DnCNN', 'DnCNN-WNE', 'the training level'):
         assert heading in page
-    assert page.count('<img') == 4 * 4
+    assert page.count('<img') == 4 * 4  # strips: noisy, both networks, clean at four levels
+    assert (path.parent / 'figures' / 'held_out_gaussian_psnr.png').is_file()
 
 
 def test_runs_are_those_of_the_ordinary_path(outcome):

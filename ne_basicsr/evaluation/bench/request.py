@@ -17,8 +17,8 @@ from ne_basicsr.archs.ne_layers import SortPool
 from ne_basicsr.evaluation.bench.measure import DTYPES, MEMORY_FORMATS, Build, Setting, Shape
 from ne_basicsr.evaluation.bench.table import Ratios
 from ne_basicsr.inference.opening import open_denoiser, parse_spec, read_description
-from ne_basicsr.options.words import one_of
 from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.words import one_of
 
 DEVICES = ('cpu', 'cuda', 'auto', 'all')
 

@@ -16,8 +16,8 @@ from ne_basicsr.evaluation.check.verdict import HEADER, Verdict, judge, line
 from ne_basicsr.inference.denoiser import Denoiser, as_denoiser
 from ne_basicsr.inference.opening import open_denoiser, parse_spec
 from ne_basicsr.ops.equivariance import Network
-from ne_basicsr.options.words import one_of
 from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.words import one_of
 
 SIZE = (24, 32)  # of synthetic images
 MOST = 2**22  # maximum number of values per image for exported networks, which run some hundred times
