@@ -29,7 +29,7 @@ def in_strips(y: Tensor) -> bool:
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or (y.requires_grad and torch.is_grad_enabled()):
         return False
     # oneDNN is off where dependence is measured with NaN, which products of whole strips would spread
-    return y.device.type == 'cpu' and min(y.shape[-2:]) >= BLOCK and torch.backends.mkldnn.enabled
+    return y.device.type == 'cpu' and min(y.shape[-2:]) >= BLOCK and bool(torch.backends.mkldnn.enabled)
 
 
 def strips(plane: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -1,6 +1,5 @@
 """spandrel loads our files as we do; what spandrel knows is a backbone like any other."""
 
-
 import pytest
 import torch
 from basicsr.archs import build_network
