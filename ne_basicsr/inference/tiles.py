@@ -23,6 +23,7 @@ from ne_basicsr.inference.receptive_field import MeasuresWhole, grid, receptive_
 from ne_basicsr.ops.equivariance import Network, mean_std
 from ne_basicsr.ops.padding import in_float64
 from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.instructions import has_bf16
 from ne_basicsr.utils.memory import peak_memory
 
 TILE = 512
@@ -245,7 +246,7 @@ class Tiled(nn.Module):
         """
         if self.precision != 'auto':
             return self.precision == 'bf16'
-        if max(y.shape[-2:]) <= self.tile or y.dtype != torch.float32 or not _computes_bfloat16(y.device.type):
+        if max(y.shape[-2:]) <= self.tile or y.dtype != torch.float32 or not has_bf16(y.device.type):
             return False
         step = grid(self.network)
         top, left = (max(0, side - SAMPLE) // 2 // step * step for side in y.shape[-2:])
@@ -269,12 +270,6 @@ def make_plan(network: nn.Module, tile: int, overlap: int | None, channels: int,
     core = tile - 2 * overlap
     exact = distance is not None and distance <= overlap
     return Plan(core, overlap, 0 if exact else min(overlap, core // 2) // 2, step, exact)
-
-
-def _computes_bfloat16(device: str) -> bool:
-    if device == 'cuda':
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device == 'cpu' and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _cut(length: int, plan: Plan, count: int | None = None) -> list[Tile]:

@@ -1,10 +1,10 @@
 """Choices that are legal and probably not meant: one line each, which a run logs once, at its start."""
 
 import os
-import platform
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ne_basicsr.utils.instructions import has_bf16
 from ne_basicsr.utils.words import shown
 
 WHITE = 255
@@ -58,7 +58,7 @@ def _of_training(opt: Mapping[str, Any]) -> Iterator[str]:
     if not 0 < rate <= 1:
         effect = 'trains nothing' if rate == 0 else 'is large, training will diverge'
         yield f'train:optim_g:lr: {rate} {effect}; 1e-4 is common'
-    if train.get('amp') == 'bf16' and not opt['num_gpu'] and not has_bf16():
+    if train.get('amp') == 'bf16' and not opt['num_gpu'] and not has_bf16('cpu'):
         yield 'train:amp: bf16: this processor has no instructions for it and is up to 20 times slower; use amp: null'
     has_sets = len(opt['datasets']) > 1
     if has_sets != ('val' in opt):
@@ -67,13 +67,3 @@ def _of_training(opt: Mapping[str, Any]) -> Iterator[str]:
     workers, cores = opt['datasets']['train']['num_worker_per_gpu'] * max(1, opt['num_gpu']), os.cpu_count() or 1
     if workers > 4 * max(cores, 4):
         yield f'datasets:train:num_worker_per_gpu: {workers} processes on {cores} cores; one for each core is enough'
-
-
-def has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 itself: x86 with AVX512_BF16 or AMX, ARM with BF16."""
-    import torch
-
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return False
-    is_x86 = platform.machine().lower() in ('x86_64', 'amd64')  # for it, the answer above also means emulation
-    return not is_x86 or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

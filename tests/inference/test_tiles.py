@@ -274,7 +274,7 @@ def test_memory_does_not_change_the_tiles_of_networks_that_see_further():  # nor
 
 @pytest.mark.parametrize(('sigma', 'is_reduced'), [(25 / 255, True), (1 / 255, False)])
 def test_bfloat16_is_taken_where_it_costs_less_than_a_hundredth_of_a_decibel(sigma, is_reduced, monkeypatch):
-    monkeypatch.setattr(tiling, '_computes_bfloat16', lambda device: True)
+    monkeypatch.setattr(tiling, 'has_bf16', lambda device: True)
     net = open_denoiser('gray')
     clean = 0.5 + 0.3 * torch.sin(torch.arange(300) / 9)[:, None] * torch.sin(torch.arange(300) / 7)
     y = clean[None, None] + sigma * torch.randn(1, 1, 300, 300, generator=torch.Generator().manual_seed(0))

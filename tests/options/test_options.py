@@ -158,7 +158,7 @@ def test_a_legal_choice_that_is_hardly_meant_is_named_once(
     replace: str, by: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('os.cpu_count', lambda: 8)
-    monkeypatch.setattr('ne_basicsr.options.cautions.has_bf16', lambda: False)
+    monkeypatch.setattr('ne_basicsr.options.cautions.has_bf16', lambda device: False)
     assert replace in UNSAVED
     assert cautions(load_options(write(UNSAVED), is_train=True)) == []
     (line,) = cautions(load_options(write(UNSAVED.replace(replace, by, 1)), is_train=True))
