@@ -60,7 +60,10 @@ def facts_of(subject: nn.Module | Mapping[str, Any]) -> Facts:
     if isinstance(subject, BackboneHolder):
         sigma = getattr(subject, 'sigma', None)  # ZeroShot's
         return replace(
-            facts_of(subject.backbone), size_multiple=1, sigma255=None if sigma is None else round(255 * sigma, 6)
+            facts_of(subject.backbone),
+            size_multiple=1,
+            needs_sigma=is_non_blind(subject),
+            sigma255=None if sigma is None else round(255 * sigma, 6),
         )
     multiple: Any = getattr(subject, 'size_multiple', 1)
     return Facts(size_multiple=int(multiple), needs_sigma=is_non_blind(subject))
@@ -74,7 +77,9 @@ def _facts_from_options(options: Mapping[str, Any]) -> Facts:
     arguments = {p.name: p.default for p in parameters if p.default is not p.empty} | dict(options)
     if (backbone := backbone_of(options)) is not None:
         level = arguments.get('sigma255')
-        return replace(facts_of(backbone), size_multiple=1, sigma255=None if level == 'auto' else level)
+        held = facts_of(backbone)
+        needs_sigma = held.needs_sigma and not arguments.get('estimate')
+        return replace(held, size_multiple=1, needs_sigma=needs_sigma, sigma255=None if level == 'auto' else level)
 
     def named(names: Sequence[str], default: Any) -> Any:
         return next((arguments[name] for name in names if name in arguments), default)
@@ -93,5 +98,10 @@ def _facts_from_options(options: Mapping[str, Any]) -> Facts:
 
 
 def is_non_blind(network: nn.Module) -> bool:
-    """Whether the network needs ``sigma``: it, or a module inside it, has the attribute ``blind = False``."""
+    """Whether the network needs ``sigma``: it, or a module inside it, has the attribute ``blind = False``.
+
+    A wrapper that estimates the level needs none.
+    """
+    if any(getattr(module, 'estimates_noise', False) for module in network.modules()):
+        return False
     return any(getattr(module, 'blind', True) is False for module in network.modules())

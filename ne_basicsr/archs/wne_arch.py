@@ -13,9 +13,11 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from ne_basicsr.archs.backbone import BackboneHolder
+from ne_basicsr.archs.network_inputs import is_non_blind
 from ne_basicsr.ops import equivariance
 from ne_basicsr.ops.equivariance import Statistics, denormalize, normalize
 from ne_basicsr.ops.magnitude import nonzero
+from ne_basicsr.ops.noise import noise_level
 from ne_basicsr.ops.padding import pad_to_multiple
 
 
@@ -39,12 +41,15 @@ class Wrapper(BackboneHolder):
         target: ``{mean: 0.45, scale: 0.25}`` moves normalized images into the range that pretrained weights know; with
             ``mean_noise`` ``{mean: 0.45, sigma255: 25}``, the noise to the level that they were trained at.
         size_multiple: what the backbone needs height and width to be a multiple of, where its class does not say so.
+        estimate: whether a non-blind backbone is told the estimated noise level (``noise_level``) where none is given.
+            It can then be trained and used as a blind one, and still be told.
 
     Input: (N, C, H, W), nominally in [0, 1], not clipped, any height and width. Statistics join C, H and W, one pair
     per image, in float32 or better whatever the autocast type; the result has the input's type.
 
     Raises:
-        ValueError: for an unknown prediction, statistics or target, at construction; for an input that is not 4-D, or a
+        ValueError: for an unknown prediction, statistics or target, or an estimate for a blind backbone, at
+            construction; for an input that is not 4-D, or a
             residual of another shape than the input.
 
     Reference: Saied and Fleuret, ICML 2026, eq. (7). No epsilon: a constant image maps to itself, exactly.
@@ -61,6 +66,7 @@ class Wrapper(BackboneHolder):
         correction: int = 0,
         target: Mapping[str, float] | None = None,
         size_multiple: int | None = None,
+        estimate: bool = False,
     ) -> None:
         super().__init__(backbone, size_multiple)
         inner = getattr(self.backbone, 'network', self.backbone)  # a Denoiser's
@@ -76,7 +82,10 @@ class Wrapper(BackboneHolder):
             raise ValueError(f"prediction must be 'direct' or 'residual'; got {prediction!r}.")
         if correction not in (0, 1) or (correction == 1 and self.statistics != 'mean_std'):
             raise ValueError(f'correction must be 0, or 1 with statistics mean_std; got {correction!r}.')
+        if estimate and not is_non_blind(self.backbone):
+            raise ValueError('estimate: true is for backbones with blind: false, which are told the noise level.')
         self.prediction = prediction
+        self.estimates_noise = estimate
         self.correction = correction
         self.target = _parse_target(target, self.statistics)
 
@@ -86,12 +95,16 @@ class Wrapper(BackboneHolder):
         shift, scale = function(y, self.correction) if self.statistics == 'mean_std' else function(y)
         return Statistics(shift, scale / self.target.scale)
 
+    def level(self, y: Tensor, sigma: float | Tensor | None = None) -> float | Tensor | None:
+        """The noise level that the backbone is told: ``sigma``, or with ``estimate`` that of the images y, (N,)."""
+        return noise_level(y).flatten() if sigma is None and self.estimates_noise else sigma
+
     def forward(self, y: Tensor, sigma: float | Tensor | None = None) -> Tensor:
         """Restore y; ``sigma``, on y's scale, reaches non-blind backbones on the scale that they see."""
         if not isinstance(y, Tensor) or y.dim() != 4 or not y.is_floating_point():
             got = f'{y.dtype} of shape {tuple(y.shape)}' if isinstance(y, Tensor) else type(y).__name__
             raise ValueError(f'{type(self).__name__} needs floating-point tensors (N, C, H, W); got {got}.')
-        return self.restore(y, self.measure(y), sigma)
+        return self.restore(y, self.measure(y), self.level(y, sigma))
 
     def restore(self, y: Tensor, pair: Statistics, sigma: float | Tensor | None = None) -> Tensor:
         """As ``forward`` of y (N, C, H, W) with given statistics: those of whole images, where y are parts of them."""

@@ -17,6 +17,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.inference.batch_run import MEMORY, denoise_files, earlier_results
     from ne_basicsr.inference.image_jobs import find_jobs
     from ne_basicsr.inference.opening import open_denoiser
+    from ne_basicsr.inference.real_noise import Settings
     from ne_basicsr.inference.tiles import TILE, Tiled
     from ne_basicsr.options.trial import memory
     from ne_basicsr.utils.memory import keep_freed_memory
@@ -43,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     tile = TILE if arguments.tile is None else arguments.tile
     tiled = Tiled(denoiser, tile, arguments.overlap, precision=arguments.precision)
     settings = {'network': denoiser.digest, 'noise': noise, 'version': __version__, 'tile': tile}
-    settings |= {name: getattr(arguments, name) for name in ('overlap', 'precision')}
+    settings |= {name: getattr(arguments, name) for name in ('overlap', 'precision', 'stride', 'stabilize', 'strength')}
+    about = Settings(arguments.stride, {'on': True, 'off': False}.get(arguments.stabilize), arguments.strength)
     try:
         (arguments.output / MEMORY).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -61,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.tile is None:
             given = arguments.memory or min(4.0, memory(int(device == 'cuda'), free=True) / 2e9)
             tiled.memory = 1e9 * given / (world_size if device == 'cpu' else 1)
-        done = denoise_files(jobs, tiled, arguments.output, settings, noise, rank, world_size, shown=rank == 0)
+        done = denoise_files(jobs, tiled, arguments.output, settings, noise, about, rank, world_size, shown=rank == 0)
         outcomes = gathered(done)
     failures = [line for outcome in outcomes for line in outcome.failures]
     counts = {

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from ne_basicsr.inference import image_files as files
 from ne_basicsr.inference.image_files import Picture
 from ne_basicsr.inference.image_jobs import Job
-from ne_basicsr.inference.pixels import fits_float32, restore, to_type
+from ne_basicsr.inference.pixels import AS_WHITE, fits_float32, restore, to_type
+from ne_basicsr.inference.real_noise import Settings, check
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.ahead import ahead
@@ -27,6 +28,7 @@ from ne_basicsr.utils.progress import progress
 from ne_basicsr.utils.result_store import CellStore, key_of
 
 MEMORY = '.denoised'
+LINES = 12  # of what is said about images, at most
 WAITING = 2**24  # maximum number of pixels that wait for images of the same size
 
 
@@ -49,6 +51,7 @@ def denoise_files(
     output: Path,
     settings: dict[str, Any],
     noise: float | None = None,
+    about: Settings = AS_WHITE,
     rank: int = 0,
     world_size: int = 1,
     shown: bool = True,
@@ -58,7 +61,7 @@ def denoise_files(
     Args:
         output: the folder of the results.
         settings: everything that changes results, including the network's digest; JSON.
-        noise: see ``pixels.restore``.
+        noise, about: see ``pixels.restore``.
         rank, world_size: number of this process, and of those that share the jobs.
         shown: whether to show progress.
     """
@@ -67,7 +70,7 @@ def denoise_files(
     keys = {job: key for job in jobs if (key := _key(job, output, settings)) is not None}
     finished = {job for job in jobs if job in keys and _is_finished(store, keys[job], output)}
     todo = [job for job in jobs if job not in finished]
-    run = _Run(tiled, noise, output, store, keys)
+    run = _Run(tiled, noise, about, output, store, keys)
     total = sum(np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000 // world_size
     mine = (job for job in dealt(jobs, _size) if job not in finished)
     with progress(int(total), 'Denoising', 'kilopixel', shown and bool(todo)) as bar, ThreadPoolExecutor(1) as pool:
@@ -82,8 +85,23 @@ def denoise_files(
 class _Run:
     """Reads files, batches those of equal size, denoises and writes them."""
 
-    def __init__(self, tiled: Tiled, noise: float | None, output: Path, store: CellStore, keys: dict[Job, str]) -> None:
-        self.tiled, self.noise, self.output, self.store, self.keys = tiled, noise, output, store, keys
+    def __init__(
+        self,
+        tiled: Tiled,
+        noise: float | None,
+        about: Settings,
+        output: Path,
+        store: CellStore,
+        keys: dict[Job, str],
+    ) -> None:
+        self.tiled, self.noise, self.about, self.output, self.store, self.keys = (
+            tiled,
+            noise,
+            about,
+            output,
+            store,
+            keys,
+        )
         self.on_pixels: Callable[[float], None] = lambda pixels: None
         self.failures: list[str] = []
         self.done = 0
@@ -120,7 +138,16 @@ class _Run:
         try:
             batch = first.pixels[None] if len(group) == 1 else np.stack([picture.pixels for _, picture in group])
             counted = len(group)
-            restored = restore(self.tiled, batch, dtype, self.noise, lambda pixels: self.on_pixels(pixels * counted))
+            check(self.about, first.pixels.shape)
+            restored = restore(
+                self.tiled,
+                batch,
+                dtype,
+                self.noise,
+                self.about,
+                on_tile=lambda pixels: self.on_pixels(pixels * counted),
+                on_found=lambda words: self._say(f'{job.source}: {words}'),
+            )
             self._say_how(job, first)
         except (RuntimeError, ValueError, IndexError, MemoryError, InputError) as error:
             if len(group) == 1:
@@ -174,7 +201,7 @@ class _Run:
 
     def _say(self, line: str) -> None:
         what = line.split(': ', 1)[1]
-        if what not in self._said:
+        if what not in self._said and len(self._said) < LINES:
             self._said.add(what)
             tqdm.write(line, file=sys.stderr)
 

@@ -390,7 +390,8 @@ def _sigma_of(network: nn.Module | Callable[..., Tensor]) -> tuple[bool, bool]:
     """(whether a network accepts a noise level, whether it needs one)"""
     if isinstance(network, BackboneHolder):
         takes, needs = _sigma_of(network.backbone)
-        return takes or isinstance(network, ZeroShot), needs
+        estimates = getattr(network, 'estimates_noise', False)
+        return takes or isinstance(network, ZeroShot), needs and not estimates
     if isinstance(inner := getattr(network, 'denoiser', network), Denoiser):  # Tiled
         return inner.takes_sigma, inner.needs_sigma
     if isinstance(network, nn.Module) and hasattr(network, 'blind'):

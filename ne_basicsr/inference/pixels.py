@@ -9,9 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ne_basicsr.inference import real_noise
 from ne_basicsr.inference.denoiser import as_denoiser
+from ne_basicsr.inference.real_noise import Settings
 from ne_basicsr.inference.tiles import TILE, Tiled
 from ne_basicsr.ops.noise import noise_level
+from ne_basicsr.ops.noise_model import measure
 from ne_basicsr.utils.errors import InputError
 
 Pixels = NDArray[Any]
@@ -24,6 +27,7 @@ OPPONENT = torch.tensor(
     [[1 / 3**0.5] * 3, [1 / 2**0.5, 0, -1 / 2**0.5], [1 / 6**0.5, -2 / 6**0.5, 1 / 6**0.5]], dtype=torch.float64
 )
 
+AS_WHITE = Settings(stride=1, stabilize=False)
 TYPES = ('uint8', 'uint16', 'float16', 'float32', 'float64')
 
 
@@ -33,6 +37,9 @@ def denoise(
     noise: float | None = None,
     tile: int = TILE,
     overlap: int | None = None,
+    stride: int | None = None,
+    stabilize: bool | None = None,
+    strength: float = 1.0,
 ) -> Pixels:
     """Denoise an array and return an array of the same shape and type.
 
@@ -50,6 +57,7 @@ def denoise(
             floating-point image; None: estimated.
         tile: side of the tiles for larger images, in pixels.
         overlap: overlap of the tiles, see ``ne_basicsr.inference.tiles.Tiled``.
+        stride, stabilize, strength: what is known about noise that is not white, see ``real_noise.Settings``.
 
     Raises:
         InputError: for other shapes or types, values that are not finite, invalid noise levels (for integers also those
@@ -73,7 +81,9 @@ def denoise(
     denoiser.check_level(noise, image if image.dtype.kind == 'f' else None)
     if image.dtype.kind == 'u' and noise is not None and noise > 1:
         raise InputError(f'the noise level of integer images is on the [0, 1] scale; got {noise:g}: divide by 255')
-    return restore(Tiled(denoiser, tile, overlap), image[None], image.dtype, noise)[0].reshape(shape)
+    settings = Settings(stride, stabilize, strength)
+    real_noise.check(settings, shape)
+    return restore(Tiled(denoiser, tile, overlap), image[None], image.dtype, noise, settings)[0].reshape(shape)
 
 
 def restore(
@@ -81,13 +91,17 @@ def restore(
     batch: Pixels,
     dtype: np.dtype[Any],
     noise: float | None = None,
+    settings: Settings = AS_WHITE,
     on_tile: Callable[[float], None] = lambda pixels: None,
+    on_found: Callable[[str], None] = lambda words: None,
 ) -> Pixels:
     """Denoise pixels (N, H, W, C), C 1 or 3, into an array of the same shape and of type ``dtype``.
 
     Args:
         noise: noise level in units of the network's input; None: estimated for non-blind networks.
+        settings: about noise that is not white.
         on_tile: called after each tile with the number of pixels of each image in it.
+        on_found: called with what is done about noise that is not white.
 
     Raises:
         InputError: if the network changes the size, or returns values that are not finite.
@@ -102,6 +116,16 @@ def restore(
     parameter = denoiser.like
     exact = parameter.dtype == torch.float64
     y = _on_unit_range(batch, np.float64 if exact else np.float32).to(parameter).permute(0, 3, 1, 2)  # (N, C, H, W)
+    treatments = [real_noise.find(image, settings) for image in y]
+    if n > 1 and any(treatments):
+        each = [restore(tiled, batch[i : i + 1], dtype, noise, settings, on_tile, on_found) for i in range(n)]
+        return np.concatenate(each)
+    treatment = treatments[0] if n == 1 else None
+    curve, stride = (treatment.curve, treatment.stride) if treatment else (None, 1)
+    if treatment:
+        on_found(str(treatment))
+    if curve:
+        y = curve.forward(y)
     split = channels > denoiser.channels  # each channel separately
     axes = OPPONENT.to(y) if split and denoiser.is_equivariant else None
     if axes is not None:
@@ -109,8 +133,11 @@ def restore(
             rows.copy_(rows @ axes.T)
     y = y.reshape(-1, 1, height, width) if split else y
     sigma = None if noise is None else torch.full((len(y),), noise).to(y)
-    if sigma is None and denoiser.needs_sigma:
+    if sigma is None and treatment and denoiser.takes_sigma:
+        sigma = torch.tensor([measure(image).told(stride) for image in y]).to(y)
+    elif sigma is None and (denoiser.needs_sigma or (settings.strength != 1 and denoiser.takes_sigma)):
         sigma = noise_level(y).flatten().to(y)
+    sigma = None if sigma is None else settings.strength * sigma
     replicated = channels < denoiser.channels
     y = y.expand(-1, denoiser.channels, -1, -1) if replicated else y
 
@@ -124,6 +151,7 @@ def restore(
         part = part.mean(dim=1, keepdim=True) if replicated else part
         part = part.reshape(n, channels, *part.shape[2:]) if split else part
         part = torch.einsum('ij,nihw->njhw', axes, part) if axes is not None else part
+        part = curve.inverse(part) if curve else part
         if not part.isfinite().all():
             raise InputError('the network returned values that are not finite')
         part = part if part.dtype == torch.float64 else part.float()
@@ -133,8 +161,22 @@ def restore(
             raise InputError(f'{dtype} cannot represent some values of the result; save the image as float64')
         result[:, rows] = values
 
-    tiled.run(y, write, sigma, on_tile)
+    if stride == 1 and (settings.strength == 1 or denoiser.takes_sigma):
+        tiled.run(y, write, sigma, on_tile)
+        return result
+    told = None if sigma is None else sigma.repeat_interleave(stride**2)
+    images = real_noise.phases(y, stride)
+    output = tiled(images, told, lambda pixels: on_tile(pixels * stride**2))
+    if settings.strength != 1 and not denoiser.takes_sigma:  # a blind network sees, or is denied, so much of the noise
+        change = (settings.strength - 1) * (images - output)
+        output = tiled(images + change) if settings.strength > 1 else output - change
+    write(slice(0, height), height, real_noise.joined(output, stride, height, width))
     return result
+
+
+def as_image(pixels: Pixels) -> Tensor:
+    """Pixels (H, W, C) as an image (C, H, W): integers on [0, 1], floating point as it is."""
+    return _on_unit_range(pixels, np.float32).movedim(-1, 0)
 
 
 def fits_float32(pixels: Pixels) -> bool:

@@ -14,12 +14,20 @@ LOW, HIGH = 2.5, 3.5  # noise levels: where the shrinkage of coefficients ends
 STRIP = 2**18  # coefficients that are computed at once: 1 MiB, which a processor keeps near
 
 
+def dct_basis(size: int) -> Tensor:
+    """The orthonormal DCT-II of a line, (frequency, position), in float64."""
+    i = torch.arange(size, dtype=torch.float64)
+    basis = torch.cos((2 * i[None, :] + 1) * i[:, None] * math.pi / (2 * size)) * math.sqrt(2 / size)
+    basis[0] /= math.sqrt(2)
+    return basis
+
+
 def dct_kernels(size: int, like: Tensor) -> Tensor:
     """The orthonormal two-dimensional DCT-II as convolution kernels (size^2, 1, size, size), row-major in (u, v).
 
     Type and device are those of ``like``.
     """
-    basis = _basis(size)
+    basis = dct_basis(size)
     kernels = basis[:, None, :, None] * basis[None, :, None, :]  # (u, v, i, j); no einsum: autocast would round it
     return kernels.reshape(size * size, 1, size, size).to(like, non_blocking=True)
 
@@ -38,7 +46,7 @@ def strips(plane: Tensor) -> Iterator[tuple[int, Tensor]]:
     Rows first, then columns: an eighth of the operations of a convolution with 64 kernels. The caller may overwrite the
     coefficients.
     """
-    basis = _basis(BLOCK).to(plane)
+    basis = dct_basis(BLOCK).to(plane)
     across = plane.unfold(1, BLOCK, 1) @ basis.T  # (H, W - 7, u)
     height, line = len(plane) - BLOCK + 1, across[0].numel()
     step = max(1, STRIP // (BLOCK * line))
@@ -97,7 +105,7 @@ def _shrink(centred: Tensor, noise: Tensor) -> Tensor:
 
 def _shrink_plane(plane: Tensor, noise: float) -> Tensor:
     """As ``_shrink``, of a padded plane (H, W), by ``strips``; what is within the padding is not complete."""
-    basis = _basis(BLOCK).to(plane)
+    basis = dct_basis(BLOCK).to(plane)
     height, width = plane.shape
     lines = plane.new_zeros(height, width - BLOCK + 1, BLOCK)  # summed over the blocks above each other
     weights = plane.new_zeros(height, width - BLOCK + 1)
@@ -119,14 +127,6 @@ def _shrink_plane(plane: Tensor, noise: float) -> Tensor:
         total[:, place] += lines[..., column]
         divisor[:, place] += weights
     return total.div_(divisor)[None]
-
-
-def _basis(size: int) -> Tensor:
-    """The orthonormal DCT-II of a line, (frequency, position), in float64."""
-    i = torch.arange(size, dtype=torch.float64)
-    basis = torch.cos((2 * i[None, :] + 1) * i[:, None] * math.pi / (2 * size)) * math.sqrt(2 / size)
-    basis[0] /= math.sqrt(2)
-    return basis
 
 
 def _channel_dct(channels: int, like: Tensor) -> Tensor:

@@ -53,8 +53,10 @@ def check_arguments(section: Mapping[str, Any], key: Key) -> None:
     if isinstance(cls, type) and issubclass(cls, Wrapper):
         wrapper = next(base for base in cls.__mro__ if base in Wrapper.__subclasses__())
         own = {name: section[name] for name in named_parameters(wrapper) if name != 'backbone' and name in section}
+        nothing = nn.Identity()
+        nothing.blind = False  # whether ``estimate`` suits the backbone is seen when that is built
         try:
-            wrapper(nn.Identity(), **own)
+            wrapper(nothing, **own)
         except (ValueError, TypeError) as error:
             problem = first_line(error).removesuffix('.')
             named = sorted((name for name in own if name in problem), key=problem.index)[:1]

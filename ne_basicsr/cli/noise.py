@@ -1,0 +1,72 @@
+"""``basicsr noise``."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from ne_basicsr.cli import command
+from ne_basicsr.utils import atomic_files
+from ne_basicsr.utils.errors import InputError
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ne_basicsr.inference import image_files
+    from ne_basicsr.inference.image_jobs import find_jobs
+
+    measured: dict[str, Any] = {}
+    failures: list[str] = []
+    for job in find_jobs(arguments.images, Path('denoised')):
+        try:
+            measured[str(job.source)] = about = _measured(image_files.read(job.source).pixels)
+        except (InputError, MemoryError) as error:
+            failures.append(str(error))
+            continue
+        print(f'{job.source}\n{_words(about)}', flush=True)
+    if arguments.json:
+        text = json.dumps(measured, indent=1)
+        atomic_files.write(arguments.json, lambda file: file.write(text.encode()))
+    return command.report_failures(failures)
+
+
+def _measured(pixels: Any) -> dict[str, Any]:
+    """Everything in 8-bit units, but the correlation in pixels."""
+    from ne_basicsr.inference.pixels import as_image
+    from ne_basicsr.inference.real_noise import SMALLEST, Settings, find
+    from ne_basicsr.ops.noise_model import level_map, measure
+
+    if min(pixels.shape[:2]) < SMALLEST:
+        width, height = pixels.shape[1::-1]
+        raise InputError(f'basicsr noise needs images of {SMALLEST} pixels a side or more; got {width}x{height}')
+    image = as_image(pixels)
+    model = measure(image)
+    slope, floor = model.gain_and_floor
+    cells = max(1, min(8, min(image.shape[1:]) // 32))
+    return {
+        'level': 255 * model.level,
+        'channels': (255 * model.levels).tolist(),
+        'variance': [255 * slope, 255**2 * floor],
+        'brightness': (255 * model.brightness).tolist(),
+        'by_brightness': (255 * model.by_brightness).tolist(),
+        'map': (255 * level_map(image, model.width, cells)).tolist(),
+        'correlation': model.width,
+        'denoise': str(find(image, Settings()) or 'white noise, equal everywhere: the network alone'),
+    }
+
+
+def _words(about: dict[str, Any]) -> str:
+    channels = ', '.join(f'{level:.3g}' for level in about['channels'])
+    by_channel = f' (by channel {channels})' if len(about['channels']) > 1 else ''
+    slope, floor = about['variance']
+    by_brightness = [min(about['by_brightness']), max(about['by_brightness'])]
+    cells = [level for row in about['map'] for level in row]
+    width = about['correlation']
+    return '\n'.join(
+        [
+            f'  level         {about["level"]:.3g}{by_channel}',
+            f'  brightness    {by_brightness[0]:.3g} to {by_brightness[1]:.3g}; variance {slope:.3g} x {floor:+.3g}',
+            f'  place         {min(cells):.3g} to {max(cells):.3g}',
+            f'  correlation   {f"{width:.2g} pixels" if width else "none found"}',
+            f'  denoise       {about["denoise"].removeprefix("noise ")}',
+        ]
+    )

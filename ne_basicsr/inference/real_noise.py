@@ -1,0 +1,139 @@
+"""Images whose noise is neither white nor equal everywhere: what is done to them before the network, and undone after.
+
+Noise that depends on the brightness is made equal by a curve (a variance-stabilizing transform), correlated noise nearly
+white by taking every ``stride``-th pixel, all phases as images of their own. The networks here are equivariant, and so
+are the curve and the measurement: the whole stays f(a y + b) = a f(y) + b.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ne_basicsr.ops.noise_model import NoiseModel, measure
+from ne_basicsr.utils.errors import InputError
+
+SMALLEST = 64  # side in pixels of the images that are measured
+NODES = 256  # of a curve
+
+
+class Settings(NamedTuple):
+    """What the user says about the noise; None: as it is measured.
+
+    Args:
+        stride: distance in pixels at which the noise is independent; 1: white noise.
+        stabilize: whether to make noise equal that depends on the brightness.
+        strength: what the noise level is multiplied by. A blind network gets the noise that it removed multiplied, in a
+            second pass, or below 1 leaves that share of it.
+    """
+
+    stride: int | None = None
+    stabilize: bool | None = None
+    strength: float = 1.0
+
+
+class Curve(NamedTuple):
+    """A variance-stabilizing transform, x to t increasing, (NODES,) each; straight beyond the ends."""
+
+    x: Tensor
+    t: Tensor
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Of any shape."""
+        return _interpolate(y, self.x, self.t)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return _interpolate(y, self.t, self.x)
+
+
+class Treatment(NamedTuple):
+    """What is done with one image, besides the network."""
+
+    model: NoiseModel
+    stride: int
+    curve: Curve | None
+
+    def __str__(self) -> str:
+        model = self.model
+        found = [f'noise {255 * model.level:.2g} of 255']
+        if model.width:
+            found.append(f'correlated over {model.width:.1f} pixels')
+        done = [f'every {_nth(self.stride)} pixel by itself'] if self.stride > 1 else []
+        if self.curve is not None:
+            low, high = (255 * float(end) for end in model.by_brightness.aminmax())
+            found.append(f'{low:.2g} to {high:.2g} by brightness')
+            done.append('made equal by a curve')
+        return f'{", ".join(found)}: {" and ".join(done)}'
+
+
+def check(settings: Settings, shape: Sequence[int]) -> None:
+    """Raise InputError for settings that an image of this shape, (H, W, ...), cannot have."""
+    stride, side = settings.stride, min(shape[:2])
+    if stride is not None and not 1 <= stride <= side // 8:
+        rule = f'stride (--stride) must be 1 or more, and at most an eighth of the image, {side // 8}'
+        raise InputError(f'{rule}; got {stride}')
+    if not 0 < settings.strength < math.inf:
+        raise InputError(f'strength (--strength) must be above 0; got {settings.strength:g}')
+
+
+def find(image: Tensor, settings: Settings) -> Treatment | None:
+    """The treatment of an image (C, H, W); None where its noise is white, or it is too small to tell."""
+    if min(image.shape[1:]) < SMALLEST or (settings.stride == 1 and settings.stabilize is False):
+        return None
+    model = measure(image)
+    stride = settings.stride or model.stride
+    stabilize = model.depends if settings.stabilize is None else settings.stabilize
+    if stride == 1 and not stabilize:
+        return None
+    stabilize = stabilize and bool(model.brightness[0] < model.brightness[-1])
+    return Treatment(model, stride, stabilizing(model) if stabilize else None)
+
+
+def stabilizing(model: NoiseModel) -> Curve:
+    """T(x), the integral of dx / s(x) with s the level at brightness x, times the mean level.
+
+    Source: Foi, Practical denoising of clipped or overexposed noisy images, EUSIPCO 2008, of any s. Its inverse is taken
+    as it stands, not corrected for the bias at few photons.
+    """
+    x, s = model.brightness.double(), model.by_brightness.double()
+    s = torch.stack(
+        [torch.cat([s[:1], s, s[-1:]])[k : k + 3].median() for k in range(len(s))]
+    )  # one part alone: texture
+    s = s.clamp(min=float(s.max()) / 10)
+    grid = torch.linspace(float(x[0]), float(x[-1]), NODES, dtype=torch.float64)
+    level = _interpolate(grid, x + torch.arange(len(x)) * 1e-9 * model.contrast, s)
+    steps = (grid[1] - grid[0]) * (1 / level[1:] + 1 / level[:-1]) / 2
+    t = torch.cat([grid.new_zeros(1), steps.cumsum(0)]) * s.mean()
+    return Curve(grid, t + grid.mean() - t.mean())
+
+
+def phases(y: Tensor, stride: int) -> Tensor:
+    """(N, C, H, W) to (N stride^2, C, H / stride, W / stride): every ``stride``-th pixel; sizes are filled by reflection.
+
+    Source: Zhou et al., When AWGN-based denoiser meets real noises, AAAI 2020 (pixel-shuffle downsampling).
+    """
+    n, c, height, width = y.shape
+    y = F.pad(y, (0, -width % stride, 0, -height % stride), mode='reflect')
+    y = F.pixel_unshuffle(y, stride).unflatten(1, (c, stride**2)).transpose(1, 2)
+    return y.flatten(0, 1)
+
+
+def joined(z: Tensor, stride: int, height: int, width: int) -> Tensor:
+    """The way back from ``phases``, to (N, C, height, width)."""
+    z = z.unflatten(0, (-1, stride**2)).transpose(1, 2).flatten(1, 2)
+    return F.pixel_shuffle(z, stride)[..., :height, :width]
+
+
+def _interpolate(y: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """The polygon through (x, t) at y, straight beyond the ends."""
+    x, t = x.to(y), t.to(y)
+    k = torch.bucketize(y.contiguous(), x[1:-1])
+    slope = (t[1:] - t[:-1]) / (x[1:] - x[:-1])
+    return t[k] + (y - x[k]) * slope[k]
+
+
+def _nth(stride: int) -> str:
+    return {2: 'second', 3: 'third'}.get(stride, f'{stride}th')
