@@ -4,16 +4,19 @@ A file is finished if its result exists as written, and its input (path, size, m
 settings that can change pixels are the same as then. The folder ``.denoised`` in the output folder records this.
 """
 
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ne_basicsr.data.stacks import Stack, page_count
 from ne_basicsr.inference import image_files as files
 from ne_basicsr.inference.image_files import Picture
 from ne_basicsr.inference.image_jobs import Job
@@ -68,13 +71,17 @@ def denoise_files(
     finished = {job for job in jobs if job in keys and _is_finished(store, keys[job], output)}
     todo = [job for job in jobs if job not in finished]
     run = _Run(tiled, noise, output, store, keys)
-    total = sum(np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000 // world_size
+    pages = {job: _pages(job) for job in todo}
+    total = sum(pages[job] * np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000 // world_size
     mine = (job for job in dealt(jobs, _size) if job not in finished)
     with progress(int(total), 'Denoising', 'kilopixel', shown and bool(todo)) as bar, ThreadPoolExecutor(1) as pool:
         run.on_pixels = _counted(bar.update)
         # two: one file is read while the one before is denoised
         for job, picture in ahead(pool, lambda job: files.read(job.source), mine, 2):
-            run.take(job, picture.result)
+            if pages[job] > 1:  # which ``read`` refuses
+                run.take_stack(job, pages[job])
+            else:
+                run.take(job, picture.result)
         run.flush()
     return Outcome(run.done, len(finished) if rank == 0 else 0, run.failures)
 
@@ -109,6 +116,28 @@ class _Run:
         elif sum(p.pixels.size for group in self._waiting.values() for _, p in group) > WAITING:
             self.flush()
 
+    def take_stack(self, job: Job, count: int) -> None:
+        """Denoise the pages of a stack in a copy of its file; the first page that fails fails the stack."""
+        self.flush()
+        self._say(f'{job.source}: {count} pages (channels, slices and times), each denoised by itself')
+
+        def save(copy: IO[bytes]) -> None:
+            with job.source.open('rb') as source:
+                shutil.copyfileobj(source, copy)
+            with Stack(job.source) as stack, Stack(copy) as self._stack:
+                for page in range(count):
+                    self.take(job._replace(page=page), partial(files.page_of, stack, page))
+                self.flush()
+
+        try:
+            if job.file_format != 'tiff':
+                raise InputError(f'has {count} pages, which {job.file_format.upper()} cannot hold; leave out --format')
+            atomic_files.write(job.output, save, durable=False)
+            self._finish(job)
+        except Exception as error:  # encoders raise many kinds of errors; the other files continue
+            self._waiting.clear()
+            self._fail(job, error)
+
     def flush(self) -> None:
         """Denoise all waiting files."""
         while self._waiting:
@@ -134,22 +163,31 @@ class _Run:
             self._write(job, before, before._replace(pixels=pixels, alpha=alpha))
 
     def _write(self, job: Job, before: Picture, after: Picture) -> None:
+        if job.page is not None:
+            self._stack.write(job.page, files.with_alpha(after))
+            if job.strip and job.page == 0:
+                atomic_files.write(job.strip, lambda file: file.write(files.encode_strip(before, after)), durable=False)
+            return
         try:
             written = {job.output: files.encode(after, job.file_format)}
             if job.strip:
                 written[job.strip] = files.encode_strip(before, after)
             for path, data in written.items():
                 atomic_files.write(path, lambda file, data=data: file.write(data), durable=False)  # type: ignore[misc]
-            sizes = {_below(path, self.output): len(data) for path, data in written.items()}
-            if job in self.keys:
-                self.store.add({self.keys[job]: sizes})
+            self._finish(job)
         except Exception as error:  # encoders raise many kinds of errors; the other files continue
             self._fail(job, error)
-            return
+
+    def _finish(self, job: Job) -> None:
+        if job in self.keys:
+            paths = [path for path in (job.output, job.strip) if path]
+            self.store.add({self.keys[job]: {_below(path, self.output): path.stat().st_size for path in paths}})
         self.done += 1
 
     def _fail(self, job: Job, error: BaseException) -> None:
         line = last_line(error) if isinstance(error, OSError) else first_line(error)
+        if job.page is not None:
+            raise InputError(f'page {job.page + 1}: {line}') from error
         self.failures.append(line if line.startswith(str(job.source)) else f'{job.source}: {line}')
 
     def _say_channels(self, job: Job, picture: Picture) -> None:
@@ -188,6 +226,13 @@ def _key(job: Job, output: Path, settings: dict[str, Any]) -> str | None:
     names = [_below(path, output) for path in (job.output, job.strip) if path]
     source = {'path': str(job.source.resolve()), 'size': status.st_size, 'changed': status.st_mtime_ns}
     return key_of(names=names, source=source, format=job.file_format, **settings)
+
+
+def _pages(job: Job) -> int:
+    try:
+        return page_count(job.source)
+    except InputError:  # reading it says why
+        return 1
 
 
 def _size(job: Job) -> int:

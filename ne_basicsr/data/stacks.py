@@ -1,0 +1,199 @@
+"""Stacks: TIFF files with several pages, such as those of ImageJ and OME, read and replaced page by page.
+
+Pages are replaced in a copy of the file. So whatever describes them (axes, labels, OME-XML, resolution, profile) stays
+as it is, byte for byte. Only compressed pages get other lengths, and other compressions than deflate become deflate.
+"""
+
+import io
+import zlib
+from collections.abc import Callable
+from copy import copy
+from itertools import product
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ne_basicsr.utils.errors import InputError
+
+MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # first bytes of TIFF and BigTIFF
+PLAIN = _WHITE_IS_0, _BLACK_IS_0, _RGB = (0, 1, 2)  # photometric interpretations
+_UNCOMPRESSED, *_DEFLATE = (1, 8, 32946)  # compressions, of which the last two are the same
+TYPES = ('uint8', 'uint16', 'float16', 'float32', 'float64')
+_COMPRESSION, _ORIENTATION, _PREDICTOR, _SMALLER_COPIES = (259, 274, 317, 330)  # tags
+
+Pixels = NDArray[Any]
+
+
+class Stack:
+    """A TIFF whose pages, numbered from 0, are read when they are asked for.
+
+    Args:
+        source: a path, or a file opened to read or, for ``write``, to read and write.
+    """
+
+    def __init__(self, source: Path | IO[bytes]) -> None:
+        import tifffile  # 0.1 s, and few images are TIFF
+
+        self._source = source
+        # not as OME, whose metadata may name other files, which tifffile would open
+        opened = {} if isinstance(source, Path) else {'name': 'stack', 'offset': 0}
+        self._tiff = tifffile.TiffFile(source, is_ome=False, **opened)  # type: ignore[arg-type]
+        if not self._tiff.pages:
+            raise InputError('holds no pages')
+        self._first: Any = self._tiff.pages[0]
+
+    def __enter__(self) -> 'Stack':
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._tiff.close()
+
+    def count(self) -> int:
+        """The number of pages.
+
+        Raises:
+            InputError: for a file that is cut, and for several pages that differ in size or type.
+        """
+        first, file = self._first, self._tiff.filehandle
+        number = len(self._tiff.pages)
+        file.seek(self._tiff.pages.next_page_offset or 0)
+        if any(file.read(self._tiff.tiff.offsetsize)):
+            raise InputError(f'is cut or damaged after page {number}')
+        if number == 1 and first.is_final and first.size:  # large stacks of ImageJ and others describe one page for all
+            listed = (self._tiff.imagej_metadata or {}).get('images', 1)
+            number = max(listed, self._tiff.series[0].size // first.size)
+        for index in range(number if number > 1 else 0):
+            page = self._page(index)
+            if (page.shape, page.dtype) != (first.shape, first.dtype):
+                kinds = [f'{"x".join(map(str, each.shape))} {each.dtype}' for each in (page, first)]
+                raise InputError(f'page {index + 1} is {kinds[0]}, the first {kinds[1]}; save it as a separate file')
+            if _SMALLER_COPIES in page.tags:
+                raise InputError('has pages with smaller copies (a pyramid); save it without them')
+            sizes = [page.nbytes] if page.is_final else page.databytecounts
+            if max(map(sum, zip(page.dataoffsets, sizes, strict=False)), default=0) > file.size:
+                raise InputError(f'is cut or damaged in page {index + 1} of {number}')
+        return number
+
+    def read(self, index: int) -> Pixels:
+        """A page as (H, W, C), C 1 to 4; see ``pixels_of``."""
+
+        def with_opencv() -> Pixels | None:
+            pages = cv2.imreadmulti(str(self._source), index, 1, flags=cv2.IMREAD_UNCHANGED)[1]
+            return pages[0] if pages else None
+
+        pixels = pixels_of(self._page(index), with_opencv)
+        return pixels[..., None] if pixels.ndim == 2 else pixels
+
+    def write(self, index: int, pixels: Pixels) -> None:
+        """Replace a page, which is not read again, by pixels of its shape and type.
+
+        Raises:
+            InputError: for pages with packed bits.
+        """
+        page: Any = self._page(index)
+        file = self._tiff.filehandle
+        if page.bitspersample != 8 * pixels.itemsize or page.fillorder != 1:
+            raise InputError(f'packs {page.bitspersample} bits per sample; save it with 8 or 16 bits')
+        pixels = _from_black(pixels, page)
+        planes = np.moveaxis(pixels, -1, 0)[..., None] if page.axes == 'SYX' else pixels[None]
+        order = pixels.dtype.newbyteorder(self._tiff.byteorder)
+        if page.is_final:  # uncompressed, in one piece
+            file.seek(page.dataoffsets[0])
+            file.write(planes.astype(order).tobytes())
+            return
+        length, width = page.chunks[:2]
+        corners = product(planes, range(0, pixels.shape[0], length), range(0, pixels.shape[1], width))
+        offsets, sizes = list(page.dataoffsets), list(page.databytecounts)
+        for number, (plane, top, left) in enumerate(corners):
+            part = plane[top : top + length, left : left + width]
+            if page.is_tiled:
+                part = np.pad(part, ((0, length - part.shape[0]), (0, width - part.shape[1]), (0, 0)), 'edge')
+            if page.predictor == 2:
+                part = np.diff(part, axis=1, prepend=np.zeros_like(part[:, :1]))
+            data = part.astype(order).tobytes()
+            data = data if page.compression == _UNCOMPRESSED else zlib.compress(data)
+            if len(data) > sizes[number]:  # rarely: less noise takes less space
+                offsets[number] = file.seek(0, io.SEEK_END)
+            sizes[number] = len(data)
+            file.seek(offsets[number])
+            file.write(data)
+        changes = {324: offsets, 325: sizes} if page.is_tiled else {273: offsets, 279: sizes}
+        changes |= {} if page.compression in (_UNCOMPRESSED, *_DEFLATE) else {_COMPRESSION: [_DEFLATE[0]]}
+        changes |= {} if page.predictor in (1, 2) else {_PREDICTOR: [1]}
+        for code, values in changes.items():
+            tag = page.tags[code]
+            tag.overwrite(values, dtype=4 if tag.dtype == 3 and max(values) > 65535 else None)  # 32 bits, no longer 16
+
+    def _page(self, index: int) -> Any:
+        if index == 0 or self._tiff.pages.is_multipage:
+            return self._tiff.pages[index]
+        page: Any = copy(self._first)
+        page.dataoffsets = tuple(offset + index * page.nbytes for offset in page.dataoffsets)
+        return page
+
+
+def page_count(source: Path | IO[bytes]) -> int:
+    """The number of pages of a TIFF; 1 for other files, and for those that nothing can read.
+
+    Raises:
+        InputError: as ``Stack.count``.
+    """
+    try:
+        if isinstance(source, Path):
+            with source.open('rb') as file:
+                return page_count(file)
+        if source.read(4) not in MAGIC:
+            return 1
+        with Stack(source) as stack:
+            return stack.count()
+    except InputError:
+        raise
+    except Exception:  # the decoder reports the problem
+        return 1
+
+
+def pixels_of(page: Any, otherwise: Callable[[], Pixels | None]) -> Pixels:
+    """The pixels of a page of tifffile, (H, W) or (H, W, C), with black at 0.
+
+    Args:
+        otherwise: reads with OpenCV what is compressed in a way that tifffile leaves to other libraries.
+
+    Raises:
+        InputError: for other pages than gray and RGB, and numbers other than 8 and 16 bits and floating point.
+    """
+    if _photometric(page) not in PLAIN or set(page.axes) - set('YXS'):
+        raise InputError(f'only gray and RGB images are supported; this TIFF is {page.photometric.name}, {page.axes}')
+    try:
+        pixels = page.asarray()
+        pixels = np.moveaxis(pixels, 0, -1) if page.axes == 'SYX' else pixels
+    except (ValueError, ImportError) as error:  # ImportError: ZSTD before Python 3.14
+        if isinstance(error, ValueError) and 'imagecodecs' not in str(error):
+            raise
+        read = otherwise()
+        # OpenCV rotates some images that have an orientation
+        if read is None or page.tags.valueof(_ORIENTATION, default=1) != 1:
+            way_out = "save it uncompressed, or pip install 'ne-basicsr[imagecodecs]'"
+            raise InputError(f'this TIFF is compressed by {page.compression.name}; {way_out}') from None
+        pixels = rgb(read)
+    if pixels.dtype.name not in TYPES:
+        raise InputError(f'only 8 bits, 16 bits and floating point are supported; this is {pixels.dtype.name}')
+    return _from_black(pixels.astype(pixels.dtype.newbyteorder('='), copy=False), page)
+
+
+def rgb(pixels: Pixels) -> Pixels:
+    """OpenCV's order of channels to RGB, or back."""
+    return pixels if pixels.ndim == 2 or pixels.shape[2] < 3 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+
+
+def _from_black(pixels: Pixels, page: Any) -> Pixels:
+    """Pixels of a page with black at 0, or back."""
+    if _photometric(page) != _WHITE_IS_0:
+        return pixels
+    return np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == 'u' else -pixels
+
+
+def _photometric(page: Any) -> int:
+    return int(page.tags.valueof(262, default=_BLACK_IS_0))
