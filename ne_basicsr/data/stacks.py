@@ -5,6 +5,8 @@ as it is, byte for byte. Only compressed pages get other lengths, and other comp
 """
 
 import io
+import logging
+import struct
 import zlib
 from collections.abc import Callable
 from copy import copy
@@ -37,12 +39,13 @@ class Stack:
     def __init__(self, source: Path | IO[bytes]) -> None:
         import tifffile  # 0.1 s, and few images are TIFF
 
+        logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # it reports each damage several times; so do we, once
         self._source = source
         # not as OME, whose metadata may name other files, which tifffile would open
         opened = {} if isinstance(source, Path) else {'name': 'stack', 'offset': 0}
         self._tiff = tifffile.TiffFile(source, is_ome=False, **opened)  # type: ignore[arg-type]
         if not self._tiff.pages:
-            raise InputError('holds no pages')
+            raise InputError('holds no pages, or is cut')
         self._first: Any = self._tiff.pages[0]
 
     def __enter__(self) -> 'Stack':
@@ -57,10 +60,10 @@ class Stack:
         Raises:
             InputError: for a file that is cut, and for several pages that differ in size or type.
         """
-        first, file = self._first, self._tiff.filehandle
+        first, file, tiff = self._first, self._tiff.filehandle, self._tiff.tiff
         number = len(self._tiff.pages)
         file.seek(self._tiff.pages.next_page_offset or 0)
-        if any(file.read(self._tiff.tiff.offsetsize)):
+        if file.read(tiff.offsetsize) != bytes(tiff.offsetsize):
             raise InputError(f'is cut or damaged after page {number}')
         if number == 1 and first.is_final and first.size:  # large stacks of ImageJ and others describe one page for all
             listed = (self._tiff.imagej_metadata or {}).get('images', 1)
@@ -72,8 +75,11 @@ class Stack:
                 raise InputError(f'page {index + 1} is {kinds[0]}, the first {kinds[1]}; save it as a separate file')
             if _SMALLER_COPIES in page.tags:
                 raise InputError('has pages with smaller copies (a pyramid); save it without them')
+            file.seek(page.offset)
+            (tags,) = struct.unpack(tiff.tagnoformat, file.read(tiff.tagnosize))
             sizes = [page.nbytes] if page.is_final else page.databytecounts
-            if max(map(sum, zip(page.dataoffsets, sizes, strict=False)), default=0) > file.size:
+            ends = [place + size for place, size in zip(page.dataoffsets, sizes, strict=False)]
+            if len(page.tags) < tags or max(ends, default=0) > file.size:
                 raise InputError(f'is cut or damaged in page {index + 1} of {number}')
         return number
 
