@@ -279,13 +279,11 @@ def decode_pixels(data: bytes, channels: int | None, name: str) -> Image:
         InputError: for data that is not a complete image, or has several pages or frames.
     """
     try:
-        pages, frames = page_count(io.BytesIO(data)), _frames(data)
+        if (pages := _pages(data)) > 1:
+            way_out = 'save the one that is meant on its own, or all of a TIFF with basicsr prepare'
+            raise InputError(f'holds {pages} pages or frames; {way_out}')
     except InputError as error:
         raise InputError(f'{name}: {error}') from error
-    if pages > 1:
-        raise InputError(f'{name}: holds {pages} pages; basicsr prepare stores each as an image')
-    if frames > 1:
-        raise InputError(f'{name}: holds {frames} frames; save the one that is meant on its own')
     buffer = np.frombuffer(data, np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if buffer.size else None
@@ -312,15 +310,15 @@ def as_gray(image: Image) -> Image:
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
 
 
-def _frames(data: bytes) -> int:
-    """The number of frames of an animated WebP or PNG; 1 for others and for broken files."""
+def _pages(data: bytes) -> int:
+    """The number of pages of a TIFF, or of frames of an animated WebP or PNG; 1 for others and for broken files."""
+    if data[:4] != b'RIFF' and b'acTL' not in data[:4096]:
+        return page_count(io.BytesIO(data))
     try:
-        if data[:4] == b'RIFF' or b'acTL' in data[:4096]:
-            with PIL.Image.open(io.BytesIO(data)) as image:
-                return getattr(image, 'n_frames', 1)
+        with PIL.Image.open(io.BytesIO(data)) as image:
+            return getattr(image, 'n_frames', 1)
     except Exception:  # the decoder reports the problem
-        pass
-    return 1
+        return 1
 
 
 def on_unit_range(image: Image) -> NDArray[np.float32]:

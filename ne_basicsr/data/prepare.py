@@ -147,7 +147,7 @@ def find_images(inputs: Sequence[Path]) -> list[Original]:
 def _images_of(key: str, path: Path) -> list[Original]:
     try:
         count = page_count(path)
-    except InputError:  # reading it says why
+    except (InputError, OSError):  # reading it says why
         count = 1
     if count == 1:
         return [Original(key, (path,))]

@@ -8,7 +8,6 @@ import io
 import logging
 import struct
 import zlib
-from collections.abc import Callable
 from copy import copy
 from itertools import product
 from pathlib import Path
@@ -18,13 +17,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.errors import InputError, first_line
 
 MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # first bytes of TIFF and BigTIFF
+TYPES = ('uint8', 'uint16', 'float16', 'float32', 'float64')
 PLAIN = _WHITE_IS_0, _BLACK_IS_0, _RGB = (0, 1, 2)  # photometric interpretations
 _UNCOMPRESSED, *_DEFLATE = (1, 8, 32946)  # compressions, of which the last two are the same
-TYPES = ('uint8', 'uint16', 'float16', 'float32', 'float64')
-_COMPRESSION, _ORIENTATION, _PREDICTOR, _SMALLER_COPIES = (259, 274, 317, 330)  # tags
+_COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _PREDICTOR, _SMALLER_COPIES = (259, 262, 274, 317, 330)  # tags
 
 Pixels = NDArray[Any]
 
@@ -33,20 +32,22 @@ class Stack:
     """A TIFF whose pages, numbered from 0, are read when they are asked for.
 
     Args:
-        source: a path, or a file opened to read or, for ``write``, to read and write.
+        source: a path; or an open file, which can be written, too, for ``write``.
+
+    Raises:
+        InputError: for a file without pages.
     """
 
     def __init__(self, source: Path | IO[bytes]) -> None:
         import tifffile  # 0.1 s, and few images are TIFF
 
-        logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # it reports each damage several times; so do we, once
+        logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # it reports each damage several times; we, once
         self._source = source
+        opened: Any = {} if isinstance(source, Path) else {'name': 'stack', 'offset': 0}
         # not as OME, whose metadata may name other files, which tifffile would open
-        opened = {} if isinstance(source, Path) else {'name': 'stack', 'offset': 0}
-        self._tiff = tifffile.TiffFile(source, is_ome=False, **opened)  # type: ignore[arg-type]
+        self._tiff = tifffile.TiffFile(source, is_ome=False, **opened)
         if not self._tiff.pages:
             raise InputError('holds no pages, or is cut')
-        self._first: Any = self._tiff.pages[0]
 
     def __enter__(self) -> 'Stack':
         return self
@@ -60,19 +61,17 @@ class Stack:
         Raises:
             InputError: for a file that is cut, and for several pages that differ in size or type.
         """
-        first, file, tiff = self._first, self._tiff.filehandle, self._tiff.tiff
-        number = len(self._tiff.pages)
+        tiff, file, number, first = self._tiff.tiff, self._tiff.filehandle, len(self._tiff.pages), self.page(0)
         file.seek(self._tiff.pages.next_page_offset or 0)
         if file.read(tiff.offsetsize) != bytes(tiff.offsetsize):
             raise InputError(f'is cut or damaged after page {number}')
-        if number == 1 and first.is_final and first.size:  # large stacks of ImageJ and others describe one page for all
+        if number == 1 and first.is_final and first.size:  # ImageJ and others describe one page of a large stack
             listed = (self._tiff.imagej_metadata or {}).get('images', 1)
             number = max(listed, self._tiff.series[0].size // first.size)
-        for index in range(number if number > 1 else 0):
-            page = self._page(index)
-            if (page.shape, page.dtype) != (first.shape, first.dtype):
-                kinds = [f'{"x".join(map(str, each.shape))} {each.dtype}' for each in (page, first)]
-                raise InputError(f'page {index + 1} is {kinds[0]}, the first {kinds[1]}; save it as a separate file')
+        for index, page in enumerate(map(self.page, range(number if number > 1 else 0)), 1):
+            kind, other = (f'{"x".join(map(str, each.shape))} {each.dtype}' for each in (first, page))
+            if kind != other:
+                raise InputError(f'page {index} is {other}, the first {kind}; save it as a separate file')
             if _SMALLER_COPIES in page.tags:
                 raise InputError('has pages with smaller copies (a pyramid); save it without them')
             file.seek(page.offset)
@@ -80,32 +79,59 @@ class Stack:
             sizes = [page.nbytes] if page.is_final else page.databytecounts
             ends = [place + size for place, size in zip(page.dataoffsets, sizes, strict=False)]
             if len(page.tags) < tags or max(ends, default=0) > file.size:
-                raise InputError(f'is cut or damaged in page {index + 1} of {number}')
+                raise InputError(f'is cut or damaged in page {index} of {number}')
         return number
 
+    def page(self, index: int) -> Any:
+        """The description of a page, tifffile's."""
+        if index == 0 or self._tiff.pages.is_multipage:
+            return self._tiff.pages[index]
+        page: Any = copy(self._tiff.pages[0])
+        page.dataoffsets = [offset + index * page.nbytes for offset in page.dataoffsets]
+        return page
+
     def read(self, index: int) -> Pixels:
-        """A page as (H, W, C), C 1 to 4; see ``pixels_of``."""
+        """A page as (H, W, C), C 1 to 4, with black at 0.
 
-        def with_opencv() -> Pixels | None:
-            pages = cv2.imreadmulti(str(self._source), index, 1, flags=cv2.IMREAD_UNCHANGED)[1]
-            return pages[0] if pages else None
-
-        pixels = pixels_of(self._page(index), with_opencv)
+        Raises:
+            InputError: for other pages than gray and RGB, and numbers other than 8 and 16 bits and floating point.
+        """
+        page = self.page(index)
+        if _photometric(page) not in PLAIN or set(page.axes) - set('YXS'):
+            kind = f'{page.photometric.name}, {page.axes}'
+            raise InputError(f'only gray and RGB images are supported; this TIFF is {kind}')
+        try:
+            pixels = page.asarray()
+            pixels = np.moveaxis(pixels, 0, -1) if page.axes == 'SYX' else pixels
+        except (ValueError, ImportError) as error:  # ImportError: ZSTD before Python 3.14
+            if isinstance(error, ValueError) and 'imagecodecs' not in str(error):
+                raise
+            source: Any = self._source
+            buffer = (
+                np.memmap(source, mode='r') if isinstance(source, Path) else np.frombuffer(source.getbuffer(), 'u1')
+            )
+            found = cv2.imdecodemulti(buffer, cv2.IMREAD_UNCHANGED, range=(index, index + 1))[1]
+            # OpenCV rotates some images that have an orientation
+            if not found or page.tags.valueof(_ORIENTATION, default=1) != 1:
+                way_out = "save it uncompressed, or pip install 'ne-basicsr[imagecodecs]'"
+                raise InputError(f'this TIFF is compressed by {page.compression.name}; {way_out}') from None
+            pixels = rgb(found[0])
+        if pixels.dtype.name not in TYPES:
+            raise InputError(f'only 8 bits, 16 bits and floating point are supported; this is {pixels.dtype.name}')
+        pixels = _from_black(pixels.astype(pixels.dtype.newbyteorder('='), copy=False), page)
         return pixels[..., None] if pixels.ndim == 2 else pixels
 
     def write(self, index: int, pixels: Pixels) -> None:
-        """Replace a page, which is not read again, by pixels of its shape and type.
+        """Replace a page, which is not read again, by pixels as ``read`` returns them, of the same shape and type.
 
         Raises:
             InputError: for pages with packed bits.
         """
-        page: Any = self._page(index)
-        file = self._tiff.filehandle
+        page, file = self.page(index), self._tiff.filehandle
         if page.bitspersample != 8 * pixels.itemsize or page.fillorder != 1:
             raise InputError(f'packs {page.bitspersample} bits per sample; save it with 8 or 16 bits')
-        pixels = _from_black(pixels, page)
+        pixels, order = _from_black(pixels, page), pixels.dtype.newbyteorder(self._tiff.byteorder)
         planes = np.moveaxis(pixels, -1, 0)[..., None] if page.axes == 'SYX' else pixels[None]
-        order = pixels.dtype.newbyteorder(self._tiff.byteorder)
         if page.is_final:  # uncompressed, in one piece
             file.seek(page.dataoffsets[0])
             file.write(planes.astype(order).tobytes())
@@ -133,60 +159,25 @@ class Stack:
             tag = page.tags[code]
             tag.overwrite(values, dtype=4 if tag.dtype == 3 and max(values) > 65535 else None)  # 32 bits, no longer 16
 
-    def _page(self, index: int) -> Any:
-        if index == 0 or self._tiff.pages.is_multipage:
-            return self._tiff.pages[index]
-        page: Any = copy(self._first)
-        page.dataoffsets = tuple(offset + index * page.nbytes for offset in page.dataoffsets)
-        return page
-
 
 def page_count(source: Path | IO[bytes]) -> int:
-    """The number of pages of a TIFF; 1 for other files, and for those that nothing can read.
+    """The number of pages of a TIFF; 1 for other files.
 
     Raises:
-        InputError: as ``Stack.count``.
+        InputError: as ``Stack.count``, and for broken files.
     """
+    if isinstance(source, Path):
+        with source.open('rb') as file:
+            return page_count(file)
+    if source.read(4) not in MAGIC:
+        return 1
     try:
-        if isinstance(source, Path):
-            with source.open('rb') as file:
-                return page_count(file)
-        if source.read(4) not in MAGIC:
-            return 1
         with Stack(source) as stack:
             return stack.count()
     except InputError:
         raise
-    except Exception:  # the decoder reports the problem
-        return 1
-
-
-def pixels_of(page: Any, otherwise: Callable[[], Pixels | None]) -> Pixels:
-    """The pixels of a page of tifffile, (H, W) or (H, W, C), with black at 0.
-
-    Args:
-        otherwise: reads with OpenCV what is compressed in a way that tifffile leaves to other libraries.
-
-    Raises:
-        InputError: for other pages than gray and RGB, and numbers other than 8 and 16 bits and floating point.
-    """
-    if _photometric(page) not in PLAIN or set(page.axes) - set('YXS'):
-        raise InputError(f'only gray and RGB images are supported; this TIFF is {page.photometric.name}, {page.axes}')
-    try:
-        pixels = page.asarray()
-        pixels = np.moveaxis(pixels, 0, -1) if page.axes == 'SYX' else pixels
-    except (ValueError, ImportError) as error:  # ImportError: ZSTD before Python 3.14
-        if isinstance(error, ValueError) and 'imagecodecs' not in str(error):
-            raise
-        read = otherwise()
-        # OpenCV rotates some images that have an orientation
-        if read is None or page.tags.valueof(_ORIENTATION, default=1) != 1:
-            way_out = "save it uncompressed, or pip install 'ne-basicsr[imagecodecs]'"
-            raise InputError(f'this TIFF is compressed by {page.compression.name}; {way_out}') from None
-        pixels = rgb(read)
-    if pixels.dtype.name not in TYPES:
-        raise InputError(f'only 8 bits, 16 bits and floating point are supported; this is {pixels.dtype.name}')
-    return _from_black(pixels.astype(pixels.dtype.newbyteorder('='), copy=False), page)
+    except Exception as error:  # many kinds, for broken files
+        raise InputError(f'not a readable image ({first_line(error)})') from error
 
 
 def rgb(pixels: Pixels) -> Pixels:
@@ -202,4 +193,4 @@ def _from_black(pixels: Pixels, page: Any) -> Pixels:
 
 
 def _photometric(page: Any) -> int:
-    return int(page.tags.valueof(262, default=_BLACK_IS_0))
+    return int(page.tags.valueof(_PHOTOMETRIC, default=_BLACK_IS_0))

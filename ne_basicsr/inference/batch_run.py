@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ne_basicsr.data.stacks import Stack, page_count
+from ne_basicsr.data.stacks import Stack
 from ne_basicsr.inference import image_files as files
 from ne_basicsr.inference.image_files import Picture
 from ne_basicsr.inference.image_jobs import Job
@@ -71,17 +71,13 @@ def denoise_files(
     finished = {job for job in jobs if job in keys and _is_finished(store, keys[job], output)}
     todo = [job for job in jobs if job not in finished]
     run = _Run(tiled, noise, output, store, keys)
-    pages = {job: _pages(job) for job in todo}
-    total = sum(pages[job] * np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000 // world_size
+    total = sum(files.pixels_in(job.source) for job in todo) // 1000 // world_size
     mine = (job for job in dealt(jobs, _size) if job not in finished)
-    with progress(int(total), 'Denoising', 'kilopixel', shown and bool(todo)) as bar, ThreadPoolExecutor(1) as pool:
+    with progress(total, 'Denoising', 'kilopixel', shown and bool(todo)) as bar, ThreadPoolExecutor(1) as pool:
         run.on_pixels = _counted(bar.update)
         # two: one file is read while the one before is denoised
         for job, picture in ahead(pool, lambda job: files.read(job.source), mine, 2):
-            if pages[job] > 1:  # which ``read`` refuses
-                run.take_stack(job, pages[job])
-            else:
-                run.take(job, picture.result)
+            run.take(job, picture.result)
         run.flush()
     return Outcome(run.done, len(finished) if rank == 0 else 0, run.failures)
 
@@ -102,6 +98,9 @@ class _Run:
         try:
             picture = read()
             files.check_format(picture, job.file_format)
+        except files.SeveralPages:
+            self._take_stack(job)
+            return
         except (InputError, MemoryError) as error:
             self._fail(job, error)
             return
@@ -116,32 +115,34 @@ class _Run:
         elif sum(p.pixels.size for group in self._waiting.values() for _, p in group) > WAITING:
             self.flush()
 
-    def take_stack(self, job: Job, count: int) -> None:
+    def flush(self) -> None:
+        """Denoise all waiting files."""
+        while self._waiting:
+            self._denoise(self._waiting.pop(next(iter(self._waiting))))
+
+    def _take_stack(self, job: Job) -> None:
         """Denoise the pages of a stack in a copy of its file; the first page that fails fails the stack."""
         self.flush()
-        self._say(f'{job.source}: {count} pages (channels, slices and times), each denoised by itself')
 
         def save(copy: IO[bytes]) -> None:
             with job.source.open('rb') as source:
                 shutil.copyfileobj(source, copy)
             with Stack(job.source) as stack, Stack(copy) as self._stack:
+                count = stack.count()
+                if job.file_format != 'tiff':
+                    way_out = f'which {job.file_format.upper()} cannot hold; leave out --format'
+                    raise InputError(f'has {count} pages, {way_out}')
+                self._say(f'{job.source}: {count} pages (channels, slices and times), each denoised by itself')
                 for page in range(count):
                     self.take(job._replace(page=page), partial(files.page_of, stack, page))
                 self.flush()
 
         try:
-            if job.file_format != 'tiff':
-                raise InputError(f'has {count} pages, which {job.file_format.upper()} cannot hold; leave out --format')
             atomic_files.write(job.output, save, durable=False)
             self._finish(job)
         except Exception as error:  # encoders raise many kinds of errors; the other files continue
             self._waiting.clear()
             self._fail(job, error)
-
-    def flush(self) -> None:
-        """Denoise all waiting files."""
-        while self._waiting:
-            self._denoise(self._waiting.pop(next(iter(self._waiting))))
 
     def _denoise(self, group: list[tuple[Job, Picture]]) -> None:
         job, first = group[0]
@@ -226,13 +227,6 @@ def _key(job: Job, output: Path, settings: dict[str, Any]) -> str | None:
     names = [_below(path, output) for path in (job.output, job.strip) if path]
     source = {'path': str(job.source.resolve()), 'size': status.st_size, 'changed': status.st_mtime_ns}
     return key_of(names=names, source=source, format=job.file_format, **settings)
-
-
-def _pages(job: Job) -> int:
-    try:
-        return page_count(job.source)
-    except InputError:  # reading it says why
-        return 1
 
 
 def _size(job: Job) -> int:

@@ -55,20 +55,20 @@ class Picture(NamedTuple):
     premultiplied: bool = False  # whether the pixels are multiplied by alpha; only in TIFF
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """(H, W) of an image file, read from its header only; (0, 0) if it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except Exception:  # floating-point TIFF with three channels, or a broken file, which is reported later
-        try:
-            import tifffile  # 0.1 s, and few images are TIFF
+class SeveralPages(InputError):
+    """A TIFF is a stack."""
 
-            with tifffile.TiffFile(path) as tiff:
-                height, width = tiff.pages[0].shape[:2]
-                return height, width
-        except Exception:
-            return 0, 0
+
+def pixels_in(path: Path) -> int:
+    """The number of pixels of all pages of an image file, from headers only; 0 if it cannot be read."""
+    try:
+        if FORMATS.get(path.suffix.lower()) == 'tiff':
+            with Stack(path) as stack:
+                return stack.count() * stack.page(0).imagelength * stack.page(0).imagewidth
+        with Image.open(path) as image:
+            return image.height * image.width
+    except Exception:  # which is reported later
+        return 0
 
 
 def read(path: Path) -> Picture:
@@ -80,7 +80,7 @@ def read(path: Path) -> Picture:
     """
     try:
         if (pages := stacks.page_count(path)) > 1:
-            raise InputError(f'{path}: has {pages} pages; save the one you want as a separate file')
+            raise SeveralPages(f'{path}: has {pages} pages; save the one you want as a separate file')
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f'{path}: {error.strerror}') from error
@@ -165,16 +165,15 @@ def _decode_deep_png(data: bytes, transparent: Any, exif: bytes, icc: bytes) -> 
 
 
 def _decode_deep_tiff(data: bytes, exif: bytes, icc: bytes) -> Picture:
-    import tifffile
+    from tifffile import EXTRASAMPLE
 
-    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        page: Any = tiff.pages[0]
-        pixels = stacks.pixels_of(page, lambda: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+    with Stack(io.BytesIO(data)) as stack:
+        page, pixels = stack.page(0), stack.read(0)
         tags = {tag.code: tag.value for tag in page.tags}
         icc = icc or tags.get(34675) or b''
         exif = exif or _exif_bytes({int(tag): _plain_value(tags[tag]) for tag in _KEPT_TAGS if tag in tags})
     picture = _split(pixels, exif, icc)
-    is_associated = tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples
+    is_associated = EXTRASAMPLE.ASSOCALPHA in page.extrasamples
     return picture._replace(premultiplied=picture.alpha is not None and is_associated)
 
 
