@@ -278,12 +278,9 @@ def decode_pixels(data: bytes, channels: int | None, name: str) -> Image:
     Raises:
         InputError: for data that is not a complete image, or has several pages or frames.
     """
-    try:
-        if (pages := _pages(data)) > 1:
-            way_out = 'save the one that is meant on its own, or all of a TIFF with basicsr prepare'
-            raise InputError(f'holds {pages} pages or frames; {way_out}')
-    except InputError as error:
-        raise InputError(f'{name}: {error}') from error
+    if (pages := _pages(data, name)) > 1:
+        way_out = 'save the one that is meant on its own, or all of a TIFF with basicsr prepare'
+        raise InputError(f'{name}: holds {pages} pages or frames; {way_out}')
     buffer = np.frombuffer(data, np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if buffer.size else None
@@ -310,10 +307,10 @@ def as_gray(image: Image) -> Image:
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
 
 
-def _pages(data: bytes) -> int:
-    """The number of pages of a TIFF, or of frames of an animated WebP or PNG; 1 for others and for broken files."""
+def _pages(data: bytes, name: str) -> int:
+    """The number of pages of a TIFF, or of frames of an animated WebP or PNG; 1 for others."""
     if data[:4] != b'RIFF' and b'acTL' not in data[:4096]:
-        return page_count(io.BytesIO(data))
+        return page_count(io.BytesIO(data), name)
     try:
         with PIL.Image.open(io.BytesIO(data)) as image:
             return getattr(image, 'n_frames', 1)

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from itertools import count, product
 from pathlib import Path
 from typing import NamedTuple
@@ -145,13 +145,11 @@ def find_images(inputs: Sequence[Path]) -> list[Original]:
 
 
 def _images_of(key: str, path: Path) -> list[Original]:
-    try:
+    count = 1
+    with suppress(InputError, OSError):  # reading it says why
         count = page_count(path)
-    except (InputError, OSError):  # reading it says why
-        count = 1
-    if count == 1:
-        return [Original(key, (path,))]
-    return [Original(f'{key}_p{page + 1:04d}', (path,), page) for page in range(count)]
+    pages = range(count if count > 1 else 0)
+    return [Original(f'{key}_p{page + 1:04d}', (path,), page) for page in pages] or [Original(key, (path,))]
 
 
 def find_pairs(inputs: Sequence[Path]) -> tuple[list[Original], list[str]]:
@@ -268,10 +266,7 @@ def _values(source: Original, recipe: Recipe, encode: Callable[[Image], bytes]) 
     """
     files, images = source.states(), []
     for file in source.files:
-        if source.page is None:
-            images.append(decode_pixels(read_file(file), recipe.channels, str(file)))
-        else:
-            images.append(_page(file, source.page, recipe.channels))
+        images.append(_read(file, source.page, recipe.channels))
         if not np.issubdtype(images[-1].dtype, np.integer):
             kind = images[-1].dtype
             raise InputError(f'{file}: {kind} pixels; a store holds 8 or 16 bits, so convert it first')
@@ -290,11 +285,13 @@ def _values(source: Original, recipe: Recipe, encode: Callable[[Image], bytes]) 
     return files, stores, recipe.format == 'raw' and any(image.dtype != np.uint8 for image in images)
 
 
-def _page(file: Path, page: int, channels: int | None) -> Image:
+def _read(file: Path, page: int | None, channels: int | None) -> Image:
+    if page is None:
+        return decode_pixels(read_file(file), channels, str(file))
     try:
         with Stack(file) as stack:
             image = stack.read(page)
-    except (ValueError, OSError) as error:  # no page names itself, so that what is wrong with all of them is said once
+    except (ValueError, OSError) as error:  # without the page, so that what is wrong with all of them is said once
         raise InputError(f'{file}: {first_line(error)}') from error
     return with_channels(image[..., : 3 if image.shape[2] > 2 else 1], channels)
 

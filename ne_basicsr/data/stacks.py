@@ -22,21 +22,14 @@ from ne_basicsr.utils.errors import InputError, first_line
 MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # first bytes of TIFF and BigTIFF
 TYPES = ('uint8', 'uint16', 'float16', 'float32', 'float64')
 PLAIN = _WHITE_IS_0, _BLACK_IS_0, _RGB = (0, 1, 2)  # photometric interpretations
-_UNCOMPRESSED, *_DEFLATE = (1, 8, 32946)  # compressions, of which the last two are the same
+EASY = _UNCOMPRESSED, _DEFLATE, _ = (1, 8, 32946)  # compressions that tifffile knows alone; the last two are one
 _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _PREDICTOR, _SMALLER_COPIES = (259, 262, 274, 317, 330)  # tags
 
 Pixels = NDArray[Any]
 
 
 class Stack:
-    """A TIFF whose pages, numbered from 0, are read when they are asked for.
-
-    Args:
-        source: a path; or an open file, which can be written, too, for ``write``.
-
-    Raises:
-        InputError: for a file without pages.
-    """
+    """A TIFF, from a path or an open file, whose pages, numbered from 0, are read when they are asked for."""
 
     def __init__(self, source: Path | IO[bytes]) -> None:
         import tifffile  # 0.1 s, and few images are TIFF
@@ -56,11 +49,7 @@ class Stack:
         self._tiff.close()
 
     def count(self) -> int:
-        """The number of pages.
-
-        Raises:
-            InputError: for a file that is cut, and for several pages that differ in size or type.
-        """
+        """The number of pages; an ``InputError`` for a file that is cut, and for pages that differ in size or type."""
         tiff, file, number, first = self._tiff.tiff, self._tiff.filehandle, len(self._tiff.pages), self.page(0)
         file.seek(self._tiff.pages.next_page_offset or 0)
         if file.read(tiff.offsetsize) != bytes(tiff.offsetsize):
@@ -77,8 +66,7 @@ class Stack:
             file.seek(page.offset)
             (tags,) = struct.unpack(tiff.tagnoformat, file.read(tiff.tagnosize))
             sizes = [page.nbytes] if page.is_final else page.databytecounts
-            ends = [place + size for place, size in zip(page.dataoffsets, sizes, strict=False)]
-            if len(page.tags) < tags or max(ends, default=0) > file.size:
+            if len(page.tags) < tags or max(map(sum, zip(page.dataoffsets, sizes, strict=False))) > file.size:
                 raise InputError(f'is cut or damaged in page {index} of {number}')
         return number
 
@@ -94,7 +82,8 @@ class Stack:
         """A page as (H, W, C), C 1 to 4, with black at 0.
 
         Raises:
-            InputError: for other pages than gray and RGB, and numbers other than 8 and 16 bits and floating point.
+            InputError: for other pages than gray and RGB, and values other than 8- or 16-bit integers and finite
+            floating-point numbers.
         """
         page = self.page(index)
         if _photometric(page) not in PLAIN or set(page.axes) - set('YXS'):
@@ -118,15 +107,13 @@ class Stack:
             pixels = rgb(found[0])
         if pixels.dtype.name not in TYPES:
             raise InputError(f'only 8 bits, 16 bits and floating point are supported; this is {pixels.dtype.name}')
+        if pixels.size == 0 or (pixels.dtype.kind == 'f' and not all(np.isfinite(rows).all() for rows in pixels)):
+            raise InputError('has values that are not finite' if pixels.size else 'the image has no pixels')
         pixels = _from_black(pixels.astype(pixels.dtype.newbyteorder('='), copy=False), page)
         return pixels[..., None] if pixels.ndim == 2 else pixels
 
     def write(self, index: int, pixels: Pixels) -> None:
-        """Replace a page, which is not read again, by pixels as ``read`` returns them, of the same shape and type.
-
-        Raises:
-            InputError: for pages with packed bits.
-        """
+        """Replace a page by pixels (H, W, C) of its type; an ``InputError`` for packed bits."""
         page, file = self.page(index), self._tiff.filehandle
         if page.bitspersample != 8 * pixels.itemsize or page.fillorder != 1:
             raise InputError(f'packs {page.bitspersample} bits per sample; save it with 8 or 16 bits')
@@ -153,31 +140,26 @@ class Stack:
             file.seek(offsets[number])
             file.write(data)
         changes = {324: offsets, 325: sizes} if page.is_tiled else {273: offsets, 279: sizes}
-        changes |= {} if page.compression in (_UNCOMPRESSED, *_DEFLATE) else {_COMPRESSION: [_DEFLATE[0]]}
+        changes |= {} if page.compression in EASY else {_COMPRESSION: [_DEFLATE]}
         changes |= {} if page.predictor in (1, 2) else {_PREDICTOR: [1]}
         for code, values in changes.items():
             tag = page.tags[code]
             tag.overwrite(values, dtype=4 if tag.dtype == 3 and max(values) > 65535 else None)  # 32 bits, no longer 16
 
 
-def page_count(source: Path | IO[bytes]) -> int:
-    """The number of pages of a TIFF; 1 for other files.
-
-    Raises:
-        InputError: as ``Stack.count``, and for broken files.
-    """
+def page_count(source: Path | IO[bytes], name: str = '') -> int:
+    """The number of pages of a TIFF; 1 for other files. Errors are those of ``Stack.count``, with the name."""
     if isinstance(source, Path):
         with source.open('rb') as file:
-            return page_count(file)
+            return page_count(file, str(source))
     if source.read(4) not in MAGIC:
         return 1
     try:
         with Stack(source) as stack:
             return stack.count()
-    except InputError:
-        raise
-    except Exception as error:  # many kinds, for broken files
-        raise InputError(f'not a readable image ({first_line(error)})') from error
+    except Exception as error:  # tifffile raises many kinds of errors for broken files
+        line = error if isinstance(error, InputError) else f'not a readable image ({first_line(error)})'
+        raise InputError(f'{name}: {line}') from error
 
 
 def rgb(pixels: Pixels) -> Pixels:

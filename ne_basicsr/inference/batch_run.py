@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -99,8 +98,7 @@ class _Run:
             picture = read()
             files.check_format(picture, job.file_format)
         except files.SeveralPages:
-            self._take_stack(job)
-            return
+            return self._take_stack(job)
         except (InputError, MemoryError) as error:
             self._fail(job, error)
             return
@@ -128,16 +126,15 @@ class _Run:
             with job.source.open('rb') as source:
                 shutil.copyfileobj(source, copy)
             with Stack(job.source) as stack, Stack(copy) as self._stack:
-                count = stack.count()
-                if job.file_format != 'tiff':
-                    way_out = f'which {job.file_format.upper()} cannot hold; leave out --format'
-                    raise InputError(f'has {count} pages, {way_out}')
-                self._say(f'{job.source}: {count} pages (channels, slices and times), each denoised by itself')
-                for page in range(count):
-                    self.take(job._replace(page=page), partial(files.page_of, stack, page))
+                pages = range(stack.count())
+                self._say(f'{job.source}: {len(pages)} pages (channels, slices, times), each denoised by itself')
+                for page in pages:
+                    self.take(job._replace(page=page), lambda: files.split(stack.read(page)))  # noqa: B023
                 self.flush()
 
         try:
+            if job.file_format != 'tiff':
+                raise InputError(f'has several pages, which {job.file_format.upper()} cannot have; leave out --format')
             atomic_files.write(job.output, save, durable=False)
             self._finish(job)
         except Exception as error:  # encoders raise many kinds of errors; the other files continue

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ne_basicsr.data import stacks
-from ne_basicsr.data.stacks import Stack
 from ne_basicsr.utils.errors import InputError, first_line
 
 FORMATS = {
@@ -40,7 +39,6 @@ _KEPT_TAGS = (
     ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright,
 )  # fmt: skip
 _SUB_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-_EASY = (1, 8, 32946)  # compressions that tifffile supports: none, and deflate under two numbers
 _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = (258, 259, 262, 274)
 
 
@@ -56,14 +54,14 @@ class Picture(NamedTuple):
 
 
 class SeveralPages(InputError):
-    """A TIFF is a stack."""
+    """A TIFF is a stack, whose pages ``Stack`` reads."""
 
 
 def pixels_in(path: Path) -> int:
     """The number of pixels of all pages of an image file, from headers only; 0 if it cannot be read."""
     try:
         if FORMATS.get(path.suffix.lower()) == 'tiff':
-            with Stack(path) as stack:
+            with stacks.Stack(path) as stack:
                 return stack.count() * stack.page(0).imagelength * stack.page(0).imagewidth
         with Image.open(path) as image:
             return image.height * image.width
@@ -85,26 +83,13 @@ def read(path: Path) -> Picture:
     except OSError as error:
         raise InputError(f'{path}: {error.strerror}') from error
     try:
-        return _checked(decode(data))
+        return decode(data)
     except InputError as error:
         raise InputError(f'{path}: {error}') from error
     except UnidentifiedImageError as error:
         raise InputError(f'{path}: not a readable image (unknown format)') from error
     except Exception as error:  # decoders raise many kinds of errors for broken files
         raise InputError(f'{path}: not a readable image ({first_line(error)})') from error
-
-
-def page_of(stack: Stack, index: int) -> Picture:
-    """Like ``read``, a page of a stack, without EXIF and profile."""
-    return _checked(_split(stack.read(index), b'', b''))
-
-
-def _checked(picture: Picture) -> Picture:
-    if picture.pixels.size == 0:
-        raise InputError('the image has no pixels')
-    if picture.pixels.dtype.kind == 'f' and not all(np.isfinite(rows).all() for rows in picture.pixels):
-        raise InputError('has values that are not finite')
-    return picture
 
 
 def decode(data: bytes) -> Picture:
@@ -125,7 +110,7 @@ def decode(data: bytes) -> Picture:
         if image.format == 'TIFF':
             tags: Any = getattr(image, 'tag_v2', {})
             bits = max(tags.get(_BITS_PER_SAMPLE, (1,)))
-            plain_layout = tags.get(_PHOTOMETRIC) in stacks.PLAIN and tags.get(_COMPRESSION, 1) in _EASY
+            plain_layout = tags.get(_PHOTOMETRIC) in stacks.PLAIN and tags.get(_COMPRESSION, 1) in stacks.EASY
             if bits > 8 or (bits == 8 and plain_layout):
                 return _decode_deep_tiff(data, _exif_of_tiff(image), icc)
         if image.format == 'PNG' and data[24] == 16:
@@ -142,7 +127,7 @@ def decode(data: bytes) -> Picture:
         plain = _without_palette(image)
         if plain.mode not in ('L', 'LA', 'RGB', 'RGBA'):
             raise InputError(f'only gray and RGB images are supported; this is {plain.mode}: convert it first')
-        return _split(np.array(plain), exif, icc, lossless=image.format == 'WEBP' and b'VP8L' in data)
+        return split(np.array(plain), exif, icc, lossless=image.format == 'WEBP' and b'VP8L' in data)
 
 
 def _without_palette(image: Image.Image) -> Image.Image:
@@ -156,7 +141,7 @@ def _decode_deep_png(data: bytes, transparent: Any, exif: bytes, icc: bytes) -> 
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise InputError('not a readable 16-bit PNG')
-    picture = _split(stacks.rgb(pixels), exif, icc)
+    picture = split(stacks.rgb(pixels), exif, icc)
     if data[25] in (0, 4):  # OpenCV converts gray with alpha to colour, and handles transparent values of colours only
         picture = picture._replace(pixels=picture.pixels[..., :1])
         if picture.alpha is None and transparent is not None:
@@ -167,18 +152,18 @@ def _decode_deep_png(data: bytes, transparent: Any, exif: bytes, icc: bytes) -> 
 def _decode_deep_tiff(data: bytes, exif: bytes, icc: bytes) -> Picture:
     from tifffile import EXTRASAMPLE
 
-    with Stack(io.BytesIO(data)) as stack:
+    with stacks.Stack(io.BytesIO(data)) as stack:
         page, pixels = stack.page(0), stack.read(0)
         tags = {tag.code: tag.value for tag in page.tags}
         icc = icc or tags.get(34675) or b''
         exif = exif or _exif_bytes({int(tag): _plain_value(tags[tag]) for tag in _KEPT_TAGS if tag in tags})
-    picture = _split(pixels, exif, icc)
+    picture = split(pixels, exif, icc)
     is_associated = EXTRASAMPLE.ASSOCALPHA in page.extrasamples
     return picture._replace(premultiplied=picture.alpha is not None and is_associated)
 
 
-def _split(pixels: Pixels, exif: bytes, icc: bytes, lossless: bool = False) -> Picture:
-    """Split (H, W) or (H, W, 1 to 4), with alpha as second or fourth channel."""
+def split(pixels: Pixels, exif: bytes = b'', icc: bytes = b'', lossless: bool = False) -> Picture:
+    """The picture of pixels (H, W) or (H, W, 1 to 4), with alpha as second or fourth channel."""
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     channels = pixels.shape[2]
     if channels > 4:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ne_basicsr.data.stacks import TYPES
 from ne_basicsr.inference.denoiser import as_denoiser
 from ne_basicsr.inference.tiles import TILE, Tiled
 from ne_basicsr.ops.noise import noise_level
@@ -23,8 +24,6 @@ ROWS = 256  # rows of an image that change colour space at once
 OPPONENT = torch.tensor(
     [[1 / 3**0.5] * 3, [1 / 2**0.5, 0, -1 / 2**0.5], [1 / 6**0.5, -2 / 6**0.5, 1 / 6**0.5]], dtype=torch.float64
 )
-
-TYPES = ('uint8', 'uint16', 'float16', 'float32', 'float64')
 
 
 def denoise(

@@ -417,7 +417,7 @@ def test_a_stack_is_denoised_as_its_pages_alone(gray, tmp_path, capsys):
     assert main(command) == 1
     told = capsys.readouterr()
     assert '2 denoised, 1 failed' in told.out
-    assert 'cells.tif: 5 pages (channels, slices and times), each denoised by itself' in told.err
+    assert 'cells.tif: 5 pages (channels, slices, times), each denoised by itself' in told.err
     after = tifffile.imread(tmp_path / 'out' / 'cells.tif')[..., None]
     assert after.dtype == np.uint16 and after.shape == before.shape
     network = ne_basicsr.load(gray)
@@ -431,7 +431,7 @@ def test_a_stack_is_denoised_as_its_pages_alone(gray, tmp_path, capsys):
     assert main(command) == 1
     assert '2 finished before' in capsys.readouterr().out
     assert main([*command[:-2], str(tmp_path / 'png'), '--format', 'png']) == 1
-    assert 'cells.tif: has 5 pages, which PNG cannot hold; leave out --format' in capsys.readouterr().err
+    assert 'cells.tif: has several pages, which PNG cannot have; leave out --format' in capsys.readouterr().err
 
 
 def test_an_interrupted_stack_is_not_finished(tmp_path):
