@@ -10,6 +10,7 @@ import struct
 import zlib
 from copy import copy
 from itertools import product
+from math import inf
 from pathlib import Path
 from typing import IO, Any
 
@@ -66,7 +67,8 @@ class Stack:
             file.seek(page.offset)
             (tags,) = struct.unpack(tiff.tagnoformat, file.read(tiff.tagnosize))
             sizes = [page.nbytes] if page.is_final else page.databytecounts
-            if len(page.tags) < tags or max(map(sum, zip(page.dataoffsets, sizes, strict=False))) > file.size:
+            ends = [place + size if place else inf for place, size in zip(page.dataoffsets, sizes, strict=False)]
+            if len(page.tags) < tags or max(ends, default=inf) > file.size:
                 raise InputError(f'is cut or damaged in page {index} of {number}')
         return number
 
@@ -82,24 +84,20 @@ class Stack:
         """A page as (H, W, C), C 1 to 4, with black at 0.
 
         Raises:
-            InputError: for other pages than gray and RGB, and values other than 8- or 16-bit integers and finite
-            floating-point numbers.
+            InputError: for all but gray and RGB in 8- or 16-bit integers or finite floating-point numbers.
         """
         page = self.page(index)
-        if _photometric(page) not in PLAIN or set(page.axes) - set('YXS'):
-            kind = f'{page.photometric.name}, {page.axes}'
-            raise InputError(f'only gray and RGB images are supported; this TIFF is {kind}')
+        if page.photometric not in PLAIN or set(page.axes) - set('YXS'):
+            raise InputError(f'only gray and RGB images are supported; this is {page.photometric.name}, {page.axes}')
         try:
             pixels = page.asarray()
             pixels = np.moveaxis(pixels, 0, -1) if page.axes == 'SYX' else pixels
         except (ValueError, ImportError) as error:  # ImportError: ZSTD before Python 3.14
             if isinstance(error, ValueError) and 'imagecodecs' not in str(error):
                 raise
-            source: Any = self._source
-            buffer = (
-                np.memmap(source, mode='r') if isinstance(source, Path) else np.frombuffer(source.getbuffer(), 'u1')
-            )
-            found = cv2.imdecodemulti(buffer, cv2.IMREAD_UNCHANGED, range=(index, index + 1))[1]
+            given: Any = self._source
+            data = np.memmap(given, mode='r') if isinstance(given, Path) else np.frombuffer(given.getvalue(), 'u1')
+            found = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(index, index + 1))[1]
             # OpenCV rotates some images that have an orientation
             if not found or page.tags.valueof(_ORIENTATION, default=1) != 1:
                 way_out = "save it uncompressed, or pip install 'ne-basicsr[imagecodecs]'"
@@ -123,6 +121,7 @@ class Stack:
             file.seek(page.dataoffsets[0])
             file.write(planes.astype(order).tobytes())
             return
+        has_differences = page.predictor == 2 and pixels.dtype.kind == 'u'
         length, width = page.chunks[:2]
         corners = product(planes, range(0, pixels.shape[0], length), range(0, pixels.shape[1], width))
         offsets, sizes = list(page.dataoffsets), list(page.databytecounts)
@@ -130,7 +129,7 @@ class Stack:
             part = plane[top : top + length, left : left + width]
             if page.is_tiled:
                 part = np.pad(part, ((0, length - part.shape[0]), (0, width - part.shape[1]), (0, 0)), 'edge')
-            if page.predictor == 2:
+            if has_differences:
                 part = np.diff(part, axis=1, prepend=np.zeros_like(part[:, :1]))
             data = part.astype(order).tobytes()
             data = data if page.compression == _UNCOMPRESSED else zlib.compress(data)
@@ -141,7 +140,7 @@ class Stack:
             file.write(data)
         changes = {324: offsets, 325: sizes} if page.is_tiled else {273: offsets, 279: sizes}
         changes |= {} if page.compression in EASY else {_COMPRESSION: [_DEFLATE]}
-        changes |= {} if page.predictor in (1, 2) else {_PREDICTOR: [1]}
+        changes |= {} if page.predictor == 1 or has_differences else {_PREDICTOR: [1]}
         for code, values in changes.items():
             tag = page.tags[code]
             tag.overwrite(values, dtype=4 if tag.dtype == 3 and max(values) > 65535 else None)  # 32 bits, no longer 16
@@ -169,10 +168,6 @@ def rgb(pixels: Pixels) -> Pixels:
 
 def _from_black(pixels: Pixels, page: Any) -> Pixels:
     """Pixels of a page with black at 0, or back."""
-    if _photometric(page) != _WHITE_IS_0:
+    if page.tags.valueof(_PHOTOMETRIC, default=_BLACK_IS_0) != _WHITE_IS_0:
         return pixels
     return np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == 'u' else -pixels
-
-
-def _photometric(page: Any) -> int:
-    return int(page.tags.valueof(_PHOTOMETRIC, default=_BLACK_IS_0))

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from glob import escape
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -135,6 +136,8 @@ class _Run:
         try:
             if job.file_format != 'tiff':
                 raise InputError(f'has several pages, which {job.file_format.upper()} cannot have; leave out --format')
+            for rest in job.output.parent.glob(f'.{escape(job.output.name)}.????????.part'):  # of a run that was killed
+                rest.unlink()
             atomic_files.write(job.output, save, durable=False)
             self._finish(job)
         except Exception as error:  # encoders raise many kinds of errors; the other files continue

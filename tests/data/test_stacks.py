@@ -146,6 +146,12 @@ def pyramids(path: Path) -> None:
             writer.write(GRAY[::2, ::2], subfiletype=1, metadata=None)
 
 
+def unwritten(path: Path) -> None:
+    several(path, GRAY, GRAY)
+    with tifffile.TiffFile(path, mode='r+b') as tiff:
+        tiff.pages[1].tags[273].overwrite(0)
+
+
 def cut(layout: str, part: float):
     def write(path: Path) -> None:
         LAYOUTS[layout](path)
@@ -162,6 +168,7 @@ WRONG = {
     'smaller copies': (pyramids, r'smaller copies \(a pyramid\)'),
     'complex': (lambda path: several(path, GRAY + 1j, GRAY + 1j), 'this is complex128'),
     '12 bits': (lambda path: several(path, GRAY, GRAY), 'packs 12 bits'),
+    'a page that was never written': (unwritten, 'is cut or damaged in page 2 of 2'),
     'cut, ImageJ': (cut('ImageJ', 0.6), 'is cut or damaged after page 1'),
     'cut, ImageJ, large': (cut('ImageJ, large', 0.6), 'is cut or damaged in page 4 of 5'),
     'cut, OME': (cut('OME', 0.98), r'is cut or damaged'),

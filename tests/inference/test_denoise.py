@@ -439,8 +439,10 @@ def test_an_interrupted_stack_is_not_finished(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         files_through(Third(), tmp_path / 'in', tmp_path / 'out')
     assert not any((tmp_path / 'out').iterdir())
+    (tmp_path / 'out' / '.cells.tif.12345678.part').touch()  # what SIGKILL leaves
     assert files_through(Half(), tmp_path / 'in', tmp_path / 'out') == Outcome(1, 0, [])
     assert np.abs(tifffile.imread(tmp_path / 'out' / 'cells.tif')[..., None] - before / 2).max() <= 1
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['.denoised', 'cells.tif']
     assert files_through(Half(), tmp_path / 'in', tmp_path / 'out') == Outcome(0, 1, [])
 
 
