@@ -1,6 +1,7 @@
 """Pages of stacks are read and replaced one at a time; all else in their files stays."""
 
 import io
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -32,6 +33,7 @@ def first_page_for_all(path: Path) -> None:
         tiff.filehandle.write(bytes(4))
 
 
+GRAY = np.zeros((24, 31), np.uint16)
 HYPERSTACK = values((2, 3, 2, 24, 31))
 LAYOUTS = {
     'ImageJ': lambda path: tifffile.imwrite(
@@ -95,9 +97,13 @@ def test_replacing_pages_keeps_everything_else(layout, tmp_path):
         for one, other in zip(*pages, strict=True):
             kept = [{tag.code: tag.value for tag in page.tags if tag.code not in LAYOUT_TAGS} for page in (one, other)]
             assert kept[0] == kept[1]
-        if 'white' not in layout:
-            stored = np.stack(after).reshape(-1) if 'planes' not in layout else np.moveaxis(np.stack(after), -1, 1)
-            assert np.array_equal(b.asarray().reshape(-1), stored.reshape(-1))  # as others read it
+        for file, ours in ((a, before), (b, after)):  # as others read it
+            stored = np.stack(ours) if 'planes' not in layout else np.moveaxis(np.stack(ours), -1, 1)
+            stored = 65535 - stored if 'white' in layout else stored
+            if layout != 'LZW' or file is b:
+                assert np.array_equal(file.asarray().reshape(-1), stored.reshape(-1))
+        if 'tiled' in layout:  # libtiff wants whole tiles
+            assert np.array_equal(cv2.imreadmulti(str(tmp_path / 'b.tif'), flags=-1)[1], np.stack(after)[..., 0])
         if a.pages[0].is_final:
             ours, theirs = (np.frombuffer((tmp_path / name).read_bytes(), np.uint8) for name in ('a.tif', 'b.tif'))
             places = [(page.dataoffsets[0], page.nbytes) for page in pages[0]]
@@ -119,18 +125,17 @@ def test_pages_read_with_opencv_are_those_of_the_file(tmp_path):
 def test_counting_pages_reads_none_and_opens_no_other_file(tmp_path, monkeypatch):
     description = tifffile.OmeXml()
     description.addimage('uint16', (3, 24, 31), (3, 1, 1, 24, 31, 1), axes='ZYX')
-    other = (
-        description.tostring()
-        .replace('<TiffData ', '<TiffData FirstZ="0" ')
-        .replace('</TiffData>', '<UUID FileName="other.tif">urn:uuid:1</UUID></TiffData>')
-    )
-    tifffile.imwrite(
-        tmp_path / 'a.tif', values((3, 24, 31)), description=other, metadata=None, photometric='minisblack'
-    )
-    monkeypatch.setattr(tifffile.TiffPage, 'asarray', None)
-    assert page_count(tmp_path / 'a.tif') == 3
+    places = '<TiffData FirstZ="{0}" IFD="0" PlaneCount="1"><UUID FileName="{0}.tif">urn:uuid:{0}</UUID></TiffData>'
+    text = re.sub('<TiffData[^>]*/>', ''.join(map(places.format, range(3))), description.tostring())
+    for number in range(3):
+        named = re.sub('UUID="[^"]*"', f'UUID="urn:uuid:{number}"', text, count=1)
+        tifffile.imwrite(tmp_path / f'{number}.tif', GRAY, description=named, metadata=None, photometric='minisblack')
+    with tifffile.TiffFile(tmp_path / '0.tif') as tiff:
+        assert tiff.series[0].shape == (3, 24, 31)  # tifffile itself finds the others
+    LAYOUTS['OME'](tmp_path / 'stack.tif')
     (tmp_path / 'a.png').write_bytes(b'no TIFF')
-    assert page_count(tmp_path / 'a.png') == 1
+    monkeypatch.setattr(tifffile.TiffPage, 'asarray', None)
+    assert [page_count(tmp_path / name) for name in ('0.tif', 'stack.tif', 'a.png')] == [1, 12, 1]
 
 
 def several(path: Path, *pages: np.ndarray) -> None:
@@ -160,7 +165,6 @@ def cut(layout: str, part: float):
     return write
 
 
-GRAY = np.zeros((24, 31), np.uint16)
 WRONG = {
     'other size': (lambda path: several(path, GRAY, GRAY[1:]), 'page 2 is 23x31 uint16, the first 24x31 uint16; save'),
     'other type': (lambda path: several(path, GRAY, GRAY + 0.5), 'page 2 is 24x31 float64, the first 24x31 uint16'),
