@@ -1,4 +1,4 @@
-"""Peak memory of ``basicsr denoise`` on stacks: ``python scripts/stack_memory.py [PAGES...] > memory.json``, 40 and 800.
+"""Peak memory of ``basicsr denoise`` on stacks: ``python scripts/stack_memory.py [PAGES...] > memory.json``.
 
 Pages have 1024x1024 pixels of 16 bits. The network is a DnCNN with 3 layers of 4 channels, so that what the stack takes
 is not hidden behind the network; the disk needs room for two stacks.

@@ -6,11 +6,9 @@ as it is, byte for byte. Only compressed pages get other lengths, and other comp
 
 import io
 import logging
-import struct
 import zlib
 from copy import copy
 from itertools import product
-from math import inf
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,10 +63,12 @@ class Stack:
             if _SMALLER_COPIES in page.tags:
                 raise InputError('has pages with smaller copies (a pyramid); save it without them')
             file.seek(page.offset)
-            (tags,) = struct.unpack(tiff.tagnoformat, file.read(tiff.tagnosize))
+            tags = int.from_bytes(file.read(tiff.tagnosize), 'big' if tiff.byteorder == '>' else 'little')
             sizes = [page.nbytes] if page.is_final else page.databytecounts
-            ends = [place + size if place else inf for place, size in zip(page.dataoffsets, sizes, strict=False)]
-            if len(page.tags) < tags or max(ends, default=inf) > file.size:
+            ends = [
+                place + size if place else file.size + 1 for place, size in zip(page.dataoffsets, sizes, strict=False)
+            ]
+            if len(page.tags) < tags or max(ends, default=file.size + 1) > file.size:
                 raise InputError(f'is cut or damaged in page {index} of {number}')
         return number
 
