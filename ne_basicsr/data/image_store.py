@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from ne_basicsr.data.stacks import page_count
 from ne_basicsr.data.store_index import INDEX, REMEDY, Checked, read_index, read_lines
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import printable
@@ -275,10 +276,11 @@ def decode_pixels(data: bytes, channels: int | None, name: str) -> Image:
     """An encoded image with its own depth; gray or RGB, and with its own channels if ``channels`` is None.
 
     Raises:
-        InputError: for data that is not a complete image, or has several pages.
+        InputError: for data that is not a complete image, or has several pages or frames.
     """
-    if (pages := _pages(data)) > 1:
-        raise InputError(f'{name}: holds {pages} pages or frames; save the one that is meant on its own')
+    if (pages := _pages(data, name)) > 1:
+        way_out = 'save the one that is meant on its own, or all of a TIFF with basicsr prepare'
+        raise InputError(f'{name}: holds {pages} pages or frames; {way_out}')
     buffer = np.frombuffer(data, np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if buffer.size else None
@@ -287,10 +289,14 @@ def decode_pixels(data: bytes, channels: int | None, name: str) -> Image:
     if image is None:
         raise InputError(f'{name}: not a readable image ({len(data)} bytes)')
     image = image.astype(np.float32) if image.dtype == np.float64 else image
-    if image.ndim == 2:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if channels == 3 else image[..., None]
-    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return as_gray(image) if channels == 1 else image
+    return with_channels(image[..., None] if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), channels)
+
+
+def with_channels(image: Image, channels: int | None) -> Image:
+    """Gray or RGB (H, W, 1 or 3) as gray (1 channel) or RGB (3), or with its own channels."""
+    if image.shape[2] == (channels or image.shape[2]):
+        return image
+    return as_gray(image) if channels == 1 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
 
 
 def as_gray(image: Image) -> Image:
@@ -301,20 +307,15 @@ def as_gray(image: Image) -> Image:
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
 
 
-def _pages(data: bytes) -> int:
-    """The number of pages of a TIFF, or of frames of an animated WebP or PNG; 1 for others and for broken files."""
+def _pages(data: bytes, name: str) -> int:
+    """The number of pages of a TIFF, or of frames of an animated WebP or PNG; 1 for others."""
+    if data[:4] != b'RIFF' and b'acTL' not in data[:4096]:
+        return page_count(io.BytesIO(data), name)
     try:
-        if data[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
-            import tifffile  # 0.1 s, and few images are TIFF
-
-            with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-                return len(tiff.pages)
-        if data[:4] == b'RIFF' or b'acTL' in data[:4096]:
-            with PIL.Image.open(io.BytesIO(data)) as image:
-                return getattr(image, 'n_frames', 1)
+        with PIL.Image.open(io.BytesIO(data)) as image:
+            return getattr(image, 'n_frames', 1)
     except Exception:  # the decoder reports the problem
-        pass
-    return 1
+        return 1
 
 
 def on_unit_range(image: Image) -> NDArray[np.float32]:

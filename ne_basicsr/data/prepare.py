@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from itertools import count, product
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +13,13 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ne_basicsr.data.image_store import FolderStore, Image, decode_pixels, image_files, read_file
+from ne_basicsr.data.image_store import FolderStore, Image, decode_pixels, image_files, read_file, with_channels
+from ne_basicsr.data.stacks import Stack, page_count
 from ne_basicsr.data.store_index import StoredImage, checksum_of, write_index
 from ne_basicsr.data.store_writer import JOURNAL, LONGEST_KEY, WRITERS, Finished, Journal, LmdbWriter, Writer
 from ne_basicsr.utils import folder_lock
 from ne_basicsr.utils.ahead import ahead
-from ne_basicsr.utils.errors import InputError
+from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.words import similar_path
 
 CLEAN, NOISY = 'GT_SRGB', 'NOISY_SRGB'  # in the file names of SIDD
@@ -41,6 +42,7 @@ class Original(NamedTuple):
 
     key: str
     files: tuple[Path, ...]
+    page: int | None = None  # of a stack; None: all of the file
 
     @property
     def id(self) -> str:
@@ -132,13 +134,22 @@ def prepare(
 
 
 def find_images(inputs: Sequence[Path]) -> list[Original]:
-    """All images below the inputs, in the order in which they are written."""
+    """All images below the inputs, in the order in which they are written; each page of a stack is one."""
     folders = [FolderStore(root) for root in inputs]
     return _with_keys(
-        Original(_prefix(folder.root, inputs) + name, (folder.path(name),))
+        image
         for folder in folders
         for name in folder.names
+        for image in _images_of(_prefix(folder.root, inputs) + name, folder.path(name))
     )
+
+
+def _images_of(key: str, path: Path) -> list[Original]:
+    count = 1
+    with suppress(InputError, OSError):  # reading it says why
+        count = page_count(path)
+    pages = range(count if count > 1 else 0)
+    return [Original(f'{key}_p{page + 1:04d}', (path,), page) for page in pages] or [Original(key, (path,))]
 
 
 def find_pairs(inputs: Sequence[Path]) -> tuple[list[Original], list[str]]:
@@ -226,7 +237,7 @@ def _write(
                 try:
                     files, values, is_rounded = result.result()
                 except InputError as error:
-                    failures.append(str(error))
+                    failures += [str(error)] * (str(error) not in failures)
                     if before:
                         journal.add(source.id, Finished([], []))
                 else:
@@ -255,7 +266,7 @@ def _values(source: Original, recipe: Recipe, encode: Callable[[Image], bytes]) 
     """
     files, images = source.states(), []
     for file in source.files:
-        images.append(decode_pixels(read_file(file), recipe.channels, str(file)))
+        images.append(_read(file, source.page, recipe.channels))
         if not np.issubdtype(images[-1].dtype, np.integer):
             kind = images[-1].dtype
             raise InputError(f'{file}: {kind} pixels; a store holds 8 or 16 bits, so convert it first')
@@ -272,6 +283,17 @@ def _values(source: Original, recipe: Recipe, encode: Callable[[Image], bytes]) 
         parts = {f'{source.key}_s{number:03d}': place for number, place in enumerate(places, 1)}
     stores = [[_value(key, image[place], encode) for key, place in parts.items()] for image in images]
     return files, stores, recipe.format == 'raw' and any(image.dtype != np.uint8 for image in images)
+
+
+def _read(file: Path, page: int | None, channels: int | None) -> Image:
+    if page is None:
+        return decode_pixels(read_file(file), channels, str(file))
+    try:
+        with Stack(file) as stack:
+            image = stack.read(page)
+    except (ValueError, OSError) as error:  # without the page, so that what is wrong with all of them is said once
+        raise InputError(f'{file}: {first_line(error)}') from error
+    return with_channels(image[..., : 3 if image.shape[2] > 2 else 1], channels)
 
 
 def _value(name: str, image: Image, encode: Callable[[Image], bytes]) -> tuple[StoredImage, bytes]:

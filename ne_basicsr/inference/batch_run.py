@@ -4,16 +4,19 @@ A file is finished if its result exists as written, and its input (path, size, m
 settings that can change pixels are the same as then. The folder ``.denoised`` in the output folder records this.
 """
 
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from glob import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ne_basicsr.data.stacks import Stack
 from ne_basicsr.inference import image_files as files
 from ne_basicsr.inference.image_files import Picture
 from ne_basicsr.inference.image_jobs import Job
@@ -71,9 +74,9 @@ def denoise_files(
     finished = {job for job in jobs if job in keys and _is_finished(store, keys[job], output)}
     todo = [job for job in jobs if job not in finished]
     run = _Run(tiled, noise, about, output, store, keys)
-    total = sum(np.prod(files.size_of(job.source), dtype=int) for job in todo) // 1000 // world_size
+    total = sum(files.pixels_in(job.source) for job in todo) // 1000 // world_size
     mine = (job for job in dealt(jobs, _size) if job not in finished)
-    with progress(int(total), 'Denoising', 'kilopixel', shown and bool(todo)) as bar, ThreadPoolExecutor(1) as pool:
+    with progress(total, 'Denoising', 'kilopixel', shown and bool(todo)) as bar, ThreadPoolExecutor(1) as pool:
         run.on_pixels = _counted(bar.update)
         # two: one file is read while the one before is denoised
         for job, picture in ahead(pool, lambda job: files.read(job.source), mine, 2):
@@ -113,6 +116,8 @@ class _Run:
         try:
             picture = read()
             files.check_format(picture, job.file_format)
+        except files.SeveralPages:
+            return self._take_stack(job)
         except (InputError, MemoryError) as error:
             self._fail(job, error)
             return
@@ -131,6 +136,31 @@ class _Run:
         """Denoise all waiting files."""
         while self._waiting:
             self._denoise(self._waiting.pop(next(iter(self._waiting))))
+
+    def _take_stack(self, job: Job) -> None:
+        """Denoise the pages of a stack in a copy of its file; the first page that fails fails the stack."""
+        self.flush()
+
+        def save(copy: IO[bytes]) -> None:
+            with job.source.open('rb') as source:
+                shutil.copyfileobj(source, copy)
+            with Stack(job.source) as stack, Stack(copy) as self._stack:
+                pages = range(stack.count())
+                self._say(f'{job.source}: {len(pages)} pages (channels, slices, times), each denoised by itself')
+                for page in pages:
+                    self.take(job._replace(page=page), lambda: files.split(stack.read(page)))  # noqa: B023
+                self.flush()
+
+        try:
+            if job.file_format != 'tiff':
+                raise InputError(f'has several pages, which {job.file_format.upper()} cannot have; leave out --format')
+            for rest in job.output.parent.glob(f'.{escape(job.output.name)}.????????.part'):  # of a run that was killed
+                rest.unlink()
+            atomic_files.write(job.output, save, durable=False)
+            self._finish(job)
+        except Exception as error:  # encoders raise many kinds of errors; the other files continue
+            self._waiting.clear()
+            self._fail(job, error)
 
     def _denoise(self, group: list[tuple[Job, Picture]]) -> None:
         job, first = group[0]
@@ -161,22 +191,31 @@ class _Run:
             self._write(job, before, before._replace(pixels=pixels, alpha=alpha))
 
     def _write(self, job: Job, before: Picture, after: Picture) -> None:
+        if job.page is not None:
+            self._stack.write(job.page, files.with_alpha(after))
+            if job.strip and job.page == 0:
+                atomic_files.write(job.strip, lambda file: file.write(files.encode_strip(before, after)), durable=False)
+            return
         try:
             written = {job.output: files.encode(after, job.file_format)}
             if job.strip:
                 written[job.strip] = files.encode_strip(before, after)
             for path, data in written.items():
                 atomic_files.write(path, lambda file, data=data: file.write(data), durable=False)  # type: ignore[misc]
-            sizes = {_below(path, self.output): len(data) for path, data in written.items()}
-            if job in self.keys:
-                self.store.add({self.keys[job]: sizes})
+            self._finish(job)
         except Exception as error:  # encoders raise many kinds of errors; the other files continue
             self._fail(job, error)
-            return
+
+    def _finish(self, job: Job) -> None:
+        if job in self.keys:
+            paths = [path for path in (job.output, job.strip) if path]
+            self.store.add({self.keys[job]: {_below(path, self.output): path.stat().st_size for path in paths}})
         self.done += 1
 
     def _fail(self, job: Job, error: BaseException) -> None:
         line = last_line(error) if isinstance(error, OSError) else first_line(error)
+        if job.page is not None:
+            raise InputError(f'page {job.page + 1}: {line}') from error
         self.failures.append(line if line.startswith(str(job.source)) else f'{job.source}: {line}')
 
     def _say_channels(self, job: Job, picture: Picture) -> None:

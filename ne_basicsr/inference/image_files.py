@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from ne_basicsr.data import stacks
 from ne_basicsr.utils.errors import InputError, first_line
 
 FORMATS = {
@@ -38,8 +39,6 @@ _KEPT_TAGS = (
     ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright,
 )  # fmt: skip
 _SUB_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-_WHITE_IS_0, _BLACK_IS_0, _RGB = _PLAIN = (0, 1, 2)  # photometric interpretations
-_EASY = (1, 8, 32946)  # compressions that tifffile supports: none, and deflate under two numbers
 _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = (258, 259, 262, 274)
 
 
@@ -54,20 +53,20 @@ class Picture(NamedTuple):
     premultiplied: bool = False  # whether the pixels are multiplied by alpha; only in TIFF
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """(H, W) of an image file, read from its header only; (0, 0) if it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except Exception:  # floating-point TIFF with three channels, or a broken file, which is reported later
-        try:
-            import tifffile  # 0.1 s, and few images are TIFF
+class SeveralPages(InputError):
+    """A TIFF is a stack, whose pages ``Stack`` reads."""
 
-            with tifffile.TiffFile(path) as tiff:
-                height, width = tiff.pages[0].shape[:2]
-                return height, width
-        except Exception:
-            return 0, 0
+
+def pixels_in(path: Path) -> int:
+    """The number of pixels of all pages of an image file, from headers only; 0 if it cannot be read."""
+    try:
+        if FORMATS.get(path.suffix.lower()) == 'tiff':
+            with stacks.Stack(path) as stack:
+                return stack.count() * stack.page(0).imagelength * stack.page(0).imagewidth
+        with Image.open(path) as image:
+            return image.height * image.width
+    except Exception:  # which is reported later
+        return 0
 
 
 def read(path: Path) -> Picture:
@@ -78,22 +77,19 @@ def read(path: Path) -> Picture:
             integers and finite floating-point numbers.
     """
     try:
+        if (pages := stacks.page_count(path)) > 1:
+            raise SeveralPages(f'{path}: has {pages} pages; save the one you want as a separate file')
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f'{path}: {error.strerror}') from error
     try:
-        picture = decode(data)
+        return decode(data)
     except InputError as error:
         raise InputError(f'{path}: {error}') from error
     except UnidentifiedImageError as error:
         raise InputError(f'{path}: not a readable image (unknown format)') from error
     except Exception as error:  # decoders raise many kinds of errors for broken files
         raise InputError(f'{path}: not a readable image ({first_line(error)})') from error
-    if picture.pixels.size == 0:
-        raise InputError(f'{path}: the image has no pixels')
-    if picture.pixels.dtype.kind == 'f' and not all(np.isfinite(rows).all() for rows in picture.pixels):
-        raise InputError(f'{path}: has values that are not finite')
-    return picture
 
 
 def decode(data: bytes) -> Picture:
@@ -103,7 +99,7 @@ def decode(data: bytes) -> Picture:
     try:
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
-        if data[:4] in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
+        if data[:4] in stacks.MAGIC:
             return _decode_deep_tiff(data, b'', b'')  # Pillow does not support floating-point colour
         raise
     with image:
@@ -114,7 +110,7 @@ def decode(data: bytes) -> Picture:
         if image.format == 'TIFF':
             tags: Any = getattr(image, 'tag_v2', {})
             bits = max(tags.get(_BITS_PER_SAMPLE, (1,)))
-            plain_layout = tags.get(_PHOTOMETRIC) in _PLAIN and tags.get(_COMPRESSION, 1) in _EASY
+            plain_layout = tags.get(_PHOTOMETRIC) in stacks.PLAIN and tags.get(_COMPRESSION, 1) in stacks.EASY
             if bits > 8 or (bits == 8 and plain_layout):
                 return _decode_deep_tiff(data, _exif_of_tiff(image), icc)
         if image.format == 'PNG' and data[24] == 16:
@@ -131,7 +127,7 @@ def decode(data: bytes) -> Picture:
         plain = _without_palette(image)
         if plain.mode not in ('L', 'LA', 'RGB', 'RGBA'):
             raise InputError(f'only gray and RGB images are supported; this is {plain.mode}: convert it first')
-        return _split(np.array(plain), exif, icc, lossless=image.format == 'WEBP' and b'VP8L' in data)
+        return split(np.array(plain), exif, icc, lossless=image.format == 'WEBP' and b'VP8L' in data)
 
 
 def _without_palette(image: Image.Image) -> Image.Image:
@@ -145,7 +141,7 @@ def _decode_deep_png(data: bytes, transparent: Any, exif: bytes, icc: bytes) -> 
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise InputError('not a readable 16-bit PNG')
-    picture = _split(_rgb(pixels), exif, icc)
+    picture = split(stacks.rgb(pixels), exif, icc)
     if data[25] in (0, 4):  # OpenCV converts gray with alpha to colour, and handles transparent values of colours only
         picture = picture._replace(pixels=picture.pixels[..., :1])
         if picture.alpha is None and transparent is not None:
@@ -154,56 +150,26 @@ def _decode_deep_png(data: bytes, transparent: Any, exif: bytes, icc: bytes) -> 
 
 
 def _decode_deep_tiff(data: bytes, exif: bytes, icc: bytes) -> Picture:
-    import tifffile
+    from tifffile import EXTRASAMPLE
 
-    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        if len(tiff.pages) > 1:
-            raise InputError(f'has {len(tiff.pages)} pages; save the one you want as a separate file')
-        page: Any = tiff.pages[0]
+    with stacks.Stack(io.BytesIO(data)) as stack:
+        page, pixels = stack.page(0), stack.read(0)
         tags = {tag.code: tag.value for tag in page.tags}
-        photometric = int(tags.get(_PHOTOMETRIC, _BLACK_IS_0))
-        if photometric not in _PLAIN or set(page.axes) - set('YXS'):
-            raise InputError(
-                f'only gray and RGB images are supported; this TIFF is {page.photometric.name}, {page.axes}'
-            )
         icc = icc or tags.get(34675) or b''
         exif = exif or _exif_bytes({int(tag): _plain_value(tags[tag]) for tag in _KEPT_TAGS if tag in tags})
-        try:
-            pixels = page.asarray()
-            pixels = np.moveaxis(pixels, 0, -1) if page.axes == 'SYX' else pixels
-        except (ValueError, ImportError) as error:  # ImportError: ZSTD before Python 3.14
-            if isinstance(error, ValueError) and 'imagecodecs' not in str(error):
-                raise
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-            # OpenCV rotates some images that have an orientation
-            if pixels is None or tags.get(_ORIENTATION, 1) != 1:
-                way_out = "save it uncompressed, or pip install 'ne-basicsr[imagecodecs]'"
-                raise InputError(f'this TIFF is compressed by {page.compression.name}; {way_out}') from None
-            pixels = _rgb(pixels)
-    if pixels.dtype.name not in ('uint8', 'uint16', 'float16', 'float32', 'float64'):
-        raise InputError(f'only 8 bits, 16 bits and floating point are supported; this is {pixels.dtype.name}')
-    if photometric == _WHITE_IS_0:
-        pixels = np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == 'u' else -pixels
-    picture = _split(pixels.astype(pixels.dtype.newbyteorder('='), copy=False), exif, icc)
-    is_associated = tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples
+    picture = split(pixels, exif, icc)
+    is_associated = EXTRASAMPLE.ASSOCALPHA in page.extrasamples
     return picture._replace(premultiplied=picture.alpha is not None and is_associated)
 
 
-def _split(pixels: Pixels, exif: bytes, icc: bytes, lossless: bool = False) -> Picture:
-    """Split (H, W) or (H, W, 1 to 4), with alpha as second or fourth channel."""
+def split(pixels: Pixels, exif: bytes = b'', icc: bytes = b'', lossless: bool = False) -> Picture:
+    """The picture of pixels (H, W) or (H, W, 1 to 4), with alpha as second or fourth channel."""
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     channels = pixels.shape[2]
     if channels > 4:
         raise InputError(f'images must have 1 to 4 channels, the last of 2 or 4 being alpha; got {channels}')
     alpha = pixels[..., -1:] if channels in (2, 4) else None
     return Picture(pixels[..., :-1] if alpha is not None else pixels, alpha, exif, icc, lossless)
-
-
-def _rgb(pixels: Pixels) -> Pixels:
-    """OpenCV's order of channels to RGB, or back."""
-    if pixels.ndim == 2 or pixels.shape[2] < 3:
-        return pixels
-    return pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
 
 
 def _exif_of_tiff(image: Image.Image) -> bytes:
@@ -248,6 +214,11 @@ def check_format(picture: Picture, file_format: str) -> None:
         raise InputError(f'has transparency, which {file_format.upper()} cannot hold; use --format png')
 
 
+def with_alpha(picture: Picture) -> Pixels:
+    """Pixels and alpha as one array, (H, W, 1 to 4)."""
+    return picture.pixels if picture.alpha is None else np.concatenate([picture.pixels, picture.alpha], axis=2)
+
+
 def encode(picture: Picture, file_format: str) -> bytes:
     """Encode a picture as a file; its type must be one that the format supports.
 
@@ -258,9 +229,8 @@ def encode(picture: Picture, file_format: str) -> bytes:
         InputError: as ``check_format``.
     """
     check_format(picture, file_format)
-    pixels, alpha, exif, icc, lossless, premultiplied = picture
-    if alpha is not None:
-        pixels = np.concatenate([pixels, alpha], axis=2)
+    _, alpha, exif, icc, lossless, premultiplied = picture
+    pixels = with_alpha(picture)
     if file_format == 'tiff':
         kind = None if alpha is None else 'assocalpha' if premultiplied else 'unassalpha'
         return _encode_tiff(pixels, kind, exif, icc)
@@ -334,7 +304,7 @@ def _encode_deep_png(pixels: Pixels, exif: bytes, icc: bytes) -> bytes:
         header = _chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 16, 4, 0, 0, 0))
         data = b'\x89PNG\r\n\x1a\n' + header + _chunk(b'IDAT', zlib.compress(lines.tobytes())) + _chunk(b'IEND', b'')
     else:
-        good, encoded = cv2.imencode('.png', _rgb(pixels))
+        good, encoded = cv2.imencode('.png', stacks.rgb(pixels))
         assert good, 'OpenCV writes all other 16-bit PNG'
         data = encoded.tobytes()
     head = data[:33]  # signature and IHDR

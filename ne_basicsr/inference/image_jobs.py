@@ -19,6 +19,7 @@ class Job(NamedTuple):
     output: Path
     strip: Path | None
     file_format: str
+    page: int | None = None  # of a stack; None: all of the file
 
 
 def find_jobs(

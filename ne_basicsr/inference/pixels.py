@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ne_basicsr.data.stacks import TYPES
 from ne_basicsr.inference import real_noise
 from ne_basicsr.inference.denoiser import as_denoiser
 from ne_basicsr.inference.real_noise import Settings
@@ -28,7 +29,6 @@ OPPONENT = torch.tensor(
 )
 
 AS_WHITE = Settings(stride=1, stabilize=False)
-TYPES = ('uint8', 'uint16', 'float16', 'float32', 'float64')
 
 
 def denoise(

@@ -1,8 +1,8 @@
 """Images whose noise is neither white nor equal everywhere: what is done to them before the network, and undone after.
 
-Noise that depends on the brightness is made equal by a curve (a variance-stabilizing transform), correlated noise nearly
-white by taking every ``stride``-th pixel, all phases as images of their own. The networks here are equivariant, and so
-are the curve and the measurement: the whole stays f(a y + b) = a f(y) + b.
+Noise that depends on the brightness is made equal by a curve, a variance-stabilizing transform. Correlated noise is
+made nearly white by taking every ``stride``-th pixel, all phases as images of their own. Curve and measurement commute
+with a y + b, so that an equivariant network stays equivariant.
 """
 
 import math
@@ -95,13 +95,12 @@ def find(image: Tensor, settings: Settings) -> Treatment | None:
 def stabilizing(model: NoiseModel) -> Curve:
     """T(x), the integral of dx / s(x) with s the level at brightness x, times the mean level.
 
-    Source: Foi, Practical denoising of clipped or overexposed noisy images, EUSIPCO 2008, of any s. Its inverse is taken
-    as it stands, not corrected for the bias at few photons.
+    Source: Foi, Practical denoising of clipped or overexposed noisy images, EUSIPCO 2008, for any s. The inverse is the
+    curve's own, not corrected for the bias at few photons.
     """
     x, s = model.brightness.double(), model.by_brightness.double()
-    s = torch.stack(
-        [torch.cat([s[:1], s, s[-1:]])[k : k + 3].median() for k in range(len(s))]
-    )  # one part alone: texture
+    padded = torch.cat([s[:1], s, s[-1:]])
+    s = padded.unfold(0, 3, 1).median(dim=1).values  # a single part that is louder has texture
     s = s.clamp(min=float(s.max()) / 10)
     grid = torch.linspace(float(x[0]), float(x[-1]), NODES, dtype=torch.float64)
     level = _interpolate(grid, x + torch.arange(len(x)) * 1e-9 * model.contrast, s)
@@ -111,13 +110,13 @@ def stabilizing(model: NoiseModel) -> Curve:
 
 
 def phases(y: Tensor, stride: int) -> Tensor:
-    """(N, C, H, W) to (N stride^2, C, H / stride, W / stride): every ``stride``-th pixel; sizes are filled by reflection.
+    """(N, C, H, W) to (N stride^2, C, H / stride, W / stride): every ``stride``-th pixel; sizes filled by reflection.
 
     Source: Zhou et al., When AWGN-based denoiser meets real noises, AAAI 2020 (pixel-shuffle downsampling).
     """
-    n, c, height, width = y.shape
+    channels, height, width = y.shape[1:]
     y = F.pad(y, (0, -width % stride, 0, -height % stride), mode='reflect')
-    y = F.pixel_unshuffle(y, stride).unflatten(1, (c, stride**2)).transpose(1, 2)
+    y = F.pixel_unshuffle(y, stride).unflatten(1, (channels, stride**2)).transpose(1, 2)
     return y.flatten(0, 1)
 
 

@@ -1,9 +1,9 @@
 """The noise of a photograph as it is: its level by channel and by brightness, and how far it is correlated.
 
-``noise_level`` reads the highest frequencies of the quietest blocks. The noise of a camera has little there, since it was
-interpolated and compressed, and the quietest blocks are the darkest, where it is weak. Here the blocks are taken within
-parts of equal brightness, from neighbouring pixels and from every second one. The levels at the two distances tell the
-correlation R(d) = (1 + d^2 / w^2)^-2 of pixels d apart in a row or column, and with it the level itself.
+``noise_level`` reads the highest frequencies of the quietest blocks. The noise of a camera has little there, since it
+was interpolated and compressed, and the quietest blocks are the darkest, where it is weak. Here the blocks are taken
+within parts of equal brightness, from neighbouring pixels and from every second one. The levels at the two distances
+tell the correlation R(d) = (1 + d^2 / w^2)^-2 of pixels d apart in a row or column, and with it the level itself.
 """
 
 import math
@@ -21,14 +21,12 @@ QUIETEST, FEWEST = 0.01, 16  # share of the blocks of a part that its noise is r
 STEP, MOST = 4, 2**15  # pixels from block to block at least, and blocks at most
 INDEPENDENT = 0.3  # correlation of neighbours that counts as none
 WIDEST = 3.0  # w at most, in pixels
-# Texture passes for correlated noise, but it is stronger in the next quietest blocks, missing in some parts of the image,
-# or weak to the contrast; limits from photographs, clean, with noise of a camera, and with noise added.
+# Texture passes for correlated noise, but it is stronger in the next quietest blocks, missing in some parts of the
+# image, or weak to the contrast. Limits from photographs: clean, with noise of a camera, and with noise added.
 UNEVEN, MISSING, LEAST = 1.35, 3.0, 0.025
 CORRELATED = 1.7  # level of every second pixel to that of all; texture with white noise has less
-DEPENDENT, LINEAR = (
-    1.5,
-    0.9,
-)  # level of one part to that of another: more depends on the brightness; least correlation of the two
+DEPENDENT = 1.5  # level of one part to that of another: more depends on the brightness
+LINEAR = 0.9  # correlation of variance and brightness at least, where the noise is white
 
 
 class NoiseModel(NamedTuple):
@@ -124,7 +122,7 @@ def measure(y: Tensor) -> NoiseModel:
 
 
 def level_map(y: Tensor, width: float, cells: int = 8) -> Tensor:
-    """The level in each of cells x cells parts of y (C, H, W), each at least 24 pixels high and wide; texture adds to it."""
+    """The level in cells x cells parts of y (C, H, W), of 24 pixels a side or more; texture adds to it."""
     y, stride = widen(y), 2 if width else 1
     rows = [row.tensor_split(cells, dim=2) for row in y.tensor_split(cells, dim=1)]
     found = [[_levels(blocks_of(cell, stride), 1)[1].mean() for cell in row] for row in rows]

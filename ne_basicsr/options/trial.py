@@ -53,7 +53,7 @@ def check_arguments(section: Mapping[str, Any], key: Key) -> None:
     if isinstance(cls, type) and issubclass(cls, Wrapper):
         wrapper = next(base for base in cls.__mro__ if base in Wrapper.__subclasses__())
         own = {name: section[name] for name in named_parameters(wrapper) if name != 'backbone' and name in section}
-        nothing = nn.Identity()
+        nothing: Any = nn.Identity()
         nothing.blind = False  # whether ``estimate`` suits the backbone is seen when that is built
         try:
             wrapper(nothing, **own)

@@ -12,7 +12,7 @@ def write(path: Path, save: Callable[[Any], object], durable: bool = True) -> No
     """Write a file; an older one of that name remains until the new one is complete.
 
     Args:
-        save: writes to the open binary file that it is called with.
+        save: writes to, and may read from, the open binary file that it is called with.
         durable: survive a crash of the machine, not only of the process: the bytes are on the disk before the name.
 
     Raises:
@@ -22,7 +22,7 @@ def write(path: Path, save: Callable[[Any], object], durable: bool = True) -> No
     name = os.fsencode(path.name)[:100].decode(errors='ignore')  # of the 255 bytes that names may have
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{name}.', suffix='.part')
     try:
-        with os.fdopen(handle, 'wb') as file:
+        with os.fdopen(handle, 'w+b') as file:
             save(file)
             file.flush()
             if durable:

@@ -104,7 +104,7 @@ CORPUS = {
     ),
     'a file of two pages': (
         broken_file('b.tif', lambda path: tifffile.imwrite(path, np.stack([IMAGE, IMAGE]), photometric='minisblack')),
-        r'photos/b.tif: holds 2 pages or frames; save the one that is meant',
+        r'photos/b.tif: holds 2 pages or frames; save the one .*, or all of a TIFF with basicsr prepare',
     ),
     'a dangling folder': (broken_file('b.png', lambda path: shutil.rmtree(path.parent)), 'photos'),
     'a folder without images': (

@@ -27,6 +27,7 @@ from ne_basicsr.archs.wne_arch import WNE
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.cli.denoise import _split
 from ne_basicsr.cli.main import main
+from ne_basicsr.data.stacks import Stack
 from ne_basicsr.inference import batch_run as denoising_run
 from ne_basicsr.inference import image_files
 from ne_basicsr.inference.batch_run import Outcome, denoise_files
@@ -377,6 +378,7 @@ def test_progress_ends_at_its_total(tmp_path, monkeypatch):
     write(tmp_path / 'photos' / 'small.png', 1)
     write(tmp_path / 'photos' / 'same.png', 1)
     write(tmp_path / 'photos' / 'cut.png', 3, height=150, width=200)
+    stack(tmp_path / 'photos' / 'stack.tif', 4)
     seen: list[int] = []
 
     @contextmanager
@@ -386,8 +388,96 @@ def test_progress_ends_at_its_total(tmp_path, monkeypatch):
 
     monkeypatch.setattr(denoising_run, 'progress', progress)
     files_through(Half(), tmp_path / 'photos', tmp_path / 'out')
-    assert seen[0] == -((2 * 24 * 31 + 150 * 200) // 1000)
+    assert seen[0] == -((2 * 24 * 31 + 150 * 200 + 4 * 90 * 90) // 1000)
     assert sum(seen) == 0 and len(seen) > 5
+
+
+class Third(Half):
+    """Stops at its third image, as Ctrl-C does."""
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        if len(self.batches) == 3:
+            raise KeyboardInterrupt
+        return super().forward(y)
+
+
+def stack(path: Path, count: int = 5, channels: int = 1, side: int = 90) -> np.ndarray:
+    """An ImageJ stack whose pages are larger than half a tile of 96."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(1).integers(0, 2**16, (count, side, side, channels), np.uint16)
+    tifffile.imwrite(path, np.moveaxis(values, -1, 1), imagej=True, metadata={'axes': 'TCYX', 'Info': 'kept'})
+    return values
+
+
+def test_a_stack_is_denoised_as_its_pages_alone(gray, tmp_path, capsys):
+    before = stack(tmp_path / 'in' / 'cells.tif')
+    (tmp_path / 'in' / 'strange.png').write_text('no image')
+    write(tmp_path / 'in' / 'same.tif', 1, 'uint16', height=90, width=90)
+    command = ['denoise', gray, str(tmp_path / 'in'), '-o', str(tmp_path / 'out'), '--strip']
+    assert main(command) == 1
+    told = capsys.readouterr()
+    assert '2 denoised, 1 failed' in told.out
+    assert 'cells.tif: 5 pages (channels, slices, times), each denoised by itself' in told.err
+    after = tifffile.imread(tmp_path / 'out' / 'cells.tif')[..., None]
+    assert after.dtype == np.uint16 and after.shape == before.shape
+    network = ne_basicsr.load(gray)
+    for given, found in zip(before, after, strict=True):
+        alone = network(given)
+        assert np.abs(alone.astype(int) - found).max() <= 1  # rounding
+        assert np.abs(alone.astype(int) - given).max() > 1000
+    with tifffile.TiffFile(tmp_path / 'out' / 'cells.tif') as tiff:
+        assert tiff.imagej_metadata['Info'] == 'kept'
+    assert (tmp_path / 'out' / 'cells.tif_strip.png').is_file()
+    assert main(command) == 1
+    assert '2 finished before' in capsys.readouterr().out
+    assert main([*command[:-2], str(tmp_path / 'png'), '--format', 'png']) == 1
+    assert 'cells.tif: has several pages, which PNG cannot have; leave out --format' in capsys.readouterr().err
+
+
+def test_an_interrupted_stack_is_not_finished(tmp_path):
+    before = stack(tmp_path / 'in' / 'cells.tif')
+    with pytest.raises(KeyboardInterrupt):
+        files_through(Third(), tmp_path / 'in', tmp_path / 'out')
+    assert not any((tmp_path / 'out').iterdir())
+    (tmp_path / 'out' / '.cells.tif.12345678.part').touch()  # what SIGKILL leaves
+    assert files_through(Half(), tmp_path / 'in', tmp_path / 'out') == Outcome(1, 0, [])
+    assert np.abs(tifffile.imread(tmp_path / 'out' / 'cells.tif')[..., None] - before / 2).max() <= 1
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['.denoised', 'cells.tif']
+    assert files_through(Half(), tmp_path / 'in', tmp_path / 'out') == Outcome(0, 1, [])
+
+
+def test_a_page_that_fails_fails_its_stack_alone(tmp_path):
+    folder = tmp_path / 'in'
+    folder.mkdir()
+    values = np.random.default_rng(0).random((4, 20, 20), np.float32)
+    tifffile.imwrite(folder / 'good.tif', values, photometric='minisblack')
+    values[2, 3, 4] = np.nan
+    tifffile.imwrite(folder / 'bad.tif', values, photometric='minisblack')  # whose good pages wait for others
+    outcome = files_through(Half(), folder, tmp_path / 'out')
+    assert outcome == Outcome(1, 0, [f'{folder}/bad.tif: page 3: has values that are not finite'])
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['.denoised', 'good.tif']
+    assert np.array_equal(tifffile.imread(tmp_path / 'out' / 'good.tif')[:2], values[:2] / 2)
+
+
+def test_few_pages_of_a_stack_are_in_memory(tmp_path, monkeypatch):
+    held: list[int] = [0]
+
+    def counted(method, change):
+        def wrapped(*arguments):
+            held.append(held[-1] + change)
+            return method(*arguments)
+
+        return wrapped
+
+    stack(tmp_path / 'in' / 'cells.tif', 12)
+    monkeypatch.setattr(Stack, 'read', counted(Stack.read, 1))
+    monkeypatch.setattr(Stack, 'write', counted(Stack.write, -1))
+    monkeypatch.setattr(Path, 'read_bytes', None)  # all of the file
+    assert files_through(Half(), tmp_path / 'in', tmp_path / 'out', tile=96).done == 1
+    assert len(held) == 1 + 2 * 12 and max(held) == 1
+    stack(tmp_path / 'in' / 'small.tif', 40, side=24)  # several fit a tile
+    assert files_through(Half(), tmp_path / 'in', tmp_path / 'out', tile=96).done == 1
+    assert 1 < max(held) <= (96 / 24) ** 2
 
 
 def test_a_strip_shows_before_and_after(tmp_path):
