@@ -75,7 +75,7 @@ class CropDataset(Dataset[dict[str, Any]]):
     in both images of a pair.
 
     Args:
-        opt: the options of the data set.
+        opt: the options of the data set; ``data_range``, the value of white, divides the images.
         stores: by the key of their images in an item, ``gt`` and, for pairs, ``lq``.
         items: the name of each item's image in each of the stores.
         channels: 1 (gray) or 3 (RGB).
@@ -93,6 +93,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         reflect: bool,
     ) -> None:
         self.opt, self.stores, self.items, self.channels, self.reflect = opt, stores, items, channels, reflect
+        self.data_range: float | None = opt.get('data_range')
 
     def __len__(self) -> int:
         return len(self.items)
@@ -103,7 +104,8 @@ class CropDataset(Dataset[dict[str, Any]]):
         assert isinstance(key, int), 'only training samples have numbers'
         item: dict[str, Any] = {}
         for kind, name, image in zip(self.stores, self.items[key], self._images(key), strict=True):
-            pixels = np.ascontiguousarray(on_unit_range(image).transpose(2, 0, 1))
+            scaled = on_unit_range(image, self.data_range, f'{self.stores[kind].root}/{name}')
+            pixels = np.ascontiguousarray(scaled.transpose(2, 0, 1))
             item |= {f'{kind}_path': name, kind: torch.from_numpy(pixels)}
         return item
 
@@ -115,11 +117,14 @@ class CropDataset(Dataset[dict[str, Any]]):
         indices, numbers = zip(*(key if isinstance(key, tuple) else (key, key) for key in keys), strict=True)
         batch = Batch(number=torch.tensor(numbers))
         size = self.opt['gt_size']
-        crops = {kind: np.empty((len(keys), self.channels, size, size), np.uint8) for kind in self.stores}
+        shape, dtype = (len(keys), self.channels, size, size), np.uint8 if self.data_range is None else np.float32
+        crops = {kind: np.empty(shape, dtype) for kind in self.stores}
         random = fractions(draws(seed_of(self.opt.get('seed', 0), 'crop'), numbers, 3)).tolist()
         for i, (index, places) in enumerate(zip(indices, random, strict=True)):
-            for kind, image in zip(self.stores, self._images(index), strict=True):
+            for kind, name, image in zip(self.stores, self.items[index], self._images(index), strict=True):
                 crop = self._crop(image, *places)
+                if self.data_range is not None:
+                    crop = on_unit_range(crop, self.data_range, f'{self.stores[kind].root}/{name}')
                 if crop.dtype != crops[kind].dtype:  # 16 bits or float: all of the batch becomes float32
                     crops[kind], crop = on_unit_range(crops[kind]), on_unit_range(crop)
                 crops[kind][i] = crop
