@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
@@ -14,6 +15,7 @@ from ne_basicsr.ops.random_numbers import below, draws, fractions
 from ne_basicsr.utils.errors import InputError
 
 IMAGES = ('gt', 'lq')
+BRIGHTEST = 10  # of floats: what is brighter has another range than [0, 1]
 
 Key = int | tuple[int, int]
 """An index, or an index with the number of the training sample."""
@@ -104,8 +106,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         assert isinstance(key, int), 'only training samples have numbers'
         item: dict[str, Any] = {}
         for kind, name, image in zip(self.stores, self.items[key], self._images(key), strict=True):
-            scaled = on_unit_range(image, self.data_range, f'{self.stores[kind].root}/{name}')
-            pixels = np.ascontiguousarray(scaled.transpose(2, 0, 1))
+            pixels = np.ascontiguousarray(self._scaled(image, kind, name).transpose(2, 0, 1))
             item |= {f'{kind}_path': name, kind: torch.from_numpy(pixels)}
         return item
 
@@ -123,8 +124,8 @@ class CropDataset(Dataset[dict[str, Any]]):
         for i, (index, places) in enumerate(zip(indices, random, strict=True)):
             for kind, name, image in zip(self.stores, self.items[index], self._images(index), strict=True):
                 crop = self._crop(image, *places)
-                if self.data_range is not None:
-                    crop = on_unit_range(crop, self.data_range, f'{self.stores[kind].root}/{name}')
+                if self.data_range is not None or crop.dtype.kind == 'f':
+                    crop = self._scaled(crop, kind, name)
                 if crop.dtype != crops[kind].dtype:  # 16 bits or float: all of the batch becomes float32
                     crops[kind], crop = on_unit_range(crops[kind]), on_unit_range(crop)
                 crops[kind][i] = crop
@@ -152,6 +153,14 @@ class CropDataset(Dataset[dict[str, Any]]):
                     f' got {first[0]}x{first[1]} and {height}x{width}'
                 )
             yield image
+
+    def _scaled(self, pixels: Image, kind: str, name: str) -> NDArray[np.float32]:
+        """Pixels of an image as float32 on [0, 1], by ``data_range`` or by their type."""
+        where = f'{self.stores[kind].root}/{name}'
+        if self.data_range is None and pixels.dtype.kind == 'f' and pixels.max() > BRIGHTEST:
+            problem = f'holds {pixels.max():g}, but white is 1 in floats'
+            raise InputError(f'{where}: {problem}; say data_range, the value of white')
+        return on_unit_range(pixels, self.data_range, where)
 
     def _crop(self, image: Image, vertical: int, horizontal: int, symmetry: int) -> Image:
         """A view (C, size, size) of ``image``, placed, flipped and turned as three of ``fractions`` say."""

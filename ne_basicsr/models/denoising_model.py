@@ -416,7 +416,7 @@ class DenoisingModel(SRModel):
     def _image_path(self, dataset: str, row: Row, current_iter: int | str) -> Path:
         folder = Path(self.opt['path']['visualization']) / (row['image'] if self.is_train else dataset)
         suffix = self.opt['val'].get('suffix') or current_iter
-        level = f'_sigma{row["level"]:g}' if 'degradation' in row else ''  # pairs have none
+        level = f'_{row["unit"].removesuffix("255")}{row["level"]:g}' if 'degradation' in row else ''  # pairs have none
         return folder / f'{row["image"]}{level}_{suffix}.png'
 
 

@@ -153,7 +153,7 @@ class TrainingNoise(NamedTuple):
         both = torch.tensor(levels, dtype=torch.float64)[:, :2].to(clean.device, non_blocking=True)
         sigmas, photons = both.T[..., None, None, None]
         sigmas = sigmas.float()
-        if self.sigma_type == 'varying':
+        if self.sigma_type == 'varying' and self.sigmas:
             (low, high), maps = self.sigmas, [seed_of(seed, 'map') for seed in sources]
             sigmas = noise_kinds.level_maps(low, high, maps, clean.shape[2:], clean.device)
         noisy = clean

@@ -70,7 +70,8 @@ def test_the_variance_of_photon_noise_is_linear_in_brightness():
         count = noisy.numel()
         assert noisy.mean().item() == pytest.approx(brightness, abs=5 * (variance / count) ** 0.5)
         assert noisy.var().item() == pytest.approx(variance, rel=5 * (3 / count) ** 0.5)  # kurtosis below 4
-    counts = noise_of({'type': 'poisson_gaussian', 'photons': photons}).add(flat(0.3), [1]) * photons
+    alone = {'type': 'poisson_gaussian', 'photons': photons, 'sigma_type': 'varying'}  # of no Gaussian noise
+    counts = noise_of(alone).add(flat(0.3), [1]) * photons
     torch.testing.assert_close(counts, counts.round(), rtol=0, atol=1e-5)  # whole photons
 
 

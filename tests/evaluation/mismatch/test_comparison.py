@@ -63,7 +63,7 @@ def test_images_of_another_range_are_compared_as_if_scaled(nets, tmp_path, capsy
 
     def rows(folder: str, **options) -> list[float]:
         kinds = ('gaussian=25', 'poisson_gaussian=50')
-        found, _ = compare(request(nets, tmp_path / folder, *kinds, **options), tmp_path / 'out')
+        found, _ = compare(request(nets[:1], tmp_path / folder, *kinds, defect='none', **options), tmp_path / 'out')
         return [row['psnr_clamped'] for panel in found.panels for row in panel.rows]
 
     assert rows('scans', data_range=4095.0) == rows('scaled')
