@@ -118,6 +118,6 @@ def demosaicked(mosaic: Tensor) -> Tensor:
 
 
 def level_maps(low: float, high: float, seeds: Sequence[int], size: Sequence[int], device: torch.device) -> Tensor:
-    """Maps of levels (N, 1, H, W): uniform draws between the two at a grid of ``NODES`` by ``NODES``, bilinear between."""
+    """Maps of levels (N, 1, H, W): uniform draws from ``low`` to ``high`` at 4 x 4 nodes, bilinear between them."""
     nodes = low + (high - low) * (1 + centred_uniforms(seeds, (1, NODES, NODES), device)) / 2
     return F.interpolate(nodes, tuple(size), mode='bilinear', align_corners=True)

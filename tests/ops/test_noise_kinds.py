@@ -171,6 +171,11 @@ def test_a_second_copy_has_the_levels_of_the_first_and_other_noise(name):
     assert torch.equal(noise.add(clean, first, levels_of=first), noise.add(clean, first))
     copy = noise.add(clean, second, levels_of=first)
     assert not torch.equal(copy, noise.add(clean, first)) and not torch.equal(copy, noise.add(clean, second))
+    if noise.parts:  # which noise, and its level, are those of the first copy
+        pairs = [(part.add(clean, first), part.add(clean, second, first)) for _, part in noise.parts]
+        both = torch.stack([torch.stack(pair) for pair in pairs])
+        found = torch.stack([noise.add(clean, first), copy])
+        assert (both == found).flatten(3).all(3).all(1).any(0).all()
 
 
 def test_white_noise_through_one_weight_is_itself():
