@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
@@ -14,6 +15,7 @@ from ne_basicsr.ops.random_numbers import below, draws, fractions
 from ne_basicsr.utils.errors import InputError
 
 IMAGES = ('gt', 'lq')
+BRIGHTEST = 10  # of floats: what is brighter has another range than [0, 1]
 
 Key = int | tuple[int, int]
 """An index, or an index with the number of the training sample."""
@@ -75,7 +77,7 @@ class CropDataset(Dataset[dict[str, Any]]):
     in both images of a pair.
 
     Args:
-        opt: the options of the data set.
+        opt: the options of the data set; ``data_range``, the value of white, divides the images.
         stores: by the key of their images in an item, ``gt`` and, for pairs, ``lq``.
         items: the name of each item's image in each of the stores.
         channels: 1 (gray) or 3 (RGB).
@@ -93,6 +95,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         reflect: bool,
     ) -> None:
         self.opt, self.stores, self.items, self.channels, self.reflect = opt, stores, items, channels, reflect
+        self.data_range: float | None = opt.get('data_range')
 
     def __len__(self) -> int:
         return len(self.items)
@@ -103,7 +106,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         assert isinstance(key, int), 'only training samples have numbers'
         item: dict[str, Any] = {}
         for kind, name, image in zip(self.stores, self.items[key], self._images(key), strict=True):
-            pixels = np.ascontiguousarray(on_unit_range(image).transpose(2, 0, 1))
+            pixels = np.ascontiguousarray(self._scaled(image, kind, name).transpose(2, 0, 1))
             item |= {f'{kind}_path': name, kind: torch.from_numpy(pixels)}
         return item
 
@@ -115,11 +118,14 @@ class CropDataset(Dataset[dict[str, Any]]):
         indices, numbers = zip(*(key if isinstance(key, tuple) else (key, key) for key in keys), strict=True)
         batch = Batch(number=torch.tensor(numbers))
         size = self.opt['gt_size']
-        crops = {kind: np.empty((len(keys), self.channels, size, size), np.uint8) for kind in self.stores}
+        shape, dtype = (len(keys), self.channels, size, size), np.uint8 if self.data_range is None else np.float32
+        crops = {kind: np.empty(shape, dtype) for kind in self.stores}
         random = fractions(draws(seed_of(self.opt.get('seed', 0), 'crop'), numbers, 3)).tolist()
         for i, (index, places) in enumerate(zip(indices, random, strict=True)):
-            for kind, image in zip(self.stores, self._images(index), strict=True):
+            for kind, name, image in zip(self.stores, self.items[index], self._images(index), strict=True):
                 crop = self._crop(image, *places)
+                if self.data_range is not None or crop.dtype.kind == 'f':
+                    crop = self._scaled(crop, kind, name)
                 if crop.dtype != crops[kind].dtype:  # 16 bits or float: all of the batch becomes float32
                     crops[kind], crop = on_unit_range(crops[kind]), on_unit_range(crop)
                 crops[kind][i] = crop
@@ -147,6 +153,14 @@ class CropDataset(Dataset[dict[str, Any]]):
                     f' got {first[0]}x{first[1]} and {height}x{width}'
                 )
             yield image
+
+    def _scaled(self, pixels: Image, kind: str, name: str) -> NDArray[np.float32]:
+        """Pixels of an image as float32 on [0, 1], by ``data_range`` or by their type."""
+        where = f'{self.stores[kind].root}/{name}'
+        if self.data_range is None and pixels.dtype.kind == 'f' and pixels.max() > BRIGHTEST:
+            problem = f'holds {pixels.max():g}, but white is 1 in floats'
+            raise InputError(f'{where}: {problem}; say data_range, the value of white')
+        return on_unit_range(pixels, self.data_range, where)
 
     def _crop(self, image: Image, vertical: int, horizontal: int, symmetry: int) -> Image:
         """A view (C, size, size) of ``image``, placed, flipped and turned as three of ``fractions`` say."""

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -193,8 +194,20 @@ def open_store(root: str | Path, backend: str = 'disk', meta_info_file: str | No
     return LmdbStore(root, meta_info_file) if is_lmdb else FolderStore(root, meta_info_file)
 
 
-def open_any(path: Path) -> ImageStore:
-    """The raw store, LMDB or folder of image files at ``path``, recognized by its files.
+class ScaledStore:
+    """The images of another store as float32, divided by ``data_range``, the value of white."""
+
+    def __init__(self, store: ImageStore, data_range: float) -> None:
+        if not 0 < data_range < math.inf:
+            raise InputError(f'the data range, the value of white, must be above 0; got {data_range:g}')
+        self.root, self.names, self._store, self._data_range = store.root, store.names, store, data_range
+
+    def pixels(self, name: str, channels: int) -> Image:
+        return on_unit_range(self._store.pixels(name, channels), self._data_range, f'{self.root}/{name}')
+
+
+def open_any(path: Path, data_range: float | None = None) -> ImageStore:
+    """The raw store, LMDB or folder of image files at ``path``, recognized by its files; ``ScaledStore`` with a range.
 
     Raises:
         InputError: if there is no such folder, or no image in it.
@@ -202,7 +215,7 @@ def open_any(path: Path) -> ImageStore:
     path = path.expanduser()
     if not path.is_dir():
         raise InputError(f'{path}: no such folder of images, and no LMDB{similar_path(path)}')
-    return open_store(path)
+    return open_store(path) if data_range is None else ScaledStore(open_store(path), data_range)
 
 
 def verify(root: Path) -> tuple[int, list[str], bool]:
@@ -318,8 +331,16 @@ def _pages(data: bytes, name: str) -> int:
         return 1
 
 
-def on_unit_range(image: Image) -> NDArray[np.float32]:
-    """Pixels of any depth as float32, integers divided by the maximum of their type."""
+def on_unit_range(image: Image, data_range: float | None = None, name: str = 'the image') -> NDArray[np.float32]:
+    """Pixels of any depth as float32, divided by ``data_range`` or, without one, integers by the largest of their type.
+
+    Raises:
+        InputError: for integers of more than ``data_range``, with the ``name`` of the image.
+    """
+    if data_range is not None:
+        if image.dtype.kind == 'u' and image.max(initial=0) > data_range:
+            raise InputError(f'{name}: holds {image.max()}, more than data_range: {data_range:g}, which is for white')
+        return image.astype(np.float32) / np.float32(data_range)
     if np.issubdtype(image.dtype, np.integer):
         return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
     return image.astype(np.float32)

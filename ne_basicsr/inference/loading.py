@@ -16,6 +16,7 @@ from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.inference.training_level import training_levels
 from ne_basicsr.ops.noise import LevelRange, TrainingNoise
+from ne_basicsr.ops.noise_kinds import QUANTILE
 from ne_basicsr.utils.errors import InputError, first_line, one_line
 from ne_basicsr.utils.file_names import printable
 from ne_basicsr.weights import checkpoint, formats, matching
@@ -158,10 +159,12 @@ def training_noise(content: Any) -> TrainingNoise | None:
 
 
 def levels255(noise: TrainingNoise | None) -> tuple[float, ...]:
-    """Training noise levels in 8-bit units, as a ``LevelRange`` if all between two; empty if unknown."""
+    """Training noise levels in 8-bit units, as a ``LevelRange`` if all between two; empty if unknown or not white."""
+    if noise and (noise.kind not in QUANTILE or noise.qualities):
+        return ()
     # rounded, since conversion to [0, 1] and back can change the last digits
     levels = tuple(round(255 * sigma, 6) for sigma in noise.sigmas) if noise else ()
-    return LevelRange(*levels) if noise and noise.sigma_type == 'random' else levels
+    return LevelRange(*levels) if noise and noise.sigma_type in ('random', 'varying') else levels
 
 
 def wrap_zero_shot(

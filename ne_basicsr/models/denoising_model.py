@@ -319,8 +319,7 @@ class DenoisingModel(SRModel):
                 yield {**row, **values}
 
     def _levels(self, options: Mapping[str, Any]) -> list[float]:
-        levels = options['sigma_test']  # in 8-bit units
-        return sorted(levels) if isinstance(levels, (list, tuple)) else [levels]
+        return list(Degradation.from_options(options).levels)
 
     def _denoised(
         self, data: Mapping[str, Any], options: Mapping[str, Any], measures: Mapping[str, mismatch.Measure]
@@ -329,7 +328,7 @@ class DenoisingModel(SRModel):
         return mismatch.sweep(
             self.denoise,
             [(data['gt_path'][0], data['gt'])],
-            Degradation((options.get('noise') or {}).get('type', 'gaussian'), tuple(self._levels(options))),
+            Degradation.from_options(options),
             draws=options.get('draws', 1),
             seed=self.seed,
             measures=measures,
@@ -417,7 +416,7 @@ class DenoisingModel(SRModel):
     def _image_path(self, dataset: str, row: Row, current_iter: int | str) -> Path:
         folder = Path(self.opt['path']['visualization']) / (row['image'] if self.is_train else dataset)
         suffix = self.opt['val'].get('suffix') or current_iter
-        level = f'_sigma{row["level"]:g}' if 'degradation' in row else ''  # pairs have none
+        level = f'_{row["unit"].removesuffix("255")}{row["level"]:g}' if 'degradation' in row else ''  # pairs have none
         return folder / f'{row["image"]}{level}_{suffix}.png'
 
 

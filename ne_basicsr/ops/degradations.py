@@ -6,15 +6,16 @@ that its image is the same whatever else is computed.
 
 import math
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ne_basicsr.ops.jpeg import compress
-from ne_basicsr.ops.noise import UNIT_NOISE, add_noise, seed_of
+from ne_basicsr.ops.noise import UNIT_NOISE, TrainingNoise, add_noise, seed_of
+from ne_basicsr.ops.noise_kinds import Kernel, kernel_of
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.words import one_of
 
@@ -35,14 +36,19 @@ _NOISE = Kind('noise of that standard deviation', 'sigma255', '5:100:20', 0)
 KINDS: dict[str, Kind] = {
     **{kind: _NOISE._replace(what=f'{kind} noise of that standard deviation') for kind in UNIT_NOISE},
     'rayleigh': _NOISE._replace(what='Rayleigh noise scaled to that standard deviation, not recentred: it brightens'),
-    'jpeg': Kind('JPEG compression, 8 bits, no noise', 'quality', '5:85:17', 1, 100, 'linear'),
-    'poisson': Kind(
+    'correlated': _NOISE._replace(what='Gaussian noise of that standard deviation, through a Gaussian of 1 pixel'),
+    'demosaicked': _NOISE._replace(what='Gaussian noise of that standard deviation on a Bayer sensor, demosaicked'),
+    'speckle': _NOISE._replace(what='Gaussian noise times the image, that strong at white', unit='max_sigma255'),
+    'varying': _NOISE._replace(what='Gaussian noise, by a smooth map from none to that', unit='max_sigma255'),
+    'jpeg': Kind('JPEG compression, 8 bits, after noise if there is some', 'quality', '5:85:17', 1, 100, 'linear'),
+    'poisson_gaussian': Kind(
         'photon noise at that many photons for white, then Gaussian', 'photons', '10:1000:9', 1e-3, 1e9, 'log', 2
     ),
     'gain': Kind('the noisy image multiplied by the gain a', 'a', '0.1:10:9', 1e-6, 1e6, 'log', 25),
     'offset': Kind('the noisy image plus the offset b', 'b', '-1:1:9', -1e6, 1e6, 'linear', 25),
 }  # fmt: skip
 _SHIFTS = ('gain', 'offset')
+_OLDER = {'poisson': 'poisson_gaussian'}  # earlier names
 
 
 class Degradation(NamedTuple):
@@ -51,18 +57,19 @@ class Degradation(NamedTuple):
     kind: str  # one of ``KINDS``
     # in the unit of the kind: 8-bit standard deviations, JPEG quality factors, photons, gains a or offsets b
     levels: tuple[float, ...]
-    # standard deviation of the Gaussian noise of ``poisson``, ``gain`` and ``offset``, in 8-bit units
+    # of the Gaussian noise of ``poisson_gaussian``, ``jpeg``, ``gain`` and ``offset``, in 8-bit units
     sigma255: float | None = None
+    kernel: Kernel = kernel_of(1)  # of ``correlated``
 
     @property
     def unit(self) -> str:
-        """The unit of the levels: ``sigma255``, ``quality``, ``photons``, ``a`` or ``b``."""
+        """Of the levels: ``sigma255``, ``max_sigma255``, ``quality``, ``photons``, ``a`` or ``b``."""
         return KINDS[self.kind].unit
 
     @property
     def is_noise(self) -> bool:
         """Whether the level is a standard deviation of noise."""
-        return self.kind in UNIT_NOISE
+        return self.unit == 'sigma255'
 
     @property
     def is_affine(self) -> bool:
@@ -71,8 +78,16 @@ class Degradation(NamedTuple):
 
     @property
     def is_random(self) -> bool:
-        """Whether there are several draws; only JPEG has one result."""
-        return self.kind != 'jpeg'
+        """Whether there are several draws; only JPEG without noise has one result."""
+        return self.kind != 'jpeg' or bool(self.sigma255)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> 'Degradation':
+        """From a validation set's ``noise: {type, sigma255, kernel}`` and ``sigma_test``, a level or a list of them."""
+        noise, levels = options.get('noise') or {}, options['sigma_test']
+        levels = sorted(levels) if isinstance(levels, list | tuple) else [levels]
+        kernel = kernel_of(noise.get('kernel') or 1)
+        return cls(noise.get('type', 'gaussian'), tuple(levels), noise.get('sigma255'), kernel)
 
     def apply(self, clean: Tensor, name: str, level: float, draw: int = 0, seed: int = 0) -> Tensor:
         """The degraded image of a cell, (1, C, H, W) on the CPU, not clipped.
@@ -81,18 +96,21 @@ class Degradation(NamedTuple):
             clean: (1, C, H, W) on [0, 1]; with ``jpeg`` C is 1 or 3.
             name: of the image.
         """
-        if self.is_noise:
-            return add_noise(clean, level / 255, self.kind, seed=seed_of(seed, name, self.kind, float(level), draw))
-        if self.kind == 'jpeg':
-            return compress(clean[0], int(level))[None].to(clean.dtype)
-        sigma = (self.sigma255 or 0) / 255
-        if self.kind == 'poisson':
-            key = seed_of(seed, name, 'poisson', float(level), draw)
-            counts = torch.poisson(clean.double().clamp(min=0) * level, torch.Generator().manual_seed(key))
-            return add_noise((counts / level).to(clean), sigma, seed=seed_of(key, 'gaussian'))
-        # the noise of the Gaussian cell: the image is the same at every gain and offset
-        noisy = add_noise(clean, sigma, seed=seed_of(seed, name, 'gaussian', float(self.sigma255 or 0), draw))
-        return noisy * level if self.kind == 'gain' else noisy + level
+        key = seed_of(seed, name, self.kind, float(level), draw)
+        if self.kind in UNIT_NOISE:
+            return add_noise(clean, level / 255, self.kind, seed=key)
+        if self.kind in (*_SHIFTS, 'jpeg'):  # the noise of the Gaussian cell: the image is the same at every level
+            seed = seed_of(seed, name, 'gaussian', float(self.sigma255 or 0), draw)
+            noisy = add_noise(clean, (self.sigma255 or 0) / 255, seed=seed)
+            if self.kind == 'jpeg':
+                return torch.stack([compress(image, int(level)) for image in noisy])
+            return noisy * level if self.kind == 'gain' else noisy + level
+        noise = TrainingNoise(self.kind, 'constant', (level / 255,), kernel=self.kernel)
+        if self.kind == 'poisson_gaussian':
+            noise = noise._replace(sigmas=((self.sigma255 or 0) / 255,), photons=(level,))
+        elif self.kind == 'varying':
+            noise = TrainingNoise('gaussian', 'varying', (0.0, level / 255))
+        return noise.add(clean, [key])
 
     def undo(self, image: Tensor, level: float) -> Tensor:
         """An image of any shape with gain or offset undone, to compare with the clean one; else unchanged."""
@@ -102,7 +120,7 @@ class Degradation(NamedTuple):
 
     def noise_given(self, level: float) -> float | None:
         """``sigma`` for a network that needs it, on the [0, 1] scale; None where the noise has no single level."""
-        if self.is_noise:
+        if self.kind in (*UNIT_NOISE, 'correlated'):
             return level / 255
         if self.is_affine:
             return (self.sigma255 or 0) / 255 * (level if self.kind == 'gain' else 1)
@@ -133,27 +151,33 @@ def parse_degradation(text: str, further_levels: Sequence[float] = ()) -> Degrad
 
 def _parsed(text: str, further_levels: Sequence[float]) -> Degradation:
     match = re.fullmatch(r'(?P<kind>[\w-]+)(@(?P<sigma>[^=]*))?(=(?P<levels>.*))?', text.strip())
-    if match is None or match['kind'] not in KINDS:
-        problem = one_of(KINDS, match['kind'] if match else text)
-        raise InputError(f'{problem} (as in gaussian=5:100:20 or jpeg=10,40)')
-    kind = KINDS[match['kind']]
+    name = _OLDER.get(match['kind'], match['kind']) if match else text
+    if match is None or name not in KINDS:
+        raise InputError(f'{one_of(KINDS, name)} (as in gaussian=5:100:20 or jpeg=10,40)')
+    kind = KINDS[name]
     sigma = kind.sigma255
     if match['sigma'] is not None:
-        if sigma is None:
-            raise InputError(f'{match["kind"]} has no noise beside it; leave out @{match["sigma"]}')
+        if sigma is None and name != 'jpeg':
+            raise InputError(f'{name} has no noise beside it; leave out @{match["sigma"]}')
         sigma = _number(match['sigma'])
         if sigma < 0:
             raise InputError(f'noise levels are at least 0; got {sigma:g}')
     spelled = kind.default if match['levels'] is None else match['levels']
     levels = _spaced(spelled, kind) if ':' in spelled else [_number(part) for part in spelled.split(',')]
-    if ':' in spelled and match['kind'] in UNIT_NOISE:
+    if ':' in spelled and kind.unit == 'sigma255':
         levels += [float(level) for level in further_levels if level > 0]
     for level in levels:
-        if not kind.low <= level <= kind.high:
-            raise InputError(f'a level lies between {kind.low:g} and {kind.high:g}; got {level:g}')
-        if match['kind'] == 'jpeg' and level != int(level):
-            raise InputError(f'a quality factor is a whole number; got {level:g}')
-    return Degradation(match['kind'], tuple(sorted(set(levels))), sigma)
+        check_level(name, level)
+    return Degradation(name, tuple(sorted(set(levels))), sigma)
+
+
+def check_level(kind: str, level: float) -> None:
+    """Raise InputError unless a degradation of this kind has this level."""
+    low, high = KINDS[kind].low, KINDS[kind].high
+    if not low <= level <= high:
+        raise InputError(f'a level lies between {low:g} and {high:g}; got {level:g}')
+    if kind == 'jpeg' and level != int(level):
+        raise InputError(f'a quality factor is a whole number; got {level:g}')
 
 
 def _spaced(spelled: str, kind: Kind) -> list[float]:

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ne_basicsr.ops import chunked_statistics, jpeg
+from ne_basicsr.ops import chunked_statistics, jpeg, noise_kinds
 from ne_basicsr.ops.dct import BLOCK, dct_kernels
 from ne_basicsr.ops.magnitude import ends, nonzero, root, unit_of
+from ne_basicsr.ops.noise_kinds import Kernel
 from ne_basicsr.ops.padding import in_float64, widen
-from ne_basicsr.ops.random_numbers import centred_uniforms
 
 Shape = Sequence[int]
 
@@ -80,15 +80,6 @@ def add_noise(clean: Tensor, sigma: float, kind: str = 'gaussian', *, seed: int)
     return clean + sigma * noise.to(clean)
 
 
-# the same distributions by their quantiles: from v, uniform on (-1, 1), to the quantile of (1 + v) / 2
-QUANTILE: dict[str, Callable[[Tensor], Tensor]] = {
-    'gaussian': lambda v: math.sqrt(2) * torch.erfinv(v),
-    'uniform': lambda v: math.sqrt(3) * v,
-    'laplace': lambda v: -v.sign() * torch.log1p(-v.abs()) / math.sqrt(2),
-    'rayleigh': lambda v: (-2 * torch.log((1 - v) / 2)).sqrt() / math.sqrt((4 - math.pi) / 2),
-}
-
-
 class LevelRange(NamedTuple):
     """Every noise level from ``low`` to ``high`` in 8-bit units, where a list would be these levels alone."""
 
@@ -107,18 +98,22 @@ def parts_of(training: Training) -> list[float | LevelRange]:
 
 
 class TrainingNoise(NamedTuple):
-    """The noise, or JPEG compression, that clean crops get during training."""
+    """The noise, or JPEG compression, or both, that clean crops get during training."""
 
-    kind: str  # one of ``QUANTILE``, or ``jpeg``
-    # how each image gets its level: ``constant``, ``random`` (uniform between two values) or ``choice``
+    kind: str  # one of ``QUANTILE`` and ``FURTHER``; ``jpeg``, which is no noise; or ``mixture``
+    # how each image gets its level: ``constant``, ``random`` (uniform between two values), ``choice``, or ``varying``
+    # (a map over the image, smooth and between two values)
     sigma_type: str
     # one value, the two bounds, or the list to choose from, on the [0, 1] scale; none with ``jpeg``
     sigmas: tuple[float, ...]
-    qualities: tuple[int, ...] = ()  # with ``jpeg``, the quality factors to choose from, 1 to 100
+    qualities: tuple[int, ...] = ()  # JPEG's quality factors to choose from, 1 to 100; after the noise, if there is any
+    photons: tuple[float, ...] = ()  # with ``poisson_gaussian``: one value, or two bounds of a draw by equal ratios
+    kernel: Kernel = ()  # with ``correlated``
+    parts: 'tuple[tuple[float, TrainingNoise], ...]' = ()  # of a mixture: weights and noises; each image gets one
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> 'TrainingNoise | None':
-        """From a training set's ``noise: {type, sigma_type, sigma255}``, or Restormer's ``sigma_type, sigma_range``.
+        """From a training set's ``noise: {type, sigma255, ...}``, or Restormer's ``sigma_type, sigma_range``.
 
         JPEG is ``noise: {type: jpeg, quality}``, a factor or a list of them. None where there is neither: pairs are
         noisy already.
@@ -126,40 +121,68 @@ class TrainingNoise(NamedTuple):
         noise = options.get('noise') or {}
         if not noise and options.get('sigma_range') is None:
             return None
-        if noise.get('type') == 'jpeg':
-            return cls('jpeg', 'choice', (), _listed(noise['quality']))
+        kind, qualities = noise.get('type', 'gaussian'), _listed(noise.get('quality'))
+        if kind in ('jpeg', 'mixture'):
+            parts = [(each.get('weight', 1.0), cls.from_options({'noise': each})) for each in noise.get('of', ())]
+            return cls(kind, 'choice', (), qualities, parts=tuple((weight, part) for weight, part in parts if part))
         sigma_type = noise.get('sigma_type', options.get('sigma_type', 'constant'))
-        levels = _listed(noise.get('sigma255', options.get('sigma_range')))
-        return cls(noise.get('type', 'gaussian'), sigma_type, tuple(level / 255 for level in levels))
+        levels = tuple(level / 255 for level in _listed(noise.get('sigma255', options.get('sigma_range'))))
+        kernel = noise_kinds.kernel_of(noise.get('kernel') or 1.0) if kind == 'correlated' else ()
+        return cls(kind, sigma_type, levels, qualities, _listed(noise.get('photons')), kernel)
 
-    def add(self, clean: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Noisy copies of ``clean``, (N, C, H, W) on [0, 1], not clipped, on its device; each from its seed alone."""
-        return self.apply(clean, self.levels(seeds), seeds)
-
-    def apply(self, clean: Tensor, levels: Sequence[float], seeds: Sequence[int]) -> Tensor:
-        """As ``add``, with N levels: standard deviations on the [0, 1] scale or, for JPEG, quality factors.
+    def add(self, clean: Tensor, seeds: Sequence[int], levels_of: Sequence[int] | None = None) -> Tensor:
+        """Noisy copies of ``clean``, (N, C, H, W) on [0, 1], not clipped, on its device; each from its seed alone.
 
         JPEG runs on the CPU, image by image, and waits for the device.
+
+        Args:
+            levels_of: the seeds that levels are drawn from, where they are not those of the noise.
         """
-        assert len(clean) == len(levels) == len(seeds), 'each image has its level and its seed'
-        if self.kind == 'jpeg':
-            pairs = zip(clean.cpu(), levels, strict=True)
-            return torch.stack([jpeg.compress(image, int(quality)) for image, quality in pairs]).to(clean.device)
-        unit_noise = QUANTILE[self.kind](centred_uniforms(seeds, clean.shape[1:], clean.device))
-        sigmas = torch.tensor(levels).to(unit_noise, non_blocking=True)[:, None, None, None]
-        return clean + (sigmas * unit_noise).to(clean.dtype)
+        sources = seeds if levels_of is None else levels_of
+        assert len(clean) == len(seeds) == len(sources), 'each image has its seed'
+        if self.parts:
+            weights, noises = zip(*self.parts, strict=True)
+            draws = [random.Random(seed_of(seed, 'mixture')) for seed in sources]
+            chosen, noisy = [draw.choices(range(len(noises)), weights)[0] for draw in draws], torch.empty_like(clean)
+            for number, noise in enumerate(noises):
+                if own := [place for place, each in enumerate(chosen) if each == number]:
+                    at = torch.tensor(own).to(clean.device, non_blocking=True)
+                    noisy[at] = noise.add(clean[at], [seeds[i] for i in own], [sources[i] for i in own])
+            return noisy
+        levels = [self._level(seed) for seed in sources]
+        both = torch.tensor(levels, dtype=torch.float64)[:, :2].to(clean.device, non_blocking=True)
+        sigmas, photons = both.T[..., None, None, None]
+        sigmas = sigmas.float()
+        if self.sigma_type == 'varying' and self.sigmas:
+            (low, high), maps = self.sigmas, [seed_of(seed, 'map') for seed in sources]
+            sigmas = noise_kinds.level_maps(low, high, maps, clean.shape[2:], clean.device)
+        noisy = clean
+        if self.kind != 'jpeg':
+            noisy = noise_kinds.noisy(self.kind, clean, sigmas, seeds, photons, self.kernel)
+        if self.qualities:
+            pairs = zip(noisy.cpu(), levels, strict=True)
+            noisy = torch.stack([jpeg.compress(image, int(level[2])) for image, level in pairs]).to(clean.device)
+        return noisy
 
     def levels(self, seeds: Sequence[int]) -> list[float]:
         """The standard deviation (on the [0, 1] scale), or the quality factor, of the image with each seed."""
-        if self.sigma_type == 'constant':
-            return [self.sigmas[0]] * len(seeds)
-        draws = map(random.Random, seeds)
-        if self.sigma_type == 'random':
-            return [draw.uniform(*self.sigmas) for draw in draws]
-        return [draw.choice(self.qualities or self.sigmas) for draw in draws]
+        return [self._level(seed)[2 if self.kind == 'jpeg' else 0] for seed in seeds]
+
+    def _level(self, seed: int) -> tuple[float, float, float]:
+        """Standard deviation, photons and quality factor of an image, 0 where it has none."""
+        draw, sigma, photons = random.Random(seed), next(iter(self.sigmas), 0.0), 0.0
+        if self.sigma_type == 'random' and self.sigmas:
+            sigma = draw.uniform(*self.sigmas)
+        elif self.sigma_type == 'choice' and self.sigmas:
+            sigma = draw.choice(self.sigmas)
+        if self.photons:
+            photons = self.photons[0] * (self.photons[-1] / self.photons[0]) ** draw.random()
+        return sigma, photons, draw.choice(self.qualities) if self.qualities else 0.0
 
 
 def _listed(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return ()
     return tuple(value) if isinstance(value, Sequence) else (value,)
 
 

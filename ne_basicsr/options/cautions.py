@@ -22,22 +22,25 @@ def cautions(opt: Mapping[str, Any]) -> list[str]:
 
 def _of_data(opt: Mapping[str, Any]) -> Iterator[str]:
     for name, section in opt['datasets'].items():
+        noise = section.get('noise') or {}
         for key, value in (
-            ('noise:sigma255', (section.get('noise') or {}).get('sigma255')),
+            *(('noise:sigma255', each.get('sigma255')) for each in (noise, *noise.get('of', ()))),
             ('sigma_range', section.get('sigma_range')),
             ('sigma_test', section.get('sigma_test')),
         ):
             if value is None or (name == 'train' and not opt['is_train']):
                 continue
             levels, place = value if isinstance(value, list) else [value], f'datasets:{name}:{key}: {shown(value)}'
+            if key == 'sigma_test' and len(set(levels)) < len(levels):
+                yield f'{place} has a level twice; it counts twice in every mean'
+            if key == 'sigma_test' and noise.get('type') in ('poisson_gaussian', 'jpeg'):
+                continue  # photons, or quality factors
             if small := [level for level in levels if 0 < level < 1]:
                 yield f'{place} is in 8-bit units, where white is {WHITE}; is {small[0] * WHITE:g} meant?'
             if max(levels) > WHITE:
                 yield f'{place} is in 8-bit units; {max(levels):g} is more than white, {WHITE}'
             if max(levels) == 0:
                 yield f'{place} adds no noise'
-            if key == 'sigma_test' and len(set(levels)) < len(levels):
-                yield f'{place} has a level twice; it counts twice in every mean'
 
 
 def _of_training(opt: Mapping[str, Any]) -> Iterator[str]:

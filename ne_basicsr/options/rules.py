@@ -6,13 +6,20 @@ from typing import Any
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from ne_basicsr.archs.backbone import BackboneHolder
+from ne_basicsr.ops.degradations import check_level
 from ne_basicsr.options.schema import OWN_SETS, Section
 from ne_basicsr.options.sections import OF_DENOISING, registered, section_of
-from ne_basicsr.utils.errors import Key, OptionError
+from ne_basicsr.utils.errors import InputError, Key, OptionError
 from ne_basicsr.utils.words import hint, shown
 
 # columns of results, beside metrics
 COLUMNS = ('image', 'degradation', 'level', 'unit', 'draw', 'psnr_in', 'psnr_out', 'psnr_clamped')
+TAKES = {  # the key that a kind of noise needs, and those that it may have; others need sigma255
+    'jpeg': ('quality',),
+    'mixture': ('of',),
+    'poisson_gaussian': ('photons', 'sigma255', 'quality'),
+    'correlated': ('sigma255', 'kernel', 'quality'),
+}
 INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR and Restormer call them
 
 
@@ -65,6 +72,8 @@ def check(opt: Mapping[str, Any], own: bool) -> None:
             _check_phases(section, at, described)
             if section['type'] == 'DenoisingDataset':
                 _check_noise(section, at, described)
+        elif section['type'] == 'DenoisingDataset':
+            _check_test_noise(section, at)
     train = opt['train'] or {}
     # gradients are averaged over the parts of a batch
     if train.get('accumulate', 1) > 1 and (train['pixel_opt'] or {}).get('reduction') == 'sum':
@@ -106,27 +115,62 @@ def _check_noise(section: Mapping[str, Any], key: Key, described: Mapping[str, S
     elif given := [each for each in ('sigma_range', 'sigma_type') if each in section]:
         name, rule = given[0], "Restormer's key beside noise; keep one of the two"
     else:
-        is_jpeg = noise['type'] == 'jpeg'
-        needed, other = ('quality', 'sigma255') if is_jpeg else ('sigma255', 'quality')
-        if other not in noise and noise.get(needed, []) == []:
-            about = described['noise']['properties'][needed]['description']
-            raise OptionError((*key, 'noise', needed), f'missing: {about}')
-        if other in noise:
-            name, rule = f'noise:{other}', f'type {noise["type"]} has no {other}'
-        elif not is_jpeg:
-            name, rule = 'noise:sigma255', _level_problem(noise['sigma_type'], noise['sigma255'])
-        elif section['target'] == 'noise2noise':
-            name, rule = 'target', 'two noisy copies need noise, and JPEG is none'
+        keys = described['noise']['properties']
+        parts = [({'noise': each}, (*key, 'noise', 'of')) for each in noise.get('of', ())]
+        for part, at in [(section, (*key, 'noise')), *parts]:
+            _check_kind(part['noise'], at, keys, section['in_ch'])
+            if section['target'] == 'noise2noise' and 'quality' in part['noise']:
+                name, rule = 'target', 'two noisy copies need noise, and JPEG is none'
     if rule:
         raise _wrong(section, key, name, rule)
 
 
+def _check_kind(noise: Mapping[str, Any], key: Key, described: Mapping[str, Section], channels: int) -> None:
+    """One noise, or one of a mixture, at ``key``: what its type needs and takes."""
+    kind = noise['type']
+    needed, *more = TAKES.get(kind, ('sigma255', 'quality'))
+    for name in ('sigma255', 'photons', 'kernel', 'quality', 'of'):
+        if name in noise and name not in (needed, *more):
+            raise _wrong(noise, key, name, f'type {kind} has no {name}')
+    if noise.get(needed, []) == []:
+        raise OptionError((*key, needed), f'missing: {described[needed]["description"]}')
+    photons, levels, kernel = noise.get('photons'), noise.get('sigma255'), noise.get('kernel')
+    if rule := '' if levels is None else _level_problem(noise['sigma_type'], levels):
+        raise _wrong(noise, key, 'sigma255', rule)
+    if isinstance(photons, list) and photons[0] > photons[1]:
+        raise _wrong(noise, key, 'photons', '[low, high] is needed')
+    _check_correlation(noise, key, kernel, channels)
+
+
+def _check_correlation(noise: Mapping[str, Any], key: Key, kernel: Any, channels: int) -> None:
+    if isinstance(kernel, list) and (len({len(row) for row in kernel}) > 1 or not any(map(any, kernel))):
+        raise _wrong(noise, key, 'kernel', 'rows of one length are needed, not all of them 0')
+    if noise['type'] == 'demosaicked' and channels != 3:
+        raise OptionError((*key, 'type'), f'demosaicked needs in_ch: 3, colour images; got in_ch: {channels}')
+
+
+def _check_test_noise(section: Mapping[str, Any], key: Key) -> None:
+    """The kind of noise of a validation set, and its levels in the unit of this kind."""
+    noise, levels = section['noise'], section['sigma_test']
+    kind, at = noise['type'], (*key, 'noise')
+    for name, kinds in (('sigma255', ('poisson_gaussian', 'jpeg')), ('kernel', ('correlated',))):
+        if name in noise and kind not in kinds:
+            raise _wrong(noise, at, name, f'type {kind} has no {name}')
+    _check_correlation(noise, at, noise.get('kernel'), section['in_ch'])
+    try:
+        for level in levels if isinstance(levels, list) else [levels]:
+            check_level(kind, level)
+    except InputError as error:
+        raise OptionError((*key, 'sigma_test'), f'of {kind}, {error}') from None
+
+
 def _level_problem(sigma_type: str, levels: Any) -> str:
-    """A number for ``constant``, [low, high] for ``random``, a list for ``choice``."""
+    """A number for ``constant``, [low, high] for ``random`` and ``varying``, a list for ``choice``."""
     if sigma_type == 'constant' and isinstance(levels, list):
         return 'sigma_type constant takes one number (random takes [low, high], choice a list)'
-    if sigma_type == 'random' and not (isinstance(levels, list) and len(levels) == 2 and levels[0] <= levels[1]):
-        return 'sigma_type random takes [low, high]'
+    is_span = isinstance(levels, list) and len(levels) == 2 and levels[0] <= levels[1]
+    if sigma_type in ('random', 'varying') and not is_span:
+        return f'sigma_type {sigma_type} takes [low, high]'
     return 'sigma_type choice takes a list' if sigma_type == 'choice' and not isinstance(levels, list) else ''
 
 

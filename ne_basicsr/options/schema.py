@@ -33,8 +33,9 @@ def _rule(short: Any) -> Any:
         rule |= choice(rule.pop('choice'))
     if 'patternProperties' in short:
         rule['patternProperties'] = {key: _rule(each) for key, each in short['patternProperties'].items()}
-    if isinstance(short.get('additionalProperties'), dict):
-        rule['additionalProperties'] = _rule(short['additionalProperties'])
+    for key in ('additionalProperties', 'items'):
+        if isinstance(short.get(key), dict):
+            rule[key] = _rule(short[key])
     if short.get('default', ...) is None:
         if 'enum' in rule:
             rule['enum'] = [*rule['enum'], None]

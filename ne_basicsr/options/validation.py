@@ -250,8 +250,14 @@ def _completed_set(section: dict[str, Any], given: Mapping[str, Any], key: Key, 
         source.check_slips(section, schema, reads, key)
     kept = {name: item for name, item in section.items() if item is not None or (not is_own and name in given)}
     if is_own and 'noise' in kept:
-        kept['noise'] = {name: item for name, item in kept['noise'].items() if item is not None}
+        kept['noise'] = _without_nulls(kept['noise'])
     return kept | {'phase': key[1].partition('_')[0], 'scale': scale}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _complete(opt: dict[str, Any], is_train: bool) -> None:

@@ -25,8 +25,7 @@ def noise2noise(noise: TrainingNoise, images: Tensor, seeds: Sequence[int]) -> P
 
     Reference: Lehtinen et al., Noise2Noise: learning image restoration without clean data, ICML 2018.
     """
-    levels = noise.levels(seeds)
-    return noise.apply(images, levels, seeds), noise.apply(images, levels, [seed_of(s, 'second copy') for s in seeds])
+    return noise.add(images, seeds), noise.add(images, [seed_of(s, 'second copy') for s in seeds], levels_of=seeds)
 
 
 def soft_ne(noise: TrainingNoise, images: Tensor, seeds: Sequence[int]) -> Pair:

@@ -41,19 +41,21 @@ def keep_curve(
     summary = mismatch.summarize(curve)
     stem = folder / 'mismatch' / f'{data_set}_{iteration}'
     mismatch.write_csv(Path(f'{stem}.csv'), rows)
+    unit = rows[0]['unit']
+    word = unit.removesuffix('255')
     table = ''.join(
-        f'\n\t sigma {level:6.2f}: noisy {psnr_in:6.2f} dB, denoised {psnr_out:6.2f} dB'
+        f'\n\t {word} {level:6.2f}: noisy {psnr_in:6.2f} dB, denoised {psnr_out:6.2f} dB'
         for level, psnr_in, psnr_out in zip(*curve, strict=True)
     )
     numbers = f'mean output PSNR {summary.mean_psnr:.4f} dB, worst loss against identity {summary.worst_loss:+.2f} dB'
     logging.getLogger('basicsr').info(f'Mismatch {data_set}{table}\n\t {numbers}')
-    figure = report.mismatch_figure({run: curve}, training_levels, title=data_set)
+    figure = report.mismatch_figure({run: curve}, training_levels, title=data_set, unit=unit)
     report.save_figure(figure, Path(f'{stem}.png'))
     if tb_logger:
         tb_logger.add_scalar(f'mismatch/{data_set}/mean_psnr', summary.mean_psnr, iteration)
         tb_logger.add_scalar(f'mismatch/{data_set}/worst_loss', summary.worst_loss, iteration)
         for level, value in zip(curve.levels, curve.psnr_out, strict=True):
-            tb_logger.add_scalar(f'mismatch/{data_set}/psnr_out_sigma{level:g}', value, iteration)
+            tb_logger.add_scalar(f'mismatch/{data_set}/psnr_out_{word}{level:g}', value, iteration)
         tb_logger.add_image(f'mismatch/{data_set}', report.figure_array(figure), iteration, dataformats='HWC')
 
 

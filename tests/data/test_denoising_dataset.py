@@ -179,3 +179,32 @@ def test_a_broken_file_is_named_even_from_a_worker(image_folder):
     dataset = train_set(image_folder)
     with pytest.raises(InputError, match=r'photo_4: not a readable image \(0 bytes\)'):
         take(loader(dataset, SampleStream(dataset), workers=1), 3)
+
+
+@pytest.mark.parametrize(('dtype', 'white'), [(np.uint16, 4095), (np.uint8, 15), (np.float32, 1000.0)])
+def test_images_are_divided_by_their_data_range(tmp_path, dtype, white):
+    pixels = (np.random.default_rng(0).random((20, 24)) * white).astype(dtype)
+    cv2.imwrite(str(tmp_path / 'scan.tiff'), pixels)
+    expected = torch.from_numpy(pixels.astype(np.float32) / np.float32(white))
+    ranged, folder = {'data_range': white, 'geometric_augs': False}, str(tmp_path)
+    whole = build_dataset({'name': 'v', 'type': 'DenoisingDataset', 'phase': 'val', 'dataroot_gt': folder, **ranged})
+    assert torch.equal(whole[0]['gt'][0], expected)
+    train = train_set(tmp_path, **ranged)
+    batch = train.__getitems__([(0, n) for n in range(3)])[0]
+    assert batch['gt'].dtype == torch.float32
+    for number in range(3):
+        assert torch.equal(as_float(batch, 'cpu')['gt'][number], train[0, number]['gt'])
+        windows = np.lib.stride_tricks.sliding_window_view(expected.numpy(), (16, 16))
+        assert (windows == batch['gt'][number, 0].numpy()).all((2, 3)).any()
+    plain = train_set(tmp_path, geometric_augs=False)
+    if dtype is np.float32:
+        with pytest.raises(InputError, match=r'/scan: holds .*, but white is 1 in floats; say data_range'):
+            plain[0, 0]
+    else:
+        assert not torch.equal(plain[0, 0]['gt'], train[0, 0]['gt'])  # the negative control
+
+
+def test_integers_beyond_the_data_range_are_refused_with_their_image(tmp_path):
+    cv2.imwrite(str(tmp_path / 'scan.png'), np.full((20, 20), 65520, np.uint16))  # 12 bits, shifted to the top
+    with pytest.raises(InputError, match='/scan: holds 65520, more than data_range: 4095, which is for white'):
+        train_set(tmp_path, data_range=4095)[0, 0]

@@ -68,6 +68,9 @@ def test_a_checkpoint_says_what_it_is(tmp_path):
     assert isinstance(open_denoiser(ranged).training_levels255, LevelRange)
     listed = save(tmp_path / 'l.pth', dncnn(), DNCNN, datasets={'train': {'noise': noise | {'sigma_type': 'choice'}}})
     assert not isinstance(open_denoiser(listed).training_levels255, LevelRange)  # these two levels
+    for other in ({'type': 'mixture', 'of': [noise]}, noise | {'quality': 50}, noise | {'type': 'speckle'}):
+        mixed = save(tmp_path / 'm.pth', dncnn(), DNCNN, datasets={'train': {'noise': other}})
+        assert open_denoiser(mixed).training_levels255 == ()  # no level of white noise
 
 
 def test_networks_that_can_be_used_are_opened_and_the_others_named(tmp_path):

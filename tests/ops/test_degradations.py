@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ne_basicsr.ops.degradations import KINDS, Degradation, parse_degradation
+from ne_basicsr.ops.jpeg import compress
 from ne_basicsr.utils.errors import InputError
 
 CLEAN = torch.full((1, 1, 64, 64), 0.5)
@@ -77,6 +78,38 @@ def test_networks_are_told_the_noise_that_is_in_the_image(text, level, given255)
         assert (noise - noise.mean()).std().item() == pytest.approx(given, rel=0.05, abs=1e-6)
 
 
+@pytest.mark.parametrize('kind', ['correlated', 'demosaicked', 'speckle', 'varying'])
+def test_further_noise_is_as_strong_as_its_level_at_most(kind):
+    clean = torch.ones(1, 3, 96, 96)
+    noisy = parse_degradation(kind).apply(clean, 'image', 51)
+    # demosaicking means over neighbours, and the mean square of a map between 0 and 1 is 1/4 to 1/3
+    low, high = {'demosaicked': (0.74, 0.8), 'varying': (0.35, 0.7)}.get(kind, (0.95, 1.05))
+    assert 0.2 * low < (noisy - clean).std() < 0.2 * high
+    assert torch.equal(parse_degradation(kind).apply(clean, 'image', 0), clean)
+    assert torch.equal(parse_degradation(kind).apply(clean, 'image', 51.0), noisy)
+    assert not torch.equal(parse_degradation(kind).apply(clean, 'image', 51, draw=1), noisy)
+
+
+def test_jpeg_after_noise_compresses_the_gaussian_image():
+    noisy = parse_degradation('gaussian').apply(CLEAN, 'image', 25)
+    degradation = parse_degradation('jpeg@25=30,90')
+    assert degradation.is_random and not parse_degradation('jpeg').is_random
+    assert torch.equal(degradation.apply(CLEAN, 'image', 30), compress(noisy[0], 30)[None])
+    assert degradation.noise_given(30) is None and str(degradation) == 'jpeg@25'
+
+
+def test_the_earlier_name_of_photon_noise_still_counts():
+    assert parse_degradation('poisson@3=10,100') == parse_degradation('poisson_gaussian@3=10,100')
+
+
+def test_a_validation_set_names_its_degradation():
+    section = {'noise': {'type': 'poisson_gaussian', 'sigma255': 2}, 'sigma_test': [100, 10]}
+    assert Degradation.from_options(section) == parse_degradation('poisson_gaussian=10,100')
+    assert Degradation.from_options({'sigma_test': 25}) == parse_degradation('gaussian=25')
+    rows = Degradation.from_options({'noise': {'type': 'correlated', 'kernel': [[1, 1]]}, 'sigma_test': 25})
+    assert rows.kernel == ((1, 1),)
+
+
 def test_levels_are_listed_or_spaced():
     assert parse_degradation('gaussian=50,5,25').levels == (5, 25, 50)
     spaced = parse_degradation('gaussian', [25]).levels
@@ -93,7 +126,7 @@ def test_levels_are_listed_or_spaced():
 def test_every_kind_has_levels_of_its_own(kind):
     degradation = parse_degradation(kind)
     assert len(degradation.levels) > 5
-    assert degradation.apply(torch.rand(1, 1, 16, 16), 'image', degradation.levels[0]).shape == (1, 1, 16, 16)
+    assert degradation.apply(torch.rand(1, 3, 16, 16), 'image', degradation.levels[0]).shape == (1, 3, 16, 16)
 
 
 @pytest.mark.parametrize(

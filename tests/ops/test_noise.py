@@ -6,7 +6,6 @@ import torch
 
 from ne_basicsr.ops import jpeg
 from ne_basicsr.ops.noise import (
-    QUANTILE,
     UNIT_NOISE,
     TrainingNoise,
     add_noise,
@@ -15,6 +14,7 @@ from ne_basicsr.ops.noise import (
     seed_of,
     unspoilt_blocks,
 )
+from ne_basicsr.ops.noise_kinds import QUANTILE
 
 
 @pytest.mark.parametrize('kind', UNIT_NOISE)

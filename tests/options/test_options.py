@@ -126,6 +126,8 @@ def test_shipped_option_files_validate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 SCHEDULE = good()[good().index('    type: CosineAnnealingRestartLR') : good().index('  pixel_opt:')]
 UNSAVED = good().replace('  save_best: held_out/psnr\n', '')
+NOISE = '      type: gaussian\n      sigma_type: constant\n      sigma255: 25\n'
+PHOTONS = '    noise: {type: poisson_gaussian}'  # of which 1000 are not too many
 VALIDATION = good()[good().index('  val:\n    name: held_out') : good().index('network_g:')]
 
 
@@ -149,6 +151,16 @@ VALIDATION = good()[good().index('  val:\n    name: held_out') : good().index('n
         ('sigma255: 25', 'sigma255: 0', 'sigma255: 0 adds no noise'),
         ('sigma_test: [5, 25, 50]', 'sigma_test: [25, 25]', 'sigma_test: [25, 25] has a level twice'),
         ('sigma_test: [5, 25, 50]', 'sigma_test: [0]', 'sigma_test: [0] adds no noise'),
+        (
+            NOISE,
+            '      type: mixture\n      of: [{sigma255: 25}, {sigma255: 0.5}]\n',
+            'sigma255: 0.5 is in 8-bit units',
+        ),
+        (
+            'sigma_test: [5, 25, 50]',
+            f'sigma_test: [1000, 1000]\n{PHOTONS}',
+            'sigma_test: [1000, 1000] has a level twice',
+        ),
         ('num_worker_per_gpu: 0', 'num_worker_per_gpu: 1000', 'num_worker_per_gpu: 1000 processes'),
         (VALIDATION, '', 'no data set such as datasets:val, so nothing is validated'),
         (UNSAVED[UNSAVED.index('val:\n  val_freq') : UNSAVED.index('logger:')], '', 'no val section'),

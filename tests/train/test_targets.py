@@ -3,15 +3,16 @@
 import pytest
 import torch
 
-from ne_basicsr.ops.noise import QUANTILE, TrainingNoise
+from ne_basicsr.ops.noise import TrainingNoise
+from ne_basicsr.ops.noise_kinds import FURTHER, QUANTILE
 from ne_basicsr.train.targets import TARGETS, clean, noise2noise, soft_ne
 
 SEEDS = [31, 32, 33, 34]
 IMAGES = torch.rand(4, 3, 40, 41, generator=torch.Generator().manual_seed(0))
-RANDOM = TrainingNoise('gaussian', 'random', (0.02, 0.3))
+RANDOM = TrainingNoise('gaussian', 'random', (0.02, 0.3), photons=(30.0, 300.0), kernel=((1.0, 2.0),))
 
 
-@pytest.mark.parametrize('kind', QUANTILE)
+@pytest.mark.parametrize('kind', [*QUANTILE, *FURTHER])
 @pytest.mark.parametrize('name', TARGETS)
 def test_the_pair_of_a_sample_does_not_depend_on_its_batch(name, kind):
     noise = RANDOM._replace(kind=kind)

@@ -1,10 +1,12 @@
 """What a validation leaves behind."""
 
 import csv
+from types import SimpleNamespace
 
+import pytest
 import torch
 
-from ne_basicsr.train.validation_results import image_strip, in_order, keep_pairs
+from ne_basicsr.train.validation_results import image_strip, in_order, keep_curve, keep_pairs
 
 
 def test_a_strip_is_the_centres_side_by_side():
@@ -32,3 +34,20 @@ def test_pairs_are_kept_without_levels(tmp_path, caplog):
         kept = list(csv.DictReader(file))
     assert [row['image'] for row in kept] == ['a', 'b']
     assert set(kept[0]) == {'image', 'psnr_in', 'psnr_out', 'psnr_clamped'}
+
+
+@pytest.mark.parametrize(
+    ('unit', 'word'), [('photons', 'photons'), ('sigma255', 'sigma'), ('max_sigma255', 'max_sigma')]
+)
+def test_levels_are_named_by_their_unit(tmp_path, caplog, monkeypatch, unit, word):
+    drawn, tags = [], []
+    monkeypatch.setattr('ne_basicsr.evaluation.report.mismatch_figure', lambda *_, unit, **__: drawn.append(unit))
+    monkeypatch.setattr('ne_basicsr.evaluation.report.save_figure', lambda *_: None)
+    monkeypatch.setattr('ne_basicsr.evaluation.report.figure_array', lambda _: None)
+    board = SimpleNamespace(add_scalar=lambda tag, *_: tags.append(tag), add_image=lambda *_, **__: None)
+    quality = {'psnr_in': 20.0, 'psnr_out': 30.0, 'psnr_clamped': 30.0}
+    rows = [{'image': 'a', 'level': level, 'draw': 0, 'unit': unit, **quality} for level in (10.0, 100.0)]
+    with caplog.at_level('INFO', 'basicsr'):
+        keep_curve(rows, tmp_path, 'run', 'Set', 7, (), board)
+    assert f'\t {word} 100.00: noisy  20.00 dB' in caplog.text
+    assert f'mismatch/Set/psnr_out_{word}100' in tags and drawn == [unit]

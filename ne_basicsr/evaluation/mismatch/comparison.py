@@ -36,12 +36,14 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
         metric(name)  # weights that cannot be had are found before the work
     denoisers, failures = [identity(), *opened], dict.fromkeys(lines)  # a set that keeps its order
     channels = common_channels(denoisers)
-    stores = _stores(request.data, failures)
+    stores = _stores(request, failures)
     parts = parts_of([part for each in denoisers for part in parts_of(each.training_levels255)])
     trained = [part for part in parts if not isinstance(part, LevelRange)]
     degradations = [parse_degradation(text, trained) for text in request.degradations]
     if any(each.needs_sigma for each in denoisers) and (odd := [d for d in degradations if d.noise_given(1) is None]):
         raise InputError(f'{odd[0]}: a non-blind network needs the noise level, and {odd[0].kind} has none')
+    if channels == 1 and any(each.kind == 'demosaicked' for each in degradations):
+        raise InputError('demosaicked: noise of colour images, and the networks are for gray ones; take correlated')
     axes = [
         Axis(name, store, degradation, strip_levels(degradation, trained, request.strip_levels))
         for name, store in zip(_names_of(stores), stores, strict=True)
@@ -119,12 +121,12 @@ def _names_of(stores: Sequence[ImageStore]) -> list[str]:
     return [name if names.count(name) == 1 else f'{name} #{names[: i + 1].count(name)}' for i, name in enumerate(names)]
 
 
-def _stores(paths: Sequence[Path], failures: dict[str, None]) -> list[ImageStore]:
+def _stores(request: Request, failures: dict[str, None]) -> list[ImageStore]:
     """The stores that can be opened; the others add a line to ``failures``."""
     stores, lines = [], []
-    for path in paths:
+    for path in request.data:
         try:
-            stores.append(open_any(Path(path)))
+            stores.append(open_any(Path(path), request.data_range))
         except InputError as error:
             lines.append(str(error))
     if not stores:
@@ -150,6 +152,7 @@ def _settings(finished: _Finished) -> dict[str, str]:
         f' {defect[request.defect]}',
         'Draws': f'{request.draws} per image and level, seed {request.seed}; noise is not clipped',
         'Images': 'gray' if finished.plan.channels == 1 else 'colour',
+        **({'Data range': f'{request.data_range:g} is white'} if request.data_range else {}),
         'Arithmetic': f'{request.precision} on {request.device}',
     }  # fmt: skip
     if request.precision != Precision():

@@ -31,7 +31,7 @@ from ne_basicsr.utils.file_names import file_names
 FIGURES = ('psnr', 'ssim', 'defect')
 MEASURES = ('psnr_in', 'psnr_out', 'psnr_clamped', 'psnr_8bit', 'ssim', 'ne_defect')
 FAILED = 'failed'
-_NAMES = {'jpeg': 'JPEG compression', 'poisson': 'photon noise', 'gain': 'gain', 'offset': 'offset'}
+_NAMES = {'jpeg': 'JPEG compression', 'poisson_gaussian': 'photon noise', 'gain': 'gain', 'offset': 'offset'}
 
 
 def write_outputs(comparison: Comparison, folder: Path, command: str) -> Path:
@@ -84,8 +84,8 @@ def write_curves(path: Path, summary: PanelSummary) -> None:
     """Mean output PSNR, a line per level, a column per network, as the paper's curves are published.
 
     Noise: ``sigma_8bit, sigma, input_psnr_db, is_train_sigma``, then the networks. Other degradations:
-    ``quality_factor``, ``photons``, ``gain`` or ``offset`` (which were undone before PSNR was computed),
-    ``input_psnr_db``, then the networks.
+    ``quality_factor``, ``photons``, ``max_sigma_8bit``, ``gain`` or ``offset`` (which were undone before PSNR was
+    computed), ``input_psnr_db``, then the networks.
     """
     degradation = summary.panel.degradation
     matched = matched_levels(degradation, summary.levels, summary.trained)

@@ -15,7 +15,7 @@ from ne_basicsr.inference.denoiser import Denoiser, as_denoiser
 from ne_basicsr.inference.opening import open_denoiser
 from ne_basicsr.metrics.curves import Curve, Row, curve
 from ne_basicsr.metrics.quality import psnrs
-from ne_basicsr.ops.degradations import KINDS, Degradation
+from ne_basicsr.ops.degradations import Degradation, parse_degradation
 from ne_basicsr.utils.errors import InputError
 
 Measure = Callable[[Tensor, Tensor, Tensor], float]
@@ -40,6 +40,7 @@ def mismatch(
     kind: str = 'gaussian',
     draws: int = 1,
     seed: int = 0,
+    data_range: float | None = None,
     device: torch.device | str | None = None,
     trusted: bool = False,
 ) -> Curve:
@@ -51,9 +52,10 @@ def mismatch(
         images: clean ones: a folder or LMDB, or arrays (H, W) or (H, W, C), C 1 or 3, integers or on [0, 1]. The noise
             of an image depends on its name, which is its number for a sequence of arrays.
         levels255: of the noise, in 8-bit units, or in the unit of ``kind``.
-        kind: of the degradation, see ``ne_basicsr.ops.degradations``.
+        kind: of the degradation, see ``ne_basicsr.ops.degradations``, such as ``poisson_gaussian@2``.
         draws: noise draws per image and level.
         seed: of the noise.
+        data_range: value of white in a folder's images; default: the largest of their type, of floats 1.
         device: where the network is moved and runs; default: where it is.
         trusted: whether a ``.pt2`` file may be read, which can run code.
 
@@ -68,13 +70,11 @@ def mismatch(
     else:
         denoiser = as_denoiser(network)
     denoiser.require_image_to_image()
-    if kind not in KINDS:
-        raise InputError(f'kind must be one of {", ".join(KINDS)}; got {kind!r}')
-    channels = denoiser.channels
+    degradation, channels = parse_degradation(kind)._replace(levels=tuple(levels255)), denoiser.channels
     device = denoiser.like.device if device is None else device
     pixels: Iterable[tuple[str, NDArray[Any]]]
     if isinstance(images, (str, Path)):
-        store = open_any(Path(images))
+        store = open_any(Path(images), data_range)
         pixels = ((name, store.pixels(name, channels)) for name in store.names)
     else:
         named = images.items() if isinstance(images, Mapping) else ((str(i), image) for i, image in enumerate(images))
@@ -86,7 +86,6 @@ def mismatch(
                 raise InputError(f'image {name} is {image.shape}; the network takes (H, W, {channels}): convert it')
             yield name, as_tensor(image)
 
-    degradation = Degradation(kind, tuple(levels255))
     with denoiser.evaluating():
         cells = sweep(denoiser.to(device), tensors(), degradation, draws=draws, seed=seed, device=device)
         rows = [row for row, _, _ in cells]

@@ -49,6 +49,7 @@ class Request(NamedTuple):
     precision: Precision = Precision()
     batch: int | None = None  # cells that pass a network together; where not given, as many as have ``PIXELS``
     trusted: bool = False  # see ``exported_graphs.open_exported``
+    data_range: float | None = None  # value of white in ``data``; where not given, the largest of the type, of floats 1
 
 
 class Axis(NamedTuple):

@@ -29,6 +29,7 @@ class Unit(NamedTuple):
 
 UNITS = {
     'sigma255': Unit('sigma_8bit', 'σ', 'σ = {}', 'noise level σ (of 255)', True),
+    'max_sigma255': Unit('max_sigma_8bit', 'largest σ', 'σ ≤ {}', 'largest noise level σ (of 255)', True),
     'quality': Unit('quality_factor', 'quality', 'quality {}', 'JPEG quality factor'),
     'photons': Unit('photons', 'photons', '{} photons', 'photons for white', True),
     'a': Unit('gain', 'gain a', 'a = {}', 'gain a', True, 1.0),

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -52,6 +53,28 @@ def save(path: Path, net: torch.nn.Module, **options) -> Path:
 @pytest.fixture
 def nets(tmp_path: Path) -> list[str]:
     return [str(save(tmp_path / f'{name}.pth', network(i))) for i, name in enumerate(('first', 'second'))]
+
+
+def test_images_of_another_range_are_compared_as_if_scaled(nets, tmp_path, capsys):
+    pixels = smooth_photograph(40, 40, 0).astype(np.uint16) * 16
+    for folder, image in (('scans', pixels), ('scaled', pixels.astype(np.float32) / np.float32(4095))):
+        (tmp_path / folder).mkdir()
+        assert cv2.imwrite(str(tmp_path / folder / 'a.tiff'), image)
+
+    def rows(folder: str, **options) -> list[float]:
+        kinds = ('gaussian=25', 'poisson_gaussian=50')
+        found, _ = compare(request(nets[:1], tmp_path / folder, *kinds, defect='none', **options), tmp_path / 'out')
+        return [row['psnr_clamped'] for panel in found.panels for row in panel.rows]
+
+    assert rows('scans', data_range=4095.0) == rows('scaled')
+    assert rows('scans') != rows('scaled')  # the negative control: 12 bits of 16 are dark
+    (line,) = compare(request(nets, tmp_path / 'scans', data_range=1000.0), tmp_path / 'out')[0].failures
+    assert re.search(r'scans/a: holds \d+, more than data_range: 1000, which is for white', line)
+    start = ['mismatch', *nets, '--data', str(tmp_path / 'scans'), '-o', str(tmp_path / 'out')]
+    assert main([*start, '--data-range', '0']) == 2
+    assert 'the data range, the value of white, must be above 0; got 0' in capsys.readouterr().err
+    assert main([*start, '--degradation', 'demosaicked']) == 2
+    assert 'demosaicked: noise of colour images' in capsys.readouterr().err
 
 
 def request(nets, folder, *degradations, **options) -> Request:

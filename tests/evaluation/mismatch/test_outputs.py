@@ -81,7 +81,7 @@ def everything(failures=()) -> Comparison:
     photons = {name: {10.0: 12.0 + i, 1000.0: 29.0 + i} for i, name in enumerate(('identity', 'plain', 'even'))}
     panels = [
         panel(), affine('gain'), affine('offset'), panel(degradation=jpeg, output=qualities, defects=False),
-        panel(degradation=Degradation('poisson', (10.0, 1000.0), 2.0), output=photons, defects=False),
+        panel(degradation=Degradation('poisson_gaussian', (10.0, 1000.0), 2.0), output=photons, defects=False),
         panel('Other', output=OUTPUT | {'plain': OUTPUT['plain'] | {50.0: math.nan}}, defects=False),
         panel('Other', jpeg, {name: qualities[name] for name in ('identity', 'plain')}, defects=False),
     ]  # fmt: skip
@@ -176,7 +176,7 @@ def test_rows_of_all_panels_are_in_one_file(whole: Path):
     rows = read(whole / 'rows.csv')
     assert len(rows) == sum(len(each.rows) for each in everything().panels)
     assert {(row['data'], row['degradation']) for row in rows} == {
-        ('Set', 'gaussian'), ('Set', 'gain@25'), ('Set', 'offset@25'), ('Set', 'jpeg'), ('Set', 'poisson@2'),
+        ('Set', 'gaussian'), ('Set', 'gain@25'), ('Set', 'offset@25'), ('Set', 'jpeg'), ('Set', 'poisson_gaussian@2'),
         ('Other', 'gaussian'), ('Other', 'jpeg'),
     }  # fmt: skip
 
@@ -202,7 +202,7 @@ def test_curves_have_the_header_of_the_published_ones(shared: Path, whole: Path)
 def test_curves_of_other_degradations_say_what_their_levels_are(whole: Path):
     headers = {path.stem: path.read_text().splitlines()[0] for path in (whole / 'curves').iterdir()}
     assert headers['Set_jpeg'] == 'quality_factor,input_psnr_db,plain,even'
-    assert headers['Set_poisson@2'] == 'photons,input_psnr_db,plain,even'
+    assert headers['Set_poisson_gaussian@2'] == 'photons,input_psnr_db,plain,even'
     assert headers['Set_gain@25'] == 'gain,input_psnr_db,plain,even'
     assert headers['Set_offset@25'] == 'offset,input_psnr_db,plain,even'
     assert headers['Other_jpeg'] == 'quality_factor,input_psnr_db,plain'  # the other was not measured there
