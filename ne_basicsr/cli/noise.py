@@ -41,14 +41,13 @@ def _measured(pixels: Any) -> dict[str, Any]:
     image = as_image(pixels)
     model = measure(image)
     slope, floor = model.gain_and_floor
-    cells = max(1, min(8, min(image.shape[1:]) // 32))
     return {
         'level': 255 * model.level,
         'channels': (255 * model.levels).tolist(),
         'variance': [255 * slope, 255**2 * floor],
         'brightness': (255 * model.brightness).tolist(),
         'by_brightness': (255 * model.by_brightness).tolist(),
-        'map': (255 * level_map(image, model.width, cells)).tolist(),
+        'map': (255 * level_map(image, model.width).levels).tolist(),
         'correlation': model.width,
         'denoise': str(find(image, Settings()) or 'white noise, equal everywhere: the network alone'),
     }

@@ -15,7 +15,6 @@ from ne_basicsr.inference.denoiser import as_denoiser
 from ne_basicsr.inference.real_noise import Settings
 from ne_basicsr.inference.tiles import TILE, Tiled
 from ne_basicsr.ops.noise import noise_level
-from ne_basicsr.ops.noise_model import measure
 from ne_basicsr.utils.errors import InputError
 
 Pixels = NDArray[Any]
@@ -121,11 +120,11 @@ def restore(
         each = [restore(tiled, batch[i : i + 1], dtype, noise, settings, on_tile, on_found) for i in range(n)]
         return np.concatenate(each)
     treatment = treatments[0] if n == 1 else None
-    curve, stride = (treatment.curve, treatment.stride) if treatment else (None, 1)
+    curve, gain, stride = (treatment.curve, treatment.gain, treatment.stride) if treatment else (None, None, 1)
     if treatment:
         on_found(str(treatment))
-    if curve:
-        y = curve.forward(y)
+        y = curve.forward(y) if curve else y
+        y = gain.forward(y) if gain else y
     split = channels > denoiser.channels  # each channel separately
     axes = OPPONENT.to(y) if split and denoiser.is_equivariant else None
     if axes is not None:
@@ -134,7 +133,7 @@ def restore(
     y = y.reshape(-1, 1, height, width) if split else y
     sigma = None if noise is None else torch.full((len(y),), noise).to(y)
     if sigma is None and treatment and denoiser.takes_sigma:
-        sigma = torch.tensor([measure(image).told(stride) for image in y]).to(y)
+        sigma = real_noise.told(treatment, y)
     elif sigma is None and (denoiser.needs_sigma or (settings.strength != 1 and denoiser.takes_sigma)):
         sigma = noise_level(y).flatten().to(y)
     sigma = None if sigma is None else settings.strength * sigma
@@ -151,6 +150,7 @@ def restore(
         part = part.mean(dim=1, keepdim=True) if replicated else part
         part = part.reshape(n, channels, *part.shape[2:]) if split else part
         part = torch.einsum('ij,nihw->njhw', axes, part) if axes is not None else part
+        part = gain.inverse(part, rows) if gain else part
         part = curve.inverse(part) if curve else part
         if not part.isfinite().all():
             raise InputError('the network returned values that are not finite')

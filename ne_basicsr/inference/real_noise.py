@@ -1,8 +1,8 @@
 """Images whose noise is neither white nor equal everywhere: what is done to them before the network, and undone after.
 
-Noise that depends on the brightness is made equal by a curve, a variance-stabilizing transform. Correlated noise is
-made nearly white by taking every ``stride``-th pixel, all phases as images of their own. Curve and measurement commute
-with a y + b, so that an equivariant network stays equivariant.
+Noise that depends on the brightness is made equal by a curve, a variance-stabilizing transform; noise that
+depends on the place, by gains. Correlated noise is made nearly white by taking every ``stride``-th pixel, all phases as
+images of their own. All of this and the measurement commute with a y + b: an equivariant network stays equivariant.
 """
 
 import math
@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ne_basicsr.ops.noise_model import NoiseModel, measure
+from ne_basicsr.ops.noise_model import LevelMap, NoiseModel, level_map, measure
 from ne_basicsr.utils.errors import InputError
 
 SMALLEST = 64  # side in pixels of the images that are measured
 NODES = 256  # of a curve
+LOCAL = 16  # pixels over which a local mean is taken
 
 
 class Settings(NamedTuple):
@@ -25,7 +26,7 @@ class Settings(NamedTuple):
 
     Args:
         stride: distance in pixels at which the noise is independent; 1: white noise.
-        stabilize: whether to make noise equal that depends on the brightness.
+        stabilize: whether to make noise equal that depends on the brightness or the place.
         strength: what the noise level is multiplied by. A blind network gets the noise that it removed multiplied, in a
             second pass, or below 1 leaves that share of it.
     """
@@ -49,16 +50,34 @@ class Curve(NamedTuple):
         return _interpolate(y, self.t, self.x)
 
 
+class Gain(NamedTuple):
+    """Contrast beside the local mean, multiplied so that the noise of an image is equal everywhere."""
+
+    mean: Tensor  # (1, C, H, W)
+    factor: Tensor  # (1, 1, H, W)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """(1, C, H, W)"""
+        return torch.lerp(self.mean, y, self.factor)
+
+    def inverse(self, y: Tensor, rows: slice) -> Tensor:
+        """``rows`` of the image, (1, C, h, W)."""
+        return torch.lerp(self.mean[:, :, rows], y, 1 / self.factor[:, :, rows])
+
+
 class Treatment(NamedTuple):
     """What is done with one image, besides the network."""
 
     model: NoiseModel
     stride: int
     curve: Curve | None
+    gain: Gain | None
+    place: LevelMap | None
 
     def __str__(self) -> str:
         model = self.model
-        found = [f'noise {255 * model.level:.2g} of 255']
+        level = model.level if self.place is None else float(self.place.levels.mean())
+        found = [f'noise {255 * level:.2g} of 255']
         if model.width:
             found.append(f'correlated over {model.width:.1f} pixels')
         done = [f'every {_nth(self.stride)} pixel by itself'] if self.stride > 1 else []
@@ -66,6 +85,10 @@ class Treatment(NamedTuple):
             low, high = (255 * float(end) for end in model.by_brightness.aminmax())
             found.append(f'{low:.2g} to {high:.2g} by brightness')
             done.append('made equal by a curve')
+        if self.place is not None:
+            low, high = (255 * float(end) for end in self.place.levels.aminmax())
+            found.append(f'{low:.2g} to {high:.2g} by place')
+            done.append('made equal by local gains')
         return f'{", ".join(found)}: {" and ".join(done)}'
 
 
@@ -79,6 +102,15 @@ def check(settings: Settings, shape: Sequence[int]) -> None:
         raise InputError(f'strength (--strength) must be above 0; got {settings.strength:g}')
 
 
+def told(treatment: Treatment, images: Tensor) -> Tensor:
+    """The level to tell a network of each image (N, C, H, W) that is treated, (N,)."""
+    model, place = treatment.model, treatment.place
+    if place is None:
+        return torch.tensor([measure(image).told(treatment.stride) for image in images]).to(images)
+    level = float(place.levels.mean()) * model.told(treatment.stride) / model.level
+    return images.new_full((len(images),), level)
+
+
 def find(image: Tensor, settings: Settings) -> Treatment | None:
     """The treatment of an image (C, H, W); None where its noise is white, or it is too small to tell."""
     if min(image.shape[1:]) < SMALLEST or (settings.stride == 1 and settings.stabilize is False):
@@ -86,10 +118,23 @@ def find(image: Tensor, settings: Settings) -> Treatment | None:
     model = measure(image)
     stride = settings.stride or model.stride
     stabilize = model.depends if settings.stabilize is None else settings.stabilize
-    if stride == 1 and not stabilize:
-        return None
     stabilize = stabilize and bool(model.brightness[0] < model.brightness[-1])
-    return Treatment(model, stride, stabilizing(model) if stabilize else None)
+    place = None if stabilize or settings.stabilize is False else level_map(image, model.width)
+    if place is not None and not place.differs:
+        place = None
+    if stride == 1 and not stabilize and place is None:
+        return None
+    curve, gain = stabilizing(model) if stabilize else None, equalizing(image, place) if place else None
+    return Treatment(model, stride, curve, gain, place)
+
+
+def equalizing(image: Tensor, place: LevelMap) -> Gain:
+    """The gains that make the noise of an image (C, H, W) equal."""
+    size = image.shape[1:]
+    mean = F.avg_pool2d(image[None], LOCAL, ceil_mode=True)
+    levels = place.levels.clamp(min=float(place.levels.max()) / 20)
+    mean, levels = (F.interpolate(each, size, mode='bilinear') for each in (mean, levels[None, None]))
+    return Gain(mean.to(image), (place.levels.mean() / levels).to(image))
 
 
 def stabilizing(model: NoiseModel) -> Curve:

@@ -26,6 +26,7 @@ WIDEST = 3.0  # w at most, in pixels
 UNEVEN, MISSING, LEAST = 1.35, 3.0, 0.025
 CORRELATED = 1.7  # level of every second pixel to that of all; texture with white noise has less
 DEPENDENT = 1.5  # level of one part to that of another: more depends on the brightness
+CELLS, EVEN = 8, 1.25  # parts of a side; how uneven blocks are at most where there is no texture
 LINEAR = 0.9  # correlation of variance and brightness at least, where the noise is white
 
 
@@ -121,12 +122,32 @@ def measure(y: Tensor) -> NoiseModel:
     return NoiseModel(unit * levels, width, unit * brightness + origin, unit * by_brightness, depends, unit)
 
 
-def level_map(y: Tensor, width: float, cells: int = 8) -> Tensor:
-    """The level in cells x cells parts of y (C, H, W), of 24 pixels a side or more; texture adds to it."""
+class LevelMap(NamedTuple):
+    """The noise level in CELLS x CELLS parts of an image, and whether it differs from place to place."""
+
+    levels: Tensor
+    differs: bool
+
+
+def level_map(y: Tensor, width: float) -> LevelMap:
+    """Where the noise of y (C, H, W) is; that of parts with texture is taken from those beside them.
+
+    It differs where most parts are even, as noise is, or most of the noise has one level, and the rest of the image
+    less. ``width`` is that of its ``NoiseModel``.
+    """
     y, stride = widen(y), 2 if width else 1
+    cells = max(1, min(CELLS, min(y.shape[1:]) // 32))
     rows = [row.tensor_split(cells, dim=2) for row in y.tensor_split(cells, dim=1)]
-    found = [[_levels(blocks_of(cell, stride), 1)[1].mean() for cell in row] for row in rows]
-    return (torch.stack([torch.stack(row) for row in found]) / high_share(width, stride)).sqrt()
+    found = [_levels(blocks_of(cell, stride), 1) for row in rows for cell in row]
+    levels = (torch.stack([variances.mean() for _, variances, _ in found]) / high_share(width, stride)).sqrt()
+    even = torch.tensor([uneven <= EVEN for *_, uneven in found]).to(levels)
+    low, middle, high = torch.quantile(levels[even > 0] if even.any() else levels, levels.new_tensor([0.1, 0.5, 0.9]))
+    is_noise = (even.mean() > 0.85) | (middle > 0.75 * high)
+    differs = is_noise & (even.mean() >= 0.5) & (high > 2 * low) & (high > 0.1 * y.std())
+    place = torch.cartesian_prod(*[torch.arange(cells, device=y.device)] * 2).reshape(-1, 2).to(y)
+    near = torch.exp(-(torch.cdist(place, place).square()) / 2) * even
+    levels = torch.where(even > 0, levels, near @ levels / near.sum(dim=1).clamp(min=1e-30))
+    return LevelMap(levels.view(cells, cells), bool(differs))
 
 
 def _levels(blocks: Blocks, parts: int = PARTS) -> tuple[Tensor, Tensor, float]:
