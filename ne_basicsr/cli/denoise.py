@@ -3,11 +3,15 @@
 import argparse
 import glob
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ne_basicsr.cli import command
 from ne_basicsr.utils.errors import InputError
+
+if TYPE_CHECKING:
+    from ne_basicsr.inference.image_jobs import Job
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -22,7 +26,6 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.options.trial import memory
     from ne_basicsr.utils.memory import keep_freed_memory
     from ne_basicsr.utils.process_group import UNTIL_THE_LAST, gathered, holding, launcher_here, ranks
-    from ne_basicsr.weights.shipped_models import DEFAULT
 
     device = command.chosen_device(arguments)
     command.check_level(arguments, 'training_sigma255', 'image_sigma255')
@@ -35,16 +38,18 @@ def run(arguments: argparse.Namespace) -> int:
     jobs = find_jobs(inputs, arguments.output, arguments.suffix, arguments.format, arguments.strip, results)
     if network is None and (arguments.wne or arguments.training_sigma255 is not None):
         raise InputError('denoise: --wne and --training-sigma255 need a network, named before the images')
-    spec = command.named_network(network or DEFAULT, arguments)
-    denoiser = open_denoiser(spec, device=device, trusted=arguments.trusted)
     noise = None if arguments.image_sigma255 is None else arguments.image_sigma255 / 255
-    denoiser.check_level(noise)
     if arguments.memory is not None and not arguments.memory > 0:
         raise InputError(f'denoise: --memory must be above 0 GB; got {arguments.memory:g}')
     tile = TILE if arguments.tile is None else arguments.tile
-    tiled = Tiled(denoiser, tile, arguments.overlap, precision=arguments.precision)
-    settings = {'network': denoiser.digest, 'noise': noise, 'version': __version__, 'tile': tile}
+    settings = {'noise': noise, 'version': __version__, 'tile': tile}
     settings |= {name: getattr(arguments, name) for name in ('overlap', 'precision', 'stride', 'stabilize', 'strength')}
+    work = []
+    for name, own in _networks(network, jobs).items():
+        spec = command.named_network(name, arguments)
+        denoiser = open_denoiser(spec, device=device, trusted=arguments.trusted)
+        denoiser.check_level(noise)
+        work.append((spec, Tiled(denoiser, tile, arguments.overlap, precision=arguments.precision), own))
     about = Settings(arguments.stride, {'on': True, 'off': False}.get(arguments.stabilize), arguments.strength)
     try:
         (arguments.output / MEMORY).mkdir(parents=True, exist_ok=True)
@@ -54,17 +59,21 @@ def run(arguments: argparse.Namespace) -> int:
         ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size),
         holding(rank, arguments.output, 'choose another --output'),
     ):
-        if rank == 0 and spec.wrap:
-            print(f'{denoiser.label}: {denoiser.description}', flush=True)
-        module: Any = tiled.to(torch.device(device))  # torch's stubs lack the keyword
-        if device == 'cpu':
-            keep_freed_memory()
-            module.to(memory_format=torch.channels_last)  # 1.2 times as fast for most networks
-        if arguments.tile is None:
-            given = arguments.memory or min(4.0, memory(int(device == 'cuda'), free=True) / 2e9)
-            tiled.memory = 1e9 * given / (world_size if device == 'cpu' else 1)
-        done = denoise_files(jobs, tiled, arguments.output, settings, noise, about, rank, world_size, shown=rank == 0)
-        outcomes = gathered(done)
+        outcomes = []
+        for spec, tiled, own in work:
+            if rank == 0 and spec.wrap:
+                print(f'{tiled.denoiser.label}: {tiled.denoiser.description}', flush=True)
+            module: Any = tiled.to(torch.device(device))  # torch's stubs lack the keyword
+            if device == 'cpu':
+                keep_freed_memory()
+                module.to(memory_format=torch.channels_last)  # 1.2 times as fast for most networks
+            if arguments.tile is None:
+                given = arguments.memory or min(4.0, memory(int(device == 'cuda'), free=True) / 2e9)
+                tiled.memory = 1e9 * given / (world_size if device == 'cpu' else 1)
+            every = settings | {'network': tiled.denoiser.digest}
+            outcomes += gathered(
+                denoise_files(own, tiled, arguments.output, every, noise, about, rank, world_size, shown=rank == 0)
+            )
     failures = [line for outcome in outcomes for line in outcome.failures]
     counts = {
         'denoised': sum(outcome.done for outcome in outcomes),
@@ -76,6 +85,19 @@ def run(arguments: argparse.Namespace) -> int:
         print(f'{", ".join(parts)}. Results: {arguments.output.resolve()}')
         command.report_failures(failures)
     return 1 if failures else 0
+
+
+def _networks(network: str | None, jobs: Sequence['Job']) -> dict[str, list['Job']]:
+    """Which network denoises which images: the one that is named, or the shipped ones for gray and for colour."""
+    from ne_basicsr.inference.image_files import is_colour
+    from ne_basicsr.weights.shipped_models import COLOUR, GRAY
+
+    if network is not None:
+        return {network: list(jobs)}
+    chosen: dict[str, list[Job]] = {}
+    for job in jobs:
+        chosen.setdefault(COLOUR if is_colour(job.source) else GRAY, []).append(job)
+    return chosen
 
 
 def _split(paths: list[str]) -> tuple[str | None, list[str]]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageMode, ImageOps, UnidentifiedImageError
 
 from ne_basicsr.data import stacks
 from ne_basicsr.utils.errors import InputError, first_line
@@ -67,6 +67,18 @@ def pixels_in(path: Path) -> int:
             return image.height * image.width
     except Exception:  # which is reported later
         return 0
+
+
+def is_colour(path: Path) -> bool:
+    """Whether an image file has colour, from its header only; no if it cannot be read."""
+    try:
+        if FORMATS.get(path.suffix.lower()) == 'tiff':
+            with stacks.Stack(path) as stack:
+                return int(stack.page(0).samplesperpixel) >= 3
+        with Image.open(path) as image:
+            return ImageMode.getmode(image.mode).basemode != 'L'
+    except Exception:  # which is reported later
+        return False
 
 
 def read(path: Path) -> Picture:

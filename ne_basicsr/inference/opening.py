@@ -150,6 +150,9 @@ def load(
         raise ValueError(f"wrap must be None or 'wne'; got {wrap!r}.")
     if sigma is not None and not 0 < sigma <= 1:
         raise InputError(f'sigma, the training noise level, is on the [0, 1] scale; got {sigma:g}: divide by 255')
+    if not isinstance(path, str | Path):
+        way_out = ': ne_basicsr.Denoiser(network)' if isinstance(path, nn.Module) else ''
+        raise InputError(f'load takes a file, or a name as commands do; got {type(path).__name__}{way_out}')
     spec = parse_spec(str(path))
     level = spec.sigma255 if sigma is None else 255 * sigma
     spec = spec._replace(wrap=spec.wrap or wrap is not None, sigma255=level)

@@ -6,7 +6,7 @@ Their names can be used wherever a checkpoint can. How they were trained and how
 from pathlib import Path
 
 MODELS = {path.stem: path for path in sorted(Path(__file__).parent.glob('*.pth'))}
-DEFAULT = 'gray'  # of basicsr denoise; colour images are denoised as brightness and colour differences
+GRAY, COLOUR = 'gray', 'colour'  # what basicsr denoise takes for gray and for colour images
 
 
 def list_models() -> list[str]:
