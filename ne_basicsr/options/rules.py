@@ -6,6 +6,7 @@ from typing import Any
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from ne_basicsr.archs.backbone import BackboneHolder
+from ne_basicsr.data.noisy_dataset import LEVEL_TARGETS
 from ne_basicsr.options.schema import OWN_SETS, Section
 from ne_basicsr.options.sections import OF_DENOISING, registered, section_of
 from ne_basicsr.utils.errors import Key, OptionError
@@ -14,6 +15,7 @@ from ne_basicsr.utils.words import hint, shown
 # columns of results, beside metrics
 COLUMNS = ('image', 'degradation', 'level', 'unit', 'draw', 'psnr_in', 'psnr_out', 'psnr_clamped')
 INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR and Restormer call them
+NOISY_TARGETS = ('neighbor2neighbor', *LEVEL_TARGETS)  # from noisy images alone
 
 
 def check_pairing(model: str, sets: Mapping[str, Any], own: bool) -> None:
@@ -24,12 +26,17 @@ def check_pairing(model: str, sets: Mapping[str, Any], own: bool) -> None:
     """
     for key, section in sets.items():
         kind, wanted = section['type'], ''
-        if model == 'DenoisingModel' and kind != 'DenoisingDataset':
+        if own and kind == 'NoisyDataset':
+            if key != 'train':
+                raise OptionError(
+                    ('datasets', key, 'type'), 'NoisyDataset has no images to compare with; it is to train on'
+                )
+        elif model == 'DenoisingModel' and kind != 'DenoisingDataset':
             wanted = 'DenoisingDataset, to which it adds the noise'
         elif model != 'DenoisingModel' and kind == 'DenoisingDataset':
             wanted = 'pairs, e.g. PairedImageDataset'
         elif not own and kind in OWN_SETS:
-            wanted = 'PairedImageDataset; SIDDDataset goes with PairedDenoisingModel'
+            wanted = f'PairedImageDataset; {kind} goes with PairedDenoisingModel'
         if wanted:
             problem = f'{kind} does not go with model_type {model}, which needs {wanted}'
             raise OptionError(('datasets', key, 'type'), problem)
@@ -65,6 +72,8 @@ def check(opt: Mapping[str, Any], own: bool) -> None:
             _check_phases(section, at, described)
             if section['type'] == 'DenoisingDataset':
                 _check_noise(section, at, described)
+            if section['target'] in NOISY_TARGETS:
+                _check_target(section, at, opt['train'] or {})
     train = opt['train'] or {}
     # gradients are averaged over the parts of a batch
     if train.get('accumulate', 1) > 1 and (train['pixel_opt'] or {}).get('reduction') == 'sum':
@@ -119,6 +128,24 @@ def _check_noise(section: Mapping[str, Any], key: Key, described: Mapping[str, S
             name, rule = 'target', 'two noisy copies need noise, and JPEG is none'
     if rule:
         raise _wrong(section, key, name, rule)
+
+
+def _check_target(section: Mapping[str, Any], key: Key, train: Mapping[str, Any]) -> None:
+    """A target that learns from noisy images alone: its loss, its noise and its crops."""
+    target, kind = section['target'], (section.get('noise') or {}).get('type', 'gaussian')
+    loss = train.get('pixel_opt') or {}
+    if train and (loss.get('type') != 'MSELoss' or loss.get('reduction', 'mean') != 'mean'):
+        problem = f'target: {target} needs the mean square, {{type: MSELoss}} with reduction: mean'
+        raise OptionError(('train', 'pixel_opt'), f'{problem}; got {shown(loss)}')
+    if target in LEVEL_TARGETS and kind != 'gaussian':
+        raise _wrong(section, key, 'target', f'white Gaussian noise is needed, and {kind} is other noise')
+    if target == 'neighbor2neighbor':
+        if kind == 'jpeg':
+            raise _wrong(section, key, 'target', 'noise that is independent from pixel to pixel is needed, not jpeg')
+        for name in ('gt_size', 'gt_sizes'):
+            sizes = section.get(name) or []
+            if any(size % 2 or size < 4 for size in ([sizes] if isinstance(sizes, int) else sizes)):
+                raise _wrong(section, key, name, 'neighbor2neighbor halves the crops: even sizes from 4 are needed')
 
 
 def _level_problem(sigma_type: str, levels: Any) -> str:
@@ -181,8 +208,10 @@ def _check_crops(opt: Mapping[str, Any]) -> None:
     window = max(1, network.get('window_size', known['window_size'].get('default')))  # less is refused with the network
     for key in ('gt_size', 'gt_sizes'):
         sizes = train.get(key, [])
+        cells = 2 if train['target'] == 'neighbor2neighbor' else 1  # it halves the crops
         for size in sizes if isinstance(sizes, list) else [sizes]:
-            if size % window:
-                way_out = f'use {max(window, size - size % window)}, or its WNE, which pads'
-                problem = f"{size} is not a multiple of {network['type']}'s window_size: {window}; {way_out}"
+            if size % (cells * window):
+                way_out = f'use {max(cells * window, size - size % (cells * window))}, or its WNE, which pads'
+                what = f"{'twice ' * (cells - 1)}{network['type']}'s window_size: {window}"
+                problem = f'{size} is not a multiple of {what}; {way_out}'
                 raise OptionError(('datasets', 'train', key), problem)

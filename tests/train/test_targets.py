@@ -1,10 +1,17 @@
 """What the network sees and what it is compared with."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+import torch.nn.functional as F
+from basicsr.archs import build_network
+from torch import Tensor, nn
 
-from ne_basicsr.ops.noise import QUANTILE, TrainingNoise
-from ne_basicsr.train.targets import TARGETS, clean, noise2noise, soft_ne
+from ne_basicsr.ops.noise import QUANTILE, TrainingNoise, noise_level
+from ne_basicsr.train.targets import (
+    FROM_NOISY, TARGETS, Task, clean, neighbor2neighbor, noise2noise, r2r, soft_ne, sure, task_of,
+)  # fmt: skip
 
 SEEDS = [31, 32, 33, 34]
 IMAGES = torch.rand(4, 3, 40, 41, generator=torch.Generator().manual_seed(0))
@@ -59,3 +66,76 @@ def test_soft_ne_draws_scale_and_shift_uniformly_and_apart():
         assert draws.mean().item() == pytest.approx(0.5, abs=0.02)
         assert draws.std().item() == pytest.approx(12**-0.5, abs=0.02)
     assert abs(torch.corrcoef(torch.stack([alpha, mu]))[0, 1].item()) < 4 / count**0.5
+
+
+# -- from noisy images alone -------------------------------------------------------------------------------------------
+
+SIGMA, COUNT, GROUPS = 0.3, 1600, 20
+LEVELS = torch.full((COUNT, 1, 1, 1), SIGMA, dtype=torch.float64)
+CELLS = torch.rand(COUNT, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+CELLS = CELLS.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)  # equal in each cell of 2x2
+NOISY = CELLS + SIGMA * torch.randn(CELLS.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def gradients(task: Task, network: nn.Module) -> Tensor:
+    """Of the whole loss, in the weights, of each group of images, (GROUPS, weights)."""
+    found, groups = [], task.lq.unflatten(0, (-1, GROUPS, COUNT // GROUPS)).movedim(1, 0)
+    for lq, gt in zip(groups, task.gt.unflatten(0, (GROUPS, -1)), strict=True):
+        loss = F.mse_loss(network(lq.flatten(0, 1))[: len(gt)], gt)
+        found.append(torch.autograd.grad(loss, list(network.parameters())))
+    if task.addition:  # a mean over all images: its share is not known by group
+        added = torch.autograd.grad(task.addition(network, network(task.lq)), list(network.parameters()))
+        found = [tuple(a + b for a, b in zip(each, added, strict=True)) for each in found]
+    return torch.stack([torch.cat([part.flatten() for part in each]) for each in found])
+
+
+def deviation(found: Tensor, wanted: Tensor) -> float:
+    """The largest distance between the means of (GROUPS, weights), in standard errors of their difference."""
+    difference = found - wanted
+    return float((difference.mean(dim=0).abs() / (difference.std(dim=0) / GROUPS**0.5)).max())
+
+
+@pytest.fixture
+def linear() -> nn.Module:
+    return nn.Conv2d(1, 1, 3, padding=1, dtype=torch.float64)
+
+
+def test_recorrupted_pairs_have_the_gradient_of_clean_targets(linear: nn.Module) -> None:
+    task = r2r(NOISY, LEVELS, range(COUNT))
+    wanted = gradients(Task(task.lq, CELLS), linear)
+    assert deviation(gradients(task, linear), wanted) < 4
+    for wrong in (r2r(NOISY, 0.8 * LEVELS, range(COUNT)), Task(task.lq, NOISY)):
+        assert deviation(gradients(wrong, linear), gradients(Task(wrong.lq, CELLS), linear)) > 10
+
+
+def test_neighbours_have_the_gradient_of_clean_targets_where_they_show_the_same(linear: nn.Module) -> None:
+    task = neighbor2neighbor(NOISY, LEVELS, range(COUNT))._replace(addition=None)
+    wanted = gradients(Task(task.lq, CELLS[..., ::2, ::2]), linear)
+    assert deviation(gradients(task, linear), wanted) < 4
+    assert deviation(gradients(Task(task.lq, task.lq), linear), wanted) > 10
+
+
+def test_sure_has_the_gradient_of_clean_targets(linear: nn.Module) -> None:
+    wanted = gradients(Task(NOISY, CELLS), linear)
+    assert deviation(gradients(sure(NOISY, LEVELS, range(COUNT)), linear), wanted) < 4
+    for wrong in (sure(NOISY, 0.8 * LEVELS, range(COUNT)), Task(NOISY, NOISY)):
+        assert deviation(gradients(wrong, linear), wanted) > 10
+
+
+def small(kind: str) -> nn.Module:
+    return build_network({'type': kind, 'num_feat': 8, 'num_layers': 4, 'act_mode': 'R'})
+
+
+@pytest.mark.parametrize('kind', ['DnCNN', 'DnCNNWNE'])
+@pytest.mark.parametrize('amp', [False, True])
+def test_sure_is_the_error_against_clean_images(kind: str, amp: bool) -> None:
+    network, clean, levels = small(kind), CELLS[:1000].float(), LEVELS[:1000].float()
+    noisy = NOISY[:1000].float()
+    task = sure(noisy, levels, range(1000))
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=amp):
+        output = network(task.lq).float()
+    residual = F.mse_loss(output[:1000], noisy)
+    error = F.mse_loss(output[:1000], clean)
+    found = residual + task.addition(network, output)
+    assert found.item() == pytest.approx(error.item(), abs=0.05 * SIGMA**2)  # 4 standard errors of 64,000 pixels
+    assert abs(residual - error) > 0.5 * SIGMA**2
