@@ -26,7 +26,7 @@ from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.metrics.perceptual import PERCEPTUAL, metric
 from ne_basicsr.metrics.quality import psnrs
 from ne_basicsr.ops.degradations import Degradation
-from ne_basicsr.ops.noise import TrainingNoise, seed_of
+from ne_basicsr.ops.noise import TrainingNoise
 from ne_basicsr.ops.padding import pad_to_multiple
 from ne_basicsr.options.optimizers import OPTIMIZERS
 from ne_basicsr.train.gradient_step import GradientStep
@@ -79,13 +79,9 @@ class DenoisingModel(SRModel):
     # -- training ------------------------------------------------------------------------------------------------------
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Clean crops ``gt`` (N, C, H, W), noisy ones ``lq``, or pairs, with their ``number``, which ``target`` is for."""
-        self._set_task(training_batch(data, self.opt, self.device, self.progression))
-
-    def _set_task(self, batch: Mapping[str, Any]) -> None:
-        numbers = batch['number'].tolist() if 'number' in batch else ()  # pairs of another package have none
-        seeds = [seed_of(self.seed, 'noise', number) for number in numbers]
-        self.lq, self.gt, self.addition = task_of(batch, seeds, self.opt['datasets']['train'], self.noise)
+        """Clean crops ``gt`` (N, C, H, W), noisy ones ``lq``, or both of pairs, with the ``number`` of each sample."""
+        batch = training_batch(data, self.opt, self.device, self.progression)
+        self.lq, self.gt, self.addition = task_of(batch, self.seed, self.opt['datasets']['train'], self.noise)
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """The network on its device, in its memory format, compiled, and shared by the ranks, in this order."""
@@ -221,7 +217,8 @@ class DenoisingModel(SRModel):
         def prepare(images: int) -> None:
             self.optimizer_g.zero_grad(set_to_none=True)
             crops = torch.rand(images, *shape, device=self.device)
-            self._set_task({'lq': crops, 'gt': crops, 'number': torch.arange(images)})
+            batch, options = {'lq': crops, 'gt': crops, 'number': torch.arange(images)}, self.opt['datasets']['train']
+            self.lq, self.gt, self.addition = task_of(batch, self.seed, options, self.noise)
 
         # compiled code needs less, but is compiled again for each size
         with torch.random.fork_rng(), torch.compiler.set_stance('force_eager'):
@@ -229,8 +226,8 @@ class DenoisingModel(SRModel):
         self.optimizer_g.zero_grad(set_to_none=True)
         for buffer, value in kept:
             buffer.copy_(value)
-        self._sums = {}
-        del self.lq, self.gt, self.output, self.addition
+        self._sums, self.addition = {}, None
+        del self.lq, self.gt, self.output
 
     def first_nonfinite(self) -> int | None:
         """The first iteration, on any rank, whose loss was not finite; all ranks must call this."""

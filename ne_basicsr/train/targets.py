@@ -33,18 +33,18 @@ class Task(NamedTuple):
     addition: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor] | None = None
 
 
-def task_of(
-    batch: Mapping[str, Any], seeds: Sequence[int], options: Mapping[str, Any], noise: TrainingNoise | None
-) -> Task:
+def task_of(batch: Mapping[str, Any], seed: int, options: Mapping[str, Any], noise: TrainingNoise | None) -> Task:
     """The step for a batch, as ``target`` of its data set says.
 
     Args:
         batch: ``gt``, clean images; ``lq``, noisy ones; or both, pairs. Each (N, C, H, W). The ``level`` of noisy ones,
-            (N or more, 1, 1, 1), where the data set measured it.
+            (N or more, 1, 1, 1), where the data set measured it. The ``number`` (N,) of the samples, from which and
+            the ``seed`` of the run everything random comes; pairs of other packages have none, and need none.
         options: of the data set: ``target``, ``regularization`` and ``sigma255``.
         noise: what clean images get.
     """
     target, noisy = options.get('target', 'clean'), batch.get('lq')
+    seeds = [seed_of(seed, 'noise', number) for number in batch['number'].tolist()] if 'number' in batch else []
     if target in FROM_NOISY:
         if noisy is None:
             assert noise is not None, 'clean images need noise'
