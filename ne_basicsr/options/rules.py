@@ -28,9 +28,8 @@ def check_pairing(model: str, sets: Mapping[str, Any], own: bool) -> None:
         kind, wanted = section['type'], ''
         if own and kind == 'NoisyDataset':
             if key != 'train':
-                raise OptionError(
-                    ('datasets', key, 'type'), 'NoisyDataset has no images to compare with; it is to train on'
-                )
+                problem = 'NoisyDataset has no images to compare with; validate on NoisyPairDataset'
+                raise OptionError(('datasets', key, 'type'), problem)
         elif model == 'DenoisingModel' and kind != 'DenoisingDataset':
             wanted = 'DenoisingDataset, to which it adds the noise'
         elif model != 'DenoisingModel' and kind == 'DenoisingDataset':

@@ -179,3 +179,15 @@ def test_a_broken_file_is_named_even_from_a_worker(image_folder):
     dataset = train_set(image_folder)
     with pytest.raises(InputError, match=r'photo_4: not a readable image \(0 bytes\)'):
         take(loader(dataset, SampleStream(dataset), workers=1), 3)
+
+
+def test_noisy_images_come_with_the_level_that_their_target_needs(tmp_path):
+    rng = np.random.default_rng(0)
+    for number, level in enumerate((2000, 6000)):
+        cv2.imwrite(str(tmp_path / f'{number}.png'), (30000 + level * rng.standard_normal((96, 96))).astype(np.uint16))
+    options = {'name': 'n', 'type': 'NoisyDataset', 'phase': 'train', 'dataroot_lq': str(tmp_path), 'gt_size': 16}
+    (batch,) = build_dataset(options | {'target': 'sure'}).__getitems__([(0, 7), (1, 8), (0, 9)])
+    assert batch['lq'].shape == (3, 1, 16, 16) and 'gt' not in batch
+    assert (batch['level'].flatten() * 65535).tolist() == pytest.approx([2000, 6000, 2000], rel=0.03)
+    for known in ({'target': 'sure', 'sigma255': 5}, {'target': 'neighbor2neighbor'}):
+        assert 'level' not in build_dataset(options | known).__getitems__([(0, 7)])[0]

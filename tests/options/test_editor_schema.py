@@ -95,7 +95,7 @@ UNKNOWABLE = ('asked for', 'exist', 'is the name of', 'is a file', 'is needed; \
               'milestones: a list', 'iterations are integers', 'belongs into', 'as a pixel loss does',
               'crop_border: at',
               "a name without '/'", 'samples: at', 'plain folder name', 'checkpoint file',
-              'keeps the size')  # fmt: skip
+              'keeps the size', 'halves the crops', 'white Gaussian', 'to compare with')  # fmt: skip
 
 
 def test_broken_files_do_not_fit(validator: Draft7Validator, tmp_path: Path) -> None:

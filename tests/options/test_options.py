@@ -544,6 +544,27 @@ def test_foreign_sections_take_unknown_keys_but_no_slips() -> None:
     assert 'val:colour: unknown option' in refusal(good('esrgan'), ('val:colour=1',))
 
 
+@pytest.mark.parametrize(
+    ('change', 'problem'),
+    [
+        ('datasets:train:target=noise2noise', 'sure is needed (noise2noise needs pairs, NoisyPairDataset); got'),
+        ('train:pixel_opt:type=L1Loss', 'target: neighbor2neighbor needs the mean square, {type: MSELoss} with'),
+        ('train:pixel_opt:reduction=sum', 'target: neighbor2neighbor needs the mean square, {type: MSELoss} with'),
+        ('datasets:train:gt_size=2', 'even sizes from 4 are needed; got 2'),
+        ('datasets:train:sigma255=-1', 'at least 0 is needed; got -1'),
+        ('model_type=SRModel', 'PairedImageDataset; NoisyDataset goes with PairedDenoisingModel'),
+        ('network_g={type: SwinIR, upscale: 1, in_chans: 1, window_size: 8}', "twice SwinIR's window_size: 8; use 32"),
+    ],
+)
+def test_noisy_images_alone_need_what_their_target_says(change: str, problem: str) -> None:
+    text = yaml.safe_load(good('denoising'))
+    train = text['datasets']['train'] | {'type': 'NoisyDataset', 'dataroot_lq': 'data/train'}
+    text['datasets']['train'] = {key: train[key] for key in train if key not in ('dataroot_gt', 'noise')}
+    text = yaml.safe_dump(text)
+    assert load_options(write(text), is_train=True)['datasets']['train']['target'] == 'neighbor2neighbor'
+    assert problem in refusal(text, (change,))
+
+
 # -- the parts ---------------------------------------------------------------------------------------------------------
 
 
