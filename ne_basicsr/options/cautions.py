@@ -24,6 +24,7 @@ def _of_data(opt: Mapping[str, Any]) -> Iterator[str]:
     for name, section in opt['datasets'].items():
         for key, value in (
             ('noise:sigma255', (section.get('noise') or {}).get('sigma255')),
+            ('sigma255', section.get('sigma255')),
             ('sigma_range', section.get('sigma_range')),
             ('sigma_test', section.get('sigma_test')),
         ):
@@ -34,7 +35,7 @@ def _of_data(opt: Mapping[str, Any]) -> Iterator[str]:
                 yield f'{place} is in 8-bit units, where white is {WHITE}; is {small[0] * WHITE:g} meant?'
             if max(levels) > WHITE:
                 yield f'{place} is in 8-bit units; {max(levels):g} is more than white, {WHITE}'
-            if max(levels) == 0:
+            if max(levels) == 0 and key != 'sigma255':
                 yield f'{place} adds no noise'
             if key == 'sigma_test' and len(set(levels)) < len(levels):
                 yield f'{place} has a level twice; it counts twice in every mean'

@@ -16,10 +16,11 @@ from ne_basicsr.utils.words import hint, shown
 COLUMNS = ('image', 'degradation', 'level', 'unit', 'draw', 'psnr_in', 'psnr_out', 'psnr_clamped')
 INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR and Restormer call them
 NOISY_TARGETS = ('neighbor2neighbor', *LEVEL_TARGETS)  # from noisy images alone
+DEPENDENT = ('correlated', 'demosaicked', 'jpeg')  # noise that is not independent from pixel to pixel
 
 
 def check_pairing(model: str, sets: Mapping[str, Any], own: bool) -> None:
-    """``DenoisingModel`` makes the noise for ``DenoisingDataset``; others read pairs.
+    """``DenoisingModel`` makes the noise for ``DenoisingDataset``; others read pairs. Both train on ``NoisyDataset``.
 
     Raises:
         OptionError: for a data set that does not go with the model.
@@ -139,8 +140,8 @@ def _check_target(section: Mapping[str, Any], key: Key, train: Mapping[str, Any]
     if target in LEVEL_TARGETS and kind != 'gaussian':
         raise _wrong(section, key, 'target', f'white Gaussian noise is needed, and {kind} is other noise')
     if target == 'neighbor2neighbor':
-        if kind == 'jpeg':
-            raise _wrong(section, key, 'target', 'noise that is independent from pixel to pixel is needed, not jpeg')
+        if kind in DEPENDENT:
+            raise _wrong(section, key, 'target', f'noise that is independent from pixel to pixel is needed, not {kind}')
         for name in ('gt_size', 'gt_sizes'):
             sizes = section.get(name) or []
             if any(size % 2 or size < 4 for size in ([sizes] if isinstance(sizes, int) else sizes)):

@@ -125,6 +125,8 @@ def test_shipped_option_files_validate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SCHEDULE = good()[good().index('    type: CosineAnnealingRestartLR') : good().index('  pixel_opt:')]
+CLEAN = good()[good().index('    type: DenoisingDataset') : good().index('    num_worker_per_gpu')]
+NOISY = '    type: NoisyDataset\n    dataroot_lq: data/train\n    gt_size: 40\n    sigma255: 0.1\n'
 UNSAVED = good().replace('  save_best: held_out/psnr\n', '')
 VALIDATION = good()[good().index('  val:\n    name: held_out') : good().index('network_g:')]
 
@@ -147,6 +149,7 @@ VALIDATION = good()[good().index('  val:\n    name: held_out') : good().index('n
         ('sigma255: 25', 'sigma255: 0.1', 'sigma255: 0.1 is in 8-bit units, where white is 255; is 25.5 meant?'),
         ('sigma255: 25', 'sigma255: 300', 'sigma255: 300 is in 8-bit units; 300 is more than white'),
         ('sigma255: 25', 'sigma255: 0', 'sigma255: 0 adds no noise'),
+        (CLEAN, NOISY, 'datasets:train:sigma255: 0.1 is in 8-bit units'),
         ('sigma_test: [5, 25, 50]', 'sigma_test: [25, 25]', 'sigma_test: [25, 25] has a level twice'),
         ('sigma_test: [5, 25, 50]', 'sigma_test: [0]', 'sigma_test: [0] adds no noise'),
         ('num_worker_per_gpu: 0', 'num_worker_per_gpu: 1000', 'num_worker_per_gpu: 1000 processes'),
