@@ -29,9 +29,11 @@ class DenoisingDataset(CropDataset):
         InputError: for a missing or empty store, an unreadable image, a too small one with ``small_images: refuse``.
     """
 
+    kind = 'gt'
+
     def __init__(self, opt: Mapping[str, Any]) -> None:
         backend = opt.get('io_backend', {'type': 'disk'})['type']
-        self.store = open_store(opt['dataroot_gt'], backend, opt.get('meta_info_file'))
+        self.store = open_store(opt[f'dataroot_{self.kind}'], backend, opt.get('meta_info_file'))
         items = [(name,) for name in self.store.names]
         reflect = opt.get('small_images', 'reflect') == 'reflect'
-        super().__init__(opt, {'gt': self.store}, items, opt.get('in_ch', 1), reflect)
+        super().__init__(opt, {self.kind: self.store}, items, opt.get('in_ch', 1), reflect)

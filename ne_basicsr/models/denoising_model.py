@@ -26,12 +26,12 @@ from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.metrics.perceptual import PERCEPTUAL, metric
 from ne_basicsr.metrics.quality import psnrs
 from ne_basicsr.ops.degradations import Degradation
-from ne_basicsr.ops.noise import TrainingNoise, seed_of
+from ne_basicsr.ops.noise import TrainingNoise
 from ne_basicsr.ops.padding import pad_to_multiple
 from ne_basicsr.options.optimizers import OPTIMIZERS
 from ne_basicsr.train.gradient_step import GradientStep
 from ne_basicsr.train.progression import Progression, training_batch
-from ne_basicsr.train.targets import TARGETS
+from ne_basicsr.train.targets import task_of
 from ne_basicsr.train.validation_results import image_strip, in_order, keep_curve, keep_pairs
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.memory import peak_memory
@@ -47,9 +47,10 @@ TRIED = 4  # crops: enough to tell which order in memory is faster
 class DenoisingModel(SRModel):
     """BasicSR's ``SRModel`` for data sets of clean images (``DenoisingDataset``).
 
-    Training adds noise on the device, drawn from (manual_seed, number of the sample) alone. Validation denoises every
-    image at every level of ``sigma_test``, with noise from (manual_seed, image, level, draw) alone, and keeps the rows,
-    the curve and its summary in the run folder. ``val.save_best`` names the metric by which ``net_g_best.pth`` is kept.
+    Training adds noise on the device, drawn from (manual_seed, number of the sample) alone; it also takes noisy images
+    (``NoisyDataset``), to which it adds none. Validation denoises every image at every level of ``sigma_test``, with
+    noise from (manual_seed, image, level, draw) alone, and keeps the rows, the curve and its summary in the run folder.
+    ``val.save_best`` names the metric by which ``net_g_best.pth`` is kept.
 
     Of the section ``train`` it reads, besides SRModel's: ``amp``, ``accumulate``, ``clip_grad_norm``, ``compile`` and
     ``channels_last`` (true; a pipeline follows ``auto``). Validation is always in float32 and not compiled.
@@ -78,12 +79,9 @@ class DenoisingModel(SRModel):
     # -- training ------------------------------------------------------------------------------------------------------
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Clean crops ``gt`` (N, C, H, W) with their ``number``; makes ``lq``, and ``gt`` as ``target`` says."""
-        assert self.noise is not None, 'training starts with datasets:train'
+        """Clean crops ``gt`` (N, C, H, W), noisy ones ``lq``, or both of pairs, with the ``number`` of each sample."""
         batch = training_batch(data, self.opt, self.device, self.progression)
-        seeds = [seed_of(self.seed, 'noise', number) for number in batch['number'].tolist()]
-        make_pair = TARGETS[self.opt['datasets']['train'].get('target', 'clean')]
-        self.lq, self.gt = make_pair(self.noise, batch['gt'], seeds)
+        self.lq, self.gt, self.addition = task_of(batch, self.seed, self.opt['datasets']['train'], self.noise)
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """The network on its device, in its memory format, compiled, and shared by the ranks, in this order."""
@@ -146,15 +144,23 @@ class DenoisingModel(SRModel):
             lq = lq.contiguous(memory_format=torch.channels_last)
         with self.gradient_step.autocast():
             output = self.net_g(lq)
-        self.output = output.to(self.gt.dtype)
+        output = output.to(self.gt.dtype)
+        self.output = output[: len(self.gt)]
         losses = {}
         if self.cri_pix:
             losses['l_pix'] = self.cri_pix(self.output, self.gt)
         if self.cri_perceptual:
             found = zip(('l_percep', 'l_style'), self.cri_perceptual(self.output, self.gt), strict=True)
             losses |= {name: loss for name, loss in found if loss is not None}
+        if self.addition:
+            losses['l_target'] = self.cri_pix.loss_weight * self.addition(self._without_gradients, output)
         self.gradient_step.backward(torch.stack(list(losses.values())).sum())
         self._sums = {k: self._sums.get(k, 0) + loss.detach() / self.parts for k, loss in losses.items()}
+
+    @torch.no_grad()
+    def _without_gradients(self, images: Tensor) -> Tensor:
+        with self.gradient_step.autocast():
+            return self.get_bare_model(self.net_g)(images).to(images.dtype)
 
     def get_current_log(self) -> dict[str, float]:
         """The losses of the last step, means over its parts and over the ranks; all ranks must call this."""
@@ -210,7 +216,9 @@ class DenoisingModel(SRModel):
 
         def prepare(images: int) -> None:
             self.optimizer_g.zero_grad(set_to_none=True)
-            self.lq = self.gt = torch.rand(images, *shape, device=self.device)
+            crops = torch.rand(images, *shape, device=self.device)
+            batch, options = {'lq': crops, 'gt': crops, 'number': torch.arange(images)}, self.opt['datasets']['train']
+            self.lq, self.gt, self.addition = task_of(batch, self.seed, options, self.noise)
 
         # compiled code needs less, but is compiled again for each size
         with torch.random.fork_rng(), torch.compiler.set_stance('force_eager'):
@@ -218,7 +226,7 @@ class DenoisingModel(SRModel):
         self.optimizer_g.zero_grad(set_to_none=True)
         for buffer, value in kept:
             buffer.copy_(value)
-        self._sums = {}
+        self._sums, self.addition = {}, None
         del self.lq, self.gt, self.output
 
     def first_nonfinite(self) -> int | None:
@@ -423,17 +431,12 @@ class DenoisingModel(SRModel):
 # here, as a module that imports BasicSR can have nothing of another such module, see _compat
 @MODEL_REGISTRY.register()
 class PairedDenoisingModel(DenoisingModel):
-    """``DenoisingModel`` for real photographs: pairs of a noisy and a clean image (``SIDDDataset``), no noise is added.
+    """``DenoisingModel`` for noise that is in the images already: pairs (``NoisyPairDataset``, ``SIDDDataset``).
 
-    Everything else of a run is the same: optimizers, precision, validation over all ranks, the best network. Validation
-    keeps one row per image in ``pairs/<data set>_<iteration>.csv`` of the run folder. Metrics without ``_float`` see
-    8-bit images, as for SIDD's numbers in the literature.
+    It trains on ``NoisyDataset``, too. Everything else of a run is the same: optimizers, precision, validation over all
+    ranks, the best network. Validation keeps one row per image in ``pairs/<data set>_<iteration>.csv`` of the run
+    folder. Metrics without ``_float`` see 8-bit images, as for SIDD's numbers in the literature.
     """
-
-    def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Pairs ``lq`` and ``gt`` (N, C, H, W)."""
-        batch = training_batch(data, self.opt, self.device, self.progression)
-        self.lq, self.gt = batch['lq'], batch['gt']
 
     def _levels(self, options: Mapping[str, Any]) -> list[float]:
         return [0]

@@ -25,6 +25,7 @@ def _of_data(opt: Mapping[str, Any]) -> Iterator[str]:
         noise = section.get('noise') or {}
         for key, value in (
             *(('noise:sigma255', each.get('sigma255')) for each in (noise, *noise.get('of', ()))),
+            ('sigma255', section.get('sigma255')),
             ('sigma_range', section.get('sigma_range')),
             ('sigma_test', section.get('sigma_test')),
         ):
@@ -39,7 +40,7 @@ def _of_data(opt: Mapping[str, Any]) -> Iterator[str]:
                 yield f'{place} is in 8-bit units, where white is {WHITE}; is {small[0] * WHITE:g} meant?'
             if max(levels) > WHITE:
                 yield f'{place} is in 8-bit units; {max(levels):g} is more than white, {WHITE}'
-            if max(levels) == 0:
+            if max(levels) == 0 and key != 'sigma255':
                 yield f'{place} adds no noise'
 
 

@@ -27,6 +27,7 @@ def editor_schema() -> dict[str, Any]:
     """The whole schema, draft 7, which editors know."""
     is_foreign = _model_is({'not': {'enum': list(OWN_MODELS)}})
     denoising, clean = {'const': 'DenoisingModel'}, {'const': 'DenoisingDataset'}
+    taken = {'enum': ['DenoisingDataset', 'NoisyDataset']}
     has_base = {'required': ['base'], 'properties': {'base': {'type': 'string'}}}
     definitions = {kind: _choice(kind) for kind in KINDS}
     for kind, file in (('own', OWN), ('foreign', FOREIGN)):
@@ -44,7 +45,7 @@ def editor_schema() -> dict[str, Any]:
         'then': {'allOf': [_ref('foreign', 'shape'), {'if': has_base, 'else': _ref('foreign', 'complete')}]},
         'else': {'allOf': [_ref('own', 'shape'), {'if': has_base, 'else': _ref('own', 'complete')}]},
         'allOf': [  # which data sets go with which model
-            {'if': _model_is(denoising), 'then': _sets_are({'anyOf': [clean, NULL]})},
+            {'if': _model_is(denoising), 'then': _sets_are({'anyOf': [taken, NULL]})},
             {'if': _model_is({'not': denoising}), 'then': _sets_are({'not': clean})},
             {'if': is_foreign, 'then': _sets_are({'not': {'enum': list(OWN_SETS)}})},
         ],

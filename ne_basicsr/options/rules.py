@@ -6,6 +6,7 @@ from typing import Any
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from ne_basicsr.archs.backbone import BackboneHolder
+from ne_basicsr.data.noisy_dataset import LEVEL_TARGETS
 from ne_basicsr.ops.degradations import check_level
 from ne_basicsr.options.schema import OWN_SETS, Section
 from ne_basicsr.options.sections import OF_DENOISING, registered, section_of
@@ -21,22 +22,28 @@ TAKES = {  # the key that a kind of noise needs, and those that it may have; oth
     'correlated': ('sigma255', 'kernel', 'quality'),
 }
 INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels')  # as BasicSR, SwinIR and Restormer call them
+NOISY_TARGETS = ('neighbor2neighbor', *LEVEL_TARGETS)  # from noisy images alone
+DEPENDENT = ('correlated', 'demosaicked', 'jpeg')  # noise that is not independent from pixel to pixel
 
 
 def check_pairing(model: str, sets: Mapping[str, Any], own: bool) -> None:
-    """``DenoisingModel`` makes the noise for ``DenoisingDataset``; others read pairs.
+    """``DenoisingModel`` makes the noise for ``DenoisingDataset``; others read pairs. Both train on ``NoisyDataset``.
 
     Raises:
         OptionError: for a data set that does not go with the model.
     """
     for key, section in sets.items():
         kind, wanted = section['type'], ''
-        if model == 'DenoisingModel' and kind != 'DenoisingDataset':
+        if own and kind == 'NoisyDataset':
+            if key != 'train':
+                problem = 'NoisyDataset has no images to compare with; validate on NoisyPairDataset'
+                raise OptionError(('datasets', key, 'type'), problem)
+        elif model == 'DenoisingModel' and kind != 'DenoisingDataset':
             wanted = 'DenoisingDataset, to which it adds the noise'
         elif model != 'DenoisingModel' and kind == 'DenoisingDataset':
             wanted = 'pairs, e.g. PairedImageDataset'
         elif not own and kind in OWN_SETS:
-            wanted = 'PairedImageDataset; SIDDDataset goes with PairedDenoisingModel'
+            wanted = f'PairedImageDataset; {kind} goes with PairedDenoisingModel'
         if wanted:
             problem = f'{kind} does not go with model_type {model}, which needs {wanted}'
             raise OptionError(('datasets', key, 'type'), problem)
@@ -72,6 +79,8 @@ def check(opt: Mapping[str, Any], own: bool) -> None:
             _check_phases(section, at, described)
             if section['type'] == 'DenoisingDataset':
                 _check_noise(section, at, described)
+            if section['target'] in NOISY_TARGETS:
+                _check_target(section, at, opt['train'] or {})
         elif section['type'] == 'DenoisingDataset':
             _check_test_noise(section, at)
     train = opt['train'] or {}
@@ -164,6 +173,28 @@ def _check_test_noise(section: Mapping[str, Any], key: Key) -> None:
         raise OptionError((*key, 'sigma_test'), f'of {kind}, {error}') from None
 
 
+def _check_target(section: Mapping[str, Any], key: Key, train: Mapping[str, Any]) -> None:
+    """A target that learns from noisy images alone: its loss, its noise and its crops."""
+    target, noise = section['target'], section.get('noise') or {}
+    kind, parts = noise.get('type', 'gaussian'), [noise, *noise.get('of', ())]
+    loss = train.get('pixel_opt') or {}
+    if train and (loss.get('type') != 'MSELoss' or loss.get('reduction', 'mean') != 'mean'):
+        problem = f'target: {target} needs the mean square, {{type: MSELoss}} with reduction: mean'
+        raise OptionError(('train', 'pixel_opt'), f'{problem}; got {shown(loss)}')
+    varies = 'varying' in (noise.get('sigma_type'), section.get('sigma_type'))
+    if target in LEVEL_TARGETS and (kind != 'gaussian' or 'quality' in noise or varies):
+        other = 'varying noise' if varies else 'noise before JPEG' if kind == 'gaussian' else kind
+        raise _wrong(section, key, 'target', f'white Gaussian noise is needed, and {other} is other noise')
+    if target == 'neighbor2neighbor':
+        if dependent := [part for part in parts if part.get('type') in DEPENDENT or 'quality' in part]:
+            what = dependent[0]['type'] + (', compressed' if 'quality' in dependent[0] else '')
+            raise _wrong(section, key, 'target', f'noise that is independent from pixel to pixel is needed, not {what}')
+        for name in ('gt_size', 'gt_sizes'):
+            sizes = section.get(name) or []
+            if any(size % 2 or size < 4 for size in ([sizes] if isinstance(sizes, int) else sizes)):
+                raise _wrong(section, key, name, 'neighbor2neighbor halves the crops: even sizes from 4 are needed')
+
+
 def _level_problem(sigma_type: str, levels: Any) -> str:
     """A number for ``constant``, [low, high] for ``random`` and ``varying``, a list for ``choice``."""
     if sigma_type == 'constant' and isinstance(levels, list):
@@ -225,8 +256,10 @@ def _check_crops(opt: Mapping[str, Any]) -> None:
     window = max(1, network.get('window_size', known['window_size'].get('default')))  # less is refused with the network
     for key in ('gt_size', 'gt_sizes'):
         sizes = train.get(key, [])
+        cells = 2 if train['target'] == 'neighbor2neighbor' else 1  # it halves the crops
         for size in sizes if isinstance(sizes, list) else [sizes]:
-            if size % window:
-                way_out = f'use {max(window, size - size % window)}, or its WNE, which pads'
-                problem = f"{size} is not a multiple of {network['type']}'s window_size: {window}; {way_out}"
+            if size % (cells * window):
+                way_out = f'use {max(cells * window, size - size % (cells * window))}, or its WNE, which pads'
+                what = f"{'twice ' * (cells - 1)}{network['type']}'s window_size: {window}"
+                problem = f'{size} is not a multiple of {what}; {way_out}'
                 raise OptionError(('datasets', 'train', key), problem)

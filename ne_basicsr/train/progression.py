@@ -43,15 +43,15 @@ class Progression(NamedTuple):
         """``batch`` with its first images, cut down to the size of the phase of ``iteration``.
 
         Args:
-            batch: ``gt`` and, for pairs, ``lq`` (N, C, H, W), with the ``number`` (N,) of each sample.
+            batch: ``gt``, ``lq`` or, for pairs, both (N, C, H, W), with the ``number`` (N,) of each sample.
             seed: the place of a crop depends on (seed, number) alone.
         """
         phase = self.phase(iteration)
         kept, size = self.mini_batch_sizes[phase], self.gt_sizes[phase]
         numbers = batch['number'][:kept]
-        places = []
+        images, places = next(batch[key] for key in IMAGES if key in batch), []
         for draw in [seed_of(seed, 'progression', number) for number in numbers.tolist()]:
-            height, width = (length - size + 1 for length in batch['gt'].shape[-2:])
+            height, width = (length - size + 1 for length in images.shape[-2:])
             places.append((draw % height, (draw >> 32) % width))
         return {
             **batch,
@@ -66,7 +66,7 @@ def training_batch(
     """A batch of the loader on ``device``, images as float32 on [0, 1], cut down as ``progression`` asks.
 
     Args:
-        data: ``gt`` and, for pairs, ``lq``; ``number`` (N,) if the data set takes sample numbers.
+        data: ``gt``, ``lq`` or, for pairs, both; ``number`` (N,) if the data set takes sample numbers.
         opt: the options of the run.
     """
     batch = as_float(data, device)

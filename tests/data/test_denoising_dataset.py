@@ -208,3 +208,15 @@ def test_integers_beyond_the_data_range_are_refused_with_their_image(tmp_path):
     cv2.imwrite(str(tmp_path / 'scan.png'), np.full((20, 20), 65520, np.uint16))  # 12 bits, shifted to the top
     with pytest.raises(InputError, match='/scan: holds 65520, more than data_range: 4095, which is for white'):
         train_set(tmp_path, data_range=4095)[0, 0]
+
+
+def test_noisy_images_come_with_the_level_that_their_target_needs(tmp_path):
+    rng = np.random.default_rng(0)
+    for number, level in enumerate((2000, 6000)):
+        cv2.imwrite(str(tmp_path / f'{number}.png'), (30000 + level * rng.standard_normal((96, 96))).astype(np.uint16))
+    options = {'name': 'n', 'type': 'NoisyDataset', 'phase': 'train', 'dataroot_lq': str(tmp_path), 'gt_size': 16}
+    (batch,) = build_dataset(options | {'target': 'sure'}).__getitems__([(0, 7), (1, 8), (0, 9)])
+    assert batch['lq'].shape == (3, 1, 16, 16) and 'gt' not in batch
+    assert (batch['level'].flatten() * 65535).tolist() == pytest.approx([2000, 6000, 2000], rel=0.03)
+    for known in ({'target': 'sure', 'sigma255': 5}, {'target': 'neighbor2neighbor'}):
+        assert 'level' not in build_dataset(options | known).__getitems__([(0, 7)])[0]

@@ -21,7 +21,7 @@ from ne_basicsr.options import load_options
 from ne_basicsr.train import pipeline
 from ne_basicsr.train.gradient_step import GradientStep
 from ne_basicsr.train.progression import Progression
-from ne_basicsr.train.targets import TARGETS
+from ne_basicsr.train.targets import FROM_NOISY, TARGETS
 
 pytestmark = pytest.mark.gpu
 
@@ -58,14 +58,15 @@ def test_noise_and_targets_are_those_of_the_cpu(kind: str, device: str) -> None:
     noise = TrainingNoise(kind, 'random', (0.0, 0.2), photons=(20.0, 2000.0), kernel=((1.0, 2.0, 1.0),))
     if kind == 'speckle':
         noise = noise._replace(sigma_type='varying')
+    levels, pairs = torch.full((4, 1, 1, 1), 0.1), []
     for make_pair in TARGETS.values():
-        for found, wanted in zip(
-            make_pair(noise, clean.to(device), SEEDS), make_pair(noise, clean, SEEDS), strict=True
-        ):
-            assert found.device.type == device
-            torch.testing.assert_close(
-                found.cpu(), wanted, rtol=0, atol=5e-6
-            )  # their functions differ in the last bits
+        pairs += zip(make_pair(noise, clean.to(device), SEEDS), make_pair(noise, clean, SEEDS), strict=True)
+    for make_task in FROM_NOISY.values():
+        here, there = (make_task(clean.to(at), levels.to(at), SEEDS) for at in (device, 'cpu'))
+        pairs += zip(here[:2], there[:2], strict=True)
+    for found, wanted in pairs:
+        assert found.device.type == device
+        torch.testing.assert_close(found.cpu(), wanted, rtol=0, atol=5e-6)  # their functions differ in the last bits
     if kind in QUANTILE:
         assert torch.equal(add_noise(clean.to(device), 0.1, kind, seed=3).cpu(), add_noise(clean, 0.1, kind, seed=3))
 

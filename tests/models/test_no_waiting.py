@@ -84,9 +84,11 @@ def steps(model, size=16):
         {'network_g': DNCNN | {'statistics': 'mean_noise'}, 'datasets:train:target': 'noise2noise'},
         {'network_g': {'type': 'FDnCNN', 'num_feat': 6, 'num_layers': 4, 'mode': 'norm-equiv'}},
         {'network_g': SWINIR, 'datasets:train:target': 'soft_ne'},
+        {'network_g': DNCNN, 'datasets:train:target': 'neighbor2neighbor'},
+        {'network_g': DNCNN, 'datasets:train:target': 'sure'},
         {'network_g': RESTORMER, **{f'datasets:train:{key}': value for key, value in PHASES.items()}},
     ],
-    ids=['clipped, averaged', 'noise estimate', 'affine', 'soft-NE', 'progressive'],
+    ids=['clipped, averaged', 'noise estimate', 'affine', 'soft-NE', 'neighbours', 'SURE', 'progressive'],
 )
 def test_a_training_step_does_not_wait_for_its_device(workplace, image_folder, monkeypatch, changes):
     monkeypatch.setattr(torch, 'autocast', lambda *_, **__: nullcontext())  # meta has none

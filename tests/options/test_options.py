@@ -125,6 +125,8 @@ def test_shipped_option_files_validate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SCHEDULE = good()[good().index('    type: CosineAnnealingRestartLR') : good().index('  pixel_opt:')]
+CLEAN = good()[good().index('    type: DenoisingDataset') : good().index('    num_worker_per_gpu')]
+NOISY = '    type: NoisyDataset\n    dataroot_lq: data/train\n    gt_size: 40\n    sigma255: 0.1\n'
 UNSAVED = good().replace('  save_best: held_out/psnr\n', '')
 NOISE = '      type: gaussian\n      sigma_type: constant\n      sigma255: 25\n'
 PHOTONS = '    noise: {type: poisson_gaussian}'  # of which 1000 are not too many
@@ -149,6 +151,7 @@ VALIDATION = good()[good().index('  val:\n    name: held_out') : good().index('n
         ('sigma255: 25', 'sigma255: 0.1', 'sigma255: 0.1 is in 8-bit units, where white is 255; is 25.5 meant?'),
         ('sigma255: 25', 'sigma255: 300', 'sigma255: 300 is in 8-bit units; 300 is more than white'),
         ('sigma255: 25', 'sigma255: 0', 'sigma255: 0 adds no noise'),
+        (CLEAN, NOISY, 'datasets:train:sigma255: 0.1 is in 8-bit units'),
         ('sigma_test: [5, 25, 50]', 'sigma_test: [25, 25]', 'sigma_test: [25, 25] has a level twice'),
         ('sigma_test: [5, 25, 50]', 'sigma_test: [0]', 'sigma_test: [0] adds no noise'),
         (
@@ -181,6 +184,15 @@ def test_a_step_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.Mon
     load_options(write(good()), is_train=True)
     monkeypatch.setattr(trial, 'memory', lambda _: 2**20)
     assert re.search(r'batch_size_per_gpu: 4 crops of 40x40 .* use \d+ or fewer', refusal(good()))
+    # half the side is a quarter of it, and twice the images twice of it
+    needed = {}
+    for target in ('clean', 'neighbor2neighbor', 'sure'):
+        found: list[int] = []
+        monkeypatch.setattr(trial, '_check_memory', lambda value, *_, found=found: found.append(value))
+        load_options(write(good()), [f'datasets:train:target={target}'], is_train=True)
+        needed[target] = found[-1]
+    assert 4 * needed['neighbor2neighbor'] == pytest.approx(needed['clean'], rel=0.01)
+    assert needed['sure'] == pytest.approx(2 * needed['clean'], rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -554,6 +566,27 @@ def test_foreign_sections_take_unknown_keys_but_no_slips() -> None:
         load_options(CORPUS / 'esrgan.yml', [null], is_train=True)
     assert "did you mean 'dataroot_gt'?" in refusal(good('esrgan'), ('datasets:val:dataroot_gtt=x',))
     assert 'val:colour: unknown option' in refusal(good('esrgan'), ('val:colour=1',))
+
+
+@pytest.mark.parametrize(
+    ('change', 'problem'),
+    [
+        ('datasets:train:target=noise2noise', 'sure is needed (noise2noise needs pairs, NoisyPairDataset); got'),
+        ('train:pixel_opt:type=L1Loss', 'target: neighbor2neighbor needs the mean square, {type: MSELoss} with'),
+        ('train:pixel_opt:reduction=sum', 'target: neighbor2neighbor needs the mean square, {type: MSELoss} with'),
+        ('datasets:train:gt_size=2', 'even sizes from 4 are needed; got 2'),
+        ('datasets:train:sigma255=-1', 'at least 0 is needed; got -1'),
+        ('model_type=SRModel', 'PairedImageDataset; NoisyDataset goes with PairedDenoisingModel'),
+        ('network_g={type: SwinIR, upscale: 1, in_chans: 1, window_size: 8}', "twice SwinIR's window_size: 8; use 32"),
+    ],
+)
+def test_noisy_images_alone_need_what_their_target_says(change: str, problem: str) -> None:
+    text = yaml.safe_load(good('denoising'))
+    train = text['datasets']['train'] | {'type': 'NoisyDataset', 'dataroot_lq': 'data/train'}
+    text['datasets']['train'] = {key: train[key] for key in train if key not in ('dataroot_gt', 'noise')}
+    text = yaml.safe_dump(text)
+    assert load_options(write(text), is_train=True)['datasets']['train']['target'] == 'neighbor2neighbor'
+    assert problem in refusal(text, (change,))
 
 
 # -- the parts ---------------------------------------------------------------------------------------------------------

@@ -160,6 +160,23 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(workplace, 
     assert not list((workplace / 'experiments').glob('parts_archived*'))
 
 
+@pytest.mark.parametrize(
+    ('target', 'network', 'amp'),
+    [('neighbor2neighbor', 'DnCNNWNE', None), ('r2r', 'DnCNN', 'bf16'), ('sure', 'DnCNNWNE', 'bf16')],
+)
+def test_noisy_images_alone_train_and_resume_exactly(workplace, image_folder, target, network, amp):
+    noisy = {'type': 'NoisyDataset', 'dataroot_lq': str(image_folder), 'name': 'noisy', 'gt_size': 16, 'target': target}
+    data = {'train': noisy | {'batch_size_per_gpu': 4, 'num_worker_per_gpu': 0}}
+    changes = {'datasets': data, 'train:amp': amp, 'network_g:type': network, 'val': None, 'train:total_iter': 4}
+    path = str(option_file(workplace, image_folder, **changes, **{'logger:save_checkpoint_freq': 2}))
+    for name, more in (('run', []), ('parts', ['train:total_iter=2'])):
+        assert main(['train', '-opt', path, '--force_yml', f'name={name}', *more]) == 0
+    assert main(['train', '-opt', path, '--auto_resume', '--force_yml', 'name=parts']) == 0
+    assert_equal_weights(*(weights(workplace / 'experiments' / name, 4) for name in ('run', 'parts')))
+    (log,) = (workplace / 'experiments' / 'run').glob('*.log')
+    assert ('l_target: ' in log.read_text()) == (target != 'r2r')
+
+
 def test_ema_weights_have_the_running_statistics(workplace, image_folder):
     main(['train', '-opt', str(option_file(workplace, image_folder, **{'train:ema_decay': 0.5}))])
     content = checkpoint.read(workplace / 'experiments' / 'run' / 'models' / 'net_g_12.pth')
@@ -263,6 +280,9 @@ def test_shipped_options_run(file, workplace, image_folder):
         'datasets:train:num_worker_per_gpu': 0, 'num_gpu': 0, 'train:total_iter': 1, 'val:val_freq': 1, 'name': 'one',
         'datasets:train:io_backend:type': 'disk',
     }  # fmt: skip
+    if file == 'microscope.yml':  # noisy images and no validation
+        small = {key: value for key, value in small.items() if 'dataroot' not in key and ':val' not in key}
+        small = {k: v for k, v in small.items() if k != 'val:val_freq'} | {'datasets:train:dataroot_lq': image_folder}
     if 'swinir' in file:
         small |= {'network_g:depths': '[1]', 'network_g:num_heads': '[2]', 'network_g:embed_dim': 8}
         small |= {'network_g:img_size': 16}

@@ -41,6 +41,8 @@ def test_a_batch_loses_its_last_images_and_pairs_keep_one_place():
     assert not torch.equal(progression.cut(batch, 1, seed=1)['gt'], first['gt'])
     last = progression.cut(batch, 3, seed=0)
     assert torch.equal(last['gt'], gt[:1])
+    noisy = progression.cut({key: batch[key] for key in ('lq', 'number')}, 1, seed=0)  # images alone
+    assert torch.equal(noisy['lq'], first['lq'])
 
 
 def test_places_cover_the_crop():

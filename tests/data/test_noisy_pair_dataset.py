@@ -12,8 +12,8 @@ from conftest import smooth_photograph
 from numpy.typing import NDArray
 
 from ne_basicsr.data.mat_store import MatStore
+from ne_basicsr.data.noisy_pair_dataset import NoisyPairDataset
 from ne_basicsr.data.prepare import write_lmdb
-from ne_basicsr.data.sidd_dataset import SIDDDataset
 from ne_basicsr.utils.errors import InputError
 
 NAMES = [f'scene_{index}' for index in range(5)]
@@ -41,7 +41,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return lq, gt
 
 
-def pairs(lq: Path, gt: Path, phase: str = 'train', backend: str = 'disk', **options: object) -> SIDDDataset:
+def pairs(lq: Path, gt: Path, phase: str = 'train', backend: str = 'disk', **options: object) -> NoisyPairDataset:
     given = {'name': 'p', 'type': 'SIDDDataset', 'phase': phase, 'gt_size': 16, 'io_backend': {'type': backend}}
     return build_dataset(given | {'dataroot_lq': str(lq), 'dataroot_gt': str(gt)} | options)
 

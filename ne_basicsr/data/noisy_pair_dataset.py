@@ -1,4 +1,4 @@
-"""Noisy photographs with their clean references, as in the Smartphone Image Denoising Dataset (SIDD)."""
+"""Noisy images with another image of each scene: a second noisy one, or a clean one, as in SIDD."""
 
 import re
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ _MARK = re.compile(r'(?<![A-Za-z])(GT|NOISY)(?![A-Za-z])')
 
 
 @DATASET_REGISTRY.register()
-class SIDDDataset(CropDataset):
-    """Pairs of a noisy and a clean image of one size.
+class NoisyPairDataset(CropDataset):
+    """Pairs of images of one scene and size: a noisy one (lq) and another one, noisy or clean (gt).
 
     Args:
         opt: the data set's options: ``phase``, ``dataroot_lq`` and ``dataroot_gt`` (two folders, two LMDBs, or with
@@ -35,7 +35,7 @@ class SIDDDataset(CropDataset):
     Raises:
         InputError: for a missing or empty store, an image without its partner, an unreadable one, a pair of two sizes.
 
-    Reference: Abdelhamed, Lin and Brown, A high-quality denoising dataset for smartphone cameras, CVPR 2018.
+    Reference: Abdelhamed, Lin and Brown, A high-quality denoising dataset for smartphone cameras (SIDD), CVPR 2018.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
@@ -45,6 +45,11 @@ class SIDDDataset(CropDataset):
             key: MatStore(root) if backend == 'mat' else open_store(root, backend) for key, root in roots.items()
         }
         super().__init__(opt, stores, pair_names(*stores.values()), opt.get('in_ch', 3), reflect=False)
+
+
+@DATASET_REGISTRY.register()
+class SIDDDataset(NoisyPairDataset):
+    """``NoisyPairDataset`` whose second image is clean, unless ``target`` says otherwise."""
 
 
 def pair_names(lq: ImageStore, gt: ImageStore) -> list[tuple[str, str]]:
