@@ -13,13 +13,13 @@ from ne_basicsr.ops.equivariance import ne_defect
 from ne_basicsr.options import read_yaml
 from ne_basicsr.weights import checkpoint, shipped_models
 
-CHANNELS = {'gray': 1}
+CHANNELS = {'gray': 1, 'colour': 3}
 
 
-def test_they_are_small_and_one_is_the_default():
+def test_they_are_small_and_there_is_one_for_gray_and_one_for_colour():
     assert set(shipped_models.MODELS) == set(CHANNELS)
-    assert shipped_models.DEFAULT in CHANNELS
-    assert all(path.stat().st_size < 5 * 2**20 for path in shipped_models.MODELS.values())
+    assert (CHANNELS[shipped_models.GRAY], CHANNELS[shipped_models.COLOUR]) == (1, 3)
+    assert all(path.stat().st_size < 8 * 2**20 for path in shipped_models.MODELS.values())
 
 
 @pytest.mark.parametrize('name', CHANNELS)
@@ -77,7 +77,7 @@ def test_denoise_takes_it_without_being_told(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(['denoise', 'gray.png', 'colour.png']) == 0
     for name, image in (('gray', gray), ('colour', colour)):
-        expected = ne_basicsr.denoise(ne_basicsr.load(shipped_models.DEFAULT), image)
+        expected = ne_basicsr.denoise(ne_basicsr.load(name), image)
         written = image_files.read(tmp_path / 'denoised' / f'{name}.png').pixels
         difference = np.abs(written.squeeze().astype(int) - expected)  # channels_last sums in another order
         assert difference.max() <= 1 and difference.mean() < 1e-3
