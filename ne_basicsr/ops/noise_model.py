@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ne_basicsr.ops.dct import BLOCK, dct_basis
+from ne_basicsr.ops.magnitude import unit_of
 from ne_basicsr.ops.padding import widen
 
 PARTS = 8  # of equal brightness
@@ -50,7 +51,7 @@ class NoiseModel(NamedTuple):
     @property
     def level(self) -> float:
         """Joint over the channels."""
-        return float(self.levels.square().mean().sqrt())
+        return float(self.levels.double().square().mean().sqrt())
 
     @property
     def stride(self) -> int:
@@ -87,16 +88,15 @@ def correlation(width: float, distance: int) -> float:
     return (1 + (distance / width) ** 2) ** -2 if width else float(distance == 0)
 
 
-def measure(y: Tensor) -> NoiseModel:
+def measure(y: Tensor, width: float = 0.0) -> NoiseModel:
     """The noise of an image y (C, H, W), any range, at least 32 pixels high and wide.
+
+    ``width`` is that of the noise where y shows none, as the colour differences of a photograph with correlated noise.
 
     Source: Ponomarenko et al., IGARSS 2007, and Colom and Buades, IPOL 2013, for blocks that are quiet, in parts of
     equal brightness; the model of the correlation is this package's.
     """
-    y = widen(y)
-    origin = y.mean()
-    unit = float((y - origin).std())
-    z = (y - origin) / (unit or 1.0)
+    z, origin, unit = _standard(y)
     found = [_levels(blocks_of(z, stride)) for stride in (1, 2)]
     (_, one, uneven), (_, two, uneven_two) = found
     pairs = two.mean(dim=1), one.mean(dim=1)
@@ -104,7 +104,7 @@ def measure(y: Tensor) -> NoiseModel:
     typical = float(pairs[0].median().sqrt())
     even = uneven * uneven_two <= UNEVEN
     everywhere = typical <= MISSING * float(pairs[0].min().sqrt())
-    width = _width(ratio) if ratio >= CORRELATED and even and everywhere and typical >= LEAST else 0.0
+    width = _width(ratio) if ratio >= CORRELATED and even and everywhere and typical >= LEAST else width
     brightness, variances, _ = found[1 if width else 0]
     joint = variances.mean(dim=1)
     variances = variances * (joint.clamp(max=4 * float(joint.median())) / joint.clamp(min=1e-30))[:, None]
@@ -121,19 +121,30 @@ def measure(y: Tensor) -> NoiseModel:
     return NoiseModel(unit * levels, width, unit * brightness + origin, unit * by_brightness, depends, unit)
 
 
+def _standard(y: Tensor) -> tuple[Tensor, float, float]:
+    """y (C, H, W) of any range as (y - mean) / deviation, in float32 or better, with both."""
+    y = widen(y)
+    power = float(unit_of(y[None]))  # squares of y may overflow
+    z = y / power
+    origin = z.mean()
+    unit = float(z.sub_(origin).std())
+    return z.div_(unit or 1.0), power * float(origin), power * unit
+
+
 def level_map(y: Tensor, width: float, cells: int = 8) -> Tensor:
     """The level in cells x cells parts of y (C, H, W), of 24 pixels a side or more; texture adds to it."""
-    y, stride = widen(y), 2 if width else 1
-    rows = [row.tensor_split(cells, dim=2) for row in y.tensor_split(cells, dim=1)]
+    (z, _, unit), stride = _standard(y), 2 if width else 1
+    rows = [row.tensor_split(cells, dim=2) for row in z.tensor_split(cells, dim=1)]
     found = [[_levels(blocks_of(cell, stride), 1)[1].mean() for cell in row] for row in rows]
-    return (torch.stack([torch.stack(row) for row in found]) / high_share(width, stride)).sqrt()
+    return unit * (torch.stack([torch.stack(row) for row in found]) / high_share(width, stride)).sqrt()
 
 
 def _levels(blocks: Blocks, parts: int = PARTS) -> tuple[Tensor, Tensor, float]:
     """Of parts of equal brightness: their means (K,), variance of the high frequencies (K, C); how uneven these are."""
     means, variances, ratios = [], [], []
-    for part in blocks.mean.argsort().tensor_split(parts):
-        order = part[blocks.low[part].argsort()]
+    mean, low = blocks.mean.round(decimals=4), blocks.low.round(decimals=4)  # equal ones stay so in a y + b
+    for part in mean.argsort(stable=True).tensor_split(min(parts, len(mean))):
+        order = part[low[part].argsort(stable=True)]
         count = max(FEWEST, int(QUIETEST * len(order)))
         quiet = blocks.high[order[:count]].mean(dim=0)
         means.append(blocks.mean[order[:count]].mean())
