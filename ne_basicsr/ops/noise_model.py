@@ -143,7 +143,7 @@ def _levels(blocks: Blocks, parts: int = PARTS) -> tuple[Tensor, Tensor, float]:
     """Of parts of equal brightness: their means (K,), variance of the high frequencies (K, C); how uneven these are."""
     means, variances, ratios = [], [], []
     mean, low = blocks.mean.round(decimals=4), blocks.low.round(decimals=4)  # equal ones stay so in a y + b
-    for part in mean.argsort(stable=True).tensor_split(min(parts, len(mean))):
+    for part in mean.argsort(stable=True).tensor_split(parts):
         order = part[low[part].argsort(stable=True)]
         count = max(FEWEST, int(QUIETEST * len(order)))
         quiet = blocks.high[order[:count]].mean(dim=0)
@@ -184,7 +184,7 @@ def blocks_of(y: Tensor, stride: int) -> Blocks:
     windows = y.unfold(1, side, step).unfold(2, side, step)[..., ::stride, ::stride].reshape(channels, -1, BLOCK, BLOCK)
     ends = torch.stack([y.amin(dim=(1, 2)), y.amax(dim=(1, 2))])[:, :, None, None, None]
     spoilt = (windows == ends).sum(dim=(-2, -1)).amax(dim=(0, 1)) > 1
-    windows = windows[:, ~spoilt] if bool((~spoilt).any()) else windows
+    windows = windows[:, ~spoilt] if int((~spoilt).sum()) >= PARTS else windows
     mean = windows.mean(dim=(0, 2, 3))
     basis = dct_basis(BLOCK).to(y)
     energy = (basis @ (windows - mean[:, None, None]) @ basis.T).square()
