@@ -157,9 +157,9 @@ def test_a_level_that_is_given_means_white_noise_unless_more_is_given():
     assert len(measured) > 1 and measured[0] == pytest.approx(measure(torch.from_numpy(image)[None]).told(2), rel=0.5)
     network.levels.clear()
     ne_basicsr.denoise(network, image, noise=0.1)
-    assert [float(level) for level in network.levels] == [0.1]
+    assert [float(level) for level in network.levels] == [pytest.approx(0.1)]
     ne_basicsr.denoise(network, image, noise=0.1, stride=2)
-    assert [float(level) for level in network.levels] == [0.1] * 5
+    assert [float(level) for level in network.levels] == [pytest.approx(0.1)] * 5
 
 
 def test_strength_multiplies_the_level_or_the_noise_that_a_blind_network_removes():

@@ -1,4 +1,4 @@
-"""The measured noise: known levels, known correlation, known dependence on the brightness; and what it commutes with."""
+"""The measured noise: known levels, correlation and dependence on the brightness, and what it commutes with."""
 
 import math
 
