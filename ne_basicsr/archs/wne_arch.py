@@ -28,6 +28,13 @@ class Target(NamedTuple):
     scale: float = 1.0
 
 
+class Measured(NamedTuple):
+    """Of whole images: what they are normalized by, ``target`` included in the scale, and the estimated level, (N,)."""
+
+    pair: Statistics
+    level: Tensor | None
+
+
 class Wrapper(BackboneHolder):
     """A network between its input's normalization and the way back.
 
@@ -49,8 +56,7 @@ class Wrapper(BackboneHolder):
 
     Raises:
         ValueError: for an unknown prediction, statistics or target, or an estimate for a blind backbone, at
-            construction; for an input that is not 4-D, or a
-            residual of another shape than the input.
+            construction; for an input that is not 4-D, or a residual of another shape than the input.
 
     Reference: Saied and Fleuret, ICML 2026, eq. (7). No epsilon: a constant image maps to itself, exactly.
     """
@@ -89,25 +95,24 @@ class Wrapper(BackboneHolder):
         self.correction = correction
         self.target = _parse_target(target, self.statistics)
 
-    def measure(self, y: Tensor, *_: object) -> Statistics:
-        """The pair that the images y (N, C, H, W) are normalized by, ``target`` included in the scale."""
+    def measure(self, y: Tensor, sigma: float | Tensor | None = None, *_: object) -> Measured:
+        """Measure the images y (N, C, H, W); the level only with ``estimate`` and without ``sigma``."""
         function = self._function
-        shift, scale = function(y, self.correction) if self.statistics == 'mean_std' else function(y)
-        return Statistics(shift, scale / self.target.scale)
-
-    def level(self, y: Tensor, sigma: float | Tensor | None = None) -> float | Tensor | None:
-        """The noise level that the backbone is told: ``sigma``, or with ``estimate`` that of the images y, (N,)."""
-        return noise_level(y).flatten() if sigma is None and self.estimates_noise else sigma
+        pair = function(y, self.correction) if self.statistics == 'mean_std' else function(y)
+        level = noise_level(y).flatten() if self.estimates_noise and sigma is None else None
+        return Measured(Statistics(pair.shift, pair.scale / self.target.scale), level)
 
     def forward(self, y: Tensor, sigma: float | Tensor | None = None) -> Tensor:
         """Restore y; ``sigma``, on y's scale, reaches non-blind backbones on the scale that they see."""
         if not isinstance(y, Tensor) or y.dim() != 4 or not y.is_floating_point():
             got = f'{y.dtype} of shape {tuple(y.shape)}' if isinstance(y, Tensor) else type(y).__name__
             raise ValueError(f'{type(self).__name__} needs floating-point tensors (N, C, H, W); got {got}.')
-        return self.restore(y, self.measure(y), self.level(y, sigma))
+        return self.restore(y, self.measure(y, sigma), sigma)
 
-    def restore(self, y: Tensor, pair: Statistics, sigma: float | Tensor | None = None) -> Tensor:
+    def restore(self, y: Tensor, measured: Measured, sigma: float | Tensor | None = None) -> Tensor:
         """As ``forward`` of y (N, C, H, W) with given statistics: those of whole images, where y are parts of them."""
+        pair, level = measured
+        sigma = level if sigma is None else sigma
         z = normalize(y, pair)
         if self.target.mean:
             z = z + self.target.mean

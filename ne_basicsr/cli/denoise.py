@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.inference.batch_run import MEMORY, denoise_files, earlier_results
     from ne_basicsr.inference.image_jobs import find_jobs
     from ne_basicsr.inference.opening import open_denoiser
-    from ne_basicsr.inference.real_noise import Settings
+    from ne_basicsr.inference.real_noise import Settings, check
     from ne_basicsr.inference.tiles import TILE, Tiled
     from ne_basicsr.options.trial import memory
     from ne_basicsr.utils.memory import keep_freed_memory
@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         denoiser.check_level(noise)
         work.append((spec, Tiled(denoiser, tile, arguments.overlap, precision=arguments.precision), own))
     about = Settings(arguments.stride, {'on': True, 'off': False}.get(arguments.stabilize), arguments.strength)
+    check(about)
     try:
         (arguments.output / MEMORY).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -18,7 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
     failures: list[str] = []
     for job in find_jobs(arguments.images, Path('denoised')):
         try:
-            measured[str(job.source)] = about = _measured(image_files.read(job.source).pixels)
+            about = measured[str(job.source)] = _measured(job.source, image_files.read(job.source).pixels)
         except (InputError, MemoryError) as error:
             failures.append(str(error))
             continue
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     return command.report_failures(failures)
 
 
-def _measured(pixels: Any) -> dict[str, Any]:
+def _measured(path: Path, pixels: Any) -> dict[str, Any]:
     """Everything in 8-bit units, but the correlation in pixels."""
     from ne_basicsr.inference.pixels import as_image
     from ne_basicsr.inference.real_noise import SMALLEST, Settings, find
@@ -37,7 +37,9 @@ def _measured(pixels: Any) -> dict[str, Any]:
 
     if min(pixels.shape[:2]) < SMALLEST:
         width, height = pixels.shape[1::-1]
-        raise InputError(f'basicsr noise needs images of {SMALLEST} pixels a side or more; got {width}x{height}')
+        raise InputError(
+            f'{path}: noise is measured on images of {SMALLEST} pixels a side or more; got {width}x{height}'
+        )
     image = as_image(pixels)
     model = measure(image)
     slope, floor = model.gain_and_floor

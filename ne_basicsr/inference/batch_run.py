@@ -176,7 +176,7 @@ class _Run:
                 self.noise,
                 self.about,
                 on_tile=lambda pixels: self.on_pixels(pixels * counted),
-                on_found=lambda words: self._say(f'{job.source}: {words}'),
+                on_found=lambda words, number: self._say(f'{group[number][0].source}: {words}'),
             )
             self._say_how(job, first)
         except (RuntimeError, ValueError, IndexError, MemoryError, InputError) as error:

@@ -53,7 +53,7 @@ def denoise(
         network: a ``Denoiser``, as ``ne_basicsr.load`` returns it, or a module.
         image: (H, W) or (H, W, C), C 1 or 3 (RGB); uint8, uint16 or floating point.
         noise: noise level for non-blind and zero-shot networks, on the [0, 1] scale or in the units of a
-            floating-point image; None: estimated.
+            floating-point image; the noise is white then, unless ``stride`` or ``stabilize`` is given. None: estimated.
         tile: side of the tiles for larger images, in pixels.
         overlap: overlap of the tiles, see ``ne_basicsr.inference.tiles.Tiled``.
         stride, stabilize, strength: what is known about noise that is not white, see ``real_noise.Settings``.
@@ -92,7 +92,7 @@ def restore(
     noise: float | None = None,
     settings: Settings = AS_WHITE,
     on_tile: Callable[[float], None] = lambda pixels: None,
-    on_found: Callable[[str], None] = lambda words: None,
+    on_found: Callable[[str, int], None] = lambda words, number: None,
 ) -> Pixels:
     """Denoise pixels (N, H, W, C), C 1 or 3, into an array of the same shape and of type ``dtype``.
 
@@ -100,7 +100,7 @@ def restore(
         noise: noise level in units of the network's input; None: estimated for non-blind networks.
         settings: about noise that is not white.
         on_tile: called after each tile with the number of pixels of each image in it.
-        on_found: called with what is done about noise that is not white.
+        on_found: called with what is done about noise that is not white, and with the number of the image.
 
     Raises:
         InputError: if the network changes the size, or returns values that are not finite.
@@ -115,14 +115,19 @@ def restore(
     parameter = denoiser.like
     exact = parameter.dtype == torch.float64
     y = _on_unit_range(batch, np.float64 if exact else np.float32).to(parameter).permute(0, 3, 1, 2)  # (N, C, H, W)
+    settings = settings.given(noise)
     treatments = [real_noise.find(image, settings) for image in y]
     if n > 1 and any(treatments):
-        each = [restore(tiled, batch[i : i + 1], dtype, noise, settings, on_tile, on_found) for i in range(n)]
-        return np.concatenate(each)
+
+        def one(i: int) -> Pixels:
+            reports = (lambda pixels: on_tile(pixels / n), lambda words, _: on_found(words, i))
+            return restore(tiled, batch[i : i + 1], dtype, noise, settings, *reports)
+
+        return np.concatenate([one(i) for i in range(n)])
     treatment = treatments[0] if n == 1 else None
     curve, gain, stride = (treatment.curve, treatment.gain, treatment.stride) if treatment else (None, None, 1)
     if treatment:
-        on_found(str(treatment))
+        on_found(str(treatment), 0)
         y = curve.forward(y) if curve else y
         y = gain.forward(y) if gain else y
     split = channels > denoiser.channels  # each channel separately
@@ -164,19 +169,21 @@ def restore(
     if stride == 1 and (settings.strength == 1 or denoiser.takes_sigma):
         tiled.run(y, write, sigma, on_tile)
         return result
-    told = None if sigma is None else sigma.repeat_interleave(stride**2)
-    images = real_noise.phases(y, stride)
-    output = tiled(images, told, lambda pixels: on_tile(pixels * stride**2))
-    if settings.strength != 1 and not denoiser.takes_sigma:  # a blind network sees, or is denied, so much of the noise
-        change = (settings.strength - 1) * (images - output)
-        output = tiled(images + change) if settings.strength > 1 else output - change
-    write(slice(0, height), height, real_noise.joined(output, stride, height, width))
+    told = [None] * stride**2 if sigma is None else sigma.repeat_interleave(stride**2).split(len(y))
+    outputs = []
+    for images, levels in zip(real_noise.phases(y, stride).split(len(y)), told, strict=True):  # memory for one at once
+        output = tiled(images, levels, on_tile)
+        if settings.strength != 1 and not denoiser.takes_sigma:  # a blind network sees, or is denied, so much noise
+            change = (settings.strength - 1) * (images - output)
+            output = tiled(images + change) if settings.strength > 1 else output - change
+        outputs.append(output)
+    write(slice(0, height), height, real_noise.joined(torch.cat(outputs), stride, height, width))
     return result
 
 
 def as_image(pixels: Pixels) -> Tensor:
     """Pixels (H, W, C) as an image (C, H, W): integers on [0, 1], floating point as it is."""
-    return _on_unit_range(pixels, np.float32).movedim(-1, 0)
+    return _on_unit_range(pixels, np.float32 if fits_float32(pixels[None]) else np.float64).movedim(-1, 0)
 
 
 def fits_float32(pixels: Pixels) -> bool:

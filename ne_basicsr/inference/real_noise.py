@@ -6,6 +6,7 @@ images of their own. All of this and the measurement commute with a y + b: an eq
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from ne_basicsr.utils.errors import InputError
 SMALLEST = 64  # side in pixels of the images that are measured
 NODES = 256  # of a curve
 LOCAL = 16  # pixels over which a local mean is taken
+AT_ONCE = 2**20  # values that a curve maps at once, to save memory
 
 
 class Settings(NamedTuple):
@@ -34,6 +36,11 @@ class Settings(NamedTuple):
     stride: int | None = None
     stabilize: bool | None = None
     strength: float = 1.0
+
+    def given(self, noise: float | None) -> 'Settings':
+        """Of an image whose noise level is known: nothing is measured."""
+        stride, stabilize, strength = self
+        return self if noise is None else Settings(stride or 1, bool(stabilize), strength)
 
 
 class Curve(NamedTuple):
@@ -92,21 +99,24 @@ class Treatment(NamedTuple):
         return f'{", ".join(found)}: {" and ".join(done)}'
 
 
-def check(settings: Settings, shape: Sequence[int]) -> None:
-    """Raise InputError for settings that an image of this shape, (H, W, ...), cannot have."""
-    stride, side = settings.stride, min(shape[:2])
-    if stride is not None and not 1 <= stride <= side // 8:
-        rule = f'stride (--stride) must be 1 or more, and at most an eighth of the image, {side // 8}'
-        raise InputError(f'{rule}; got {stride}')
+def check(settings: Settings, shape: Sequence[int] = ()) -> None:
+    """Raise InputError for settings that no image, or an image of this shape, (H, W, ...), cannot have."""
+    stride, side = settings.stride, min(shape[:2], default=sys.maxsize)
+    if stride is not None and not 1 <= stride <= max(1, side // 8):
+        most = f', at most an eighth of the image, {side // 8}' if shape else ''
+        raise InputError(f'stride (--stride) must be 1 or more{most}; got {stride}')
+    if side < SMALLEST and (settings.stabilize or (stride or 1) > 1):
+        rule = f'stride and stabilize are for images of {SMALLEST} pixels a side or more'
+        raise InputError(f'{rule}; got {shape[1]}x{shape[0]}: leave them out')
     if not 0 < settings.strength < math.inf:
-        raise InputError(f'strength (--strength) must be above 0; got {settings.strength:g}')
+        raise InputError(f'strength (--strength) must be finite and above 0; got {settings.strength:g}')
 
 
 def told(treatment: Treatment, images: Tensor) -> Tensor:
     """The level to tell a network of each image (N, C, H, W) that is treated, (N,)."""
     model, place = treatment.model, treatment.place
     if place is None:
-        return torch.tensor([measure(image).told(treatment.stride) for image in images]).to(images)
+        return torch.tensor([measure(image, model.width).told(treatment.stride) for image in images]).to(images)
     level = float(place.levels.mean()) * model.told(treatment.stride) / model.level
     return images.new_full((len(images),), level)
 
@@ -118,14 +128,15 @@ def find(image: Tensor, settings: Settings) -> Treatment | None:
     model = measure(image)
     stride = settings.stride or model.stride
     stabilize = model.depends if settings.stabilize is None else settings.stabilize
-    stabilize = stabilize and bool(model.brightness[0] < model.brightness[-1])
-    place = None if stabilize or settings.stabilize is False else level_map(image, model.width)
+    curve = stabilizing(model) if stabilize else None
+    if curve is not None and not all(bool((end.to(image).diff() > 0).all()) for end in curve):
+        curve = None
+    place = None if curve or settings.stabilize is False else level_map(image, model.width)
     if place is not None and not place.differs:
         place = None
-    if stride == 1 and not stabilize and place is None:
+    if stride == 1 and curve is None and place is None:
         return None
-    curve, gain = stabilizing(model) if stabilize else None, equalizing(image, place) if place else None
-    return Treatment(model, stride, curve, gain, place)
+    return Treatment(model, stride, curve, equalizing(image, place) if place else None, place)
 
 
 def equalizing(image: Tensor, place: LevelMap) -> Gain:
@@ -174,9 +185,12 @@ def joined(z: Tensor, stride: int, height: int, width: int) -> Tensor:
 def _interpolate(y: Tensor, x: Tensor, t: Tensor) -> Tensor:
     """The polygon through (x, t) at y, straight beyond the ends."""
     x, t = x.to(y), t.to(y)
-    k = torch.bucketize(y.contiguous(), x[1:-1])
     slope = (t[1:] - t[:-1]) / (x[1:] - x[:-1])
-    return t[k] + (y - x[k]) * slope[k]
+    result = torch.empty_like(y, memory_format=torch.contiguous_format)
+    for part, out in zip(y.reshape(-1).split(AT_ONCE), result.view(-1).split(AT_ONCE), strict=True):
+        k = torch.bucketize(part, x[1:-1])
+        out.copy_(t[k] + (part - x[k]) * slope[k])
+    return result
 
 
 def _nth(stride: int) -> str:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ne_basicsr.ops.dct import BLOCK, dct_basis
+from ne_basicsr.ops.magnitude import unit_of
 from ne_basicsr.ops.padding import widen
 
 PARTS = 8  # of equal brightness
@@ -51,7 +52,7 @@ class NoiseModel(NamedTuple):
     @property
     def level(self) -> float:
         """Joint over the channels."""
-        return float(self.levels.square().mean().sqrt())
+        return float(self.levels.double().square().mean().sqrt())
 
     @property
     def stride(self) -> int:
@@ -88,16 +89,15 @@ def correlation(width: float, distance: int) -> float:
     return (1 + (distance / width) ** 2) ** -2 if width else float(distance == 0)
 
 
-def measure(y: Tensor) -> NoiseModel:
+def measure(y: Tensor, width: float = 0.0) -> NoiseModel:
     """The noise of an image y (C, H, W), any range, at least 32 pixels high and wide.
+
+    ``width`` is that of the noise where y shows none, as the colour differences of a photograph with correlated noise.
 
     Source: Ponomarenko et al., IGARSS 2007, and Colom and Buades, IPOL 2013, for blocks that are quiet, in parts of
     equal brightness; the model of the correlation is this package's.
     """
-    y = widen(y)
-    origin = y.mean()
-    unit = float((y - origin).std())
-    z = (y - origin) / (unit or 1.0)
+    z, origin, unit = _standard(y)
     found = [_levels(blocks_of(z, stride)) for stride in (1, 2)]
     (_, one, uneven), (_, two, uneven_two) = found
     pairs = two.mean(dim=1), one.mean(dim=1)
@@ -105,7 +105,7 @@ def measure(y: Tensor) -> NoiseModel:
     typical = float(pairs[0].median().sqrt())
     even = uneven * uneven_two <= UNEVEN
     everywhere = typical <= MISSING * float(pairs[0].min().sqrt())
-    width = _width(ratio) if ratio >= CORRELATED and even and everywhere and typical >= LEAST else 0.0
+    width = _width(ratio) if ratio >= CORRELATED and even and everywhere and typical >= LEAST else width
     brightness, variances, _ = found[1 if width else 0]
     joint = variances.mean(dim=1)
     variances = variances * (joint.clamp(max=4 * float(joint.median())) / joint.clamp(min=1e-30))[:, None]
@@ -122,6 +122,16 @@ def measure(y: Tensor) -> NoiseModel:
     return NoiseModel(unit * levels, width, unit * brightness + origin, unit * by_brightness, depends, unit)
 
 
+def _standard(y: Tensor) -> tuple[Tensor, float, float]:
+    """y (C, H, W) of any range as (y - mean) / deviation, in float32 or better, with both."""
+    y = widen(y)
+    power = float(unit_of(y[None]))  # squares of y may overflow
+    z = y / power
+    origin = z.mean()
+    unit = float(z.sub_(origin).std())
+    return z.div_(unit or 1.0), power * float(origin), power * unit
+
+
 class LevelMap(NamedTuple):
     """The noise level in CELLS x CELLS parts of an image, and whether it differs from place to place."""
 
@@ -129,32 +139,33 @@ class LevelMap(NamedTuple):
     differs: bool
 
 
-def level_map(y: Tensor, width: float) -> LevelMap:
+def level_map(y: Tensor, width: float, cells: int = CELLS) -> LevelMap:
     """Where the noise of y (C, H, W) is; that of parts with texture is taken from those beside them.
 
     It differs where most parts are even, as noise is, or most of the noise has one level, and the rest of the image
     less. ``width`` is that of its ``NoiseModel``.
     """
-    y, stride = widen(y), 2 if width else 1
-    cells = max(1, min(CELLS, min(y.shape[1:]) // 32))
-    rows = [row.tensor_split(cells, dim=2) for row in y.tensor_split(cells, dim=1)]
-    found = [_levels(blocks_of(cell, stride), 1) for row in rows for cell in row]
+    (z, _, unit), stride = _standard(y), 2 if width else 1
+    cells = max(1, min(cells, min(y.shape[1:]) // 32))
+    rows = [row.tensor_split(cells, dim=2) for row in z.tensor_split(cells, dim=1)]
+    found = [_levels(blocks_of(cell, stride, MOST // cells**2), 1) for row in rows for cell in row]
     levels = (torch.stack([variances.mean() for _, variances, _ in found]) / high_share(width, stride)).sqrt()
     even = torch.tensor([uneven <= EVEN for *_, uneven in found]).to(levels)
     low, middle, high = torch.quantile(levels[even > 0] if even.any() else levels, levels.new_tensor([0.1, 0.5, 0.9]))
     is_noise = (even.mean() > 0.85) | (middle > 0.75 * high)
-    differs = is_noise & (even.mean() >= 0.5) & (high > 2 * low) & (high > 0.1 * y.std())
-    place = torch.cartesian_prod(*[torch.arange(cells, device=y.device)] * 2).reshape(-1, 2).to(y)
+    differs = is_noise & (even.mean() >= 0.5) & (high > 2 * low) & (high > 0.1)
+    place = torch.cartesian_prod(*[torch.arange(cells, device=y.device)] * 2).reshape(-1, 2).to(z)
     near = torch.exp(-(torch.cdist(place, place).square()) / 2) * even
     levels = torch.where(even > 0, levels, near @ levels / near.sum(dim=1).clamp(min=1e-30))
-    return LevelMap(levels.view(cells, cells), bool(differs))
+    return LevelMap(unit * levels.view(cells, cells), bool(differs))
 
 
 def _levels(blocks: Blocks, parts: int = PARTS) -> tuple[Tensor, Tensor, float]:
     """Of parts of equal brightness: their means (K,), variance of the high frequencies (K, C); how uneven these are."""
     means, variances, ratios = [], [], []
-    for part in blocks.mean.argsort().tensor_split(parts):
-        order = part[blocks.low[part].argsort()]
+    mean, low = blocks.mean.round(decimals=4), blocks.low.round(decimals=4)  # equal ones stay so in a y + b
+    for part in mean.argsort(stable=True).tensor_split(parts):
+        order = part[low[part].argsort(stable=True)]
         count = max(FEWEST, int(QUIETEST * len(order)))
         quiet = blocks.high[order[:count]].mean(dim=0)
         means.append(blocks.mean[order[:count]].mean())
@@ -185,16 +196,16 @@ def _width(ratio: float) -> float:
     return round(low, 3)
 
 
-def blocks_of(y: Tensor, stride: int) -> Blocks:
+def blocks_of(y: Tensor, stride: int, most: int = MOST) -> Blocks:
     """Blocks of y (C, H, W) whose pixels are ``stride`` apart; none of those at the ends of the range of values."""
     side = (BLOCK - 1) * stride + 1
     channels, height, width = y.shape
-    step = max(STEP, math.ceil(math.sqrt(height * width / MOST)))
+    step = max(STEP, math.ceil(math.sqrt(height * width / most)))
     step += 1 - step % 2  # odd, so that blocks meet every phase of a mosaic
     windows = y.unfold(1, side, step).unfold(2, side, step)[..., ::stride, ::stride].reshape(channels, -1, BLOCK, BLOCK)
     ends = torch.stack([y.amin(dim=(1, 2)), y.amax(dim=(1, 2))])[:, :, None, None, None]
     spoilt = (windows == ends).sum(dim=(-2, -1)).amax(dim=(0, 1)) > 1
-    windows = windows[:, ~spoilt] if bool((~spoilt).any()) else windows
+    windows = windows[:, ~spoilt] if int((~spoilt).sum()) >= PARTS else windows
     mean = windows.mean(dim=(0, 2, 3))
     basis = dct_basis(BLOCK).to(y)
     energy = (basis @ (windows - mean[:, None, None]) @ basis.T).square()

@@ -8,8 +8,11 @@ from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from ne_basicsr.archs.network_inputs import facts_of
 from ne_basicsr.archs.wne_arch import WNE, WSE, InputNorm
+from ne_basicsr.inference.denoiser import as_denoiser
 from ne_basicsr.ops.equivariance import root_mean_square
+from ne_basicsr.ops.noise import noise_level
 
 SWINIR = {
     'upscale': 1, 'in_chans': 1, 'img_size': 16, 'window_size': 8, 'depths': [2, 2], 'embed_dim': 12,
@@ -313,3 +316,29 @@ def test_what_is_no_batch_of_images_is_refused(y, message):
 def test_only_networks_are_wrapped_and_only_once(backbone, message):
     with pytest.raises(ValueError, match=message):
         WNE(backbone)
+
+
+# -- a level that is estimated -----------------------------------------------------------------------------------------
+
+
+TOLD = {'type': 'FDnCNNWNE', 'blind': False, 'num_feat': 4, 'num_layers': 3}
+
+
+def test_a_network_that_estimates_the_level_is_blind_and_can_be_told():
+    network, plain = build(**TOLD, estimate=True).double(), build(**TOLD).double()
+    plain.load_state_dict(network.state_dict())
+    y = torch.rand(3, 1, 24, 30, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(network(y), plain(y, sigma=noise_level(y).flatten()), rtol=0, atol=0)
+        assert torch.equal(network(y, sigma=0.1), plain(y, sigma=0.1)) and not torch.equal(network(y), network(y, 0.1))
+    assert affine_error(network, y, 4) < 1e-10
+    for facts in (facts_of(network), facts_of(TOLD | {'estimate': True})):
+        assert not facts.needs_sigma
+    assert facts_of(plain).needs_sigma and as_denoiser(plain).needs_sigma
+    denoiser = as_denoiser(network)
+    assert denoiser.takes_sigma and not denoiser.needs_sigma and denoiser.is_equivariant
+
+
+def test_only_networks_that_are_told_a_level_estimate_it():
+    with pytest.raises(ValueError, match='estimate: true is for backbones with blind: false'):
+        build(type='DnCNNWNE', **DNCNN, estimate=True)

@@ -365,9 +365,9 @@ def test_a_file_is_read_while_the_one_before_is_denoised(tmp_path, monkeypatch):
         reading[int(path.stem)].set()
         return read(path)
 
-    def waits(*arguments):
+    def waits(*arguments, **named):
         assert next(following).wait(10), 'the next file is read only afterwards'
-        return restore(*arguments)
+        return restore(*arguments, **named)
 
     monkeypatch.setattr(image_files, 'read', noted)
     monkeypatch.setattr(denoising_run, 'restore', waits)

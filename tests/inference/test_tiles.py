@@ -34,6 +34,7 @@ SUBJECTS = {
     'mean_noise': {'type': 'WNE', 'statistics': 'mean_noise', 'target': {'mean': 0.45}, 'backbone': DNCNN},
     'ZeroShot': {'type': 'ZeroShot', 'backbone': DNCNN},
     'two passes': {'type': 'ZeroShot', 'backbone': DNCNN, 'passes': 2},
+    'told': {'type': 'FDnCNNWNE', 'blind': False, 'estimate': True, 'num_feat': 4, 'num_layers': 5},
     'SwinIRWNE': SWINIR | {'type': 'SwinIRWNE'},
     'super-resolution': {'type': 'SRVGGNetCompact', 'num_in_ch': 1, 'num_out_ch': 1, 'num_feat': 4, 'num_conv': 2},
 }
