@@ -84,10 +84,10 @@ def test_every_number_commutes_with_affine_maps(a, b, width):
 
 
 def test_blocks_that_are_equal_keep_their_order_in_another_unit():
-    y = poisson(photograph(), 20).float()  # few values, so that means of blocks are equal up to rounding
+    y = poisson(photograph(), 5).float()  # few values, so that means of blocks are equal up to rounding
     one, other = measure(y), measure(3 * y + 7)
-    # 3 y + 7 is rounded to 2^-21, 1e-5 of the noise. With ties broken by rounding, the levels differ by 1e-2.
-    torch.testing.assert_close(other.by_brightness, 3 * one.by_brightness, rtol=1e-3, atol=0)
+    # 3 y + 7 is rounded to 2^-21, 1e-6 of the noise. With ties broken by rounding, levels differ by 3e-2.
+    torch.testing.assert_close(other.by_brightness, 3 * one.by_brightness, rtol=1e-5, atol=0)
 
 
 def test_float32_keeps_its_range():
