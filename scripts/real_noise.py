@@ -230,8 +230,8 @@ def main():
     parser.add_argument('--again', action='store_true', help='compute rows that the CSV has, too')
     parser.add_argument('--figure', type=Path, help='only draw a crop of a photograph, by the first network')
     parser.add_argument('--photo', type=int, default=12, help='its number, from 0')
-    parser.add_argument('--left', type=int, default=90)
-    parser.add_argument('--top', type=int, default=30)
+    parser.add_argument('--left', type=int, default=130)
+    parser.add_argument('--top', type=int, default=40)
     parser.add_argument('--side', type=int, default=120)
     arguments = parser.parse_args()
     if arguments.figure:
