@@ -192,7 +192,7 @@ class Table:
 def estimate_cell(column):
     """Mean of the estimates, and the root of the mean square of estimate / true - 1."""
     true, found = column('true255'), column('found255')
-    return f'{found.mean():.2f} ({100 * np.sqrt(np.mean((found / true - 1) ** 2)):.0f}%)'
+    return f'{found.mean():.2f} ({100 * np.sqrt(np.mean((found / true - 1) ** 2)):.1f}%)'
 
 
 def panels(arguments):
