@@ -132,7 +132,7 @@ def test_noise_that_differs_from_place_to_place_is_made_equal(kind, gain):
     torch.testing.assert_close(found.gain.inverse(found.gain.forward(y), slice(0, 256)), y, rtol=0, atol=1e-12)
     network = ne_basicsr.Denoiser(ZeroShot(Blur(), 25.0).double())
     alone, treated = network(image, **WHITE), network(image)
-    told = 255 * float(real_noise.told(found, y))
+    told = 255 * float(real_noise.told(found, y, None))
     assert told == pytest.approx({'half': 10, 'rising': 27.5}[kind], rel=0.3)
     assert psnr(treated) > psnr(alone) + gain
 
