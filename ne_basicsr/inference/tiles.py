@@ -29,7 +29,7 @@ from ne_basicsr.utils.memory import peak_memory
 TILE = 512
 SAMPLE = 256  # pixels per side of what is computed to learn how much memory a network needs, or what bfloat16 changes
 SLACK = 1.5  # memory that the process takes, to that in tensors: freed blocks do not fit the next ones exactly
-ROUNDING = 0.008  # see ``Tiled.is_reduced``
+ROUNDING = 0.003  # see ``Tiled.is_reduced``
 
 
 class Plan(NamedTuple):
@@ -242,7 +242,7 @@ class Tiled(nn.Module):
         """Whether y is computed in bfloat16. ``auto``: if it is large, and a sample of it loses less than 0.01 dB.
 
         That is a squared difference of at most 0.0023 of the squared error. The error is not known; with ``ROUNDING``,
-        a squared difference of 6.4e-5 of what denoising removes, it may be 1/36 of that, 15 dB less.
+        a squared difference of 9e-6 of what denoising removes, it may be 1/255 of that, 24 dB less.
         """
         if self.precision != 'auto':
             return self.precision == 'bf16'

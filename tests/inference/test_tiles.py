@@ -273,7 +273,7 @@ def test_memory_does_not_change_the_tiles_of_networks_that_see_further():  # nor
     assert Tiled(net, 64, memory=1e12).parts(shape) == Tiled(net, 64).parts(shape)
 
 
-@pytest.mark.parametrize(('sigma', 'is_reduced'), [(25 / 255, True), (1 / 255, False)])
+@pytest.mark.parametrize(('sigma', 'is_reduced'), [(50 / 255, True), (1 / 255, False)])
 def test_bfloat16_is_taken_where_it_costs_less_than_a_hundredth_of_a_decibel(sigma, is_reduced, monkeypatch):
     monkeypatch.setattr(tiling, 'has_bf16', lambda device: True)
     net = open_denoiser('gray')

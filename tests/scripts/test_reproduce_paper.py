@@ -108,7 +108,7 @@ WRONG = [
     ('dncnn_wne_jpeg', 'train:noise:quality', '[]', 'missing: '),
     ('dncnn_wne_jpeg', 'train:noise:sigma255', '5', 'type jpeg has no sigma255; got 5'),
     ('dncnn_wne_jpeg', 'train:target', 'noise2noise', 'two noisy copies need noise, and JPEG is none'),
-    ('dncnn', 'train:noise:quality', '5', 'type gaussian has no quality; got 5'),
+    ('dncnn', 'train:noise:photons', '5', 'type gaussian has no photons; got 5'),
     ('dncnn', 'train:noise:sigma255', 'none', 'missing: Noise level in 8-bit units'),
     ('dncnn', 'train:target', 'soft-ne', "did you mean 'soft_ne'?"),
     ('restormer_progressive', 'train:gt_sizes', '[8]', 'one number per phase, as many as iters, is needed; got [8]'),
