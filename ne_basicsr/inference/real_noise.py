@@ -120,9 +120,8 @@ def told(treatment: Treatment, images: Tensor, network: Any) -> Tensor:
     model, place = treatment.model, treatment.place
     factor = SEEN if treatment.stride > 1 and getattr(network, 'estimates_noise', False) else 1.0
     if place is None:
-        return factor * torch.tensor([measure(image, model.width).told(treatment.stride) for image in images]).to(
-            images
-        )
+        levels = [measure(image, model.width).told(treatment.stride) for image in images]
+        return factor * torch.tensor(levels).to(images)
     level = float(place.levels.mean()) * model.told(treatment.stride) / model.level
     return images.new_full((len(images),), factor * level)
 

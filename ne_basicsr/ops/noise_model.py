@@ -27,8 +27,8 @@ WIDEST = 3.0  # w at most, in pixels
 UNEVEN, MISSING, LEAST = 1.35, 3.0, 0.025
 CORRELATED = 1.7  # level of every second pixel to that of all; texture with white noise has less
 DEPENDENT = 1.5  # level of one part to that of another: more depends on the brightness
-CELLS, EVEN = 8, 1.25  # parts of a side; how uneven blocks are at most where there is no texture
 LINEAR = 0.9  # correlation of variance and brightness at least, where the noise is white
+CELLS, EVEN = 8, 1.25  # parts of a side; how uneven blocks are at most where there is no texture
 
 
 class NoiseModel(NamedTuple):
@@ -112,9 +112,7 @@ def measure(y: Tensor, width: float = 0.0) -> NoiseModel:
     variances = variances / high_share(width, 2 if width else 1)
     by_brightness = variances.mean(dim=1).sqrt()
     spread = float(by_brightness.max() / by_brightness.min().clamp(min=1e-30))
-    if (
-        width == 0.0
-    ):  # texture differs from part to part as well, but not in proportion to the brightness, as photons do
+    if width == 0.0:  # texture differs from part to part, too, but its variance is not linear, as that of photons
         pair = torch.stack([brightness, by_brightness.square()]).double()
         spread *= float(uneven <= UNEVEN and torch.corrcoef(pair)[0, 1].abs() > LINEAR and by_brightness.mean() > LEAST)
     depends = spread > DEPENDENT
@@ -154,14 +152,17 @@ def level_map(y: Tensor, width: float, cells: int = CELLS) -> LevelMap:
     low, middle, high = torch.quantile(levels[even > 0] if even.any() else levels, levels.new_tensor([0.1, 0.5, 0.9]))
     is_noise = (even.mean() > 0.85) | (middle > 0.75 * high)
     differs = is_noise & (even.mean() >= 0.5) & (high > 2 * low) & (high > 0.1)
-    place = torch.cartesian_prod(*[torch.arange(cells, device=y.device)] * 2).reshape(-1, 2).to(z)
+    place = torch.cartesian_prod(*[torch.arange(cells)] * 2).reshape(-1, 2).to(levels)
     near = torch.exp(-(torch.cdist(place, place).square()) / 2) * even
     levels = torch.where(even > 0, levels, near @ levels / near.sum(dim=1).clamp(min=1e-30))
     return LevelMap(unit * levels.view(cells, cells), bool(differs))
 
 
 def _levels(blocks: Blocks, parts: int = PARTS) -> tuple[Tensor, Tensor, float]:
-    """Of parts of equal brightness: their means (K,), variance of the high frequencies (K, C); how uneven these are."""
+    """Of parts of equal brightness: means (K,), variances of the high frequencies (K, C); how uneven these are.
+
+    All on the CPU, whatever the device of the blocks.
+    """
     means, variances, ratios = [], [], []
     mean, low = blocks.mean.round(decimals=4), blocks.low.round(decimals=4)  # equal ones stay so in a y + b
     for part in mean.argsort(stable=True).tensor_split(parts):
@@ -171,7 +172,7 @@ def _levels(blocks: Blocks, parts: int = PARTS) -> tuple[Tensor, Tensor, float]:
         means.append(blocks.mean[order[:count]].mean())
         variances.append(quiet)
         ratios.append(blocks.high[order[: 10 * count]].mean() / quiet.mean().clamp(min=1e-30))
-    return torch.stack(means), torch.stack(variances), math.sqrt(float(torch.stack(ratios).median()))
+    return torch.stack(means).cpu(), torch.stack(variances).cpu(), math.sqrt(float(torch.stack(ratios).median()))
 
 
 @cache

@@ -14,6 +14,7 @@ from conftest import smooth_photograph
 from ne_basicsr import load
 from ne_basicsr.cli.main import main
 from ne_basicsr.evaluation.bench.measure import peak_memory
+from ne_basicsr.inference.real_noise import Settings, find
 from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.ops.noise import add_noise
 
@@ -43,6 +44,22 @@ def test_tiles_give_the_image_of_the_cpu(workplace: Path, device: str) -> None:
         results[where] = cv2.imread(f'on_{where}/noisy.png', cv2.IMREAD_UNCHANGED).astype(int)
     assert np.abs(results['cpu'] - results[device]).max() <= 1  # of 255: rounding
     assert np.abs(results['cpu'] - (noisy.numpy() * 255)).mean() > 2  # it is not the input
+
+
+@pytest.mark.parametrize('kind', ['photons', 'correlated', 'half'])
+def test_noise_that_is_not_white_is_treated_as_on_the_cpu(kind: str, device: str) -> None:
+    clean, rng = smooth_photograph(256, 256, 0) / 255.0, np.random.default_rng(0)
+    white = rng.standard_normal(clean.shape)
+    noisy = {
+        'photons': rng.poisson(100 * clean) / 100,
+        'correlated': clean + 0.2 * cv2.GaussianBlur(white, None, 1.0),
+        'half': clean + 0.1 * white * (np.arange(256) >= 128),
+    }[kind].astype(np.float32)
+    treatments = [find(torch.from_numpy(noisy)[None].to(where), Settings()) for where in ('cpu', device)]
+    assert treatments[0] is not None and str(treatments[0]) == str(treatments[1])
+    results = [load('gray', device=where)(noisy) for where in ('cpu', device)]
+    np.testing.assert_allclose(*results, rtol=0, atol=1e-3)  # a quarter of an 8-bit step: sums in another order
+    assert np.abs(results[0] - load('gray')(noisy, stride=1, stabilize=False)).max() > 1e-2  # it is treated
 
 
 def test_tiles_bound_the_memory(cuda: str) -> None:

@@ -3,6 +3,7 @@ import torch
 import yaml
 from torch import nn
 
+import ne_basicsr
 from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.inference.denoiser import Denoiser
@@ -126,6 +127,11 @@ def test_an_option_file_stands_for_its_network_and_weights(tmp_path):
     file.write_text(yaml.safe_dump({'network_g': DNCNN}))
     with pytest.raises(InputError, match='pretrain_network_g, the file with the weights, is missing'):
         open_denoiser(parse_spec(str(file)), 'net')
+
+
+def test_a_module_is_no_file():
+    with pytest.raises(InputError, match=r'^load takes a file, .*; got Identity: ne_basicsr\.Denoiser\(network\)$'):
+        ne_basicsr.load(nn.Identity())
 
 
 def test_networks_of_other_shapes_are_refused(tmp_path):

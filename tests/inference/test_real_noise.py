@@ -133,6 +133,7 @@ def test_noise_that_differs_from_place_to_place_is_made_equal(kind, gain):
     network = ne_basicsr.Denoiser(ZeroShot(Blur(), 25.0).double())
     alone, treated = network(image, **WHITE), network(image)
     told = 255 * float(real_noise.told(found, y, None))
+    # the map has 8x8 parts, each read from a few dozen blocks
     assert told == pytest.approx({'half': 10, 'rising': 27.5}[kind], rel=0.3)
     assert psnr(treated) > psnr(alone) + gain
 
