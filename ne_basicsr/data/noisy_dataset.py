@@ -9,7 +9,6 @@ from basicsr.utils.registry import DATASET_REGISTRY
 
 from ne_basicsr.data.batch import Batch, Key
 from ne_basicsr.data.denoising_dataset import DenoisingDataset
-from ne_basicsr.data.image_store import on_unit_range
 from ne_basicsr.ops.noise import noise_level
 
 LEVEL_TARGETS = ('r2r', 'sure')  # those that need the level of the noise
@@ -46,7 +45,8 @@ class NoisyDataset(DenoisingDataset):
 
     def _level(self, index: int) -> float:
         if index not in self._levels:
-            image = on_unit_range(self.store.pixels(self.items[index][0], self.channels))
+            name = self.items[index][0]
+            image = self._scaled(self.store.pixels(name, self.channels), self.kind, name)
             pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
             self._levels[index] = float(noise_level(pixels[None]))
         return self._levels[index]

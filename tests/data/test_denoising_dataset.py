@@ -218,5 +218,7 @@ def test_noisy_images_come_with_the_level_that_their_target_needs(tmp_path):
     (batch,) = build_dataset(options | {'target': 'sure'}).__getitems__([(0, 7), (1, 8), (0, 9)])
     assert batch['lq'].shape == (3, 1, 16, 16) and 'gt' not in batch
     assert (batch['level'].flatten() * 65535).tolist() == pytest.approx([2000, 6000, 2000], rel=0.03)
+    (batch,) = build_dataset(options | {'target': 'sure', 'data_range': 60000}).__getitems__([(0, 7)])
+    assert float(batch['level']) * 60000 == pytest.approx(2000, rel=0.03)  # on the scale of the images
     for known in ({'target': 'sure', 'sigma255': 5}, {'target': 'neighbor2neighbor'}):
         assert 'level' not in build_dataset(options | known).__getitems__([(0, 7)])[0]
