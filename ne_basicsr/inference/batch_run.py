@@ -97,14 +97,8 @@ class _Run:
         store: CellStore,
         keys: dict[Job, str],
     ) -> None:
-        self.tiled, self.noise, self.about, self.output, self.store, self.keys = (
-            tiled,
-            noise,
-            about,
-            output,
-            store,
-            keys,
-        )
+        self.tiled, self.noise, self.about = tiled, noise, about
+        self.output, self.store, self.keys = output, store, keys
         self.on_pixels: Callable[[float], None] = lambda pixels: None
         self.failures: list[str] = []
         self.done = 0
