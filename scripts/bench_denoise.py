@@ -31,7 +31,10 @@ THREADS = len(os.sched_getaffinity(0))
 SHARE = """
 import sys, time, torch, ne_basicsr
 from ne_basicsr.ops.dct import dct_shrink
-from ne_basicsr.ops.noise import noise_level
+try:
+    from ne_basicsr.ops.noise_level import noise_level
+except ImportError:
+    from ne_basicsr.ops.noise import noise_level
 try:
     from ne_basicsr.utils.memory import keep_freed_memory
     keep_freed_memory()

@@ -29,7 +29,7 @@ import torch
 import ne_basicsr
 from ne_basicsr.metrics.quality import psnr_8bit
 from ne_basicsr.ops.degradations import parse_degradation
-from ne_basicsr.ops.noise import noise_level
+from ne_basicsr.ops.noise_level import noise_level
 from ne_basicsr.ops.noise_model import measure
 
 REAL = 'CC15'

@@ -17,7 +17,7 @@ from ne_basicsr.archs.network_inputs import is_non_blind
 from ne_basicsr.ops import equivariance
 from ne_basicsr.ops.equivariance import Statistics, denormalize, normalize
 from ne_basicsr.ops.magnitude import nonzero
-from ne_basicsr.ops.noise import noise_level
+from ne_basicsr.ops.noise_level import noise_level
 from ne_basicsr.ops.padding import pad_to_multiple
 
 

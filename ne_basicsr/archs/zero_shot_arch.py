@@ -31,7 +31,7 @@ from ne_basicsr.archs.backbone import BackboneHolder
 from ne_basicsr.ops.dct import dct_shrink
 from ne_basicsr.ops.equivariance import Network, mean_std
 from ne_basicsr.ops.magnitude import power_of_two
-from ne_basicsr.ops.noise import noise_level
+from ne_basicsr.ops.noise_level import noise_level
 from ne_basicsr.ops.padding import pad, pad_to_multiple, widen
 from ne_basicsr.utils.errors import InputError
 

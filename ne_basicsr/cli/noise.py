@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,37 @@ from ne_basicsr.utils.errors import InputError
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ne_basicsr.inference import image_files
     from ne_basicsr.inference.image_jobs import find_jobs
 
     measured: dict[str, Any] = {}
     failures: list[str] = []
     for job in find_jobs(arguments.images, Path('denoised')):
         try:
-            about = measured[str(job.source)] = _measured(job.source, image_files.read(job.source).pixels)
+            for name, pixels in _images(job.source):
+                measured[name] = _measured(name, pixels)
+                print(f'{name}\n{_words(measured[name])}', flush=True)
         except (InputError, MemoryError) as error:
             failures.append(str(error))
-            continue
-        print(f'{job.source}\n{_words(about)}', flush=True)
     if arguments.json:
         text = json.dumps(measured, indent=1)
         atomic_files.write(arguments.json, lambda file: file.write(text.encode()))
     return command.report_failures(failures)
 
 
-def _measured(path: Path, pixels: Any) -> dict[str, Any]:
+def _images(path: Path) -> Iterator[tuple[str, Any]]:
+    """Name and pixels of the image in a file, or of each page of a stack."""
+    from ne_basicsr.data.stacks import Stack
+    from ne_basicsr.inference import image_files
+
+    try:
+        yield str(path), image_files.read(path).pixels
+    except image_files.SeveralPages:
+        with Stack(path) as stack:
+            for page in range(stack.count()):
+                yield f'{path}, page {page + 1}', image_files.split(stack.read(page)).pixels
+
+
+def _measured(name: str, pixels: Any) -> dict[str, Any]:
     """Everything in 8-bit units, but the correlation in pixels."""
     from ne_basicsr.inference.pixels import as_image
     from ne_basicsr.inference.real_noise import SMALLEST, Settings, find
@@ -38,7 +51,7 @@ def _measured(path: Path, pixels: Any) -> dict[str, Any]:
     if min(pixels.shape[:2]) < SMALLEST:
         width, height = pixels.shape[1::-1]
         raise InputError(
-            f'{path}: noise is measured on images of {SMALLEST} pixels a side or more; got {width}x{height}'
+            f'{name}: noise is measured on images of {SMALLEST} pixels a side or more; got {width}x{height}'
         )
     image = as_image(pixels)
     model = measure(image)

@@ -9,7 +9,7 @@ from basicsr.utils.registry import DATASET_REGISTRY
 
 from ne_basicsr.data.batch import Batch, Key
 from ne_basicsr.data.denoising_dataset import DenoisingDataset
-from ne_basicsr.ops.noise import noise_level
+from ne_basicsr.ops.noise_level import noise_level
 
 LEVEL_TARGETS = ('r2r', 'sure')  # those that need the level of the noise
 

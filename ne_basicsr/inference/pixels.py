@@ -14,7 +14,7 @@ from ne_basicsr.inference import real_noise
 from ne_basicsr.inference.denoiser import as_denoiser
 from ne_basicsr.inference.real_noise import Settings
 from ne_basicsr.inference.tiles import TILE, Tiled
-from ne_basicsr.ops.noise import noise_level
+from ne_basicsr.ops.noise_level import noise_level
 from ne_basicsr.utils.errors import InputError
 
 Pixels = NDArray[Any]
@@ -116,14 +116,21 @@ def restore(
     exact = parameter.dtype == torch.float64
     y = _on_unit_range(batch, np.float64 if exact else np.float32).to(parameter).permute(0, 3, 1, 2)  # (N, C, H, W)
     settings = settings.given(noise)
-    treatments = [real_noise.find(image, settings) for image in y]
-    if n > 1 and any(treatments):
+    judges = not denoiser.takes_sigma or getattr(denoiser.network, 'estimates_noise', False)
+    treatments = [real_noise.find(image, settings, judges) for image in y]
+    untreated = [denoiser.takes_sigma and found is None for found in treatments]
+    clean = [maybe and real_noise.is_clean(image, settings) for image, maybe in zip(y, untreated, strict=True)]
+    if n > 1 and (any(treatments) or any(clean)):
 
         def one(i: int) -> Pixels:
             reports = (lambda pixels: on_tile(pixels / n), lambda words, _: on_found(words, i))
             return restore(tiled, batch[i : i + 1], dtype, noise, settings, *reports)
 
         return np.concatenate([one(i) for i in range(n)])
+    if any(clean):
+        on_found(f'noise below {real_noise.CLEAN:.1%} of the contrast: left as it is', 0)
+        on_tile(height * width)
+        return np.array(to_type(batch, dtype))
     treatment = treatments[0] if n == 1 else None
     curve, gain, stride = (treatment.curve, treatment.gain, treatment.stride) if treatment else (None, None, 1)
     if treatment:

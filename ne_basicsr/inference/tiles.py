@@ -21,6 +21,7 @@ from ne_basicsr.inference.denoiser import as_denoiser
 from ne_basicsr.inference.ensemble import COUNT, Ensemble, averaged
 from ne_basicsr.inference.receptive_field import MeasuresWhole, grid, receptive_radius
 from ne_basicsr.ops.equivariance import Network, mean_std
+from ne_basicsr.ops.noise_level import noise_level
 from ne_basicsr.ops.padding import in_float64
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.instructions import has_bf16
@@ -29,7 +30,7 @@ from ne_basicsr.utils.memory import peak_memory
 TILE = 512
 SAMPLE = 256  # pixels per side of what is computed to learn how much memory a network needs, or what bfloat16 changes
 SLACK = 1.5  # memory that the process takes, to that in tensors: freed blocks do not fit the next ones exactly
-ROUNDING = 0.003  # see ``Tiled.is_reduced``
+ROUNDING, STEP = 0.0015, 0.1  # see ``Tiled._is_reduced``
 
 
 class Plan(NamedTuple):
@@ -241,8 +242,8 @@ class Tiled(nn.Module):
     def _is_reduced(self, y: Tensor, restore: Callable[[Tensor, bool], Tensor]) -> bool:
         """Whether y is computed in bfloat16. ``auto``: if it is large, and a sample of it loses less than 0.01 dB.
 
-        That is a squared difference of at most 0.0023 of the squared error. The error is not known; with ``ROUNDING``,
-        a squared difference of 9e-6 of what denoising removes, it may be 1/255 of that, 24 dB less.
+        That is a squared difference of at most ``ROUNDING`` of the squared error, which Stein's unbiased risk estimate
+        tells (Ramani, Blu and Unser, IEEE TIP 2008), for white noise of the level that is in the sample.
         """
         if self.precision != 'auto':
             return self.precision == 'bf16'
@@ -254,7 +255,11 @@ class Tiled(nn.Module):
         expected, output = restore(sample, False), restore(sample, True)
         if expected.shape != sample.shape:
             return False
-        return bool((output - expected).norm() <= ROUNDING * (expected - sample).norm())
+        level = noise_level(sample)
+        direction = torch.randn(sample.shape, generator=torch.Generator().manual_seed(0)).to(sample)
+        change = restore(sample + STEP * level * direction, False) - expected
+        risk = (expected - sample).square() - level.square() + 2 / STEP * level * direction * change
+        return bool((output - expected).square().mean() <= ROUNDING * risk.mean())
 
 
 def make_plan(network: nn.Module, tile: int, overlap: int | None, channels: int, sigma: float | None) -> Plan:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ne_basicsr.ops import chunked_statistics
 from ne_basicsr.ops.magnitude import nonzero, power_of_two, root, unit_of
-from ne_basicsr.ops.noise import noise_level
+from ne_basicsr.ops.noise_level import noise_level
 from ne_basicsr.ops.padding import widen
 
 Network = Callable[[Tensor], Tensor]

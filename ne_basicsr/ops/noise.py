@@ -1,4 +1,4 @@
-"""Noise: its distributions, the seeds of its draws, the levels of a training, and the estimate of an image's level.
+"""Noise: its distributions, the seeds of its draws, and the levels of a training.
 
 Sigma is on the [0, 1] scale of the images here; eight-bit values (``sigma255``) come from option files and are
 converted once, in ``TrainingNoise.from_options``.
@@ -11,20 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ne_basicsr.ops import chunked_statistics, jpeg, noise_kinds
-from ne_basicsr.ops.dct import BLOCK, dct_kernels
-from ne_basicsr.ops.magnitude import ends, nonzero, root, unit_of
+from ne_basicsr.ops import jpeg, noise_kinds
 from ne_basicsr.ops.noise_kinds import Kernel
-from ne_basicsr.ops.padding import in_float64, widen
 
 Shape = Sequence[int]
-
-QUIETEST = 0.005  # share of the blocks that the noise level is estimated from
-KEPT = 2**25  # values of images whose energies are kept: 256 MiB; those of larger ones are computed twice
-FEWEST = 64  # blocks at least, so that the estimate of a small image does not rest on one
 
 
 def gaussian(shape: Shape, generator: Generator) -> Tensor:
@@ -184,98 +176,3 @@ def _listed(value: Any) -> tuple[Any, ...]:
     if value is None:
         return ()
     return tuple(value) if isinstance(value, Sequence) else (value,)
-
-
-def noise_level(y: Tensor) -> Tensor:
-    """Standard deviation of the white Gaussian noise in each image, joint over its channels.
-
-    Every 8x8 block goes through an orthonormal DCT. The blocks with the least energy in the low frequencies
-    (0 < u + v < 8) have the least texture, and the energy of their high frequencies (u + v >= 8) is the noise. White
-    noise is independent in the two, so a choice by one does not bias the other, and no correction factor is needed.
-    Saturated and synthetic blocks, found by equal pixels, show no sensor noise and are left out. Large images are read
-    in chunks of rows, those of more than ``KEPT`` values twice.
-
-    Args:
-        y: (N, C, H, W), any range.
-
-    Returns:
-        (N, 1, 1, 1) on the scale of y, in float32 or better: the level of a y + b is a times the level of y. Zero where
-        no block shows noise: a constant image, or one of a single row or column.
-
-    Source: Ponomarenko et al., An automatic approach to lossy compression of AVIRIS images, IGARSS 2007; Colom and
-    Buades, Analysis and extension of the Ponomarenko et al. method, IPOL 2013. Here the selection is a ramp instead of
-    a step, which keeps the level a continuous function of the image.
-    """
-    y = widen(y)
-    size = min(BLOCK, *y.shape[-2:])
-    if size < 2:
-        return y.new_zeros(len(y), 1, 1, 1)
-    origin, limits = y[:, :1, :1, :1], ends(y)
-    unit = unit_of(y, origin)
-    chunks, most = [y], None
-    if is_large := chunked_statistics.is_large(y):
-        chunks = list(chunked_statistics.chunks_of(y, overlap=size - 1))
-        most = int(quietest(torch.tensor((y.shape[2] - size + 1) * (y.shape[3] - size + 1))))
-        mean = origin / unit + chunked_statistics.var_mean(y, origin, unit, 0)[1]
-    else:
-        mean = (y / unit).mean(dim=(1, 2, 3), keepdim=True)
-
-    masks = [unspoilt_blocks(chunk, size, *limits) for chunk in chunks]
-    found = torch.stack([unsaturated.any(dim=1, keepdim=True) for _, unsaturated in masks]).any(dim=0)
-    alive = [unsaturated | (textured & ~found) for textured, unsaturated in masks]  # all saturated: overlooked
-
-    # the first pass finds how much texture the quietest blocks have, the second sums up over those blocks
-    is_kept = not is_large or y.numel() <= KEPT
-    energies = [block_energies(chunk / unit - mean, size) for chunk in chunks] if is_kept else []
-    quiet: list[Tensor] = []
-    for number, (chunk, blocks) in enumerate(zip(chunks, alive, strict=True)):
-        texture, _ = energies[number] if energies else block_energies(chunk / unit - mean, size)
-        texture = texture.masked_fill(~blocks, math.inf)
-        quiet = [torch.cat([*quiet, texture], dim=1).sort(dim=1).values[:, :most]]
-    count = torch.stack([blocks.sum(dim=1, keepdim=True) for blocks in alive]).sum(dim=0)
-    limit = quiet[0].gather(1, (quietest(count) - 1).clamp(min=0))
-    silent = (count == 0) | (limit == 0)
-    weights: list[Tensor] = []
-    sums: list[Tensor] = []
-    for number, (chunk, blocks) in enumerate(zip(chunks, alive, strict=True)):
-        texture, variance = energies[number] if energies else block_energies(chunk / unit - mean, size)
-        # 1 up to the limit, falling to 0 at twice the limit; in silent images divisors are 1 for the gradient's sake
-        weight = (2 - texture / limit.masked_fill(silent, 1.0)).clamp(0, 1).masked_fill(~blocks, 0.0)
-        for collected, terms in ((weights, weight), (sums, weight * variance)):
-            collected.append((in_float64(terms) if is_large else terms).sum(dim=1, keepdim=True))
-    energy = torch.stack(sums).sum(dim=0) / nonzero(torch.stack(weights).sum(dim=0))
-    return unit * root(energy).to(unit).masked_fill(silent, 0.0)[:, :, None, None]
-
-
-def block_energies(centred: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Energy of the low and mean energy of the high frequencies, (N, blocks) each, of y (N, C, H, W) less its mean."""
-    n, channels, height, width = centred.shape
-    order = [u + v for u in range(size) for v in range(size)]  # of each coefficient
-    low, high = (
-        torch.tensor([k for k, sum_ in enumerate(order) if is_in(sum_)]).to(centred.device, non_blocking=True)
-        for is_in in (lambda sum_: 0 < sum_ < size, lambda sum_: sum_ >= size)
-    )
-    with torch.autocast(centred.device.type, enabled=False):
-        planes = centred.reshape(n * channels, 1, height, width)
-        energy = F.conv2d(planes, dct_kernels(size, centred)).square()  # (N C, size^2, H - size + 1, ...)
-    energy = energy.reshape(n, channels, size * size, -1)
-    return energy[:, :, low].sum(dim=(1, 2)), energy[:, :, high].mean(dim=(1, 2))
-
-
-def unspoilt_blocks(y: Tensor, size: int, smallest: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
-    """Blocks that are not synthetic, and of these the ones that are not saturated; (N, blocks), bool, each.
-
-    Synthetic: more than half of the horizontal neighbours are equal in every channel. Saturated: more than one pixel
-    has the largest value of the image, or the smallest. Equality survives a y + b in floating point, unlike "energy
-    below a threshold".
-    """
-    equal = (y[..., 1:] == y[..., :-1]).all(dim=1, keepdim=True).to(y.dtype)  # (N, 1, H, W - 1)
-    textured = F.avg_pool2d(equal, (size, size - 1), stride=1).flatten(1) <= 0.5
-    at_ends = [y == largest, y == smallest]
-    most = torch.cat([F.avg_pool2d(end.to(y.dtype), size, stride=1).flatten(2) for end in at_ends], dim=1)
-    return textured, textured & (most.amax(dim=1) * size**2 < 1.5)  # one pixel of the block may be the extreme one
-
-
-def quietest(count: Tensor) -> Tensor:
-    """How many of ``count`` blocks (integers, any shape) the noise level is estimated from."""
-    return (QUIETEST * count).long().clamp(min=FEWEST).minimum(count)

@@ -26,7 +26,7 @@ WIDEST = 3.0  # w at most, in pixels
 # image, or weak to the contrast. Limits from photographs: clean, with noise of a camera, and with noise added.
 UNEVEN, MISSING, LEAST = 1.35, 3.0, 0.025
 CORRELATED = 1.7  # level of every second pixel to that of all; texture with white noise has less
-DEPENDENT = 1.5  # level of one part to that of another: more depends on the brightness
+DEPENDENT = 1.5  # level of one part, or channel, to that of another: more depends on the brightness, or differs
 LINEAR = 0.9  # correlation of variance and brightness at least, where the noise is white
 CELLS, EVEN = 8, 1.25  # parts of a side; how uneven blocks are at most where there is no texture
 
@@ -53,6 +53,11 @@ class NoiseModel(NamedTuple):
     def level(self) -> float:
         """Joint over the channels."""
         return float(self.levels.double().square().mean().sqrt())
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether the level differs from channel to channel by more than ``DEPENDENT``."""
+        return float(self.levels.max()) > DEPENDENT * float(self.levels.min())
 
     @property
     def stride(self) -> int:

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ne_basicsr.ops.noise import TrainingNoise, noise_level, seed_of
+from ne_basicsr.ops.noise import TrainingNoise, seed_of
 from ne_basicsr.ops.noise_kinds import QUANTILE
+from ne_basicsr.ops.noise_level import noise_level
 from ne_basicsr.ops.random_numbers import centred_uniforms
 
 Pair = tuple[Tensor, Tensor]

@@ -12,7 +12,7 @@ from ne_basicsr.archs.network_inputs import facts_of
 from ne_basicsr.archs.wne_arch import WNE, WSE, InputNorm
 from ne_basicsr.inference.denoiser import as_denoiser
 from ne_basicsr.ops.equivariance import root_mean_square
-from ne_basicsr.ops.noise import noise_level
+from ne_basicsr.ops.noise_level import noise_level
 
 SWINIR = {
     'upscale': 1, 'in_chans': 1, 'img_size': 16, 'window_size': 8, 'depths': [2, 2], 'embed_dim': 12,

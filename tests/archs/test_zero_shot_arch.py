@@ -14,7 +14,7 @@ from ne_basicsr.metrics.quality import psnr
 from ne_basicsr.ops import dct
 from ne_basicsr.ops.dct import dct_kernels, dct_shrink
 from ne_basicsr.ops.degradations import Degradation
-from ne_basicsr.ops.noise import noise_level
+from ne_basicsr.ops.noise_level import noise_level
 from ne_basicsr.weights import checkpoint
 
 DNCNN = {'type': 'DnCNN', 'num_feat': 8, 'num_layers': 5, 'act_mode': 'R'}

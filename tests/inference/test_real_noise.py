@@ -6,6 +6,7 @@ import math
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from torch import nn
 
@@ -111,6 +112,23 @@ def test_white_noise_and_clean_images_are_left_alone(kind):
     assert set(network.shapes) == {(1, 1, *image.shape)}
 
 
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32, np.float64])
+def test_a_clean_image_is_left_as_it_is_by_networks_that_are_told_the_level(gray, dtype, workplace, capsys):
+    clean = photograph() if dtype != np.uint8 else np.rint(255 * photograph()).astype(np.uint8)
+    for image in [clean.astype(dtype), (3 * clean - 1).astype(dtype)][: 1 if dtype == np.uint8 else 2]:
+        result = gray(image)
+        assert np.array_equal(result, image) and result is not image
+        assert not np.array_equal(gray(image, **WHITE), image) and not np.array_equal(gray(image, noise=0.01), image)
+    slightly = noisy('white') if dtype != np.uint8 else np.rint(255 * noisy('white')).clip(0, 255).astype(np.uint8)
+    assert not np.array_equal(gray(slightly.astype(dtype)), slightly.astype(dtype))
+    write('clean.png', photograph())
+    write('noisy.png', noisy('white'))
+    assert main(['denoise', 'clean.png', 'noisy.png', '-o', 'out']) == 0
+    assert 'clean.png: noise below 1.2% of the contrast: left as it is' in capsys.readouterr().err
+    pairs = [[cv2.imread(f'{folder}{name}', -1) for folder in ('', 'out/')] for name in ('clean.png', 'noisy.png')]
+    assert [np.array_equal(*pair) for pair in pairs] == [True, False]
+
+
 @pytest.mark.parametrize('stride', [1, 2, 3, 5])
 @pytest.mark.parametrize('size', [(40, 40), (41, 43), (44, 57)])
 def test_phases_are_every_stride_th_pixel_and_joined_is_the_way_back(stride, size):
@@ -136,6 +154,24 @@ def test_noise_that_differs_from_place_to_place_is_made_equal(kind, gain):
     # the map has 8x8 parts, each read from a few dozen blocks
     assert told == pytest.approx({'half': 10, 'rising': 27.5}[kind], rel=0.3)
     assert psnr(treated) > psnr(alone) + gain
+
+
+def test_channels_of_different_levels_are_made_equal_for_networks_that_cannot_see_it(gray):
+    clean = np.stack([photograph(), photograph()[::-1], photograph().T], axis=2)
+    noise = np.random.default_rng(1).standard_normal(clean.shape)
+    different, equal = (clean + np.array(levels) / 255 * noise for levels in ([5, 10, 30], [18.5] * 3))
+    found = find(torch.from_numpy(different).movedim(2, 0), Settings(), judges=False)
+    assert found is not None and found.gain is not None and found.curve is None and found.stride == 1
+    levels = found.gain.factor.mean(dim=(2, 3)).flatten() * torch.tensor([5, 10, 30])
+    assert levels.min() == pytest.approx(float(levels.max()), rel=0.05)  # each read from 300 blocks of 64 values
+    assert 'by channel: made equal by gains' in str(found)
+    assert find(torch.from_numpy(equal).movedim(2, 0), Settings(), judges=False) is None
+    assert np.array_equal(gray(different), gray(different, **WHITE))
+    network = ne_basicsr.Denoiser(ZeroShot(Blur(), 25.0).double())
+    treated, other = (network(a * different + b) for a, b in [(1, 0), (3, 7)])
+    np.testing.assert_allclose((other - 7) / 3, treated, rtol=0, atol=1e-10)
+    errors = [np.square(result - clean).mean() for result in (treated, network(different, **WHITE))]
+    assert errors[0] < 0.99 * errors[1]  # a blur is linear: it hardly gains
 
 
 def test_a_curve_has_an_inverse_and_makes_noise_equal():
@@ -249,6 +285,16 @@ def test_the_command_noise_prints_and_writes_what_it_measures(workplace, capsys)
     (about,) = json.loads((workplace / 'noise.json').read_text()).values()
     assert out.startswith('wide.png\n  level ') and 'correlation   ' in out and 'pixel by itself' in out
     assert about['level'] == pytest.approx(20, rel=0.5) and about['correlation'] > 1 and len(about['map']) == 6
+
+
+def test_the_command_noise_measures_each_page_of_a_stack(workplace, capsys):
+    pages = np.stack([noisy('white', 96), noisy('correlated', 96)])
+    tifffile.imwrite('stack.tif', (255 * pages).clip(0, 255).astype(np.uint8), photometric='minisblack')
+    assert main(['noise', 'stack.tif', '--json', 'noise.json']) == 0
+    about = json.loads((workplace / 'noise.json').read_text())
+    assert list(about) == ['stack.tif, page 1', 'stack.tif, page 2']
+    assert [each['correlation'] > 0 for each in about.values()] == [False, True]
+    assert 'stack.tif, page 2\n  level ' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

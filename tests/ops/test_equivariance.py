@@ -12,7 +12,7 @@ from ne_basicsr.ops.equivariance import (
     root_mean_square,
 )
 from ne_basicsr.ops.magnitude import nonzero
-from ne_basicsr.ops.noise import noise_level
+from ne_basicsr.ops.noise_level import noise_level
 
 AFFINE = [(3.0, 0.0), (1e-3, 5.0), (250.0, -7.0)]
 

@@ -13,7 +13,7 @@ from ne_basicsr.inference.tiles import Tiled
 from ne_basicsr.ops import chunked_statistics
 from ne_basicsr.ops.equivariance import mean_noise, mean_std, min_max, root_mean_square
 from ne_basicsr.ops.magnitude import power_of_two
-from ne_basicsr.ops.noise import noise_level
+from ne_basicsr.ops.noise_level import noise_level
 
 DNCNN = {'type': 'DnCNN', 'num_feat': 4, 'num_layers': 3, 'act_mode': 'R'}
 STATISTICS = {

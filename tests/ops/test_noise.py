@@ -5,16 +5,15 @@ import pytest
 import torch
 
 from ne_basicsr.ops import jpeg
+from ne_basicsr.ops import noise_level as noise_level_module
 from ne_basicsr.ops.noise import (
     UNIT_NOISE,
     TrainingNoise,
     add_noise,
-    noise_level,
-    quietest,
     seed_of,
-    unspoilt_blocks,
 )
 from ne_basicsr.ops.noise_kinds import QUANTILE
+from ne_basicsr.ops.noise_level import noise_level, quietest, unspoilt_blocks
 
 
 @pytest.mark.parametrize('kind', UNIT_NOISE)
@@ -188,6 +187,17 @@ def test_the_level_follows_scaling_and_ignores_shifts(a, b):
 def test_the_level_is_that_of_each_image_alone():
     y = torch.cat([add_noise(photograph('camera.png')[..., :64, :64], s, seed=2) for s in (0.02, 0.2)])
     torch.testing.assert_close(noise_level(y), torch.cat([noise_level(image[None]) for image in y]), rtol=1e-12, atol=0)
+
+
+def test_bands_of_a_large_image_have_its_level(monkeypatch):
+    y = torch.linspace(0, 1, 400)[:, None] * torch.linspace(0, 1, 600) + 0.1 * torch.rand(2, 3, 400, 600)
+    whole = noise_level(y)
+    monkeypatch.setattr(noise_level_module, 'MOST', 20_000)  # bands of 8 rows, 12 rows apart
+    torch.testing.assert_close(noise_level(y), whole, rtol=0.03, atol=0)  # each of 100 blocks of 36 x 3 values
+    assert not torch.equal(noise_level(y), whole)
+    changed = y.clone()
+    changed[:, :, 8:12] = torch.rand(2, 3, 4, 600)  # between bands, inside the range
+    torch.testing.assert_close(noise_level(changed), noise_level(y), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 9), (2, 2), (5, 9), (40, 40)])

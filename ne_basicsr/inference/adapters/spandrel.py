@@ -20,7 +20,7 @@ from ne_basicsr.inference import loading
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.inference.receptive_field import MeasuresWhole
 from ne_basicsr.inference.tiles import Tiled
-from ne_basicsr.ops.noise import noise_level
+from ne_basicsr.ops.noise_level import noise_level
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.optional import require
 from ne_basicsr.weights import checkpoint, matching

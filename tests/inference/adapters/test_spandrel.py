@@ -155,7 +155,7 @@ def test_no_size_is_required_since_padding_first_would_change_the_statistics(ins
 
 
 def test_non_blind_networks_are_told_the_estimate(installed, tmp_path):
-    from ne_basicsr.ops.noise import noise_level
+    from ne_basicsr.ops.noise_level import noise_level
 
     path, network = ours('non-blind', tmp_path)
     descriptor = installed.load_from_file(path)
