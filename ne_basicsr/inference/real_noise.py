@@ -148,15 +148,14 @@ def find(image: Tensor, settings: Settings, judges: bool = True) -> Treatment | 
     model = measure(image)
     stride = settings.stride or model.stride
     # where the noise is correlated as well, its dependence is too rough to gain: on CC15 a curve costs 0.15 dB
-    stabilize = model.depends and stride == 1 if settings.stabilize is None else settings.stabilize
-    curve = stabilizing(model) if stabilize else None
+    stabilize = stride == 1 if settings.stabilize is None else settings.stabilize
+    curve = stabilizing(model) if stabilize and (model.depends or settings.stabilize) else None
     if curve is not None and not all(bool((end.to(image).diff() > 0).all()) for end in curve):
         curve = None
-    place = None if curve or settings.stabilize is False else level_map(image, model.width)
-    if place is not None and not place.differs:
-        place = None
+    place = level_map(image, model.width) if stabilize and curve is None else None
+    place = place if place is not None and place.differs else None
     shares = torch.ones(1, 1, 1) if place is None else place.levels[None] / place.levels.mean()
-    if model.by_channel and not judges and settings.stabilize is not False:
+    if model.by_channel and not judges and stabilize:
         shares = shares * (model.levels / model.level)[:, None, None]
     gain = equalizing(image, shares) if shares.numel() > 1 else None
     return Treatment(model, stride, curve, gain, place) if curve or gain or stride > 1 else None
