@@ -75,31 +75,28 @@ def flow(value: Any) -> str:
 
 def _lines(section: Mapping[str, Any], schema: Section, path: tuple[str, ...]) -> list[str]:
     """The lines of the section at ``path``: its keys, then as comments the keys that keep their defaults."""
-    indent = '  ' * len(path)
-    known = schema.get('properties', {})
+    indent, known = '  ' * len(path), schema.get('properties', {})
+    unset = [
+        key for key, rule in known.items() if key not in section and 'default' in rule and 'properties' not in rule
+    ]
     lines: list[str] = []
-    for key, value in section.items():
-        comment = known.get(key, {}).get('description', '')
-        if not isinstance(value, Mapping) or not value:
-            lines += _commented(f'{indent}{flow(key)}: {flow(value)}', comment, indent)
-            continue
-        if path in ((), ('datasets',)) and lines and lines[-1]:
+    for key in [*section, *unset]:
+        rule = known.get(key, {})
+        value = section[key] if key in section else rule['default']
+        is_section = key in section and isinstance(value, Mapping) and bool(value)
+        if is_section and path in ((), ('datasets',)) and lines and lines[-1]:
             lines.append('')
-        lines += _commented(f'{indent}{flow(key)}:', comment, indent)
-        lines += [*_lines(value, known.get(key, {}), (*path, key)), *[''] * (path == ())]
-    for key, unset in known.items():
-        if key not in section and 'default' in unset and 'properties' not in unset:
-            line = f'{indent}# {flow(key)}: {flow(unset["default"])}'
-            lines += _commented(line, unset.get('description', ''), indent)
+        line = f'{indent}{"" if key in section else "# "}{flow(key)}:' + ('' if is_section else f' {flow(value)}')
+        comment = rule.get('description', '')
+        beside = f'{line:<{COLUMN}}  # {comment}' if comment else line
+        if len(beside) <= WIDTH or not comment:
+            lines.append(beside)
+        else:  # above
+            lead = f'{indent}# '
+            lines += [*textwrap.wrap(comment, WIDTH, initial_indent=lead, subsequent_indent=lead), line]
+        if is_section:
+            lines += [*_lines(value, rule, (*path, key)), *[''] * (path == ())]
     return lines
-
-
-def _commented(line: str, comment: str, indent: str) -> list[str]:
-    """The comment after the line, or above it where it does not fit."""
-    beside = f'{line:<{COLUMN}}  # {comment}' if comment else line
-    if len(beside) <= WIDTH or not comment:
-        return [beside]
-    return [*textwrap.wrap(comment, WIDTH, initial_indent=f'{indent}# ', subsequent_indent=f'{indent}# '), line]
 
 
 class _Dumper(yaml.SafeDumper):

@@ -34,32 +34,32 @@ _BRANCHES = {
 class Reads(NamedTuple):
     """Keys that are read at all, keys without which a KeyError follows, and every text in the source."""
 
-    known: frozenset[Key]
-    required: frozenset[Key]
-    texts: frozenset[str]
+    known: set[Key]
+    required: set[Key]
+    texts: set[str]
 
 
 @cache
 def option_reads(cls: type, training: bool) -> Reads:
     """What ``cls`` reads from its options, its bases included. Empty where there is no source to read."""
-    known: set[Key] = set()
-    required: set[Key] = set()
-    texts: set[str] = set()
+    reads = Reads(set(), set(), set())
     replaced: set[str] = set()  # methods that a subclass overrides without calling super()
     for base in cls.__mro__:
         tree = ast.Module([], [])
         if base.__module__.partition('.')[0] not in ('builtins', 'torch', 'typing', 'abc'):
             with suppress(OSError, TypeError, SyntaxError):
                 tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
-        texts |= {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-        for method in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
-            finder = _Finder(method, training)
-            known |= finder.known
-            if method.name in (*ALWAYS, *(TRAINING if training else ())) and method.name not in replaced:
-                required |= finder.required
-            if 'super(' not in ast.unparse(method):
-                replaced.add(method.name)
-    return Reads(frozenset(known), frozenset(required), frozenset(texts))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                reads.texts.add(node.value)
+            if isinstance(node, ast.FunctionDef):
+                finder = _Finder(node, training)
+                reads.known.update(finder.known)
+                if node.name in (*ALWAYS, *(TRAINING if training else ())) and node.name not in replaced:
+                    reads.required.update(finder.required)
+                if 'super(' not in ast.unparse(node):
+                    replaced.add(node.name)
+    return reads
 
 
 def check_slips(
@@ -126,19 +126,18 @@ class _Finder:
             elif node.targets[0].id != 'opt':
                 self.names.pop(node.targets[0].id, None)
 
-    def key(self, node: ast.AST | None) -> Key | None:
+    def key(self, node: ast.AST) -> Key | None:
         """The place in ``opt`` that an expression reads: x['key'], x.get('key'), 'key' in x, or a variable for one."""
-        if isinstance(node, ast.Name | ast.Attribute):
-            return self.names.get(ast.unparse(node))
-        inner: ast.AST | None = None
-        name: ast.AST | None = None
-        if isinstance(node, ast.Subscript):
-            inner, name = node.value, node.slice
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ('get', 'pop'):
-            inner, name = node.func.value, node.args[0] if node.args else None
-        elif isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn):
-            inner, name = node.comparators[0], node.left
-        if not (isinstance(name, ast.Constant) and isinstance(name.value, str)):
-            return None
-        section = self.key(inner)
-        return None if section is None else (*section, name.value)
+        match node:
+            case ast.Name() | ast.Attribute():
+                return self.names.get(ast.unparse(node))
+            case (
+                ast.Subscript(value=inner, slice=ast.Constant(value=str(name)))
+                | ast.Call(
+                    func=ast.Attribute(value=inner, attr='get' | 'pop'), args=[ast.Constant(value=str(name)), *_]
+                )
+                | ast.Compare(left=ast.Constant(value=str(name)), ops=[ast.In() | ast.NotIn()], comparators=[inner])
+            ):
+                section = self.key(inner)
+                return None if section is None else (*section, name)
+        return None

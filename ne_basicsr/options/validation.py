@@ -12,7 +12,7 @@ from jsonschema import Draft7Validator, FormatChecker, ValidationError
 from jsonschema.validators import extend
 
 from ne_basicsr.options import paths, rules, source, trial
-from ne_basicsr.options.schema import FOREIGN, OWN, OWN_SETS, OWN_TRAIN, Section, choice
+from ne_basicsr.options.schema import FOREIGN, OWN, OWN_SETS, OWN_TRAIN, PAIRINGS, Section, choice, leaves
 from ne_basicsr.options.sections import find, lookup, registered, section_of
 from ne_basicsr.utils.errors import Key, OptionError
 from ne_basicsr.utils.words import hint, nearest, one_of, shown
@@ -43,41 +43,36 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool =
     Raises:
         OptionError: the first wrong option.
     """
-    _check_numbers(given, ())
-    own = given.get('model_type') in OWN_MODELS
+    for key, value in leaves(given):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise OptionError(key, f'a finite number is needed (1e308 is the largest); got {value}')
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise OptionError(key, f'a number of at most 18 digits is needed; got {shown(value)}')
+    own, models = given.get('model_type') in OWN_MODELS, registered(MODEL_REGISTRY)
     schema = schema_of(given)
     opt = filled(given, schema)
-    models, sets = registered(MODEL_REGISTRY), opt.get('datasets')
-    if opt.get('model_type') in [*models] and isinstance(sets, Mapping):  # first: it explains what else is wrong
-        typed = {key: each for key, each in sets.items() if isinstance(each, Mapping) and 'type' in each}
-        rules.check_pairing(opt['model_type'], typed, own)
+    if opt.get('model_type') in [*models]:
+        check(opt, {'allOf': PAIRINGS})  # first: it explains what else is wrong
     check(opt, schema)
     model = lookup(models, opt['model_type'], ('model_type',), 'model')
     if not own:  # one of BasicSR's models, or of another package
-        reads = source.option_reads(model, is_train)
-        source.check_slips(opt, schema, reads, ())
-        for key in ('path', 'train', 'val'):
-            source.check_slips(opt[key] or {}, schema['properties'][key], reads, (key,), closed=key != 'train')
-        for key, value in (opt['train'] or {}).items():
-            if key in OWN_TRAIN and value:
-                problem = f'needs model_type: DenoisingModel; other models do not read it; got {shown(value)}'
-                raise OptionError(('train', key), problem)
+        _check_foreign(opt, schema, source.option_reads(model, is_train))
     if here:
         there = torch.cuda.device_count()
         asked = opt['num_gpu'] = there if opt['num_gpu'] == 'auto' else int(opt['num_gpu'])
         if asked > there:
             raise OptionError(('num_gpu',), f'{asked} asked for, {there} available; set num_gpu: 0 (CPU) or auto')
     _complete(opt, is_train)
-    for key, section in opt['datasets'].items():
-        opt['datasets'][key] = _completed_set(section, given['datasets'][key], ('datasets', key), opt['scale'])
-        if here and (is_train or key != 'train'):
-            paths.check_data(section, ('datasets', key))
+    for name, section in opt['datasets'].items():
+        opt['datasets'][name] = _completed_set(section, given['datasets'][name], ('datasets', name), opt['scale'])
+        if here and (is_train or name != 'train'):
+            paths.check_data(section, ('datasets', name))
     rules.check(opt, own)
-    for key, section in opt.items():
-        if key.startswith('network_') and section is not None:
-            trial.check_arguments(section, (key,))
+    for name, section in opt.items():
+        if name.startswith('network_') and section is not None:
+            trial.check_arguments(section, (name,))
             if here:
-                paths.check_network_files(section, (key,))
+                paths.check_network_files(section, (name,))
     if opt['train'] is not None:
         trial.check_training(opt['train'])
         needs_loss = own or 'Both pixel and perceptual losses are None.' in source.option_reads(model, True).texts
@@ -86,11 +81,20 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool =
             raise OptionError(('train', 'pixel_opt'), problem)
     source.check_reads(opt, model, is_train)
     if here:
-        started_from = r'pretrain_network.*' + ('|resume_state' if is_train else '')
-        paths.check_network_files(opt['path'], ('path',), started_from)
+        paths.check_network_files(opt['path'], ('path',), 'pretrain_network.*' + ('|resume_state' if is_train else ''))
     if own and not tried:
         trial.check(opt, is_train, here)
     return {key: section for key, section in opt.items() if section is not None or key == 'manual_seed'}
+
+
+def _check_foreign(opt: Mapping[str, Any], schema: Section, reads: source.Reads) -> None:
+    """Keys of a model of another package: those that it does not read, and those that only this package's read."""
+    source.check_slips(opt, schema, reads, ())
+    for name in ('path', 'train', 'val'):
+        source.check_slips(opt[name] or {}, schema['properties'][name], reads, (name,), closed=name != 'train')
+    if excess := [key for key, value in (opt['train'] or {}).items() if key in OWN_TRAIN and value]:
+        problem = 'needs model_type: DenoisingModel; other models do not read it'
+        raise OptionError(('train', excess[0]), f'{problem}; got {shown(opt["train"][excess[0]])}')
 
 
 def schema_of(opt: Mapping[str, Any]) -> Section:
@@ -128,13 +132,11 @@ def resolved(schema: Section, value: Any, key: Key = ()) -> Section:
     Raises:
         OptionError: for a type that is missing or unknown.
     """
-    plain = {name: rule for name, rule in schema.items() if name not in ('allOf', 'patternProperties')}
+    plain = {name: rule for name, rule in schema.items() if name not in ('choice', 'patternProperties')}
     if not isinstance(value, Mapping):
         return plain
-    if 'allOf' in schema:
-        kind = schema['allOf'][0]['$ref'].rpartition('/')[2]
-        plain = section_of(kind, find(kind, value, key)[0]) | {'description': schema.get('description', '')}
-        schema = plain
+    if kind := schema.get('choice'):
+        schema = plain = section_of(kind, find(kind, value, key)) | {'description': schema.get('description', '')}
     rules = {name: inside(schema, name) for name in [*schema.get('properties', {}), *value]}
     known = {name: resolved(rule, value.get(name), (*key, name)) for name, rule in rules.items() if rule is not None}
     return plain | {'properties': known, 'additionalProperties': schema.get('additionalProperties', True) is True}
@@ -227,30 +229,15 @@ def _in_words(error: ValidationError, above: Key) -> OptionError:
     return OptionError(key, f'{said}; got {shown(value)}{way_out}')
 
 
-def _check_numbers(value: Any, key: Key) -> None:
-    """No option is infinite, or needs more than 64 bits."""
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            _check_numbers(item, (*key, name))
-    elif isinstance(value, list):
-        for item in value:
-            _check_numbers(item, key)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise OptionError(key, f'a finite number is needed (1e308 is the largest); got {value}')
-    elif isinstance(value, int) and abs(value) >= 2**63:
-        raise OptionError(key, f'a number of at most 18 digits is needed; got {shown(value)}')
-
-
 def _completed_set(section: dict[str, Any], given: Mapping[str, Any], key: Key, scale: int) -> dict[str, Any]:
     """A data set with what BasicSR adds; nulls set nothing."""
-    is_own, training = section['type'] in OWN_SETS, key[1] == 'train'
-    if not is_own:
-        schema = section_of('train_sets' if training else 'test_sets', section['type'])
+    if section['type'] in OWN_SETS:
+        kept = _without_nulls(section)
+    else:
+        training = key[1] == 'train'
         reads = source.option_reads(registered(DATASET_REGISTRY)[section['type']], training)
-        source.check_slips(section, schema, reads, key)
-    kept = {name: item for name, item in section.items() if item is not None or (not is_own and name in given)}
-    if is_own and 'noise' in kept:
-        kept['noise'] = _without_nulls(kept['noise'])
+        source.check_slips(section, section_of('train_sets' if training else 'test_sets', section['type']), reads, key)
+        kept = {name: item for name, item in section.items() if item is not None or name in given}
     return kept | {'phase': key[1].partition('_')[0], 'scale': scale}
 
 

@@ -576,8 +576,8 @@ def test_foreign_sections_take_unknown_keys_but_no_slips() -> None:
         ('train:pixel_opt:reduction=sum', 'target: neighbor2neighbor needs the mean square, {type: MSELoss} with'),
         ('datasets:train:gt_size=2', 'even sizes from 4 are needed; got 2'),
         ('datasets:train:sigma255=-1', 'at least 0 is needed; got -1'),
-        ('model_type=SRModel', 'PairedImageDataset; NoisyDataset goes with PairedDenoisingModel'),
-        ('network_g={type: SwinIR, upscale: 1, in_chans: 1, window_size: 8}', "twice SwinIR's window_size: 8; use 32"),
+        ('model_type=SRModel', "other models those of BasicSR, e.g. PairedImageDataset; got 'NoisyDataset'"),
+        ('network_g={type: SwinIR, upscale: 1, in_chans: 1, window_size: 8}', 'twice 8, which SwinIR needs; use 32'),
     ],
 )
 def test_noisy_images_alone_need_what_their_target_says(change: str, problem: str) -> None:
@@ -686,7 +686,7 @@ def test_the_source_of_a_class_tells_what_it_reads() -> None:
         ('network_g:correction=3', 'network_g:correction: .*correction must be 0, or 1 .*; got 3'),
         ('train:scheduler:type=CosineAnnealingLR', 'CosineAnnealingLR has no option'),
         ('train:scheduler:type=StepLR', 'has no option'),
-        ('network_g:backbone:num_in_ch=3', 'datasets:train:in_ch: 1, but network_g has num_in_ch: 3'),
+        ('network_g:backbone:num_in_ch=3', 'datasets:train:in_ch: 1, but network_g takes 3'),
     ],
 )
 def test_an_override_that_is_the_cause_is_named_wherever_the_error_is(entry: str, message: str) -> None:
