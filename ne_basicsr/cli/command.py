@@ -83,8 +83,7 @@ def _add_argument(parser: argparse.ArgumentParser, names: str, default: Any = No
 def chosen_device(arguments: argparse.Namespace) -> str:
     """``cpu``, ``cuda`` or ``mps``; ``mps`` only if asked for, since it computes in float32 at most.
 
-    Raises:
-        InputError: for other names, or for a device that is not available.
+    An ``InputError`` for other names, or for a device that is not available.
     """
     import torch
 
@@ -125,8 +124,7 @@ def given(arguments: argparse.Namespace, kind: Any, **others: Any) -> Any:
 def named_network(text: str, arguments: argparse.Namespace) -> Any:
     """The ``Spec`` of a network, with ``--wne`` and ``--training-sigma255``.
 
-    Raises:
-        InputError: for another level than that of ``text``, or a level that nothing is wrapped for.
+    An ``InputError`` for another level than that of ``text``, or a level that nothing is wrapped for.
     """
     from ne_basicsr.inference.opening import parse_spec
 

@@ -142,16 +142,15 @@ class CropDataset(Dataset[dict[str, Any]]):
             image = store.pixels(name, self.channels)
             height, width = image.shape[:2]
             first = first or (height, width)
+            problem = ''
             if height < least or width < least:
-                raise InputError(
-                    f'{store.root}/{name}: {height}x{width} is smaller than gt_size {least}; remove it,'
-                    ' lower gt_size, or set small_images: reflect'
-                )
-            if first != (height, width):
-                raise InputError(
-                    f'{store.root}/{name}: the noisy and the clean image must have one size;'
-                    f' got {first[0]}x{first[1]} and {height}x{width}'
-                )
+                way_out = 'remove it, lower gt_size, or set small_images: reflect'
+                problem = f'{height}x{width} is smaller than gt_size {least}; {way_out}'
+            elif first != (height, width):
+                sizes = f'{first[0]}x{first[1]} and {height}x{width}'
+                problem = f'the noisy and the clean image must have one size; got {sizes}'
+            if problem:
+                raise InputError(f'{store.root}/{name}: {problem}')
             yield image
 
     def _scaled(self, pixels: Image, kind: str, name: str) -> NDArray[np.float32]:

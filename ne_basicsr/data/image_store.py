@@ -5,6 +5,7 @@ import logging
 import math
 import os
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -34,11 +35,7 @@ class ImageStore(Protocol):
     names: list[str]
 
     def pixels(self, name: str, channels: int) -> Image:
-        """An image with its stored depth, gray (1 channel) or RGB (3); read-only.
-
-        Raises:
-            InputError: if it is missing or unreadable.
-        """
+        """An image with its stored depth, gray (1 channel) or RGB (3), read-only; an ``InputError`` if unreadable."""
         ...
 
 
@@ -179,14 +176,12 @@ class RawStore:
 def open_store(root: str | Path, backend: str = 'disk', meta_info_file: str | None = None) -> ImageStore:
     """The store of a data set, from its ``dataroot_gt``, ``io_backend: {type: ...}`` and ``meta_info_file``.
 
-    A raw store or LMDB is found by its files where ``backend`` is ``disk``.
-
-    Raises:
-        InputError: if it is missing or empty.
+    A raw store or LMDB is found by its files where ``backend`` is ``disk``. An ``InputError`` if it is missing or
+    empty.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise InputError(f'{root}: no such folder{similar_path(root)}')
+        raise InputError(f'{root}: no such folder of images, and no LMDB{similar_path(root)}')
     # its files say what a folder is, whatever the options and its name say
     if backend == 'raw' or (root / RAW_FILE).is_file():
         return RawStore(root, meta_info_file)
@@ -207,14 +202,7 @@ class ScaledStore:
 
 
 def open_any(path: Path, data_range: float | None = None) -> ImageStore:
-    """The raw store, LMDB or folder of image files at ``path``, recognized by its files; ``ScaledStore`` with a range.
-
-    Raises:
-        InputError: if there is no such folder, or no image in it.
-    """
-    path = path.expanduser()
-    if not path.is_dir():
-        raise InputError(f'{path}: no such folder of images, and no LMDB{similar_path(path)}')
+    """``open_store`` of a folder, recognized by its files; a ``ScaledStore`` with a range."""
     return open_store(path) if data_range is None else ScaledStore(open_store(path), data_range)
 
 
@@ -248,11 +236,7 @@ def _chosen(meta_info_file: str) -> list[str]:
 
 
 def image_files(root: Path) -> list[Path]:
-    """Image files below a folder, relative to it, sorted, without hidden ones; linked folders are entered once.
-
-    Raises:
-        InputError: for a folder that cannot be listed.
-    """
+    """Image files below a folder, relative to it, sorted, without hidden ones; linked folders are entered once."""
 
     def refuse(error: OSError) -> None:
         raise InputError(f'{error.filename}: {error.strerror}')
@@ -277,32 +261,33 @@ def read_file(path: Path) -> bytes:
 
 
 def decode(data: bytes, channels: int, name: str) -> NDArray[np.float32]:
-    """An encoded image as (H, W, C) on [0, 1], gray (C = 1) or RGB (C = 3), of 8 or 16 bits or float.
-
-    Raises:
-        InputError: for data that is not a complete image.
-    """
+    """``decode_pixels`` as float32 on [0, 1]."""
     return on_unit_range(decode_pixels(data, channels, name))
 
 
 def decode_pixels(data: bytes, channels: int | None, name: str) -> Image:
     """An encoded image with its own depth; gray or RGB, and with its own channels if ``channels`` is None.
 
-    Raises:
-        InputError: for data that is not a complete image, or has several pages or frames.
+    An ``InputError`` for data that is not a complete image, or has several pages or frames.
     """
-    if (pages := _pages(data, name)) > 1:
+    if data[:4] != b'RIFF' and b'acTL' not in data[:4096]:
+        pages = page_count(io.BytesIO(data), name)
+    else:  # a WebP or PNG that may be animated
+        pages = 1
+        with suppress(Exception), PIL.Image.open(io.BytesIO(data)) as image:  # the decoder below reports the problem
+            pages = getattr(image, 'n_frames', 1)
+    if pages > 1:
         way_out = 'save the one that is meant on its own, or all of a TIFF with basicsr prepare'
         raise InputError(f'{name}: holds {pages} pages or frames; {way_out}')
-    buffer = np.frombuffer(data, np.uint8)
+    buffer, pixels, reason = np.frombuffer(data, np.uint8), None, ''
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if buffer.size else None
+        pixels = cv2.imdecode(buffer, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if buffer.size else None
     except cv2.error as error:  # more pixels than OpenCV allows
-        raise InputError(f'{name}: not a readable image ({len(data)} bytes; {error.err})') from error
-    if image is None:
-        raise InputError(f'{name}: not a readable image ({len(data)} bytes)')
-    image = image.astype(np.float32) if image.dtype == np.float64 else image
-    return with_channels(image[..., None] if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), channels)
+        reason = f'; {error.err}'
+    if pixels is None:
+        raise InputError(f'{name}: not a readable image ({len(data)} bytes{reason})')
+    pixels = pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
+    return with_channels(pixels[..., None] if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), channels)
 
 
 def with_channels(image: Image, channels: int | None) -> Image:
@@ -320,27 +305,13 @@ def as_gray(image: Image) -> Image:
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
 
 
-def _pages(data: bytes, name: str) -> int:
-    """The number of pages of a TIFF, or of frames of an animated WebP or PNG; 1 for others."""
-    if data[:4] != b'RIFF' and b'acTL' not in data[:4096]:
-        return page_count(io.BytesIO(data), name)
-    try:
-        with PIL.Image.open(io.BytesIO(data)) as image:
-            return getattr(image, 'n_frames', 1)
-    except Exception:  # the decoder reports the problem
-        return 1
-
-
 def on_unit_range(image: Image, data_range: float | None = None, name: str = 'the image') -> NDArray[np.float32]:
     """Pixels of any depth as float32, divided by ``data_range`` or, without one, integers by the largest of their type.
 
-    Raises:
-        InputError: for integers of more than ``data_range``, with the ``name`` of the image.
+    An ``InputError`` for integers of more than ``data_range``, with the ``name`` of the image.
     """
-    if data_range is not None:
-        if image.dtype.kind == 'u' and image.max(initial=0) > data_range:
-            raise InputError(f'{name}: holds {image.max()}, more than data_range: {data_range:g}, which is for white')
-        return image.astype(np.float32) / np.float32(data_range)
-    if np.issubdtype(image.dtype, np.integer):
-        return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
-    return image.astype(np.float32)
+    if data_range is None:
+        data_range = np.iinfo(image.dtype).max if np.issubdtype(image.dtype, np.integer) else 1
+    elif image.dtype.kind == 'u' and image.max(initial=0) > data_range:
+        raise InputError(f'{name}: holds {image.max()}, more than data_range: {data_range:g}, which is for white')
+    return image.astype(np.float32) / np.float32(data_range)

@@ -15,10 +15,8 @@ class MatStore:
     """The one array (images, blocks, H, W, 3) of uint8 in a ``.mat`` file.
 
     ``ValidationNoisyBlocksSrgb.mat`` holds 40 x 32 blocks of 256x256, 251 MB; block 3 of image 2 is called ``0002_03``.
-    The shape is in the header; the array is read with the first block.
-
-    Raises:
-        InputError: if the file is missing, is no MATLAB file up to version 7, or holds something else.
+    The shape is in the header; the array is read with the first block. An ``InputError`` if the file is missing, is no
+    MATLAB file up to version 7, or holds something else.
     """
 
     def __init__(self, file: Path) -> None:

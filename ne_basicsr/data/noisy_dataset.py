@@ -24,9 +24,6 @@ class NoisyDataset(DenoisingDataset):
     Items: those of ``DenoisingDataset``, with ``lq`` for ``gt``. If the target needs the level of the noise and no
     ``sigma255`` tells it, batches have the ``level`` (N, 1, 1, 1) that ``noise_level`` finds in each whole image: crops
     of 64x64 of photographs read 11% too much at sigma 10, whole ones of 180x180 4%.
-
-    Raises:
-        InputError: as ``DenoisingDataset``.
     """
 
     kind = 'lq'

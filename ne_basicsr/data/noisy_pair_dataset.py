@@ -53,11 +53,7 @@ class SIDDDataset(NoisyPairDataset):
 
 
 def pair_names(lq: ImageStore, gt: ImageStore) -> list[tuple[str, str]]:
-    """(noisy name, clean name) of every pair, in the order of the clean ones.
-
-    Raises:
-        InputError: if one of the two is missing.
-    """
+    """(noisy name, clean name) of every pair, in the order of the clean ones."""
     noisy, clean = (
         {_MARK.sub('', name): name for name in store.names if other not in _MARK.findall(name)}
         for store, other in ((lq, 'GT'), (gt, 'NOISY'))
@@ -65,8 +61,6 @@ def pair_names(lq: ImageStore, gt: ImageStore) -> list[tuple[str, str]]:
     without_noisy, without_clean = clean.keys() - noisy.keys(), noisy.keys() - clean.keys()
     for store, alone, what in ((lq, without_noisy, 'noisy'), (gt, without_clean, 'clean')):
         if alone:
-            name = (clean | noisy)[min(alone)]
-            raise InputError(
-                f'{store.root}: no {what} image for {name!r}, and {len(alone) - 1} more; both of a pair have one name'
-            )
+            about = f'no {what} image for {(clean | noisy)[min(alone)]!r}, and {len(alone) - 1} more'
+            raise InputError(f'{store.root}: {about}; both of a pair have one name')
     return [(noisy[key], name) for key, name in clean.items()]

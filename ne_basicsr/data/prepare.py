@@ -135,29 +135,19 @@ def prepare(
 
 def find_images(inputs: Sequence[Path]) -> list[Original]:
     """All images below the inputs, in the order in which they are written; each page of a stack is one."""
-    folders = [FolderStore(root) for root in inputs]
-    return _with_keys(
-        image
-        for folder in folders
-        for name in folder.names
-        for image in _images_of(_prefix(folder.root, inputs) + name, folder.path(name))
-    )
-
-
-def _images_of(key: str, path: Path) -> list[Original]:
-    count = 1
-    with suppress(InputError, OSError):  # reading it says why
-        count = page_count(path)
-    pages = range(count if count > 1 else 0)
-    return [Original(f'{key}_p{page + 1:04d}', (path,), page) for page in pages] or [Original(key, (path,))]
+    found = []
+    for folder in [FolderStore(root) for root in inputs]:
+        for name in folder.names:
+            key, path, count = _prefix(folder.root, inputs) + name, folder.path(name), 1
+            with suppress(InputError, OSError):  # reading it says why
+                count = page_count(path)
+            pages = [Original(f'{key}_p{page + 1:04d}', (path,), page) for page in range(count)]
+            found += pages if count > 1 else [Original(key, (path,))]
+    return _with_keys(found)
 
 
 def find_pairs(inputs: Sequence[Path]) -> tuple[list[Original], list[str]]:
-    """SIDD's pairs ``*_GT_SRGB*`` and ``*_NOISY_SRGB*``, and a line for each file without a partner.
-
-    Raises:
-        InputError: if there are none.
-    """
+    """SIDD's pairs ``*_GT_SRGB*`` and ``*_NOISY_SRGB*``, and a line for each file without a partner."""
     found, alone = [], []
     for root in inputs:
         files = set(image_files(root))
@@ -186,24 +176,13 @@ def sub_images(height: int, width: int, crop: int, step: int) -> list[tuple[slic
 
 
 def write_lmdb(path: Path, images: Iterable[tuple[str, NDArray[np.uint8]]]) -> None:
-    """Write arrays as an LMDB in BasicSR's layout: PNG values under their names, and ``meta_info.txt``.
-
-    Args:
-        path: a folder that ends in ``.lmdb`` and does not exist.
-        images: (name, (H, W) gray or (H, W, 3) RGB uint8 array).
-
-    Raises:
-        InputError: if ``path`` exists or does not end in ``.lmdb``.
-    """
+    """Write (name, (H, W) gray or (H, W, 3) RGB uint8 array) as a new LMDB in BasicSR's layout."""
     _check_suffix(path)
     if path.exists():
         raise InputError(f'{path}: exists already; remove it or choose another name')
     path.mkdir(parents=True)
     with closing(LmdbWriter(path)) as writer:
-        entries = [
-            writer.put(*_value(name, array if array.ndim == 3 else array[..., None], writer.encode))
-            for name, array in images
-        ]
+        entries = [writer.put(*_value(name, np.atleast_3d(array), writer.encode)) for name, array in images]
         writer.sync()
     write_index(path, 'png', entries)
 
@@ -259,17 +238,11 @@ def _write(
 
 
 def _values(source: Original, recipe: Recipe, encode: Callable[[Image], bytes]) -> Values:
-    """Read the images of a source, cut them, and encode the parts.
-
-    Returns:
-        The state of its files before, the values for each store, and whether bits were lost.
-    """
-    files, images = source.states(), []
-    for file in source.files:
-        images.append(_read(file, source.page, recipe.channels))
-        if not np.issubdtype(images[-1].dtype, np.integer):
-            kind = images[-1].dtype
-            raise InputError(f'{file}: {kind} pixels; a store holds 8 or 16 bits, so convert it first')
+    """The state of a source's files before it is read, the encoded parts for each store, and whether bits were lost."""
+    files, images = source.states(), [_read(file, source.page, recipe.channels) for file in source.files]
+    for file, image in zip(source.files, images, strict=True):
+        if not np.issubdtype(image.dtype, np.integer):
+            raise InputError(f'{file}: {image.dtype} pixels; a store holds 8 or 16 bits, so convert it first')
     height, width = images[0].shape[:2]
     if any(image.shape[:2] != (height, width) for image in images):
         sizes = ' and '.join(f'{image.shape[0]}x{image.shape[1]}' for image in images)
@@ -327,11 +300,9 @@ def _check(inputs: Sequence[Path], output: Path, recipe: Recipe, sidd: bool) -> 
     names = [path.resolve().name for path in inputs]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f'two inputs are called {twice!r}, and images go by the names of their inputs; rename one')
-    for path in inputs:
-        if not path.is_dir():
-            raise InputError(
-                f'{path}: {"is a file; give its folder" if path.exists() else f"no such folder{similar_path(path)}"}'
-            )
+    if missing := [path for path in inputs if not path.is_dir()]:
+        problem = 'is a file; give its folder' if missing[0].exists() else f'no such folder{similar_path(missing[0])}'
+        raise InputError(f'{missing[0]}: {problem}')
 
 
 def _check_suffix(path: Path) -> None:

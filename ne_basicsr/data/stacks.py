@@ -83,8 +83,7 @@ class Stack:
     def read(self, index: int) -> Pixels:
         """A page as (H, W, C), C 1 to 4, with black at 0.
 
-        Raises:
-            InputError: for all but gray and RGB in 8- or 16-bit integers or finite floating-point numbers.
+        An ``InputError`` for all but gray and RGB in 8- or 16-bit integers or finite floating-point numbers.
         """
         page = self.page(index)
         if page.photometric not in PLAIN or set(page.axes) - set('YXS'):

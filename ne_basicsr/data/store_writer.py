@@ -19,12 +19,7 @@ JOURNAL = 'prepare.jsonl'
 
 
 class LmdbWriter:
-    """BasicSR's layout: PNG values under their names.
-
-    Args:
-        path: the folder of the LMDB.
-        entries: what it contains already.
-    """
+    """BasicSR's layout: PNG values under their names, in a folder; ``entries`` are what it contains already."""
 
     def __init__(self, path: Path, entries: Iterable[StoredImage] = ()) -> None:
         # the map is a limit, not a size: the file grows with what is written
@@ -62,9 +57,7 @@ class LmdbWriter:
 class RawWriter:
     """The layout of ``image_store.RawStore``: values one after the other in one file; methods as ``LmdbWriter``'s.
 
-    Args:
-        path: the folder of the store.
-        entries: what it contains already; bytes after them belong to unfinished values and are dropped.
+    Bytes after the ``entries`` that it contains already belong to unfinished values and are dropped.
     """
 
     def __init__(self, path: Path, entries: Iterable[StoredImage] = ()) -> None:
@@ -113,14 +106,8 @@ class Journal:
     """What is finished: a line of settings, then a line for each source image with its entries in each store.
 
     A line counts once it is complete, and is written after the values that it lists. So a source is in the journal with
-    all its values or not at all. Of several lines about a source, the last one counts.
-
-    Args:
-        path: the file; it is created if it does not exist.
-        settings: everything that the values depend on besides the sources.
-
-    Raises:
-        InputError: if the journal was started with other settings or cannot be read.
+    all its values or not at all. Of several lines about a source, the last one counts. ``settings`` are everything that
+    the values depend on besides the sources; an ``InputError`` if the journal was started with others.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -130,21 +117,16 @@ class Journal:
         try:
             header, *lines = [json.loads(line) for line in complete.splitlines()] or [settings]
             for line in lines:
-                stores = [
-                    [StoredImage(name, tuple(shape), *rest) for name, shape, *rest in own] for own in line['stores']
-                ]
+                stores = [[StoredImage(name, tuple(shape), *rest) for name, shape, *rest in s] for s in line['stores']]
                 self._note(line['source'], Finished(line['files'], stores))
         except (ValueError, TypeError, KeyError):
-            raise InputError(
-                f'{path}: damaged, or written by an earlier version without checksums; remove {path.parent} and start'
-                ' again'
-            ) from None
+            problem = 'damaged, or written by an earlier version without checksums'
+            raise InputError(f'{path}: {problem}; remove {path.parent} and start again') from None
         for key in {**header, **settings}:
-            if header.get(key) != settings.get(key):
-                raise InputError(
-                    f'{path.parent}: was started with {key} {_json(header.get(key))}, not {_json(settings.get(key))};'
-                    ' continue with the same settings, or remove it'
-                )
+            before, now = (_json(each.get(key)) for each in (header, settings))
+            if before != now:
+                way_out = 'continue with the same settings, or remove it'
+                raise InputError(f'{path.parent}: was started with {key} {before}, not {now}; {way_out}')
         self._pending = [] if complete else [_json(settings)]
         self._file = path.open('ab')
         self._file.truncate(len(complete))

@@ -5,7 +5,7 @@ what BasicSR's builders expect. Whatever is wrong ends in one line: file, key, w
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -80,8 +80,7 @@ def complete_options(path: str | Path, force_yml: Iterable[str] = (), *, tried: 
 def apply_overrides(opt: Mapping[str, Any], entries: Iterable[str]) -> dict[str, Any]:
     """A copy of ``opt`` with ``key:sub=value`` entries set, new keys included. Values are literals, read as YAML.
 
-    Raises:
-        InputError: no '=', an empty key, a key below a value, a value that is not YAML or is Python code.
+    An ``InputError`` for no '=', an empty key, a key below a value, a value that is not YAML or is Python code.
     """
     changed = deepcopy(dict(opt))
     for entry in entries:
@@ -134,6 +133,18 @@ def _validated(source: Source, entries: list[str], is_train: bool, here: bool, t
     for entry, key in zip(entries, keys, strict=True):
         if key[0] == 'base':
             raise _failure(f'--force_yml {entry}: base belongs into an option file; give that file to -opt')
+
+    def causes(error: OptionError) -> Iterator[str]:
+        """Overrides of the wrong key, the last one first, then one without which this error would not be there."""
+        yield from (e for e, key in reversed([*zip(entries, keys, strict=True)]) if error.key[: len(key)] == key)
+        for index in reversed(range(len(entries))):
+            try:
+                validate(apply_overrides(source.options, entries[:index] + entries[index + 1 :]), is_train, here)
+            except (OptionError, InputError) as other:
+                if other.args == error.args:
+                    continue
+            yield entries[index]
+
     try:
         changed = apply_overrides(source.options, entries)
         if changed.get(own_networks.IMPORTS) is not None:
@@ -143,35 +154,17 @@ def _validated(source: Source, entries: list[str], is_train: bool, here: bool, t
                 raise OptionError((own_networks.IMPORTS,), str(error)) from error
         return validate(changed, is_train, here, tried)
     except OptionError as error:
-        about = f'{":".join(error.key)}: {error.problem}'
-        set_by = [entry for entry, key in zip(entries, keys, strict=True) if error.key[: len(key)] == key]
-        if set_by := set_by or _causes(source, entries, is_train, here, error):
-            if error.problem.startswith('unknown option; known'):
+        name, about = ':'.join(error.key), error.problem
+        if entry := next(causes(error), ''):
+            if about.startswith('unknown option; known'):
                 with suppress(OptionError):
                     places = places_of(error.key[-1], apply_overrides(source.options, entries))
                     named = ' or '.join(':'.join(place) for place in places)
-                    about = f'{":".join(error.key)}: unknown option; did you mean {named}?' if named else about
-            raise _failure(f'{source.files[0]} with --force_yml {set_by[-1]}: {about}') from None
-        place = source.place(error.key)
-        if place is None:
-            raise _failure(f'{source.files[0]}: {about}') from None
-        file, line = place
+                    about = f'unknown option; did you mean {named}?' if named else about
+            raise _failure(f'{source.files[0]} with --force_yml {entry}: {name}: {about}') from None
+        file, line = source.place(error.key) or (source.files[0], 0)
         base_of = f', base of {source.files[0]}' if file != source.files[0] else ''
-        raise _failure(f'{file}: {about} (line {line}{base_of})') from None
-
-
-def _causes(source: Source, entries: list[str], is_train: bool, here: bool, error: OptionError) -> list[str]:
-    """The override without which an error elsewhere in the options would not be there."""
-    from ne_basicsr.options.validation import validate
-
-    for index in reversed(range(len(entries))):
-        try:
-            validate(apply_overrides(source.options, entries[:index] + entries[index + 1 :]), is_train, here)
-        except (OptionError, InputError) as other:
-            if other.args == error.args:
-                continue
-        return [entries[index]]
-    return []
+        raise _failure(f'{file}: {name}: {about}' + (f' (line {line}{base_of})' if line else '')) from None
 
 
 def _failure(message: str) -> InputError:

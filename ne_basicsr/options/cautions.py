@@ -21,15 +21,12 @@ def cautions(opt: Mapping[str, Any]) -> list[str]:
 
 
 def _of_data(opt: Mapping[str, Any]) -> Iterator[str]:
-    for name, section in opt['datasets'].items():
+    used = ((name, section) for name, section in opt['datasets'].items() if name != 'train' or opt['is_train'])
+    for name, section in used:
         noise = section.get('noise') or {}
-        for key, value in (
-            *(('noise:sigma255', each.get('sigma255')) for each in (noise, *noise.get('of', ()))),
-            ('sigma255', section.get('sigma255')),
-            ('sigma_range', section.get('sigma_range')),
-            ('sigma_test', section.get('sigma_test')),
-        ):
-            if value is None or (name == 'train' and not opt['is_train']):
+        of_noise = [('noise:sigma255', each.get('sigma255')) for each in (noise, *noise.get('of', ()))]
+        for key, value in (*of_noise, *((key, section.get(key)) for key in ('sigma255', 'sigma_range', 'sigma_test'))):
+            if value is None:
                 continue
             levels, place = value if isinstance(value, list) else [value], f'datasets:{name}:{key}: {shown(value)}'
             if key == 'sigma_test' and len(set(levels)) < len(levels):

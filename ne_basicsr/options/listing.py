@@ -10,7 +10,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 
 from ne_basicsr.options.printing import flow
 from ne_basicsr.options.schema import BASE, OWN, Section
-from ne_basicsr.options.sections import KINDS, is_wrapped, registered, sections_of
+from ne_basicsr.options.sections import KINDS, is_wrapped, registered, section_of, sections_of
 from ne_basicsr.options.validation import TYPES, kinds_of
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.words import hint
@@ -33,28 +33,23 @@ class Listed(NamedTuple):
 
 def entries() -> list[Listed]:
     """Everything that an option file may hold, in the order of the file."""
-    top = OWN | {'properties': OWN['properties'] | {'base': BASE}}
-    found = [*_own('top level', top)]
-    for name, kind, about in (
-        ('datasets:train', 'train_sets', {}),
-        ('datasets:val', 'test_sets', {'description': 'The same for val_1, test_1 ...'}),
-    ):
-        found += _own(name, sections_of(kind)['DenoisingDataset'] | about)
-    for kind, group in ((kind, each.heading) for kind, each in KINDS.items() if each.heading):
-        for name, section in sections_of(kind).items():
+    in_tests = section_of('test_sets', 'DenoisingDataset') | {'description': 'The same for val_1, test_1 ...'}
+    found = [
+        *_own('top level', OWN | {'properties': OWN['properties'] | {'base': BASE}}),
+        *_own('datasets:train', section_of('train_sets', 'DenoisingDataset')),
+        *_own('datasets:val', in_tests),
+    ]
+    for kind, about in KINDS.items():
+        for name, section in sections_of(kind).items() if about.heading else ():
             repeated = is_wrapped(name) if kind == 'networks' else name == 'DenoisingDataset'
             if not repeated and not name.endswith('_basicsr'):
-                about = {'description': section['properties']['type']['description']}
-                found.append(Listed(group, name, section | about))
+                described = section | {'description': section['properties']['type']['description']}
+                found.append(Listed(about.heading, name, described))
     return found
 
 
 def chosen(found: list[Listed], names: Collection[str]) -> list[Listed]:
-    """The entries called ``names``, and those inside them; all where no name is given. ``XWNE`` is X and ``WNE``.
-
-    Raises:
-        InputError: a name that there is none of.
-    """
+    """The entries called ``names``, and those inside them; without names all. ``XWNE`` is X and ``WNE``."""
     kept: list[Listed] = []
     for name in names:
         wanted = [name.removesuffix('WNE'), 'WNE'] if is_wrapped(name) else [name]
@@ -67,16 +62,20 @@ def chosen(found: list[Listed], names: Collection[str]) -> list[Listed]:
     return kept if names else found
 
 
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+
+
 def as_text(found: list[Listed]) -> str:
     """For a terminal."""
     lines: list[str] = []
     for group, members in groupby(found, lambda entry: entry.group):
         lines += ['', f'== {group} ==']
         for entry in members:
-            lines += ['', entry.name, *_wrapped(entry.description, 2)]
+            lines += ['', entry.name, *_wrapped(entry.description, indent='  ')]
             for key, kind, default, description in _rows(entry):
                 told = {None: '', '': ', required'}.get(default, f', default {default}')
-                lines += [f'    {key}: {kind}{told}', *_wrapped(description, 8)]
+                lines += [f'    {key}: {kind}{told}', *_wrapped(description, indent=8 * ' ')]
     return '\n'.join(lines).lstrip('\n')
 
 
@@ -144,10 +143,6 @@ def _kind(rule: Section) -> str:
             name += ''.join(f' {sign} {rule[key]:g}' for key, sign in BOUNDS.items() if key in rule)
         names.append(name)
     return ' or '.join(names) or 'any'
-
-
-def _wrapped(text: str, indent: int) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=' ' * indent, subsequent_indent=' ' * indent)
 
 
 def _cell(text: str) -> str:

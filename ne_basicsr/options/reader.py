@@ -71,8 +71,7 @@ class Source(NamedTuple):
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in an option file, its bases merged, as plain dicts, lists and scalars.
 
-    Raises:
-        InputError: as ``read_file``, for the file and its bases; a base that is not there or leads back.
+    An ``InputError`` as in ``read_file``, for the file and its bases; for a base that is not there or leads back.
     """
     return read_source(path).options
 
@@ -127,8 +126,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 def read_file(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
     """The mapping in one option file, as plain dicts, lists and scalars, and the line of each key.
 
-    Raises:
-        InputError: no such file, not UTF-8, not YAML, not one mapping, a duplicate key, a tag that is not plain data.
+    An ``InputError`` for no such file, and for what is not UTF-8, YAML, one mapping without duplicate keys, plain data.
     """
     try:
         content = regular_files.read(path, MAX_BYTES + 1)
@@ -154,8 +152,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
 def parse_literal(text: str) -> Any:
     """One value as it would read in an option file; ``none`` is null too, as in BasicSR. Nothing is evaluated.
 
-    Raises:
-        ValueError: not YAML, or Python code.
+    A ``ValueError`` for what is not YAML, or Python code.
     """
     if _is_code(text):
         raise ValueError(f'overrides take literals only, and {text!r} is Python code; quote it to make it a string')

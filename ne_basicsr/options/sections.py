@@ -49,11 +49,7 @@ class Kind(NamedTuple):
 
 
 def find(kind: str, given: Any, key: Key) -> str:
-    """The registered name ``given['type']``.
-
-    Raises:
-        OptionError: no section, no type, or an unknown one.
-    """
+    """The registered name ``given['type']``; an ``OptionError`` for no section, no type, or an unknown one."""
     noun, known, *_ = KINDS[kind]
     if not isinstance(given, Mapping):
         raise OptionError(key, f'a section is needed; got {shown(given)}')

@@ -41,9 +41,8 @@ _DRAWS = ('uniform_', 'normal_', 'random_', 'bernoulli_', 'exponential_')
 def check_arguments(section: Mapping[str, Any], key: Key) -> None:
     """A network's sizes and its wrapper's arguments; the networks inside it, too.
 
-    Raises:
-        OptionError: for sizes that would take forever, depths and heads of a transformer that do not go together, and
-            what the wrapper refuses. It is built around nothing, since networks may be large.
+    An ``OptionError`` for sizes that would take forever, depths and heads of a transformer that do not go together, and
+    what the wrapper refuses. It is built around nothing, since networks may be large.
     """
     for name, value in leaves(section, key):
         if type(value) is int and abs(value) > MAX_SIZE:
@@ -91,8 +90,7 @@ def _divides(part: Any, whole: int) -> bool:
 def check_training(train: Mapping[str, Any]) -> None:
     """Build each optimizer and the schedule, and step them twice; some look at their arguments only then.
 
-    Raises:
-        OptionError: for what they refuse, and a schedule that does not cover the training.
+    An ``OptionError`` for what they refuse, and a schedule that does not cover the training.
     """
     optimizers = []
     for name in train:
@@ -169,8 +167,7 @@ def check(opt: Mapping[str, Any], is_train: bool, here: bool) -> None:
 def build(section: Mapping[str, Any], path: Key = PATH) -> nn.Module:
     """The network that a section describes, its weights not drawn. The random numbers of the run are left alone.
 
-    Raises:
-        OptionError: with what its constructor refuses, or where it is too large to be meant.
+    An ``OptionError`` with what its constructor refuses, or where it is too large to be meant.
     """
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), _Draft():

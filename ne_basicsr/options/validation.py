@@ -129,8 +129,7 @@ def inside(schema: Section, key: str) -> Section | None:
 def resolved(schema: Section, value: Any, key: Key = ()) -> Section:
     """The schema for ``value``, with the arguments of the registered types that ``value`` names.
 
-    Raises:
-        OptionError: for a type that is missing or unknown.
+    An ``OptionError`` for a type that is missing or unknown.
     """
     plain = {name: rule for name, rule in schema.items() if name not in ('choice', 'patternProperties')}
     if not isinstance(value, Mapping):

@@ -116,20 +116,20 @@ def _lock(descriptor: int) -> bool | None:
 
 def _is_touched(path: Path, descriptor: int) -> bool:
     """Whether another process still touches the file; all times are the file system's own."""
+
+    def touched() -> float:
+        with open(path, 'rb') as file:  # NFS asks its server when a file is opened, and may not otherwise
+            return os.fstat(file.fileno()).st_mtime
+
     before = os.fstat(descriptor).st_mtime
     os.utime(path)
-    last = _touched(path)
+    last = touched()
     end = time.monotonic() + (PATIENCE if last - before < PATIENCE else 0)
     while time.monotonic() < end:
         time.sleep(PERIOD / 10)
-        if _touched(path) != last:
+        if touched() != last:
             return True
     return False
-
-
-def _touched(path: Path) -> float:
-    with open(path, 'rb') as file:  # NFS asks its server when a file is opened, and may not otherwise
-        return os.fstat(file.fileno()).st_mtime
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

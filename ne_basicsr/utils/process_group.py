@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,21 +63,22 @@ def ranks(
     if launcher == 'slurm':
         _slurm_environment(chosen.get('port', 29500))
     if missing := [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]:
-        raise InputError(
-            f'--launcher {launcher}: {", ".join(missing)} not set; start with torchrun --nproc_per_node=N -m ne_basicsr'
-        )
+        way_out = 'start with torchrun --nproc_per_node=N -m ne_basicsr'
+        raise InputError(f'--launcher {launcher}: {", ".join(missing)} not set; {way_out}')
     if num_gpu:
-        local = int(os.environ.get('LOCAL_RANK', 0))
-        if local >= torch.cuda.device_count():
-            raise InputError(
-                f'--launcher {launcher}: process {local} of this machine has no GPU, there are'
-                f' {torch.cuda.device_count()}; start as many processes, or set num_gpu: 0'
-            )
+        local, there = int(os.environ.get('LOCAL_RANK', 0)), torch.cuda.device_count()
+        if local >= there:
+            problem = f'process {local} of this machine has no GPU, there are {there}'
+            raise InputError(f'--launcher {launcher}: {problem}; start as many processes, or set num_gpu: 0')
         torch.cuda.set_device(local)
     distributed.init_process_group(chosen.get('backend', 'nccl') if num_gpu else 'gloo', timeout=patience)
     rank, world_size = distributed.get_rank(), distributed.get_world_size()
-    watchdog = _watchdog(rank, world_size) if world_size > 1 else None
-    stopped: Stopped | None = None
+    watchdog, stopped = None, None
+    if world_size > 1:
+        # a connection of its own: while one waits for an answer, nothing else can use it
+        host, port = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
+        store = distributed.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=30))
+        watchdog = Watchdog(distributed.PrefixStore('ne_basicsr', store), rank, world_size, partial(_end, rank))
     try:
         yield rank, world_size
     except Stopped as asked:  # by all ranks, after the same iteration
@@ -165,36 +167,22 @@ def _is_joined() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def _watchdog(rank: int, world_size: int) -> Watchdog:
-    def end(failure: Failure) -> None:
-        _say(f'process {rank} stops, since process {failure.rank} failed: {failure.line}')
-        os._exit(failure.code)
-
-    # a connection of its own: while one waits for an answer, nothing else can use it
-    store = distributed.TCPStore(
-        os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), is_master=False, timeout=timedelta(seconds=30)
-    )
-    return Watchdog(distributed.PrefixStore('ne_basicsr', store), rank, world_size, end)
-
-
 def _fail(watchdog: Watchdog, error: BaseException, debug: bool) -> None:
     """End this process with the message of ``error``, or with another's failure that came before and explains it."""
     code, line, lost = exit_code(error), last_line(error), False
     if isinstance(error, RuntimeError) and any(words in str(error) for words in LOST):
         line, lost = 'lost the connection to another process', True
     first = watchdog.report(code or 1, line)
-    if first.rank != watchdog.rank:
-        _say(f'process {watchdog.rank} stops, since process {first.rank} failed: {first.line}')
-    else:
-        if debug or not (code or lost):
-            traceback.print_exception(error)
-        _say(f'process {watchdog.rank} failed: {line}')
+    if first.rank == watchdog.rank and (debug or not (code or lost)):
+        traceback.print_exception(error)
     sys.stdout.flush()
-    os._exit(first.code)
+    _end(watchdog.rank, first)
 
 
-def _say(line: str) -> None:
-    print(f'basicsr: {line}', file=sys.stderr, flush=True)
+def _end(rank: int, failure: Failure) -> None:
+    what = 'failed' if failure.rank == rank else f'stops, since process {failure.rank} failed'
+    print(f'basicsr: process {rank} {what}: {failure.line}', file=sys.stderr, flush=True)
+    os._exit(failure.code)
 
 
 def _slurm_environment(port: int) -> None:

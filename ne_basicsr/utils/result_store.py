@@ -44,11 +44,7 @@ class CellStore:
         return self.values[key]
 
     def add(self, values: Mapping[str, Value]) -> None:
-        """Keep values: all of them or, if the process is killed meanwhile, none.
-
-        Raises:
-            InputError: if the disk is full or not writable.
-        """
+        """Keep values: all or, if the process is killed or the disk is full (``InputError``), none."""
         self.values |= values
         way_out = (
             'free some space and give the same command, which continues from what was kept, or give another folder'

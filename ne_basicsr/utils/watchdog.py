@@ -11,7 +11,10 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
+
+from ne_basicsr.utils.errors import first_line
 
 FAILURE = 'failure'
 FINISHED = b'finished'
@@ -57,13 +60,11 @@ class Watchdog:
 
     def report(self, code: int, line: str) -> Failure:
         """Tell the others that this process fails; returns the first failure of all."""
-        own = Failure(self.rank, code, line)
+        first = Failure(self.rank, code, line)
         self._closed.set()
-        try:
-            first = self._publish(own)
+        with suppress(RuntimeError):  # the store is gone with its process
+            first = self._publish(first)
             self._wait_for_readers()
-        except RuntimeError:  # the store is gone with its process
-            return own
         return first
 
     def leave(self) -> None:
@@ -94,8 +95,7 @@ class Watchdog:
                     self._publish(Failure(other, 1, f'no sign of life for {self.patience * self.period:g} s'))
         except RuntimeError as error:  # torch's DistError among them
             if not (self._leaving or self._closed.is_set()):
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                self.on_failure(Failure(0, 1, f'no longer reachable ({reason})'))
+                self.on_failure(Failure(0, 1, f'no longer reachable ({first_line(error)})'))
 
     def _publish(self, failure: Failure) -> Failure:
         """Record the failure unless there is one already; returns the one that is recorded."""

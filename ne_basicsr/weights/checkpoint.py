@@ -45,20 +45,12 @@ HARMLESS = (argparse.Namespace, types.SimpleNamespace, Counter)
 
 
 def write(path: Path, content: Any) -> None:
-    """Save ``content`` to ``path``, complete or not at all.
-
-    Raises:
-        OSError: where the disk is full or not writable, with the path; an older file of that name stays as it was.
-    """
+    """Save ``content`` to ``path``, complete or not at all; an ``OSError`` has the path, and leaves an older file."""
     atomic_files.write(path, lambda file: torch.save(content, file))
 
 
 def write_safetensors(path: Path, weights: StateDict, metadata: Mapping[str, Any]) -> None:
-    """Save weights to a safetensors file, complete or not at all; ``metadata`` as JSON and a digest in its header.
-
-    Raises:
-        OSError: as ``write``.
-    """
+    """As ``write``, weights to a safetensors file, with ``metadata`` as JSON and a digest in its header."""
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}  # shares no memory
     about = json.dumps(metadata)
     header = {'format': 'pt', METADATA: about, DIGEST: digest(tensors, about)}
@@ -95,30 +87,40 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
     path = shipped_models.resolve(path)
     if not path.is_file():
         raise InputError(f'{path}: no such checkpoint file{similar_path(path, shipped_models.MODELS)}')
-    content = _read(path, allow)
+    with open(path, 'rb') as file:
+        head = file.read(2)
+    if path.suffix == '.safetensors':
+        content: Any = _read_safetensors(path)
+    elif head == b'MA' and path.suffix == '.mat':
+        content = matconvnet.read(path)
+    else:
+        content = _read_torch(path, head, allow)
     if isinstance(content, Mapping) and _is_deep(content.get(METADATA)):
         raise InputError(f'{path}: the metadata about its network are nested more than {DEEPEST} deep')
     return content
 
 
-def _read(path: Path, allow: Sequence[type]) -> Any:
-    if path.suffix == '.safetensors':
-        return _read_safetensors(path)
-    with open(path, 'rb') as file:
-        head = file.read(2)
-    if head == b'MA' and path.suffix == '.mat':
-        return matconvnet.read(path)
+def _read_torch(path: Path, head: bytes, allow: Sequence[type]) -> Any:
     if head and head != b'PK' and head[:1] != b'\x80':  # zip, and the pickle of older torch
         raise InputError(f'{path}: not a checkpoint file: neither torch.save nor safetensors wrote it')
-    if head == b'PK':
-        _compare_checksums(path)
     try:
+        if head == b'PK':
+            with zipfile.ZipFile(path) as archive:
+                wrong = archive.testzip()  # every record against its CRC-32, which torch.load does not do
+            if wrong is not None:
+                problem = f'the record {wrong!r} differs from its checksum; take another copy'
+                raise InputError(f'{path}: a damaged file: {problem}')
         with torch.serialization.safe_globals([*HARMLESS, *allow]), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of sparse tensors, which are refused below
             return torch.load(path, map_location='cpu', weights_only=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
-        raise InputError(f'{path}: not readable as weights alone: {_explain_refusal(error)}') from error
-    except Exception as error:  # a damaged file can fail anywhere in the reader: IndexError, EOFError, ...
+        reason = 'it holds more than tensors and plain containers'
+        if found := re.search(r'GLOBAL ([\w.]+)', str(error)):
+            reason = f'it asks for {found[1]}, and reading that may run code: ask its author for the weights alone'
+        raise InputError(f'{path}: not readable as weights alone: {reason}') from error
+    except Exception as error:  # a damaged file can fail anywhere in the readers: BadZipFile, IndexError, EOFError, ...
         reason = 'TorchScript holds code' if 'TorchScript' in str(error) else first_line(error)
         raise InputError(f'{path}: not a complete checkpoint file ({reason})') from error
 
@@ -131,17 +133,6 @@ def _is_deep(value: Any) -> bool:
         children = (child for each in containers for child in (each.values() if isinstance(each, Mapping) else each))
         level = list({id(child): child for child in children}.values())  # shared ones count once
     return bool(level)
-
-
-def _compare_checksums(path: Path) -> None:
-    """Raise unless every record of the zip archive has the CRC-32 of its directory; torch.load does not compare."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            wrong = archive.testzip()
-    except Exception as error:  # of a damaged header: BadZipFile, NotImplementedError, struct.error, OSError, ...
-        raise InputError(f'{path}: not a complete checkpoint file ({first_line(error)})') from error
-    if wrong is not None:
-        raise InputError(f'{path}: a damaged file: the record {wrong!r} differs from its checksum; take another copy')
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -166,11 +157,12 @@ def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping
 
     Args:
         options: of the run, whose ``network_g``, training noise and ``scale`` are noted, and what to import for them.
-
-    Raises:
-        OSError: as ``write``.
     """
-    content: dict[str, Any] = {key: _state_on_cpu(network) for key, network in networks.items()}
+    # in the usual order of dimensions, also where the network keeps channels last
+    content: dict[str, Any] = {
+        key: {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        for key, network in networks.items()
+    }
     train_set = options.get('datasets', {}).get('train', {})
     content[METADATA] = {
         'version': ne_basicsr.__version__,
@@ -245,8 +237,7 @@ def load_network(
 def select_weights(content: Any, param_key: str | None = 'params') -> tuple[StateDict, str | None]:
     """The state dict in a checkpoint's content, without ``module.`` prefixes, and the key that it was under.
 
-    Raises:
-        InputError: where there is none, and for names that are no text and tensors that hold no plain numbers.
+    An ``InputError`` where there is none, and for names that are no text and tensors that hold no plain numbers.
     """
     if not isinstance(content, Mapping):
         raise InputError(f'a checkpoint must hold a mapping of weights; this one holds a {type(content).__name__}')
@@ -270,17 +261,12 @@ def select_weights(content: Any, param_key: str | None = 'params') -> tuple[Stat
 
 
 def described(content: Any, weights: StateDict) -> Layout | None:
-    """The network that the metadata of a checkpoint of this package describe; None without such metadata.
-
-    Args:
-        content: as ``read`` returns it.
-        weights: the state dict that was selected in it.
-    """
+    """The network that the metadata in ``content`` describe, for its state dict; None without such metadata."""
     metadata = content.get(METADATA) if isinstance(content, Mapping) else None
     network_g = metadata.get('network_g') if isinstance(metadata, Mapping) else None
-    if not isinstance(network_g, Mapping) or not isinstance(network_g.get('type'), str):
+    if not isinstance(network_g, Mapping) or not all(isinstance(key, str) for key in network_g):
         return None
-    if not all(isinstance(key, str) for key in network_g):
+    if not isinstance(network_g.get('type'), str):
         return None
     return Layout('a checkpoint of ne_basicsr', dict(network_g), weights, is_complete=True)
 
@@ -297,17 +283,6 @@ def last_complete_state(states: Path, models: Path, labels: list[str]) -> Path |
             continue
         return path
     return None
-
-
-def _explain_refusal(error: Exception) -> str:
-    if not (found := re.search(r'GLOBAL ([\w.]+)', str(error))):
-        return 'it holds more than tensors and plain containers'
-    return f'it asks for {found[1]}, and reading that may run code: ask its author for the weights alone'
-
-
-def _state_on_cpu(network: nn.Module) -> StateDict:
-    # in the usual order of dimensions, also where the network keeps channels last
-    return {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
 
 
 def _plain_weights(weights: Mapping[Any, Tensor]) -> StateDict:

@@ -130,11 +130,7 @@ def explain_behaviour(network: nn.Module, layout: Layout) -> str | None:
 
 
 def check_type(name: str) -> None:
-    """Raise unless ``name`` is a registered network from images to images: others may read or fetch files when built.
-
-    Raises:
-        InputError: for any other name.
-    """
+    """An ``InputError`` unless a network from images to images has this name: others may fetch files when built."""
     from ne_basicsr.archs.wne_arch import is_image_to_image  # it registers itself while BasicSR is imported
 
     try:
@@ -149,11 +145,8 @@ def check_description(options: Mapping[str, Any], weights: StateDict) -> None:
     """Raise for a network that a file's own description may not ask for.
 
     It may be any network from images to images. Its whole numbers are at most a third of the square root of the number
-    of values in the weights, as those of any 3x3 convolution are, or ``LARGEST_SIZE``.
-
-    Raises:
-        InputError: for another network, for more than ``DEEPEST`` networks inside one another, and for numbers that are
-            too large.
+    of values in the weights, as those of any 3x3 convolution are, or ``LARGEST_SIZE``. An ``InputError`` for another
+    network, for more than ``DEEPEST`` networks inside one another, and for numbers that are too large.
     """
     values = sum(value.numel() for value in weights.values())
     limit = max(LARGEST_SIZE, math.isqrt(values) // 3)
@@ -176,10 +169,8 @@ def check_description(options: Mapping[str, Any], weights: StateDict) -> None:
 def no_larger_than(weights: StateDict) -> Iterator[None]:
     """Where a network is built from a file's description: stop before it has more parameters than the file.
 
-    A parameter is compared when it is registered, before anything writes to its memory.
-
-    Raises:
-        InputError: inside, for parameters of shapes that ``weights`` do not have, beyond ``SPARE_VALUES`` values.
+    A parameter is compared when it is registered, before anything writes to its memory. An ``InputError`` inside, for
+    parameters of shapes that ``weights`` do not have, beyond ``SPARE_VALUES`` values.
     """
     # three of each: a module may be built, taken apart and built again, as weight normalization does
     left = Counter({shape: 3 * count for shape, count in Counter(value.shape for value in weights.values()).items()})

@@ -25,8 +25,7 @@ COLUMNS = (0, 2, 1, 3)  # of 2x2 pixels, in the order of rows
 def read(path: Path | str) -> dict[str, Any]:
     """The state dict of the ``net`` in a MATLAB file; of the list ``CNNdenoiser``, IRCNN's, by number from '0'.
 
-    Raises:
-        InputError: for a file without such networks, with other layers, or of MATLAB 7.3 without the library h5py.
+    An ``InputError`` for a file without such networks, with other layers, or of MATLAB 7.3 without the library h5py.
     """
     try:
         with open(path, 'rb') as file:

@@ -77,10 +77,7 @@ def recognise(weights: Path | str | Mapping[str, Tensor]) -> Any:
     """spandrel's ``ImageModelDescriptor`` of a file of weights, or of a state dict.
 
     Files are read by this package's reader, tensors and plain containers only: spandrel's own also takes TorchScript,
-    which is code.
-
-    Raises:
-        InputError: as ``Spandrel``.
+    which is code. An ``InputError`` as ``Spandrel``.
     """
     spandrel = require('spandrel')
     if not isinstance(weights, (str, Path, Mapping)):

@@ -107,7 +107,6 @@ def assert_contains(complete: Any, given: Any, key: str = '') -> None:
 
 def test_shipped_option_files_validate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(option_paths, '_check_exists', lambda *_, **__: None)
-    monkeypatch.setattr(option_paths, '_check_lmdb', lambda *_: None)
     monkeypatch.setattr(trial, 'memory', lambda _: float('inf'))
     # most files share their network, and building one takes a while
     tried: set[str] = set()

@@ -23,10 +23,8 @@ class PaperRun(NamedTuple):
 def find_run(checkpoint: Path | str) -> PaperRun | None:
     """The run of a checkpoint, from the ``config.json`` beside it or in the folder above; None where there is none.
 
-    The modes may lie anywhere in the file: ``model_wrapper_mode``, or ``wrapper_mode`` below ``model``.
-
-    Raises:
-        InputError: for a file that cannot be read, and a wrapper that is not known.
+    The modes may lie anywhere in the file: ``model_wrapper_mode``, or ``wrapper_mode`` below ``model``. An
+    ``InputError`` for a file that cannot be read, and a wrapper that is not known.
     """
     folder = Path(checkpoint).absolute().parent
     for path in (folder / 'config.json', folder.parent / 'config.json'):
