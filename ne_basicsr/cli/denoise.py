@@ -76,13 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
                 denoise_files(own, tiled, arguments.output, every, noise, about, rank, world_size, shown=rank == 0)
             )
     failures = [line for outcome in outcomes for line in outcome.failures]
-    counts = {
-        'denoised': sum(outcome.done for outcome in outcomes),
-        'finished before': sum(outcome.skipped for outcome in outcomes),
-        'failed': len(failures),
-    }
     if rank == 0:
-        parts = [f'{count} {what}' for what, count in counts.items() if count or what == 'denoised']
+        parts = [f'{sum(outcome.done for outcome in outcomes)} denoised']
+        further = {'finished before': sum(outcome.skipped for outcome in outcomes), 'failed': len(failures)}
+        parts += [f'{count} {what}' for what, count in further.items() if count]
         print(f'{", ".join(parts)}. Results: {arguments.output.resolve()}')
         command.report_failures(failures)
     return 1 if failures else 0

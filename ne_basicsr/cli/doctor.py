@@ -44,9 +44,8 @@ def _package_problems() -> list[str]:
     ]
     version = installed_version('basicsr')
     if version and version.split('+')[0] != BASICSR_VERSION:
-        problems.append(
-            f'basicsr is {version}; this plugin is made for {BASICSR_VERSION}: pip install basicsr=={BASICSR_VERSION}'
-        )
+        needed = f'{BASICSR_VERSION}: pip install basicsr=={BASICSR_VERSION}'
+        problems.append(f'basicsr is {version}; this plugin is made for {needed}')
     if installed_version('opencv-python') and installed_version('opencv-python-headless'):
         problems.append('opencv-python and opencv-python-headless overwrite each other: uninstall both, install one')
     return problems

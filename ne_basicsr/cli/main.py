@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from ne_basicsr import __version__
 from ne_basicsr.cli.command import Parser, add_commands
@@ -32,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ne_basicsr.archs.own_networks import import_own  # it imports BasicSR
 
             import_own(names)
-        code = options.run(options)
+        result: int = import_module(f'ne_basicsr.cli.{options.module}').run(options)
         sys.stdout.flush()
-        return code
+        return result
     except BaseException as error:
         if isinstance(error, BrokenPipeError) and _has_no_reader():
             return 128 + signal.SIGPIPE

@@ -22,10 +22,7 @@ Key = int | tuple[int, int]
 
 
 class Batch(dict[str, Any]):
-    """A batch that a data set's ``__getitems__`` made at once; torch's loader passes it on unchanged.
-
-    ``__getitems__`` returns ``[Batch(...)]``, a list as the loader expects, with the batch as its one item.
-    """
+    """A batch that ``__getitems__`` made at once, and returns in a list; torch's loader passes it on unchanged."""
 
 
 # how torch is told what a loader does with a type: https://docs.pytorch.org/docs/stable/data.html, default_collate
@@ -33,14 +30,11 @@ default_collate_fn_map[Batch] = lambda batches, *, collate_fn_map=None: batches[
 
 
 def as_float(batch: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:
-    """``batch`` with its 8-bit images ``gt`` and ``lq`` (N, C, H, W) as float32 on [0, 1], on ``device``.
-
-    They are transferred with 8 bits a pixel, a quarter of the size of float32. Everything else is unchanged.
-    """
+    """``batch`` with its 8-bit images ``gt`` and ``lq`` (N, C, H, W) as float32 on [0, 1], on ``device``."""
     ready = dict(batch)
     for key in IMAGES:
         images = ready.get(key)
-        if isinstance(images, torch.Tensor) and images.dtype == torch.uint8:
+        if isinstance(images, torch.Tensor) and images.dtype == torch.uint8:  # a quarter of the bytes to transfer
             ready[key] = images.to(device, non_blocking=True).float().div_(255)
     return ready
 

@@ -8,8 +8,7 @@ from typing import Any
 from basicsr.utils.registry import DATASET_REGISTRY
 
 from ne_basicsr.data.batch import CropDataset
-from ne_basicsr.data.image_store import ImageStore, open_store
-from ne_basicsr.data.mat_store import MatStore
+from ne_basicsr.data.image_store import ImageStore, MatStore, open_store
 from ne_basicsr.utils.errors import InputError
 
 # how SIDD names the two images of a pair: 0001_GT_SRGB_010.PNG and 0001_NOISY_SRGB_010.PNG

@@ -54,10 +54,9 @@ def write_index(folder: Path, kind: str, entries: Sequence[StoredImage]) -> None
 
 
 def read_index(folder: Path, kind: str) -> list[StoredImage]:
-    """The entries in the index of an LMDB (``kind`` png) or a raw store (raw).
+    """The entries in the index, neither empty nor cut, of an LMDB (``kind`` png) or a raw store (raw).
 
-    An ``InputError`` if it is missing, empty or cut. If all lines of an LMDB's index have another form, they are taken
-    for names.
+    If all lines of an LMDB's index have another form, they are taken for names.
     """
     path = folder / INDEX
     lines = read_lines(path, whole=True)
@@ -90,10 +89,7 @@ def stores_in(path: Path) -> list[Path]:
 
 
 def read_lines(path: Path, whole: bool = False) -> list[str]:
-    """The lines of a text file that are not empty; blanks before a name belong to it.
-
-    An ``InputError`` if it cannot be read or, if it must be ``whole``, its last line does not end.
-    """
+    """The lines of a text file that are not empty; blanks before a name belong to it; if ``whole``, the last ends."""
     try:
         text = regular_files.read(path).decode()
     except OSError as error:

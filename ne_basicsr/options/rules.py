@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ne_basicsr.archs.network_inputs import REFUSALS, facts_of
-from ne_basicsr.data.noisy_dataset import LEVEL_TARGETS
+from ne_basicsr.data.denoising_dataset import LEVEL_TARGETS
 from ne_basicsr.ops.degradations import check_level
 from ne_basicsr.options.schema import OWN_SETS, Section
 from ne_basicsr.options.sections import OF_DENOISING

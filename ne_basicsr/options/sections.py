@@ -181,43 +181,37 @@ def _shortened(text: str) -> str:
 
 def _argument(parameter: inspect.Parameter) -> Section:
     """What an argument takes: one of a few words, or what its annotation or else its default tells."""
-    default, words = parameter.default, ARGUMENTS['all'].get(parameter.name)
+    default, annotation, words = parameter.default, parameter.annotation, ARGUMENTS['all'].get(parameter.name)
     if words and default in (*words['enum'], parameter.empty):
         return words
-    parts = _of_annotation(parameter.annotation)
+    kinds: set[str] = set()
+    choices: list[Any] = []
+    bounds: Section = {}
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    for each in typing.get_args(annotation) if is_union else [annotation]:
+        origin, inside = typing.get_origin(each), typing.get_args(each)
+        if origin is None:
+            kinds |= {_TYPES[each]} if each in _TYPES else set()
+        elif origin is Literal:
+            choices += inside
+        elif origin is tuple and Ellipsis not in inside:
+            kinds.add('array')
+            bounds = {'minItems': len(inside), 'maxItems': len(inside)}
+        elif issubclass(origin, Collection):
+            kinds.add('object' if issubclass(origin, Mapping) else 'array')
+    if is_union and kinds == {'null'} and not choices:
+        kinds.clear()
     untold = default is None or default == '' or type(default) not in _TYPES
-    if not parts and not isinstance(parameter.annotation, str) and not untold:  # a number takes lists of numbers, too
-        names = ['number', 'array'] if type(default) in (int, float) else [_TYPES[type(default)]]
-        parts = [{'type': name} for name in [*names, 'null']]
-    choices = [each for part in parts for each in part.get('enum', ())]
-    kinds = {part['type'] for part in parts if 'type' in part}
+    if not (kinds or choices or isinstance(annotation, str) or untold):  # a number takes lists of numbers, too
+        kinds = {'null', *(['number', 'array'] if type(default) in (int, float) else [_TYPES[type(default)]])}
     kinds -= {'integer'} if 'number' in kinds else set()
     if choices and kinds <= {'null'}:
         return {'enum': [*choices, *([None] if kinds else [])]}
-    section = {name: rule for part in parts for name, rule in part.items() if name != 'enum'}
-    if kinds:
-        section['type'] = sorted(kinds) if len(kinds) > 1 else next(iter(kinds))
+    section = ({'type': sorted(kinds) if len(kinds) > 1 else next(iter(kinds))} if kinds else {}) | bounds
     items = default if isinstance(default, list | tuple) else [default]
     if 'array' in kinds and items and all(isinstance(item, int | float) for item in items):
         section['items'] = {'not': {'type': 'string'}, 'errorMessage': 'a list of numbers is needed'}
     return {'anyOf': [section, {'enum': choices}]} if choices else section
-
-
-def _of_annotation(annotation: Any) -> list[Section]:
-    """What an annotation admits, in parts; nothing where it does not tell."""
-    inside, origin = typing.get_args(annotation), typing.get_origin(annotation)
-    if origin is None:
-        return [{'type': _TYPES[annotation]}] if annotation in _TYPES else []
-    if origin is Literal:
-        return [{'enum': list(inside)}]
-    if origin in (typing.Union, types.UnionType):
-        parts = [part for each in inside for part in _of_annotation(each)]
-        return parts if any(part != {'type': 'null'} for part in parts) else []
-    if origin is tuple and Ellipsis not in inside:
-        return [{'type': 'array', 'minItems': len(inside), 'maxItems': len(inside)}]
-    if issubclass(origin, Collection):
-        return [{'type': 'object' if issubclass(origin, Mapping) else 'array'}]
-    return []
 
 
 def _is_plain(value: Any) -> bool:

@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[1]
-
-
 _IS_INSTALLED = (_PACKAGE / 'shipped_options').exists()  # not in a clone
 FOLDER = _PACKAGE / 'shipped_options' if _IS_INSTALLED else _PACKAGE.parent / 'options'
 DATA_INSTRUCTIONS = (_PACKAGE / 'shipped_datasets' if _IS_INSTALLED else _PACKAGE.parent / 'datasets') / 'README.md'

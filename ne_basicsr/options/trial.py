@@ -77,14 +77,10 @@ def _check_heads(section: Mapping[str, Any], key: Key) -> None:
     problem = ''
     if isinstance(depths, list) and len(depths) != len(heads):
         problem = f'one number per group of blocks is needed, {len(depths)} as in depths: {depths}; got {shown(heads)}'
-    elif wrong := [each for each in heads if isinstance(width, int) and not _divides(each, width)]:
+    elif wrong := [e for e in heads if isinstance(width, int) and (type(e) is not int or e < 1 or width % e)]:
         problem = f'each must divide embed_dim: {width}, which heads share; got {shown(wrong[0])} in it'
     if problem:
         raise OptionError((*key, 'num_heads'), problem)
-
-
-def _divides(part: Any, whole: int) -> bool:
-    return type(part) is int and part > 0 and whole % part == 0
 
 
 def check_training(train: Mapping[str, Any]) -> None:

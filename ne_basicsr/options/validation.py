@@ -56,7 +56,14 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool =
     check(opt, schema)
     model = lookup(models, opt['model_type'], ('model_type',), 'model')
     if not own:  # one of BasicSR's models, or of another package
-        _check_foreign(opt, schema, source.option_reads(model, is_train))
+        reads = source.option_reads(model, is_train)
+        source.check_slips(opt, schema, reads, ())
+        for name in ('path', 'train', 'val'):
+            source.check_slips(opt[name] or {}, schema['properties'][name], reads, (name,), closed=name != 'train')
+        for name, value in (opt['train'] or {}).items():
+            if name in OWN_TRAIN and value:
+                problem = f'needs model_type: DenoisingModel; other models do not read it; got {shown(value)}'
+                raise OptionError(('train', name), problem)
     if here:
         there = torch.cuda.device_count()
         asked = opt['num_gpu'] = there if opt['num_gpu'] == 'auto' else int(opt['num_gpu'])
@@ -85,16 +92,6 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool =
     if own and not tried:
         trial.check(opt, is_train, here)
     return {key: section for key, section in opt.items() if section is not None or key == 'manual_seed'}
-
-
-def _check_foreign(opt: Mapping[str, Any], schema: Section, reads: source.Reads) -> None:
-    """Keys of a model of another package: those that it does not read, and those that only this package's read."""
-    source.check_slips(opt, schema, reads, ())
-    for name in ('path', 'train', 'val'):
-        source.check_slips(opt[name] or {}, schema['properties'][name], reads, (name,), closed=name != 'train')
-    if excess := [key for key, value in (opt['train'] or {}).items() if key in OWN_TRAIN and value]:
-        problem = 'needs model_type: DenoisingModel; other models do not read it'
-        raise OptionError(('train', excess[0]), f'{problem}; got {shown(opt["train"][excess[0]])}')
 
 
 def schema_of(opt: Mapping[str, Any]) -> Section:

@@ -145,10 +145,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     except (safetensors.SafetensorError, ValueError, RecursionError) as error:
         raise InputError(f'{path}: not a complete safetensors file ({first_line(error)})') from error
     if DIGEST in header and header[DIGEST] != digest(weights, about):
-        raise InputError(
-            f'{path}: its tensors or options differ from the digest that was written with them: the file is damaged, or'
-            ' another program edited it; export it again'
-        )
+        problem = 'its tensors or options differ from the digest that was written with them'
+        raise InputError(f'{path}: {problem}: the file is damaged, or another program edited it; export it again')
     return {'params': weights} | ({METADATA: metadata} if isinstance(metadata, dict) else {})
 
 

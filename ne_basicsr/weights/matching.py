@@ -183,10 +183,8 @@ def no_larger_than(weights: StateDict) -> Iterator[None]:
         left[parameter.shape] -= 1
         spare -= parameter.numel() if left[parameter.shape] < 0 else 0
         if spare < 0:
-            raise InputError(
-                f'the network described is larger than the weights of the file: it has a {name} of shape'
-                f' {tuple(parameter.shape)} in {type(module).__name__} that they do not have'
-            )
+            excess = f'a {name} of shape {tuple(parameter.shape)} in {type(module).__name__} that they do not have'
+            raise InputError(f'the network described is larger than the weights of the file: it has {excess}')
 
     handle = register_module_parameter_registration_hook(compare)
     try:

@@ -84,25 +84,20 @@ def recognise(weights: Path | str | Mapping[str, Tensor]) -> Any:
         raise InputError(f'weights is the file of a network that spandrel knows; got {weights!r}')
     name = 'the state dict' if isinstance(weights, Mapping) else str(weights)
     content = weights if isinstance(weights, Mapping) else checkpoint.read(Path(weights).expanduser())
-    if not isinstance(content, Mapping):
-        raise InputError(
-            f'{name}: a checkpoint must hold a mapping of weights; this one holds a {type(content).__name__}'
-        )
-    state = spandrel.canonicalize_state_dict(dict(content))
-    try:
-        descriptor = spandrel.MAIN_REGISTRY.load(state)
-    except spandrel.UnsupportedModelError as error:
-        keys = ', '.join(map(str, list(state)[:3]))
-        raise InputError(
-            f'{name}: spandrel {spandrel.__version__} knows no network with these weights (keys {keys}, ...)'
-        ) from error
-    except Exception as error:  # it reads shapes as they come, and can fail anywhere: KeyError, ZeroDivisionError, ...
-        raise InputError(f'{name}: spandrel cannot build the network of these weights ({first_line(error)})') from error
-    if not isinstance(descriptor, spandrel.ImageModelDescriptor):
-        raise InputError(
-            f'{name}: a network from images to images is needed; {descriptor.architecture.name} takes a mask'
-        )
-    return descriptor
+    problem = f'a checkpoint must hold a mapping of weights; this one holds a {type(content).__name__}'
+    if isinstance(content, Mapping):
+        state = spandrel.canonicalize_state_dict(dict(content))
+        try:
+            descriptor = spandrel.MAIN_REGISTRY.load(state)
+            if isinstance(descriptor, spandrel.ImageModelDescriptor):
+                return descriptor
+            problem = f'a network from images to images is needed; {descriptor.architecture.name} takes a mask'
+        except spandrel.UnsupportedModelError:
+            keys = ', '.join(map(str, list(state)[:3]))
+            problem = f'spandrel {spandrel.__version__} knows no network with these weights (keys {keys}, ...)'
+        except Exception as error:  # it reads shapes as they come, and can fail anywhere: KeyError, ZeroDivisionError
+            problem = f'spandrel cannot build the network of these weights ({first_line(error)})'
+    raise InputError(f'{name}: {problem}')
 
 
 def find_layout(weights: Mapping[str, Tensor]) -> Layout | None:
@@ -121,20 +116,13 @@ def with_weights(options: Mapping[str, Any], weights: Mapping[str, Tensor]) -> d
     """``options`` of a network; a ``Spandrel`` among them gets its ``weights`` from the state dict ``weights``.
 
     A checkpoint of such a network then needs no other file: the file that it was first made from may be gone.
-
-    Args:
-        weights: the state dict of the network.
     """
-    kind = options.get('type')
-    if kind in ('Spandrel', 'SpandrelWNE'):
-        return {**options, 'weights': _below('backbone.', weights) if kind == 'SpandrelWNE' else dict(weights)}
+    inner = {key.removeprefix('backbone.'): value for key, value in weights.items()}
+    if (kind := options.get('type')) in ('Spandrel', 'SpandrelWNE'):
+        return {**options, 'weights': inner if kind == 'SpandrelWNE' else dict(weights)}
     if isinstance(options.get('backbone'), Mapping):
-        return {**options, 'backbone': with_weights(options['backbone'], _below('backbone.', weights))}
+        return {**options, 'backbone': with_weights(options['backbone'], inner)}
     return dict(options)
-
-
-def _below(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in weights.items()}
 
 
 def _leave_out_prefix(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:

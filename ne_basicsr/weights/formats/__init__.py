@@ -13,9 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from ne_basicsr.utils.errors import InputError
-from ne_basicsr.weights.formats import named, stacks, unets
+from ne_basicsr.weights.formats import networks, stacks
 from ne_basicsr.weights.formats.layout import Layout, StateDict, describe, first_few
-from ne_basicsr.weights.formats.swinir import swinir
 
 __all__ = ['LAYOUTS', 'Layout', 'as_trained', 'describe', 'explain_unknown', 'first_few', 'in_wrapper', 'recognise']
 
@@ -35,25 +34,25 @@ LAYOUTS: dict[str, tuple[str, Callable[[StateDict], Layout]]] = {
     "Kadkhodaie and Simoncelli's BF-CNN": (r'conv_layers\.\d+\.weight|(running_sd|gammas)\.\d+', stacks.bf_cnn),
     "Mohan et al.'s recurrent and dense CNN": (
         r'cnn(_list\.\d+)?\.(first_layer|hidden_layer_list\.\d+|last_layer)\.(weight|bias)',
-        named.mohan_stages,
+        networks.mohan_stages,
     ),
-    "Mohan et al.'s U-Net": (r'conv[1-9]\.(weight|bias)', named.mohan_unet),
-    'ADNet': (rf'conv1_\d+\.(\d\.)?{_BATCH_NORM}|conv3\.(weight|bias)', named.adnet),
+    "Mohan et al.'s U-Net": (r'conv[1-9]\.(weight|bias)', networks.mohan_unet),
+    'ADNet': (rf'conv1_\d+\.(\d\.)?{_BATCH_NORM}|conv3\.(weight|bias)', networks.adnet),
     'FDnCNN': (r'fdncnn\.\d+\.(weight|bias)', stacks.fdncnn),
     'DRUNet': (
         r'm_(head|tail|(down|up)\.\d\.\d+|body\.\d+)(\.m_res\.\d|\.conv1x1)?\.(weight|bias)|.*\bsum\.alpha|res\.\d\.alpha',
-        unets.drunet,
+        networks.drunet,
     ),
-    'KAIR DRUNet': (r'm_(head|tail|(down|up)\d\.\d+|body\.\d+)(\.res\.\d)?\.(weight|bias)', unets.kair_drunet),
+    'KAIR DRUNet': (r'm_(head|tail|(down|up)\d\.\d+|body\.\d+)(\.res\.\d)?\.(weight|bias)', networks.kair_drunet),
     'Restormer': (
         r'(patch_embed\.proj|(encoder|decoder)_level\d\.\d+|latent\.\d+|refinement\.\d+|(down|up)\d_\d\.body'
         r'|reduce_chan_level\d|skip_conv|output)\..*',
-        unets.restormer,
+        networks.restormer,
     ),
     'SwinIR': (
         rf'layers\.\d+\.(conv(\.\d)?\.\w+|residual_group\.blocks\.\d+\.{_SWIN_BLOCK})|absolute_pos_embed'
         r'|(conv_first|patch_embed\.norm|norm|conv_(after_body|before_upsample|up\d|hr|last)|upsample)(\.\d)?\.\w+',
-        swinir,
+        networks.swinir,
     ),
 }
 

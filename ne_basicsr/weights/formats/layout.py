@@ -26,11 +26,13 @@ class Layout(NamedTuple):
 
 def describe(options: Mapping[str, Any]) -> str:
     """``{type: DnCNN, num_layers: 17}`` as ``DnCNN(num_layers=17)``."""
-    arguments = (
-        describe(value) if isinstance(value, Mapping) and 'type' in value else f'{key}={_compact(value)}'
-        for key, value in options.items()
-        if key != 'type'
-    )
+    arguments = []
+    for key, value in options.items():
+        if isinstance(value, Mapping) and 'type' in value:
+            arguments.append(describe(value))
+        elif key != 'type':
+            is_list = isinstance(value, (list, tuple))
+            arguments.append(f'{key}=' + (f'[{",".join(map(str, value))}]' if is_list else str(value)))
     return f'{options["type"]}({", ".join(arguments)})'
 
 
@@ -46,7 +48,3 @@ def length(weights: StateDict, prefix: str) -> int:
     if not indices:
         raise KeyError(f'{prefix}.0')
     return max(indices) + 1
-
-
-def _compact(value: Any) -> str:
-    return '[' + ','.join(map(str, value)) + ']' if isinstance(value, (list, tuple)) else str(value)

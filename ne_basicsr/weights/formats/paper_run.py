@@ -36,7 +36,10 @@ def find_run(checkpoint: Path | str) -> PaperRun | None:
             texts = list(_texts(json.loads(path.read_bytes())))
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f'{path}: not readable as the settings of a run ({first_line(error)})') from error
-        wrapper, mode, prediction = (_named(texts, name) for name in ('wrapper_mode', 'model_mode', 'pred_mode'))
+        wrapper, mode, prediction = (
+            next((text for name, text in texts if name.endswith(f'_{key}')), None)
+            for key in ('wrapper_mode', 'model_mode', 'pred_mode')
+        )
         if wrapper is None:
             continue
         if wrapper not in WRAPPERS:
@@ -56,7 +59,3 @@ def _texts(value: Any) -> Iterator[tuple[str, str]]:
             held += [(name, each) for each in value]
         elif isinstance(value, str):
             yield name.replace('.', '_').replace('-', '_').removesuffix('_value'), value
-
-
-def _named(texts: list[tuple[str, str]], name: str) -> str | None:
-    return next((text for path, text in texts if path.endswith(f'_{name}')), None)
