@@ -41,17 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
     print(f'{arguments.output}: {summary.finished} {what}{before}{parts}')
     if summary.rounded:
         print(f'{summary.rounded} {what} had 16 bits a channel: rounded to 8 (--format png keeps 16)')
-    for count, what_happened in (
-        (summary.changed, 'changed since, and written again'),
-        (summary.gone, 'no longer in the inputs, and removed'),
-    ):
-        if count:
-            print(f'{count} {what} {what_happened}')
-    if not summary.failures:
-        return 0
-    failures = [f'{len(summary.failures)} could not be used; everything else was written:', *summary.failures]
-    print('\n  '.join(failures), 'fix them and add them with --resume, or leave them out', sep='\n', file=sys.stderr)
-    return 1
+    if summary.changed:
+        print(f'{summary.changed} {what} changed since, and written again')
+    if summary.gone:
+        print(f'{summary.gone} {what} no longer in the inputs, and removed')
+    if summary.failures:
+        lines = [f'{len(summary.failures)} could not be used; everything else was written:', *summary.failures]
+        print('\n  '.join(lines), 'fix them and add them with --resume, or leave them out', sep='\n', file=sys.stderr)
+    return int(bool(summary.failures))
 
 
 def _verify(paths: Sequence[Path]) -> int:

@@ -92,9 +92,8 @@ class LmdbStore:
             if not was_open:  # forked workers open it themselves
                 self.close()
             if held > len(entries):
-                logging.getLogger('basicsr').warning(
-                    f'{root}: holds {held} images, of which its {INDEX} lists {len(entries)}: the others are not used'
-                )
+                about = f'holds {held} images, of which its {INDEX} lists {len(entries)}: the others are not used'
+                logging.getLogger('basicsr').warning(f'{root}: {about}')
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.root, self._meta_info_file)
@@ -176,11 +175,10 @@ class RawStore:
 
 
 class MatStore:
-    """The one array (images, blocks, H, W, 3) of uint8 in a ``.mat`` file.
+    """The one array (images, blocks, H, W, 3) of uint8 in a ``.mat`` file up to version 7, such as SIDD's blocks.
 
     ``ValidationNoisyBlocksSrgb.mat`` holds 40 x 32 blocks of 256x256, 251 MB; block 3 of image 2 is called ``0002_03``.
-    The shape is in the header; the array is read with the first block. An ``InputError`` if the file is missing, is no
-    MATLAB file up to version 7, or holds something else.
+    The shape is in the header; the array is read with the first block.
     """
 
     def __init__(self, file: Path) -> None:
@@ -216,8 +214,7 @@ class MatStore:
 def open_store(root: str | Path, backend: str = 'disk', meta_info_file: str | None = None) -> ImageStore:
     """The store of a data set, from its ``dataroot_gt``, ``io_backend: {type: ...}`` and ``meta_info_file``.
 
-    A raw store or LMDB is found by its files where ``backend`` is ``disk``. An ``InputError`` if it is missing or
-    empty.
+    A raw store or LMDB is found by its files where ``backend`` is ``disk``.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
@@ -251,9 +248,6 @@ def verify(root: Path) -> tuple[int, list[str], bool]:
 
     Returns:
         The number of images that it lists, a line for each that is damaged, and whether it has checksums.
-
-    Raises:
-        InputError: if the store as a whole cannot be read.
     """
     store = open_any(root)
     entries = read_index(root, 'raw' if isinstance(store, RawStore) else 'png')
@@ -338,10 +332,8 @@ def with_channels(image: Image, channels: int | None) -> Image:
 
 
 def as_gray(image: Image) -> Image:
-    """RGB (H, W, 3) to its luma (H, W, 1), 0.299 R + 0.587 G + 0.114 B; integers rounded to the nearest.
-
-    As OpenCV's ``cvtColor`` and MATLAB's ``rgb2gray``. OpenCV's PNG decoder, asked for gray, cuts the fraction off.
-    """
+    """RGB (H, W, 3) to its luma (H, W, 1), 0.299 R + 0.587 G + 0.114 B, rounded as by MATLAB's ``rgb2gray``."""
+    # not by OpenCV's PNG decoder, which cuts the fraction off
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ne_basicsr.utils import atomic_files, regular_files
+from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError
 
 INDEX = 'meta_info.txt'
@@ -91,7 +91,7 @@ def stores_in(path: Path) -> list[Path]:
 def read_lines(path: Path, whole: bool = False) -> list[str]:
     """The lines of a text file that are not empty; blanks before a name belong to it; if ``whole``, the last ends."""
     try:
-        text = regular_files.read(path).decode()
+        text = atomic_files.read(path).decode()
     except OSError as error:
         raise InputError(f'{path}: {error.strerror}') from error
     except UnicodeDecodeError as error:

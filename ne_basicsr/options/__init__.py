@@ -60,13 +60,7 @@ def complete_options(path: str | Path, force_yml: Iterable[str] = (), *, tried: 
     """What an option file says, with its bases, overrides and defaults, as an option file could say it alone.
 
     Checked as for training where there is a ``train`` section, as for a test elsewhere. Data, weights and GPUs need not
-    be there.
-
-    Args:
-        tried: whether ``load_options`` has already built the network of these options; then it is not built again.
-
-    Raises:
-        InputError: as ``load_options``.
+    be there. With ``tried``, ``load_options`` has built the network of these options, and it is not built again.
     """
     source, entries = read_source(path), list(force_yml)
     is_train = apply_overrides(source.options, entries).get('train') is not None
@@ -78,10 +72,7 @@ def complete_options(path: str | Path, force_yml: Iterable[str] = (), *, tried: 
 
 
 def apply_overrides(opt: Mapping[str, Any], entries: Iterable[str]) -> dict[str, Any]:
-    """A copy of ``opt`` with ``key:sub=value`` entries set, new keys included. Values are literals, read as YAML.
-
-    An ``InputError`` for no '=', an empty key, a key below a value, a value that is not YAML or is Python code.
-    """
+    """A copy of ``opt`` with ``key:sub=value`` entries set, new keys included. Values are literals, read as YAML."""
     changed = deepcopy(dict(opt))
     for entry in entries:
         keys, equals, text = entry.partition('=')

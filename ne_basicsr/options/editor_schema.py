@@ -2,7 +2,8 @@
 
 An option file with a ``base`` holds any part of the options. So each section is described twice: its shape, in which
 every key may be left out, or null, which removes it from the base; and what makes it complete, which a file without
-``base`` must be. What joins several keys, and what is on disk, only ``load_options`` knows.
+``base`` must be. Most of what joins several keys, and what is on disk, only
+``load_options`` knows.
 """
 
 import json
@@ -11,8 +12,8 @@ from typing import Any
 import torch
 from basicsr.utils.registry import MODEL_REGISTRY
 
-from ne_basicsr.options.schema import BASE, FOREIGN, OWN, PAIRINGS, Section
-from ne_basicsr.options.sections import KINDS, OF_DENOISING, registered, sections_of
+from ne_basicsr.options.schema import BASE, FOREIGN, OWN, RULES, Section
+from ne_basicsr.options.sections import KINDS, registered, sections_of
 from ne_basicsr.options.validation import OWN_MODELS, kinds_of
 
 COMMAND = 'basicsr options --schema'
@@ -42,7 +43,7 @@ def editor_schema() -> dict[str, Any]:
         'if': foreign_model,
         'then': {'allOf': [_ref('foreign', 'shape'), {'if': has_base, 'else': _ref('foreign', 'complete')}]},
         'else': {'allOf': [_ref('own', 'shape'), {'if': has_base, 'else': _ref('own', 'complete')}]},
-        'allOf': PAIRINGS,
+        'allOf': RULES,
         'definitions': definitions,
     }
 
@@ -69,7 +70,7 @@ def _spread(value: Any, indent: str = '', lead: str = '') -> str:
 
 def _choice(kind: str) -> dict[str, Any]:
     """A section by its type: ``shape`` and ``complete``, which pick among ``types``."""
-    sections = {n: s for n, s in sections_of(kind).items() if kind != 'foreign_metrics' or n not in OF_DENOISING}
+    sections = sections_of(kind)
     is_type = {
         name: {'type': 'object', 'properties': {'type': {'const': name}}, 'required': ['type']} for name in sections
     }

@@ -117,12 +117,11 @@ def _group_names(group: str) -> list[str]:
 def _rows(entry: Listed) -> Iterator[tuple[str, str, str | None, str]]:
     """Key, type, default (None where there is none to tell, '' where the key is required), description."""
     for key, rule in entry.section['properties'].items():
-        if 'const' in rule:
-            continue
         default = '' if key in entry.section['required'] else None
-        if 'default' in rule and rule['default'] != {}:
+        if rule.get('default', {}) != {}:
             default = flow(rule['default'])
-        yield key, _kind(rule), default, rule.get('description', '')
+        if 'const' not in rule:
+            yield key, _kind(rule), default, rule.get('description', '')
 
 
 def _kind(rule: Section) -> str:

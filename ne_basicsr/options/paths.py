@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ne_basicsr.options import shipped
-from ne_basicsr.options.schema import leaves
-from ne_basicsr.utils.errors import Key, OptionError
+from ne_basicsr.utils.errors import Key, OptionError, leaves
 from ne_basicsr.utils.words import similar_path
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from ne_basicsr.archs.own_networks import IMPORTS, located
 from ne_basicsr.options import complete_options, shipped
-from ne_basicsr.options.reader import OptionLoader, read_source
+from ne_basicsr.options.reader import TAG, OptionLoader, read_source
 from ne_basicsr.options.schema import Section
 from ne_basicsr.options.validation import schema_of
 
@@ -31,9 +31,6 @@ def resolved_text(
         imports: what is imported besides, with files relative to the current folder.
         folder: where the text will be, which files to import are relative to.
         tried: as for ``complete_options``.
-
-    Raises:
-        InputError: as ``complete_options``.
     """
     entries = list(force_yml)
     opt = complete_options(path, entries, tried=tried)
@@ -107,13 +104,10 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
-    def represent_text(self, data: str) -> yaml.Node:
-        style = None if data.isprintable() else '"'  # on one line
-        return self.represent_scalar('tag:yaml.org,2002:str', data, style=style)
-
-    def represent_nothing(self, _: None) -> yaml.Node:
-        return self.represent_scalar('tag:yaml.org,2002:null', '~')
+    def represent_plain(self, data: str | None) -> yaml.Node:
+        style = None if data is None or data.isprintable() else '"'  # on one line
+        return self.represent_scalar(TAG + ('null' if data is None else 'str'), '~' if data is None else data, style)
 
 
-_Dumper.add_representer(str, _Dumper.represent_text)
-_Dumper.add_representer(type(None), _Dumper.represent_nothing)
+for _type in (str, type(None)):
+    _Dumper.add_representer(_type, _Dumper.represent_plain)

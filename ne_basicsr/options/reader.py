@@ -26,7 +26,7 @@ import yaml
 
 from ne_basicsr.archs import own_networks
 from ne_basicsr.options import shipped
-from ne_basicsr.utils import regular_files
+from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError, Key
 from ne_basicsr.utils.words import shown, similar_path
 
@@ -77,12 +77,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def read_source(path: str | Path, above: tuple[Path, ...] = ()) -> Source:
-    """As ``read_yaml``, with the places of the keys.
-
-    Args:
-        path: a file, or the name of a shipped one.
-        above: the files that this one is the base of, the first one first.
-    """
+    """As ``read_yaml``, with the places of the keys; ``above`` are the files whose base this one is, in order."""
     path = shipped.find(path)
     options, lines = read_file(path)
     if own_networks.IMPORTS in options:  # relative to this file, as a base is
@@ -129,7 +124,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
     An ``InputError`` for no such file, and for what is not UTF-8, YAML, one mapping without duplicate keys, plain data.
     """
     try:
-        content = regular_files.read(path, MAX_BYTES + 1)
+        content = atomic_files.read(path, MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise InputError(f'{path}: more than {MAX_BYTES // 10**6} MB; is it an option file?')
         loader = OptionLoader(content.decode('utf-8-sig'))
@@ -150,10 +145,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
 
 
 def parse_literal(text: str) -> Any:
-    """One value as it would read in an option file; ``none`` is null too, as in BasicSR. Nothing is evaluated.
-
-    A ``ValueError`` for what is not YAML, or Python code.
-    """
+    """One value as in an option file; ``none`` is null too, as in BasicSR. A ``ValueError`` for Python code."""
     if _is_code(text):
         raise ValueError(f'overrides take literals only, and {text!r} is Python code; quote it to make it a string')
     try:

@@ -7,7 +7,6 @@ from ne_basicsr.archs.network_inputs import REFUSALS, facts_of
 from ne_basicsr.data.denoising_dataset import LEVEL_TARGETS
 from ne_basicsr.ops.degradations import check_level
 from ne_basicsr.options.schema import OWN_SETS, Section
-from ne_basicsr.options.sections import OF_DENOISING
 from ne_basicsr.utils.errors import InputError, Key, OptionError
 from ne_basicsr.utils.words import hint, shown
 
@@ -24,43 +23,24 @@ NOISY_TARGETS = ('neighbor2neighbor', *LEVEL_TARGETS)  # from noisy images alone
 DEPENDENT = ('correlated', 'demosaicked', 'jpeg')  # noise that is not independent from pixel to pixel
 
 
-def check(opt: Mapping[str, Any], own: bool) -> None:
-    """Complete options whose keys are right one by one.
-
-    Args:
-        own: whether the model is one of this package.
-
-    Raises:
-        OptionError: the first rule that does not hold.
-    """
-    if own and opt['scale'] != 1:
-        raise OptionError(('scale',), f'1 is needed: {opt["model_type"]} keeps the size of images; got {opt["scale"]}')
-    logger, train = opt['logger'], opt['train'] or {}
-    if (logger['wandb'] or {}).get('project') is not None and not logger['use_tb_logger']:
-        raise OptionError(('logger', 'use_tb_logger'), 'wandb needs use_tb_logger: true; got false')
+def check(opt: Mapping[str, Any]) -> None:
+    """An ``OptionError`` for complete options whose keys are right one by one, beside the rules of ``schema.yml``."""
     names: dict[str, str] = {}
     for key, section in opt['datasets'].items():
         name, at = section['name'], ('datasets', key)
         if key != 'train' and names.setdefault(name, key) != key:
             shared = f'{name!r} is the name of datasets:{names[name]} too'
             raise OptionError((*at, 'name'), f'{shared}; results are kept by name, so each needs its own')
-        if section.get('prefetch_mode') == 'cuda' and section.get('pin_memory') is False:
-            raise _wrong(section, at, 'pin_memory', 'prefetch_mode cuda needs pin_memory: true')
-        if section.get('persistent_workers') and section['num_worker_per_gpu'] == 0:
-            raise _wrong(section, at, 'num_worker_per_gpu', 'persistent_workers needs at least 1')
         if section['type'] in OWN_SETS:
             described = OWN_SETS[section['type']][0]['properties']
             _check_phases(section, at, described)
             if section['type'] == 'DenoisingDataset':
                 (_check_noise if key == 'train' else _check_test_noise)(section, at, described)
             if key == 'train' and section['target'] in NOISY_TARGETS:
-                _check_target(section, at, train)
+                _check_target(section, at, opt['train'] or {})
             _check_network(section, at, opt['network_g'])
-    # gradients are averaged over the parts of a batch
-    if train.get('accumulate', 1) > 1 and (train['pixel_opt'] or {}).get('reduction') == 'sum':
-        raise OptionError(('train', 'accumulate'), 'needs pixel_opt:reduction: mean, the loss of a part; got sum')
     if opt['val'] is not None:
-        _check_val(opt, own)
+        _check_val(opt)
 
 
 def _wrong(section: Mapping[str, Any], key: Key, name: str, rule: str) -> OptionError:
@@ -189,20 +169,13 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _check_val(opt: Mapping[str, Any], own: bool) -> None:
-    val, model = opt['val'], opt['model_type']
+def _check_val(opt: Mapping[str, Any]) -> None:
+    val = opt['val']
     metrics = val['metrics'] or {}
     for label, metric in metrics.items():
-        key, problem = ('val', 'metrics', label), ''
         if label in COLUMNS or '/' in label:
             problem = f"a name without '/' that is none of {', '.join(COLUMNS)} is needed; got {shown(label)}"
-            raise OptionError(key, problem)
-        if not own and metric['type'] in OF_DENOISING:
-            problem = f'{model} hands over 8-bit images'
-        elif model == 'PairedDenoisingModel' and metric['type'] == 'calculate_mismatch':
-            problem = 'the noise of pairs has no levels'
-        if problem:
-            raise OptionError((*key, 'type'), f'{metric["type"]} needs model_type DenoisingModel; {problem}')
+            raise OptionError(('val', 'metrics', label), problem)
         metric.setdefault('better', 'higher')
     sets = [section['name'] for key, section in opt['datasets'].items() if key != 'train']
     known = {*metrics, *(f'{name}/{label}' for name in sets for label in metrics)}

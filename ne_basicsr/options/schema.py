@@ -4,27 +4,12 @@ What ``load_options`` refuses and fills in, the schema for editors, the printed 
 option file all come from here.
 """
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ne_basicsr.utils.errors import Key
-
 Section = dict[str, Any]  # the JSON Schema of a section or of one key
-
-
-def leaves(value: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
-    """(key, value) of everything in sections and lists that is neither; items of a list have its key."""
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from leaves(item, (*key, name))
-    elif isinstance(value, list):
-        for item in value:
-            yield from leaves(item, key)
-    else:
-        yield key, value
 
 
 def choice(kind: str, optional: bool = False) -> Section:
@@ -79,7 +64,7 @@ _LOADER = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 _SHORT = yaml.load((Path(__file__).parent / 'schema.yml').read_text(encoding='utf-8'), _LOADER)
 ARGUMENTS: dict[str, dict[str, Section]] = _SHORT['arguments']
 BASE, BETTER = _rule(_SHORT['base']), _rule(_SHORT['better'])
-PAIRINGS: list[Section] = _SHORT['pairings']  # which data sets go with which model
+RULES: list[Section] = _SHORT['rules']  # of the whole file
 OWN_TRAIN = {key: _rule(rule) for key, rule in _SHORT['own_train'].items()}  # what this package's models alone read
 OWN, FOREIGN = _options(own=True), _options(own=False)
 # for training, and for validation and tests

@@ -21,10 +21,6 @@ from ne_basicsr.options.source import SUPPLIED, option_reads
 from ne_basicsr.utils.errors import Key, OptionError
 from ne_basicsr.utils.words import hint, nearest, shown
 
-OF_DENOISING = (
-    *('calculate_psnr_float', 'calculate_ssim_float', 'calculate_lpips_float', 'calculate_dists_float'),
-    *('calculate_ne_defect', 'calculate_mismatch'),
-)
 NOT_WRAPPED = '{} does not map images to images, and only such networks can be wrapped: none for videos or scores'
 SIZES = ('num_', 'dim', 'chan', 'size')  # words in the names of integers that BasicSR's networks do not annotate
 _METRIC_DATA = ('img', 'img2', 'lq', 'net', 'rows')  # what the model hands to a metric
@@ -207,7 +203,7 @@ def _argument(parameter: inspect.Parameter) -> Section:
     kinds -= {'integer'} if 'number' in kinds else set()
     if choices and kinds <= {'null'}:
         return {'enum': [*choices, *([None] if kinds else [])]}
-    section = ({'type': sorted(kinds) if len(kinds) > 1 else next(iter(kinds))} if kinds else {}) | bounds
+    section: Section = bounds if not kinds else {'type': sorted(kinds) if len(kinds) > 1 else min(kinds)} | bounds
     items = default if isinstance(default, list | tuple) else [default]
     if 'array' in kinds and items and all(isinstance(item, int | float) for item in items):
         section['items'] = {'not': {'type': 'string'}, 'errorMessage': 'a list of numbers is needed'}

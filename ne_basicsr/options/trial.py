@@ -24,9 +24,8 @@ from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.network_inputs import REFUSALS, SCALE, is_non_blind
 from ne_basicsr.archs.wne_arch import Wrapper, is_image_to_image
 from ne_basicsr.options.optimizers import OPTIMIZERS, schedules
-from ne_basicsr.options.schema import leaves
 from ne_basicsr.options.sections import NOT_WRAPPED, SIZES, named_parameters, registered
-from ne_basicsr.utils.errors import InputError, Key, OptionError, first_line
+from ne_basicsr.utils.errors import InputError, Key, OptionError, first_line, leaves
 from ne_basicsr.utils.words import shown
 from ne_basicsr.weights import checkpoint
 
@@ -41,8 +40,7 @@ _DRAWS = ('uniform_', 'normal_', 'random_', 'bernoulli_', 'exponential_')
 def check_arguments(section: Mapping[str, Any], key: Key) -> None:
     """A network's sizes and its wrapper's arguments; the networks inside it, too.
 
-    An ``OptionError`` for sizes that would take forever, depths and heads of a transformer that do not go together, and
-    what the wrapper refuses. It is built around nothing, since networks may be large.
+    The wrapper is built around nothing, since networks may be large.
     """
     for name, value in leaves(section, key):
         if type(value) is int and abs(value) > MAX_SIZE:
@@ -84,10 +82,7 @@ def _check_heads(section: Mapping[str, Any], key: Key) -> None:
 
 
 def check_training(train: Mapping[str, Any]) -> None:
-    """Build each optimizer and the schedule, and step them twice; some look at their arguments only then.
-
-    An ``OptionError`` for what they refuse, and a schedule that does not cover the training.
-    """
+    """Build each optimizer and the schedule, and step them twice; some look at their arguments only then."""
     optimizers = []
     for name in train:
         if name.startswith('optim_') and train[name]:
@@ -97,11 +92,6 @@ def check_training(train: Mapping[str, Any]) -> None:
                 optimizers.append(OPTIMIZERS[train[name]['type']]([weights], **arguments))
                 optimizers[-1].step()
     section, key = train['scheduler'], ('train', 'scheduler')
-    lead = 'periods' if 'periods' in section else 'restarts'
-    parts, factors = len(section.get(lead, [0])), len(section.get('restart_weights', [1]))
-    if parts != factors:
-        problem = f'as many weights as {lead} are needed; got {factors} for {parts}'
-        raise OptionError((*key, 'restart_weights'), problem)
     if sum(section.get('periods', [train['total_iter']])) < train['total_iter']:
         problem = f'the periods must cover total_iter: {train["total_iter"]}; their sum is {sum(section["periods"])}'
         raise OptionError((*key, 'periods'), problem)
@@ -128,10 +118,6 @@ def check(opt: Mapping[str, Any], is_train: bool, here: bool) -> None:
         opt: complete options of a ``DenoisingModel``.
         is_train: whether the batch is that of the training, or an image for a test.
         here: whether it is to run on this machine: in its memory, from files that are there.
-
-    Raises:
-        OptionError: for a network that cannot be built, does not run on the batch, does not return images of the same
-            size, has to be told the noise level, does not fit into memory, or is not that of the weights.
     """
     section, path = opt['network_g'], opt['path']
     if not is_image_to_image(section['type']):
@@ -161,10 +147,7 @@ def check(opt: Mapping[str, Any], is_train: bool, here: bool) -> None:
 
 
 def build(section: Mapping[str, Any], path: Key = PATH) -> nn.Module:
-    """The network that a section describes, its weights not drawn. The random numbers of the run are left alone.
-
-    An ``OptionError`` with what its constructor refuses, or where it is too large to be meant.
-    """
+    """The network that a section describes, its weights not drawn. The random numbers of the run are left alone."""
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), _Draft():
             warnings.simplefilter('ignore')  # of torch, on tensors without elements
@@ -291,10 +274,9 @@ def _described(batch: tuple[int, int, int]) -> str:
 
 
 def memory(num_gpu: int, free: bool = False) -> int:
-    """Bytes of the first GPU, or of this machine or the container that this process is in.
+    """Bytes of the first GPU, or of this machine or the container that this process is in; all, or the ``free`` ones.
 
-    Args:
-        free: only those that are free now, or hold what the system can drop, such as cached files.
+    Free are also those that hold what the system can drop, such as cached files.
     """
     if num_gpu:
         unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()

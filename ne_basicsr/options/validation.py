@@ -12,13 +12,12 @@ from jsonschema import Draft7Validator, FormatChecker, ValidationError
 from jsonschema.validators import extend
 
 from ne_basicsr.options import paths, rules, source, trial
-from ne_basicsr.options.schema import FOREIGN, OWN, OWN_SETS, OWN_TRAIN, PAIRINGS, Section, choice, leaves
+from ne_basicsr.options.schema import FOREIGN, OWN, OWN_SETS, RULES, Section, choice
 from ne_basicsr.options.sections import find, lookup, registered, section_of
-from ne_basicsr.utils.errors import Key, OptionError
+from ne_basicsr.utils.errors import Key, OptionError, leaves
 from ne_basicsr.utils.words import hint, nearest, one_of, shown
 
 OWN_MODELS = ('DenoisingModel', 'PairedDenoisingModel')  # all that these read is known
-CONSTANT_RATE = {'type': 'MultiStepLR', 'milestones': []}
 TYPES = {
     'integer': 'an integer', 'number': 'a number', 'boolean': 'true or false', 'string': 'a text', 'array': 'a list',
     'object': 'a section', 'null': 'null',
@@ -34,14 +33,11 @@ _Validator = extend(Draft7Validator, type_checker=_TYPES)
 
 
 def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool = False) -> dict[str, Any]:
-    """A checked copy of an option file's content, defaults filled in.
+    """A checked copy of an option file's content, defaults filled in; an ``OptionError`` for the first wrong option.
 
     Args:
         here: whether it is to run on this machine: its files and GPUs must be there.
         tried: whether its network has been built and run before.
-
-    Raises:
-        OptionError: the first wrong option.
     """
     for key, value in leaves(given):
         if isinstance(value, float) and not math.isfinite(value):
@@ -52,7 +48,7 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool =
     schema = schema_of(given)
     opt = filled(given, schema)
     if opt.get('model_type') in [*models]:
-        check(opt, {'allOf': PAIRINGS})  # first: it explains what else is wrong
+        check(opt, {'allOf': RULES})  # first: which data sets go with which model explains what else is wrong
     check(opt, schema)
     model = lookup(models, opt['model_type'], ('model_type',), 'model')
     if not own:  # one of BasicSR's models, or of another package
@@ -60,10 +56,6 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool =
         source.check_slips(opt, schema, reads, ())
         for name in ('path', 'train', 'val'):
             source.check_slips(opt[name] or {}, schema['properties'][name], reads, (name,), closed=name != 'train')
-        for name, value in (opt['train'] or {}).items():
-            if name in OWN_TRAIN and value:
-                problem = f'needs model_type: DenoisingModel; other models do not read it; got {shown(value)}'
-                raise OptionError(('train', name), problem)
     if here:
         there = torch.cuda.device_count()
         asked = opt['num_gpu'] = there if opt['num_gpu'] == 'auto' else int(opt['num_gpu'])
@@ -74,7 +66,7 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool =
         opt['datasets'][name] = _completed_set(section, given['datasets'][name], ('datasets', name), opt['scale'])
         if here and (is_train or name != 'train'):
             paths.check_data(section, ('datasets', name))
-    rules.check(opt, own)
+    rules.check(opt)
     for name, section in opt.items():
         if name.startswith('network_') and section is not None:
             trial.check_arguments(section, (name,))
@@ -124,10 +116,7 @@ def inside(schema: Section, key: str) -> Section | None:
 
 
 def resolved(schema: Section, value: Any, key: Key = ()) -> Section:
-    """The schema for ``value``, with the arguments of the registered types that ``value`` names.
-
-    An ``OptionError`` for a type that is missing or unknown.
-    """
+    """The schema for ``value``, with the arguments of the registered types that ``value`` names."""
     plain = {name: rule for name, rule in schema.items() if name not in ('choice', 'patternProperties')}
     if not isinstance(value, Mapping):
         return plain
@@ -203,7 +192,7 @@ def _in_words(error: ValidationError, above: Key) -> OptionError:
     if 'errorMessage' in schema:
         said = schema['errorMessage']
     elif rule == 'enum':
-        return OptionError(key, one_of([*map(str, filter(lambda each: each is not None, limit))], value))
+        return OptionError(key, one_of([str(each) for each in limit if each is not None], value))
     elif rule in BOUNDS:
         said = f'{BOUNDS[rule]} {limit:.10g} is needed'
     elif rule in ('minItems', 'maxItems'):
@@ -258,4 +247,4 @@ def _complete(opt: dict[str, Any], is_train: bool) -> None:
     if not is_train and not set(opt['datasets']) - {'train'}:
         raise OptionError(('datasets',), 'no data to test on; add a set called val, test or test_1')
     if opt['train'] is not None and opt['train']['scheduler'] is None:
-        opt['train']['scheduler'] = dict(CONSTANT_RATE)
+        opt['train']['scheduler'] = {'type': 'MultiStepLR', 'milestones': []}  # a constant rate

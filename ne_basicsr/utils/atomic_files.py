@@ -1,4 +1,4 @@
-"""Atomic files: complete or absent, whenever the process, or the machine, dies."""
+"""Files: complete or absent, whenever the process, or the machine, dies; and read only where they are regular."""
 
 import os
 import tempfile
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from ne_basicsr.utils.errors import InputError
 
 
 def write(path: Path, save: Callable[[Any], object], durable: bool = True) -> None:
@@ -46,3 +48,11 @@ def write(path: Path, save: Callable[[Any], object], durable: bool = True) -> No
         if isinstance(cause, OSError):
             raise OSError(cause.errno, cause.strerror, str(path)) from error
         raise
+
+
+def read(path: Path, most: int = -1) -> bytes:
+    """The content of a file, at most ``most`` bytes of it; an ``InputError`` for a pipe or device, which may wait."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f'{path}: not a regular file; remove it, or name another')
+    with path.open('rb') as file:
+        return file.read(most)

@@ -38,7 +38,6 @@ def hold(folder: Path, way_out: str, beside: bool = False) -> Iterator[None]:
 
     Raises:
         InputError: if another run writes to it; nothing is changed then.
-        OSError: if the lock file cannot be created.
     """
     inside, outside = folder / '.lock', folder.with_name(f'.{folder.name}.lock')
     path, other = (outside, inside) if beside else (inside, outside)

@@ -13,8 +13,8 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's malloc.h
 def keep_freed_memory() -> None:
     """Let glibc keep what is freed for what comes next, to the end of the process; elsewhere nothing happens.
 
-    By default it returns each large block to the system, which clears its pages and maps them one by one when they are
-    asked for again: half of the time of a small network on a large image.
+    By default it returns each large block to the system, and mapping its pages again takes half of the time of a small
+    network on a large image.
     """
     mallopt = getattr(ctypes.CDLL(None) if os.name == 'posix' else None, 'mallopt', None)
     if mallopt is not None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.utils import regular_files
+from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import explained_writing
 
 Value = Any
@@ -32,7 +32,7 @@ class CellStore:
         self.values: dict[str, Value] = {}
         self._file = folder / f'cells_{rank}.jsonl'
         for path in sorted(folder.glob('cells_*.jsonl')):
-            for line in regular_files.read(path).split(b'\n'):
+            for line in atomic_files.read(path).split(b'\n'):
                 with suppress(ValueError):  # empty, or cut by a kill
                     values = json.loads(line)
                     self.values |= values if isinstance(values, dict) else {}
@@ -46,9 +46,7 @@ class CellStore:
     def add(self, values: Mapping[str, Value]) -> None:
         """Keep values: all or, if the process is killed or the disk is full (``InputError``), none."""
         self.values |= values
-        way_out = (
-            'free some space and give the same command, which continues from what was kept, or give another folder'
-        )
+        way_out = 'free some space and give the same command, which continues from what was kept, or another folder'
         with explained_writing(self._file, way_out):
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(self._file, 'ab') as file:

@@ -33,11 +33,9 @@ class Watchdog:
 
     Args:
         store: a torch store shared by all ranks, over a connection that nothing else uses.
-        rank, world_size: of this process.
         on_failure: called from the thread with the failure of another process; ends this one.
         period: seconds between two looks.
-        patience: looks without a sign of life after which the next rank counts as gone. Looks, not seconds: if the
-            whole machine sleeps, no rank is missed.
+        patience: looks, not seconds, as the whole machine may sleep, after which a silent rank counts as gone.
         linger: seconds that rank 0, which may host the store, waits at most for the others to read a failure.
     """
 

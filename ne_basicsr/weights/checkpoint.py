@@ -151,11 +151,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping[str, Any]) -> None:
-    """Write networks under their keys (``params``, ``params_ema``), with the metadata, complete or not at all.
-
-    Args:
-        options: of the run, whose ``network_g``, training noise and ``scale`` are noted, and what to import for them.
-    """
+    """Write networks under their keys (``params``, ``params_ema``), with metadata from the ``options`` of the run."""
     # in the usual order of dimensions, also where the network keeps channels last
     content: dict[str, Any] = {
         key: {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -174,12 +170,7 @@ def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping
 
 
 def load_network(
-    network: nn.Module,
-    path: Path | str,
-    *,
-    strict: bool = True,
-    param_key: str | None = 'params',
-    allow: Sequence[type] = (),
+    network: nn.Module, path: Path | str, *, strict: bool = True, param_key: str | None = 'params'
 ) -> None:
     """Load a checkpoint into ``network``, converted where its layout is another one.
 
@@ -187,14 +178,12 @@ def load_network(
         path: a checkpoint of BasicSR, a bare state dict, or any file whose layout is known (``formats``).
         strict: whether keys and shapes must agree; where not, what agrees is loaded and the rest is logged.
         param_key: which weights of a BasicSR checkpoint; ``params`` where the key is not in the file.
-        allow: as for ``read``.
 
     Raises:
-        InputError: for an unreadable file, or with ``strict``, weights that do not fit or are not finite, with the
-            likely cause.
+        InputError: for an unreadable file, or with ``strict``, weights that do not fit or are not finite, with reasons.
     """
     logger = logging.getLogger('basicsr')
-    content = read(path, allow)
+    content = read(path)
     try:
         weights, key = select_weights(content, param_key)
     except InputError as error:
@@ -249,10 +238,10 @@ def select_weights(content: Any, param_key: str | None = 'params') -> tuple[Stat
             held = held[0]
         if isinstance(held, Mapping) and is_weights(held):
             return _plain_weights(held), key
-    if content and is_weights(content):
-        return _plain_weights(content), None
     if not content:
         raise InputError('no weights found: it is empty')
+    if is_weights(content):
+        return _plain_weights(content), None
     nets = [str(key) for key, value in content.items() if isinstance(value, Mapping) and value and is_weights(value)]
     way_out = f"; it holds {len(nets)} networks: choose one, as in param_key='{nets[0]}'" if nets else ''
     raise InputError(f'no weights found among the keys {", ".join(map(str, list(content)[:8]))}{way_out}')
@@ -271,15 +260,13 @@ def described(content: Any, weights: StateDict) -> Layout | None:
 
 def last_complete_state(states: Path, models: Path, labels: list[str]) -> Path | None:
     """The newest training state that is readable, as are its networks ``<label>_<iter>.pth``; None without one."""
-    candidates = sorted(((int(p.stem), p) for p in states.glob('*.state') if p.stem.isdigit()), reverse=True)
-    for iteration, path in candidates:
+    for iteration, path in sorted(((int(p.stem), p) for p in states.glob('*.state') if p.stem.isdigit()), reverse=True):
         try:
             for file in (path, *(models / f'{label}_{iteration}.pth' for label in labels)):
                 read(file)
+            return path
         except InputError as error:
             logging.getLogger('basicsr').warning(f'Skipping an unusable checkpoint: {error}')
-            continue
-        return path
     return None
 
 

@@ -26,11 +26,10 @@ LARGEST_SIZE, SPARE_VALUES, DEEPEST = 512, 2**14, 4
 
 
 def recognise(weights: StateDict, container: str | None = None) -> Layout | None:
-    """As ``formats.recognise``, and None for what looks like a known layout but is not quite one."""
-    try:
+    """As ``formats.recognise``, and None for a network of the user's own that looks like a known layout."""
+    with contextlib.suppress(InputError):
         return formats.recognise(weights, container)
-    except InputError:  # a network of the user's own may look like a known one
-        return None
+    return None
 
 
 def fit(network: nn.Module, weights: StateDict) -> StateDict:
@@ -71,12 +70,11 @@ def explain_misfit(network: nn.Module, weights: StateDict) -> str | None:
     missing, unexpected = ([k for k in a if k not in b] for a, b in ((own, weights), (weights, own)))
     both = [k for k in own if k in weights]
     resized = [k for k in both if own[k].shape != weights[k].shape]
-    integers = [k for k in both if own[k].is_floating_point() and not weights[k].is_floating_point()]
     if not (missing or unexpected or resized):
-        if not integers:
-            return None
-        about = f'{integers[0]} is {str(weights[integers[0]].dtype).removeprefix("torch.")}'
-        return f'{len(integers)} of the weights are no real numbers ({about}): quantized without a scale?'
+        integers = [k for k in both if own[k].is_floating_point() and not weights[k].is_floating_point()]
+        about = ', '.join(f'{k} is {str(weights[k].dtype).removeprefix("torch.")}' for k in integers[:1])
+        found = f'{len(integers)} of the weights are no real numbers ({about}): quantized without a scale?'
+        return found if integers else None
     parts = [f'the weights do not fit {type(network).__name__}', _explain_options(network, weights)]
     for what, keys in (('missing', missing), ('unexpected', unexpected)):
         parts.append(f'{len(keys)} {what} ({first_few(keys)})' if keys else None)
@@ -145,8 +143,7 @@ def check_description(options: Mapping[str, Any], weights: StateDict) -> None:
     """Raise for a network that a file's own description may not ask for.
 
     It may be any network from images to images. Its whole numbers are at most a third of the square root of the number
-    of values in the weights, as those of any 3x3 convolution are, or ``LARGEST_SIZE``. An ``InputError`` for another
-    network, for more than ``DEEPEST`` networks inside one another, and for numbers that are too large.
+    of values in the weights, as those of any 3x3 convolution are, or ``LARGEST_SIZE``.
     """
     values = sum(value.numel() for value in weights.values())
     limit = max(LARGEST_SIZE, math.isqrt(values) // 3)

@@ -25,10 +25,7 @@ COLUMNS = (0, 2, 1, 3)  # of 2x2 pixels, in the order of rows
 
 
 def read(path: Path | str) -> dict[str, Any]:
-    """The state dict of the ``net`` in a MATLAB file; of the list ``CNNdenoiser``, IRCNN's, by number from '0'.
-
-    An ``InputError`` for a file without such networks, with other layers, or of MATLAB 7.3 without the library h5py.
-    """
+    """The state dict of the ``net`` in a MATLAB file; of the list ``CNNdenoiser``, IRCNN's, by number from '0'."""
     try:
         with open(path, 'rb') as file:
             is_hdf5 = file.read(10) == b'MATLAB 7.3'

@@ -76,8 +76,7 @@ class Spandrel(nn.Module):
 def recognise(weights: Path | str | Mapping[str, Tensor]) -> Any:
     """spandrel's ``ImageModelDescriptor`` of a file of weights, or of a state dict.
 
-    Files are read by this package's reader, tensors and plain containers only: spandrel's own also takes TorchScript,
-    which is code. An ``InputError`` as ``Spandrel``.
+    Files are read by this package's reader: spandrel's own also takes TorchScript, which is code.
     """
     spandrel = require('spandrel')
     if not isinstance(weights, (str, Path, Mapping)):

@@ -73,9 +73,6 @@ def recognise(weights: Mapping[str, Tensor], container: str | None = None) -> La
         container: the key of the checkpoint that it was under. Below ``state_dict`` the prefix ``model.`` is that of a
             training framework; elsewhere it is the WNE paper's code, all of whose networks are inside a wrapper, plain
             ones inside the identity.
-
-    Raises:
-        InputError: where the keys are those of a layout, but some are missing or of unknown shape.
     """
     for prefix in ('backbone.', 'model.'):
         if weights and all(key.startswith(prefix) for key in weights):
@@ -123,12 +120,7 @@ def in_wrapper(plain: Layout, wrapper: str, **options: Any) -> Layout:
 
 
 def as_trained(plain: Layout, wrapper: str | None, prediction: str | None = None) -> Layout:
-    """A network of the WNE paper's code in the wrapper of its training; deviations divide by n - 1 in that code.
-
-    Args:
-        wrapper: ``WNE``, ``WSE`` or ``InputNorm``; None for a plain network.
-        prediction: ``direct`` or ``residual``.
-    """
+    """A network of the WNE paper's code in the wrapper of its training; deviations divide by n - 1 in that code."""
     plain = plain._replace(wrapper_is_unknown=False)
     if wrapper is None:
         return plain

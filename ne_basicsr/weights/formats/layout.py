@@ -43,8 +43,7 @@ def first_few(keys: list[str]) -> str:
 
 def length(weights: StateDict, prefix: str) -> int:
     """The number of entries of the list or sequence ``prefix``."""
-    heads = (key[len(prefix) + 1 :].split('.')[0] for key in weights if key.startswith(f'{prefix}.'))
-    indices = [int(head) for head in heads if head.isdigit()]
-    if not indices:
+    heads = [key[len(prefix) + 1 :].split('.')[0] for key in weights if key.startswith(f'{prefix}.')]
+    if not any(map(str.isdigit, heads)):
         raise KeyError(f'{prefix}.0')
-    return max(indices) + 1
+    return max(int(head) for head in heads if head.isdigit()) + 1
