@@ -171,7 +171,7 @@ class RawStore:
         self._checked.check(name, image.data)
         if shape[2] == channels:
             return image
-        return np.broadcast_to(image, (*shape[:2], 3)) if channels == 3 else as_gray(image)
+        return np.broadcast_to(image, (*shape[:2], 3)) if channels == 3 else with_channels(image, 1)
 
 
 class MatStore:
@@ -197,8 +197,7 @@ class MatStore:
         self.names = list(self._places)
 
     def pixels(self, name: str, channels: int) -> Image:
-        image = np.ascontiguousarray(self._blocks[self._places[name]])
-        return image if channels == 3 else as_gray(image)
+        return with_channels(np.ascontiguousarray(self._blocks[self._places[name]]), channels)
 
     @cached_property
     def _blocks(self) -> NDArray[np.uint8]:
@@ -328,12 +327,9 @@ def with_channels(image: Image, channels: int | None) -> Image:
     """Gray or RGB (H, W, 1 or 3) as gray (1 channel) or RGB (3), or with its own channels."""
     if image.shape[2] == (channels or image.shape[2]):
         return image
-    return as_gray(image) if channels == 1 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-
-
-def as_gray(image: Image) -> Image:
-    """RGB (H, W, 3) to its luma (H, W, 1), 0.299 R + 0.587 G + 0.114 B, rounded as by MATLAB's ``rgb2gray``."""
-    # not by OpenCV's PNG decoder, which cuts the fraction off
+    if channels == 3:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    # luma, 0.299 R + 0.587 G + 0.114 B, rounded as by rgb2gray of MATLAB; the PNG decoder would cut the fraction off
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
 
 

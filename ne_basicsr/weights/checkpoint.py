@@ -205,7 +205,7 @@ def load_network(
         fitted = matching.fit(network, weights)
     if layout:
         fitted = matching.match_eps(network, layout, fitted)
-    if misfit := matching.explain_misfit(network, fitted) or matching.explain_values(fitted):
+    if misfit := matching.explain_misfit(network, fitted):
         if strict:
             raise InputError(f'{path}: {one_line(misfit)}')
         logger.warning(f'{path}: {one_line(misfit)}; loading what agrees')

@@ -65,7 +65,7 @@ def is_bare_backbone(network: nn.Module, weights: StateDict) -> bool:
 
 
 def explain_misfit(network: nn.Module, weights: StateDict) -> str | None:
-    """One line on how ``weights`` differ from the network's in keys and shapes, with the likely cause; None if not."""
+    """One line on how ``weights`` differ in keys and shapes, or are not finite, with the likely cause; None if not."""
     own = network.state_dict()
     missing, unexpected = ([k for k in a if k not in b] for a, b in ((own, weights), (weights, own)))
     both = [k for k in own if k in weights]
@@ -73,8 +73,12 @@ def explain_misfit(network: nn.Module, weights: StateDict) -> str | None:
     if not (missing or unexpected or resized):
         integers = [k for k in both if own[k].is_floating_point() and not weights[k].is_floating_point()]
         about = ', '.join(f'{k} is {str(weights[k].dtype).removeprefix("torch.")}' for k in integers[:1])
-        found = f'{len(integers)} of the weights are no real numbers ({about}): quantized without a scale?'
-        return found if integers else None
+        if integers:
+            return f'{len(integers)} of the weights are no real numbers ({about}): quantized without a scale?'
+        # masks may be infinite
+        broken = [k for k, v in weights.items() if v.is_floating_point() and 'mask' not in k and not v.isfinite().all()]
+        problem = f'{len(broken)} of its {len(weights)} tensors hold NaN or infinity ({first_few(broken)})'
+        return f'{problem}: the training diverged' if broken else None
     parts = [f'the weights do not fit {type(network).__name__}', _explain_options(network, weights)]
     for what, keys in (('missing', missing), ('unexpected', unexpected)):
         parts.append(f'{len(keys)} {what} ({first_few(keys)})' if keys else None)
@@ -86,15 +90,6 @@ def explain_misfit(network: nn.Module, weights: StateDict) -> str | None:
     if unexpected and all(wrapped) and not any(asked):
         parts.append('they belong to a wrapped network: use its type, such as DnCNNWNE')
     return '; '.join(part for part in parts if part)
-
-
-def explain_values(weights: StateDict) -> str | None:
-    """One line where weights are NaN or infinite; None if not. Masks may be infinite."""
-    broken = [k for k, v in weights.items() if v.is_floating_point() and 'mask' not in k and not v.isfinite().all()]
-    if not broken:
-        return None
-    count = f'{len(broken)} of its {len(weights)} tensors'
-    return f'{count} hold NaN or infinity ({first_few(broken)}): the training diverged'
 
 
 def explain_behaviour(network: nn.Module, layout: Layout) -> str | None:
