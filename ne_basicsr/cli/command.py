@@ -21,10 +21,7 @@ TYPES: dict[str, Callable[[Any], Any]] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A subcommand's parser: options may stand between file names, and errors show its own usage and the nearest name.
-
-    The program's own parser, which picks the subcommand, is one, too.
-    """
+    """The program's parser, and a subcommand's: options may stand between file names, errors show the nearest name."""
 
     _is_inside = False
 
@@ -101,9 +98,8 @@ def check_level(arguments: argparse.Namespace, *names: str) -> None:
 def check_least(arguments: argparse.Namespace, **least: int) -> None:
     """Raise InputError unless each option is missing or at least so much."""
     for name, low in least.items():
-        value = getattr(arguments, name)
+        value, flag = getattr(arguments, name), f'--{name.replace("_", "-")}'
         if value is not None and value < low:
-            flag = f'--{name.replace("_", "-")}'
             raise InputError(f'{arguments.command}: {flag} must be at least {low}; got {value}')
 
 

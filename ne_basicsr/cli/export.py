@@ -48,9 +48,8 @@ def _graph(spec: Any, path: Path) -> list[str]:
         raise InputError(f'{spec.source}: is already an exported graph; give the checkpoint it was made from')
     _say('tracing the network')
     program = graphs.trace(denoiser)
-    about, side = denoiser.description, graphs.least_side(program)
-    if side > 1:
-        about += f'; for images of at least {side}x{side} pixels'
+    side = graphs.least_side(program)
+    about = denoiser.description + (f'; for images of at least {side}x{side} pixels' if side > 1 else '')
     lines = [about]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:

@@ -72,10 +72,7 @@ class FolderStore:
 
 
 class LmdbStore:
-    """An LMDB folder in BasicSR's layout: PNGs by their names; the index is that of ``store_index``, or BasicSR's.
-
-    An index of BasicSR does not record the number of images: if the LMDB holds more, there is a warning.
-    """
+    """An LMDB folder in BasicSR's layout: PNGs by their names; the index is that of ``store_index``, or BasicSR's."""
 
     _environments: ClassVar[dict[Path, lmdb.Environment]] = {}
 
@@ -86,6 +83,7 @@ class LmdbStore:
         self.names = [entry.name for entry in entries]
         if meta_info_file:
             self.names = [name.removesuffix('.png') for name in _chosen(meta_info_file)]
+        # an index of BasicSR does not record the number of images
         if not meta_info_file and entries[0].checksum is None and (root / LMDB_FILE).is_file():
             was_open = self.root.resolve() in self._environments
             held = self._environment().stat()['entries']
@@ -211,10 +209,7 @@ class MatStore:
 
 
 def open_store(root: str | Path, backend: str = 'disk', meta_info_file: str | None = None) -> ImageStore:
-    """The store of a data set, from its ``dataroot_gt``, ``io_backend: {type: ...}`` and ``meta_info_file``.
-
-    A raw store or LMDB is found by its files where ``backend`` is ``disk``.
-    """
+    """The store of a data set, by its files and by ``io_backend: {type: ...}``, from its ``dataroot_gt``."""
     root = Path(root).expanduser()
     if not root.is_dir():
         raise InputError(f'{root}: no such folder of images, and no LMDB{similar_path(root)}')
@@ -299,10 +294,7 @@ def decode(data: bytes, channels: int, name: str) -> NDArray[np.float32]:
 
 
 def decode_pixels(data: bytes, channels: int | None, name: str) -> Image:
-    """An encoded image with its own depth; gray or RGB, and with its own channels if ``channels`` is None.
-
-    An ``InputError`` for data that is not a complete image, or has several pages or frames.
-    """
+    """One complete encoded image with its own depth; gray, RGB or, if ``channels`` is None, with its own channels."""
     if data[:4] != b'RIFF' and b'acTL' not in data[:4096]:
         pages = page_count(io.BytesIO(data), name)
     else:  # a WebP or PNG that may be animated
@@ -334,10 +326,7 @@ def with_channels(image: Image, channels: int | None) -> Image:
 
 
 def on_unit_range(image: Image, data_range: float | None = None, name: str = 'the image') -> NDArray[np.float32]:
-    """Pixels of any depth as float32, divided by ``data_range`` or, without one, integers by the largest of their type.
-
-    An ``InputError`` for integers of more than ``data_range``, with the ``name`` of the image.
-    """
+    """Pixels as float32, divided by ``data_range`` or, without one, integers by the largest number of their type."""
     if data_range is None:
         data_range = np.iinfo(image.dtype).max if np.issubdtype(image.dtype, np.integer) else 1
     elif image.dtype.kind == 'u' and image.max(initial=0) > data_range:

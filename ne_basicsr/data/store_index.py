@@ -54,16 +54,13 @@ def write_index(folder: Path, kind: str, entries: Sequence[StoredImage]) -> None
 
 
 def read_index(folder: Path, kind: str) -> list[StoredImage]:
-    """The entries in the index, neither empty nor cut, of an LMDB (``kind`` png) or a raw store (raw).
-
-    If all lines of an LMDB's index have another form, they are taken for names.
-    """
+    """The entries in the index, neither empty nor cut, of an LMDB (``kind`` png) or a raw store (raw)."""
     path = folder / INDEX
     lines = read_lines(path, whole=True)
     if not lines:
         raise InputError(f'{folder}: its {INDEX} lists no images')
     found = [_LINE.fullmatch(line) for line in lines]
-    if kind == 'png' and not any(found):
+    if kind == 'png' and not any(found):  # of another form: names
         return [StoredImage(line.rsplit(' (', 1)[0].removesuffix('.png'), (0, 0, 0)) for line in lines]
     count = next((match['count'] for match in found if match and match['rest']), None)  # None: an earlier version's
     entries = []
@@ -104,10 +101,7 @@ def read_lines(path: Path, whole: bool = False) -> list[str]:
 
 
 class Checked:
-    """Compares each image of a store with its checksum once, on first use.
-
-    A shared memory map holds one byte per image, so that forked workers know which images the others checked.
-    """
+    """Compares each image of a store with its checksum on first use, once for all forked workers (a shared map)."""
 
     def __init__(self, root: Path, entries: Sequence[StoredImage]) -> None:
         self.root = root

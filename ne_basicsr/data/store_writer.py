@@ -55,17 +55,14 @@ class LmdbWriter:
 
 
 class RawWriter:
-    """The layout of ``image_store.RawStore``: values one after the other in one file; methods as ``LmdbWriter``'s.
-
-    Bytes after the ``entries`` that it contains already belong to unfinished values and are dropped.
-    """
+    """The layout of ``image_store.RawStore``: values one after the other in one file; methods as ``LmdbWriter``'s."""
 
     def __init__(self, path: Path, entries: Iterable[StoredImage] = ()) -> None:
         self._end = max((entry.offset + int(np.prod(entry.shape)) for entry in entries), default=0)
         self._file = (path / RAW_FILE).open('ab')
         if (size := self._file.seek(0, os.SEEK_END)) < self._end:
             raise InputError(f'{path}/{RAW_FILE}: {size} bytes of {self._end} are left; remove {path} and start again')
-        self._file.truncate(self._end)
+        self._file.truncate(self._end)  # what follows belongs to unfinished values
 
     def put(self, entry: StoredImage, data: bytes) -> StoredImage:
         self._file.write(data)

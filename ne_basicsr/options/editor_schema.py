@@ -2,8 +2,7 @@
 
 An option file with a ``base`` holds any part of the options. So each section is described twice: its shape, in which
 every key may be left out, or null, which removes it from the base; and what makes it complete, which a file without
-``base`` must be. Most of what joins several keys, and what is on disk, only
-``load_options`` knows.
+``base`` must be. Most of what joins several keys, and what is on disk, only ``load_options`` knows.
 """
 
 import json

@@ -24,11 +24,7 @@ def check_data(section: Mapping[str, Any], path: Key) -> None:
 
 
 def check_network_files(section: Mapping[str, Any], path: Key, named: str = r'.*_path') -> None:
-    """Files that must be there: weights that networks load themselves, ``spynet_path``, ``edvr_path``, ``load_path``.
-
-    Args:
-        named: pattern of the keys, for others than networks.
-    """
+    """Files that must be there: weights that networks load themselves, ``spynet_path``, or others by their keys."""
     for key, value in leaves(section, path):
         if re.fullmatch(named, key[-1]) and isinstance(value, str):
             _check_exists(value, key)

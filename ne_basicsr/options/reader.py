@@ -49,10 +49,7 @@ _SCALARS = {  # what a value with such a tag must be
     'float': 'a number',
     'str': 'a text',
 }
-_CODE = (
-    ast.Call, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.JoinedStr, ast.Await,
-    ast.Yield, ast.YieldFrom, ast.NamedExpr,
-)  # fmt: skip
+_CODE = (ast.Call, ast.Lambda, ast.comprehension, ast.JoinedStr, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 
 
 class Source(NamedTuple):
@@ -249,11 +246,10 @@ def _described(error: yaml.YAMLError, with_line: bool = True) -> str:
     """What is wrong with a YAML text, in one line."""
     mark = getattr(error, 'problem_mark', None)
     where = f'line {mark.line + 1}: ' if mark is not None and with_line else ''
-    if isinstance(error, yaml.constructor.ConstructorError):
-        return f'{where}{error.problem}'
     if isinstance(error, yaml.MarkedYAMLError):
+        is_ours = isinstance(error, yaml.constructor.ConstructorError)
         around = '' if error.context is None else f' ({error.context})'
-        return f'{where}not valid YAML: {error.problem}{around}'
+        return f'{where}{"" if is_ours else "not valid YAML: "}{error.problem}{around}'
     text = str(error).splitlines()[0]
     return text if text.startswith('too many') else f'not valid YAML: {text}'
 

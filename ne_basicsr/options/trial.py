@@ -38,10 +38,7 @@ _DRAWS = ('uniform_', 'normal_', 'random_', 'bernoulli_', 'exponential_')
 
 
 def check_arguments(section: Mapping[str, Any], key: Key) -> None:
-    """A network's sizes and its wrapper's arguments; the networks inside it, too.
-
-    The wrapper is built around nothing, since networks may be large.
-    """
+    """A network's sizes and its wrapper's arguments; the networks inside it, too."""
     for name, value in leaves(section, key):
         if type(value) is int and abs(value) > MAX_SIZE:
             raise OptionError(name, f'at most {MAX_SIZE} is a size or a number of layers; got {value}')
@@ -50,7 +47,7 @@ def check_arguments(section: Mapping[str, Any], key: Key) -> None:
     if isinstance(cls, type) and issubclass(cls, Wrapper):
         wrapper = next(base for base in cls.__mro__ if base in Wrapper.__subclasses__())
         own = {name: section[name] for name in named_parameters(wrapper) if name != 'backbone' and name in section}
-        nothing: Any = nn.Identity()
+        nothing: Any = nn.Identity()  # networks may be large
         nothing.blind = False  # whether ``estimate`` suits the backbone is seen when that is built
         try:
             wrapper(nothing, **own)
@@ -112,12 +109,9 @@ def _refused(section: Mapping[str, Any], key: Key) -> Iterator[dict[str, Any]]:
 
 
 def check(opt: Mapping[str, Any], is_train: bool, here: bool) -> None:
-    """Build ``network_g``, pass a batch of crops through it and its loss, and load the weights that it starts from.
+    """Build ``network_g``, pass a batch of crops, or an image for a test, through it and its loss.
 
-    Args:
-        opt: complete options of a ``DenoisingModel``.
-        is_train: whether the batch is that of the training, or an image for a test.
-        here: whether it is to run on this machine: in its memory, from files that are there.
+    ``here``, on the machine where it is to run, also load the weights that it starts from, and compare the memory.
     """
     section, path = opt['network_g'], opt['path']
     if not is_image_to_image(section['type']):
@@ -274,10 +268,7 @@ def _described(batch: tuple[int, int, int]) -> str:
 
 
 def memory(num_gpu: int, free: bool = False) -> int:
-    """Bytes of the first GPU, or of this machine or the container that this process is in; all, or the ``free`` ones.
-
-    Free are also those that hold what the system can drop, such as cached files.
-    """
+    """Bytes of the first GPU, or of this machine or container; ``free`` ones may hold cached files."""
     if num_gpu:
         unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         return torch.cuda.mem_get_info(0)[0] + unused if free else torch.cuda.mem_get_info(0)[1]

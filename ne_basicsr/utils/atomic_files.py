@@ -11,14 +11,11 @@ from ne_basicsr.utils.errors import InputError
 
 
 def write(path: Path, save: Callable[[Any], object], durable: bool = True) -> None:
-    """Write a file; an older one of that name remains until the new one is complete.
+    """Write a file; an older one of that name remains until the new one is complete. An ``OSError`` has the path.
 
     Args:
         save: writes to, and may read from, the open binary file that it is called with.
         durable: survive a crash of the machine, not only of the process: the bytes are on the disk before the name.
-
-    Raises:
-        OSError: if the disk is full or not writable, with the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     name = os.fsencode(path.name)[:100].decode(errors='ignore')  # of the 255 bytes that names may have

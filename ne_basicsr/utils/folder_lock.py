@@ -1,11 +1,10 @@
 """One run at a time writes to a folder, on this machine or over a network file system.
 
-Guaranteed: the system's lock (``flock``) on a small file ends with the process that holds it, however it ends, so a
-killed run can be continued at once. Linux extends it over NFS, and over Lustre, CephFS and the like if they are mounted
-so. If it ends at the machine (``local_lock``, ``localflock``), or there is none, the file itself is the lock: it names
-host, process and time, and its holder touches it every ``PERIOD`` seconds. A file that another machine left is watched,
-and taken over after ``PATIENCE`` seconds without a touch. Without a lock that both see, nothing separates two machines
-that start at the same moment, nor stops a holder that slept for longer than that.
+Guaranteed: the system's lock (``flock``) on a small file ends with the process that holds it, so a killed run can be
+continued at once. Linux extends it over NFS, and over Lustre, CephFS and the like if they are mounted so. If it ends at
+the machine (``local_lock``, ``localflock``), or there is none, the file itself is the lock: it names host, process and
+time, and its holder touches it every ``PERIOD`` seconds. A file that another machine left is taken over after
+``PATIENCE`` seconds without a touch. Nothing then separates two machines that start at the same moment.
 
 Why not filelock: its ``FileLock`` relies on ``flock`` alone if there is one; its ``SoftFileLease`` on the touched
 file alone, and it waits its full time for a holder on another machine that ended long ago. This is both.
@@ -30,14 +29,11 @@ _descriptors: set[int] = set()  # of the files that this process holds
 
 @contextmanager
 def hold(folder: Path, way_out: str, beside: bool = False) -> Iterator[None]:
-    """Be the only run that writes to ``folder``, which is created if it does not exist.
+    """Be the only run that writes to ``folder``, which is created if it does not exist, or raise an ``InputError``.
 
     Args:
         way_out: what to do instead of waiting, for the message: ``choose another name``.
         beside: whether the lock file is beside the folder, which may then be renamed, instead of in it.
-
-    Raises:
-        InputError: if another run writes to it; nothing is changed then.
     """
     inside, outside = folder / '.lock', folder.with_name(f'.{folder.name}.lock')
     path, other = (outside, inside) if beside else (inside, outside)

@@ -1,10 +1,9 @@
 """Processes that train together end together: when one fails, falls silent or is killed, the others soon stop.
 
-Neither collectives nor launchers ensure this. gloo notices a closed connection, but NCCL waits for its timeout, and a
-timeout short enough to help would end runs in which one rank validates or saves for a while. torchrun stops the other
-processes of its own machine only, Slurm those of a job only if it is configured so, and neither sees a process that
-hangs. So every process has a thread that counts up its own entry in torch's store, watches the entry of the next rank,
-and reads which process failed first.
+Neither collectives nor launchers ensure this. NCCL waits for its timeout, and a short one would end runs in which one
+rank validates or saves for a while. torchrun stops the other processes of its own machine only, Slurm those of a job
+only if it is configured so, and neither sees a process that hangs. So every process has a thread that counts up its own
+entry in torch's store, watches the entry of the next rank, and reads which process failed first.
 """
 
 import json

@@ -222,10 +222,7 @@ def load_network(
 
 
 def select_weights(content: Any, param_key: str | None = 'params') -> tuple[StateDict, str | None]:
-    """The state dict in a checkpoint's content, without ``module.`` prefixes, and the key that it was under.
-
-    An ``InputError`` where there is none, and for names that are no text and tensors that hold no plain numbers.
-    """
+    """The state dict in a checkpoint's content, without ``module.`` prefixes, and the key that it was under."""
     if not isinstance(content, Mapping):
         raise InputError(f'a checkpoint must hold a mapping of weights; this one holds a {type(content).__name__}')
 

@@ -161,8 +161,7 @@ def check_description(options: Mapping[str, Any], weights: StateDict) -> None:
 def no_larger_than(weights: StateDict) -> Iterator[None]:
     """Where a network is built from a file's description: stop before it has more parameters than the file.
 
-    A parameter is compared when it is registered, before anything writes to its memory. An ``InputError`` inside, for
-    parameters of shapes that ``weights`` do not have, beyond ``SPARE_VALUES`` values.
+    A parameter is compared when it is registered, before anything writes to its memory.
     """
     # three of each: a module may be built, taken apart and built again, as weight normalization does
     left = Counter({shape: 3 * count for shape, count in Counter(value.shape for value in weights.values()).items()})

@@ -112,10 +112,7 @@ def find_layout(weights: Mapping[str, Tensor]) -> Layout | None:
 
 
 def with_weights(options: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """``options`` of a network; a ``Spandrel`` among them gets its ``weights`` from the state dict ``weights``.
-
-    A checkpoint of such a network then needs no other file: the file that it was first made from may be gone.
-    """
+    """``options`` of a network; a ``Spandrel`` among them gets its ``weights`` from a state dict, not from its file."""
     inner = {key.removeprefix('backbone.'): value for key, value in weights.items()}
     if (kind := options.get('type')) in ('Spandrel', 'SpandrelWNE'):
         return {**options, 'weights': inner if kind == 'SpandrelWNE' else dict(weights)}

@@ -21,11 +21,7 @@ class PaperRun(NamedTuple):
 
 
 def find_run(checkpoint: Path | str) -> PaperRun | None:
-    """The run of a checkpoint, from the ``config.json`` beside it or in the folder above; None where there is none.
-
-    The modes may lie anywhere in the file: ``model_wrapper_mode``, or ``wrapper_mode`` below ``model``. An
-    ``InputError`` for a file that cannot be read, and a wrapper that is not known.
-    """
+    """The run of a checkpoint, from the ``config.json`` beside it or in the folder above; None where there is none."""
     folder = Path(checkpoint).absolute().parent
     for path in (folder / 'config.json', folder.parent / 'config.json'):
         if not path.is_file():
@@ -36,6 +32,7 @@ def find_run(checkpoint: Path | str) -> PaperRun | None:
             found = [*leaves(json.loads(path.read_bytes()), ('',))]
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f'{path}: not readable as the settings of a run ({first_line(error)})') from error
+        # anywhere in the file: model_wrapper_mode, or wrapper_mode below model
         named = {re.sub('[.-]', '_', '_'.join(key)).removesuffix('_value'): text for key, text in found}
         wrapper, mode, prediction = (
             next((text for name, text in named.items() if name.endswith(key) and isinstance(text, str)), None)

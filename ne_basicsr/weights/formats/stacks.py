@@ -52,10 +52,7 @@ def kair_dncnn(weights: StateDict) -> Layout:
 
 
 def dncnn_pytorch(weights: StateDict) -> Layout:
-    """DnCNN-PyTorch: convolutions without biases, BatchNorm of eps 1e-5; its network returns the noise.
-
-    BUIFD's DnCNN is the same, one module deeper.
-    """
+    """DnCNN-PyTorch, and BUIFD one module deeper: no biases, BatchNorm of eps 1e-5; its network returns the noise."""
     weights = {key.replace('dncnn.dncnn.', 'dncnn.', 1): value for key, value in weights.items()}
     options = _stack_options(weights, 'dncnn')
     weights = {key.replace('dncnn.', 'model.', 1): value for key, value in weights.items()}
