@@ -71,11 +71,9 @@ class SampleStream(Sampler[Any]):
     takes the samples n = r mod W. BasicSR's sampler restarts the workers every epoch and cannot start in the middle.
 
     Args:
-        dataset: only its length is used; a data set with ``takes_sample_numbers`` gets (index, n) instead of the
-            index, so that it can draw crops from n.
+        dataset: one with ``takes_sample_numbers`` gets (index, n) instead of the index, so that crops depend on n.
         ratio: an epoch is this many passes over the data (BasicSR's ``dataset_enlarge_ratio``).
         start: number of samples, over all ranks, that were consumed before.
-        seed: of the permutations.
     """
 
     def __init__(
@@ -105,10 +103,8 @@ class CropDataset(Dataset[dict[str, Any]]):
     in both images of a pair.
 
     Args:
-        opt: the options of the data set; ``data_range``, the value of white, divides the images.
         stores: by the key of their images in an item, ``gt`` and, for pairs, ``lq``.
         items: the name of each item's image in each of the stores.
-        channels: 1 (gray) or 3 (RGB).
         reflect: mirror the borders of images smaller than ``gt_size`` instead of refusing them.
     """
 

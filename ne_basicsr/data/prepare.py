@@ -93,9 +93,7 @@ def prepare(
         workers: threads that read and encode; None: one per core.
         on_progress: called with the number of sources done, and of all.
 
-    Raises:
-        InputError: for settings that do not fit, missing inputs, an output that exists or was started otherwise, and a
-            full disk. An image that cannot be read is no error: it is listed among the failures.
+    An image that cannot be read is no error: it is listed among the failures.
     """
     _check(inputs, output, recipe, sidd)
     sources, failures = find_pairs(inputs) if sidd else (find_images(inputs), [])

@@ -44,10 +44,7 @@ def load_options(
     Returns:
         The file's options with defaults, ``is_train, auto_resume, dist, rank, world_size, root_path``, the number of
         GPUs resolved, a seed drawn where none is given, and ``phase``, ``scale`` and folders as BasicSR derives them.
-        Nothing is created on disk.
-
-    Raises:
-        InputError: one line that names the file, the key, the value and the way out.
+        Nothing is created on disk. An ``InputError`` is one line: the file, the key, the value and the way out.
     """
     source = Source(dict(path), (Path('options'),), {}) if isinstance(path, Mapping) else read_source(path)
     opt = _validated(source, list(force_yml), is_train, here=True)

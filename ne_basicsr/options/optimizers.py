@@ -33,9 +33,6 @@ class CosineAnnealingRestartCyclicLR(LRScheduler):
         restart_weights: factor of each cycle.
         eta_mins: learning rate at the end of each cycle.
 
-    Raises:
-        ValueError: for lists of different lengths, or a period below 1.
-
     Source: the options of Restormer (Zamir et al., CVPR 2022).
     """
 

@@ -66,10 +66,7 @@ class Source(NamedTuple):
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in an option file, its bases merged, as plain dicts, lists and scalars.
-
-    An ``InputError`` as in ``read_file``, for the file and its bases; for a base that is not there or leads back.
-    """
+    """The mapping in an option file, its bases merged, as plain dicts, lists and scalars."""
     return read_source(path).options
 
 

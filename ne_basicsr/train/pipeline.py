@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 from ne_basicsr._compat import deferred
 from ne_basicsr.data.batch import SampleStream, as_float, prefetched
 from ne_basicsr.options import load_options, trial
-from ne_basicsr.options.cautions import cautions
+from ne_basicsr.options.rules import cautions
 from ne_basicsr.train.interruption import Interruption
 from ne_basicsr.train.log import write_curves
 from ne_basicsr.train.loop import TrainingLoop

@@ -69,7 +69,7 @@ def digest(weights: Mapping[str, Tensor], about: str) -> str:
 
 
 def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
-    """The content of a checkpoint on the CPU, tensors and plain containers only (``weights_only``).
+    """The content of a checkpoint on the CPU, tensors and plain containers only, or an ``InputError``.
 
     Every record of a torch file is compared with its CRC-32, and the content of a safetensors file of this package with
     its digest. Torch's files from before 1.6 and safetensors files of other programs have no checksums: a flipped bit
@@ -78,9 +78,6 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
     Args:
         path: the file, ``.safetensors``, one of torch, MatConvNet's ``.mat``, or the name of a shipped model, ``gray``.
         allow: further classes that the file may hold, besides ``HARMLESS``.
-
-    Raises:
-        InputError: for a file that is missing, not a checkpoint, damaged, or that needs code to be read.
     """
     if functions := [each for each in allow if not isinstance(each, type)]:
         raise ValueError(f'allow takes classes; got {functions[0]!r}.')
@@ -176,11 +173,8 @@ def load_network(
 
     Args:
         path: a checkpoint of BasicSR, a bare state dict, or any file whose layout is known (``formats``).
-        strict: whether keys and shapes must agree; where not, what agrees is loaded and the rest is logged.
+        strict: an ``InputError`` with reasons unless all agree; where not, what agrees is loaded, the rest logged.
         param_key: which weights of a BasicSR checkpoint; ``params`` where the key is not in the file.
-
-    Raises:
-        InputError: for an unreadable file, or with ``strict``, weights that do not fit or are not finite, with reasons.
     """
     logger = logging.getLogger('basicsr')
     content = read(path)

@@ -32,9 +32,6 @@ class Spandrel(nn.Module):
     Input: (N, C, H, W), any height and width, C ``input_channels``; what the network needs beside a multiple of
     ``size_multiple``, a least size or a square, is padded by reflection. Output: (N, ``output_channels``, rH, rW), r
     ``scale``, not clipped. Keys are those of the file, so that the weights load here, in spandrel and in the original.
-
-    Raises:
-        InputError: without spandrel, for a file that cannot be read, and for weights that it does not recognise.
     """
 
     # annotated as str, all that an option file can give

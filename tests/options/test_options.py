@@ -16,8 +16,8 @@ from conftest import REPOSITORY
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.options import apply_overrides, load_options, read_yaml, schema, trial
 from ne_basicsr.options import paths as option_paths
-from ne_basicsr.options.cautions import cautions
 from ne_basicsr.options.reader import parse_literal
+from ne_basicsr.options.rules import cautions
 from ne_basicsr.options.sections import by_signature
 from ne_basicsr.options.source import option_reads
 from ne_basicsr.options.validation import check
@@ -172,7 +172,7 @@ def test_a_legal_choice_that_is_hardly_meant_is_named_once(
     replace: str, by: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('os.cpu_count', lambda: 8)
-    monkeypatch.setattr('ne_basicsr.options.cautions.has_bf16', lambda device: False)
+    monkeypatch.setattr('ne_basicsr.options.rules.has_bf16', lambda device: False)
     assert replace in UNSAVED
     assert cautions(load_options(write(UNSAVED), is_train=True)) == []
     (line,) = cautions(load_options(write(UNSAVED.replace(replace, by, 1)), is_train=True))
