@@ -267,14 +267,12 @@ def _mend_prefetch() -> None:
         try:
             for item in self.generator:
                 self.queue.put(item)
-            self.queue.put(None)
+            self.queue.put(StopIteration())
         except BaseException as error:
             self.queue.put(error)
 
     def next_item(self: Any) -> Any:
         item = self.queue.get()
-        if item is None:
-            raise StopIteration
         if isinstance(item, BaseException):
             raise item
         return item
@@ -327,11 +325,9 @@ def explain_foreign(folder: Path) -> str | None:
     """Why the package in ``folder`` is not the BasicSR that this plugin extends; None if it is."""
     if (folder / 'archs' / 'swinir_arch.py').is_file() and (folder / 'utils' / 'registry.py').is_file():
         return None
-    return (
-        f'the package imported as basicsr is {folder}, not BasicSR {BASICSR_VERSION} (Restormer, NAFNet and others ship'
-        ' a different one under the same name): run from another folder, or uninstall it and install'
-        f' basicsr=={BASICSR_VERSION}'
-    )
+    others = 'Restormer, NAFNet and others ship a different one under the same name'
+    way_out = f'run from another folder, or uninstall it and install basicsr=={BASICSR_VERSION}'
+    return f'the package imported as basicsr is {folder}, not BasicSR {BASICSR_VERSION} ({others}): {way_out}'
 
 
 def explain_failure(error: BaseException) -> str:
@@ -339,10 +335,10 @@ def explain_failure(error: BaseException) -> str:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if 'torchvision::' in text or ('torchvision' in text and 'C.so' in text):
         torch, torchvision = (installed_version(name) for name in ('torch', 'torchvision'))
-        return (
-            f'torchvision {torchvision} does not match torch {torch} ({text}): its compiled part was built for another'
-            ' torch; install both from the same package index, in one command'
+        reason = (
+            'its compiled part was built for another torch; install both from the same package index, in one command'
         )
+        return f'torchvision {torchvision} does not match torch {torch} ({text}): {reason}'
     if 'libGL' in text:
         return f'OpenCV needs a system library ({text}): install libgl1, or opencv-python-headless'
     return f'importing BasicSR failed: {text}'

@@ -87,12 +87,13 @@ def chosen_device(arguments: argparse.Namespace) -> str:
 
 
 def check_level(arguments: argparse.Namespace, *names: str) -> None:
-    """Raise InputError unless each option, such as ``training_sigma255``, is missing or a noise level."""
+    """Raise InputError unless each option, such as ``training_sigma255``, is missing, a noise level or several."""
     for name in names:
-        value = getattr(arguments, name)
-        if value is not None and not 0 < value < float('inf'):
-            flag = f'--{name.replace("_", "-")}'
-            raise InputError(f'{arguments.command}: {flag} must be a noise level above 0 in 8-bit units; got {value:g}')
+        value, flag = getattr(arguments, name), f'--{name.replace("_", "-")}'
+        for level in value if isinstance(value, list) else [value]:
+            if level is not None and not 0 < level < float('inf'):
+                problem = f'must be a noise level above 0 in 8-bit units; got {level:g}'
+                raise InputError(f'{arguments.command}: {flag} {problem}')
 
 
 def check_least(arguments: argparse.Namespace, **least: int) -> None:

@@ -1,7 +1,4 @@
-"""``basicsr doctor``: what is installed, which devices there are, and which known problems the installation has.
-
-Every import that may fail is guarded.
-"""
+"""``basicsr doctor``: what is installed, which devices there are, and which known problems the installation has."""
 
 import argparse
 import importlib.util

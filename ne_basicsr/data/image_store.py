@@ -238,11 +238,7 @@ def open_any(path: Path, data_range: float | None = None) -> ImageStore:
 
 
 def verify(root: Path) -> tuple[int, list[str], bool]:
-    """Read all images of a store; without checksums, check that they can be decoded and have the listed size.
-
-    Returns:
-        The number of images that it lists, a line for each that is damaged, and whether it has checksums.
-    """
+    """The number of images that a store lists, a line for each that is damaged, and whether it has checksums."""
     store = open_any(root)
     entries = read_index(root, 'raw' if isinstance(store, RawStore) else 'png')
     damaged = []

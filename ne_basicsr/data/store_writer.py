@@ -120,11 +120,11 @@ class Journal:
             problem = 'damaged, or written by an earlier version without checksums'
             raise InputError(f'{path}: {problem}; remove {path.parent} and start again') from None
         for key in {**header, **settings}:
-            before, now = (_json(each.get(key)) for each in (header, settings))
+            before, now = (json.dumps(each.get(key), ensure_ascii=False) for each in (header, settings))
             if before != now:
                 way_out = 'continue with the same settings, or remove it'
                 raise InputError(f'{path.parent}: was started with {key} {before}, not {now}; {way_out}')
-        self._pending = [] if complete else [_json(settings)]
+        self._pending = [] if complete else [json.dumps(settings)]
         self._file = path.open('ab')
         self._file.truncate(len(complete))
         self.sync()
@@ -132,7 +132,7 @@ class Journal:
     def add(self, source: str, finished: Finished) -> None:
         """A finished source, or with no stores one that is gone or can no longer be read; it counts after ``sync``."""
         self._note(source, finished)
-        self._pending.append(_json({'source': source, **finished._asdict()}))
+        self._pending.append(json.dumps({'source': source, **finished._asdict()}))
 
     def entries(self, store: int) -> list[StoredImage]:
         """The finished entries of one of the stores."""
@@ -140,8 +140,7 @@ class Journal:
 
     def sync(self) -> None:
         """Write what was added; the stores must be synchronised first."""
-        text = ''.join(f'{line}\n' for line in self._pending)
-        self._file.write(text.encode(errors='backslashreplace'))  # JSON's own way to write bytes that are not UTF-8
+        self._file.write(''.join(f'{line}\n' for line in self._pending).encode())
         self._file.flush()
         os.fsync(self._file.fileno())
         self._pending.clear()
@@ -153,7 +152,3 @@ class Journal:
         self.sources[source] = finished
         if not finished.stores:
             del self.sources[source]
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ne_basicsr.archs import own_networks
 from ne_basicsr.options.reader import Source, parse_literal, read_source, read_yaml
-from ne_basicsr.utils.errors import InputError, OptionError
+from ne_basicsr.utils.errors import InputError, OptionError, one_line
 from ne_basicsr.utils.words import shown
 
 __all__ = ['apply_overrides', 'complete_options', 'load_options', 'read_yaml']
@@ -75,7 +75,7 @@ def apply_overrides(opt: Mapping[str, Any], entries: Iterable[str]) -> dict[str,
         keys, equals, text = entry.partition('=')
         names = [name.strip() for name in keys.split(':')]
         if not equals or not all(names):
-            raise _failure(f'--force_yml {entry}: key:sub=value is needed, e.g. train:total_iter=1000')
+            raise InputError(one_line(f'--force_yml {entry}: key:sub=value is needed, e.g. train:total_iter=1000'))
         section = changed
         for depth, name in enumerate(names[:-1], start=1):
             if section.get(name) is None:
@@ -83,11 +83,11 @@ def apply_overrides(opt: Mapping[str, Any], entries: Iterable[str]) -> dict[str,
             section = section[name]
             if not isinstance(section, dict):
                 problem = f'{":".join(names[:depth])} is {shown(section)}, not a section, so it has no {names[depth]!r}'
-                raise _failure(f'--force_yml {entry}: {problem}')
+                raise InputError(one_line(f'--force_yml {entry}: {problem}'))
         try:
             section[names[-1]] = parse_literal(text.strip())
         except ValueError as error:
-            raise _failure(f'--force_yml {entry}: {error}') from None
+            raise InputError(one_line(f'--force_yml {entry}: {error}')) from None
     return changed
 
 
@@ -120,7 +120,7 @@ def _validated(source: Source, entries: list[str], is_train: bool, here: bool, t
     keys = [tuple(name.strip() for name in entry.partition('=')[0].split(':')) for entry in entries]
     for entry, key in zip(entries, keys, strict=True):
         if key[0] == 'base':
-            raise _failure(f'--force_yml {entry}: base belongs into an option file; give that file to -opt')
+            raise InputError(one_line(f'--force_yml {entry}: base belongs into an option file; give that file to -opt'))
 
     def causes(error: OptionError) -> Iterator[str]:
         """Overrides of the wrong key, the last one first, then one without which this error would not be there."""
@@ -149,12 +149,7 @@ def _validated(source: Source, entries: list[str], is_train: bool, here: bool, t
                     places = places_of(error.key[-1], apply_overrides(source.options, entries))
                     named = ' or '.join(':'.join(place) for place in places)
                     about = f'unknown option; did you mean {named}?' if named else about
-            raise _failure(f'{source.files[0]} with --force_yml {entry}: {name}: {about}') from None
+            raise InputError(one_line(f'{source.files[0]} with --force_yml {entry}: {name}: {about}')) from None
         file, line = source.place(error.key) or (source.files[0], 0)
         base_of = f', base of {source.files[0]}' if file != source.files[0] else ''
-        raise _failure(f'{file}: {name}: {about}' + (f' (line {line}{base_of})' if line else '')) from None
-
-
-def _failure(message: str) -> InputError:
-    """An error of one line, also where keys or values hold line breaks."""
-    return InputError(' '.join(message.splitlines()))
+        raise InputError(one_line(f'{file}: {name}: {about}' + (f' (line {line}{base_of})' if line else ''))) from None

@@ -26,10 +26,6 @@ class Listed(NamedTuple):
     name: str
     section: Section
 
-    @property
-    def description(self) -> str:
-        return self.section.get('description', '').replace('``', '`')
-
 
 def entries() -> list[Listed]:
     """Everything that an option file may hold, in the order of the file."""
@@ -43,8 +39,8 @@ def entries() -> list[Listed]:
         for name, section in sections_of(kind).items() if about.heading else ():
             repeated = is_wrapped(name) if kind == 'networks' else name == 'DenoisingDataset'
             if not repeated and not name.endswith('_basicsr'):
-                described = section | {'description': section['properties']['type']['description']}
-                found.append(Listed(about.heading, name, described))
+                described = {'description': section['properties']['type']['description'].replace('``', '`')}
+                found.append(Listed(about.heading, name, section | described))
     return found
 
 
@@ -72,7 +68,7 @@ def as_text(found: list[Listed]) -> str:
     for group, members in groupby(found, lambda entry: entry.group):
         lines += ['', f'== {group} ==']
         for entry in members:
-            lines += ['', entry.name, *_wrapped(entry.description, indent='  ')]
+            lines += ['', entry.name, *_wrapped(entry.section.get('description', ''), indent='  ')]
             for key, kind, default, description in _rows(entry):
                 told = {None: '', '': ', required'}.get(default, f', default {default}')
                 lines += [f'    {key}: {kind}{told}', *_wrapped(description, indent=8 * ' ')]
@@ -90,7 +86,8 @@ def as_markdown(found: list[Listed]) -> str:
             twins = "Every image-to-image network X is also there as `XWNE`, with the options of `WNE` beside X's."
             lines += [twins, '']
         for entry in members:
-            lines += [f'### `{entry.name}`', '', *([_cell(entry.description), ''] if entry.description else [])]
+            about = _cell(entry.section.get('description', ''))
+            lines += [f'### `{entry.name}`', '', *([about, ''] if about else [])]
             lines += ['| key | type | default | description |', '|---|---|---|---|']
             for key, kind, default, description in _rows(entry):
                 told = {None: '', '': '*required*'}.get(default, f'`{default}`')

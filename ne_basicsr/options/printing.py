@@ -46,10 +46,7 @@ def resolved_text(
 def kept_text(
     path: str | Path, force_yml: Iterable[str] = (), imports: Iterable[str] = (), folder: Path = Path()
 ) -> str:
-    """The option file that a run folder keeps: a copy or, where bases or overrides add to it, the complete options.
-
-    ``load_options`` has read and tried the same file and overrides before. Arguments as for ``resolved_text``.
-    """
+    """The option file that a run folder keeps, already tried: a copy or, with bases or overrides, ``resolved_text``."""
     entries, own = list(force_yml), list(imports)
     source = read_source(path)
     if entries or own or len(source.files) > 1 or IMPORTS in source.options:

@@ -9,7 +9,7 @@ from ne_basicsr.data.denoising_dataset import LEVEL_TARGETS
 from ne_basicsr.ops.degradations import check_level
 from ne_basicsr.options.schema import OWN_SETS, Section
 from ne_basicsr.utils.errors import InputError, Key, OptionError
-from ne_basicsr.utils.instructions import has_bf16
+from ne_basicsr.utils.memory import has_bf16
 from ne_basicsr.utils.words import hint, shown
 
 # columns of results, beside metrics

@@ -16,11 +16,7 @@ def names() -> list[str]:
 
 
 def find(path: str | Path, called: str | Path = '') -> Path:
-    """``path`` if it exists, else the shipped file that it names, as ``options/swinir_wne.yml`` or ``swinir_wne``.
-
-    Args:
-        called: as what the path was given, where that differs: a base is relative to the file that names it.
-    """
+    """``path`` if it exists, else the shipped file that it, or what it was ``called``, names: ``swinir_wne``."""
     name = Path(called or path).as_posix().removeprefix('options/').removesuffix('.yml')
     return FOLDER / f'{name}.yml' if not Path(path).exists() and name in names() else Path(path)
 

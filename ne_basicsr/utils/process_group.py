@@ -53,18 +53,14 @@ def ranks(
 ) -> Iterator[tuple[int, int]]:
     """Join the processes that ``launcher`` (none, pytorch, slurm) started; (rank, world size).
 
-    If one of several fails, it ends at once, and the others end with its line: no exception leaves this context, since
-    whatever handles it, or the interpreter's own exit, might wait for a rank that is gone.
+    If one of several fails, it ends at once, and the others end with its line: no exception but ``Stopped`` leaves this
+    context, since whatever handles it, or the interpreter's own exit, might wait for a rank that is gone.
 
     Args:
         num_gpu: GPUs of this machine that the run uses; 0 trains on CPUs, with gloo.
         dist_params: ``backend``, instead of NCCL on GPUs and gloo on CPUs, and ``port`` of the first process (Slurm).
         debug: print the traceback of every failure.
         patience: how long ranks wait for one that is alive but busy.
-
-    Raises:
-        InputError: if the launcher's environment is missing, or there are more processes than GPUs.
-        Stopped: as raised inside, by all ranks.
     """
     if launcher == 'none':
         yield 0, 1
@@ -194,10 +190,7 @@ class Watchdog:
 
 
 class Vote:
-    """Whether any rank asks to stop, known to all ranks at the same iteration.
-
-    On several ranks the answer is one iteration late: the exchange, between CPUs, runs during the next iteration.
-    """
+    """Whether any rank asks to stop, known to all at the same iteration; if several, one late, as they exchange it."""
 
     def __init__(self) -> None:
         several = _is_joined() and distributed.get_world_size() > 1
@@ -239,10 +232,7 @@ def gathered(value: Any) -> list[Any]:
 
 
 def dealt(items: Sequence[T], size: Callable[[T], float] | None = None) -> Iterator[T]:
-    """Items for this rank: whenever it asks, the next that no rank has taken, the largest first if ``size`` is given.
-
-    All ranks have the same items. One process gets all of them, in order.
-    """
+    """The next of the same items that no rank has taken, whenever this one asks, the largest first by ``size``."""
     if not _is_joined():
         yield from items
         return

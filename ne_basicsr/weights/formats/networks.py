@@ -136,9 +136,8 @@ def mohan_stages(weights: StateDict) -> Layout:
 
 def mohan_unet(weights: StateDict) -> Layout:
     """Mohan et al.'s U-Net."""
-    note = 'residual, off by default, has no key'
     options = {'type': 'MohanUNet', 'num_in_ch': weights['conv1.weight'].shape[1], 'bias': 'conv1.bias' in weights}
-    return Layout("Mohan et al.'s U-Net", options, weights, note)
+    return Layout("Mohan et al.'s U-Net", options, weights, 'residual, off by default, has no key')
 
 
 def adnet(weights: StateDict) -> Layout:

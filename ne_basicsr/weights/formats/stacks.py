@@ -165,10 +165,7 @@ def _bias_as_channel(weights: StateDict, last: str, bias: Tensor) -> StateDict:
 
 @torch.no_grad()
 def _keeps_constants(convs: list[Tensor]) -> bool:
-    """Whether f(1) = 1 within 10%, f a bias-free stack of convolutions and ReLUs: any denoiser does that.
-
-    Weights of affine convolutions, read as kernels, do not. A noise map beyond the image's channels is 25 / 255.
-    """
+    """Whether a bias-free stack keeps ones within 10%, as any denoiser does; affine kernels read as plain do not."""
     if convs[0].is_meta:
         return False
     size = 2 * len(convs) + 1  # each convolution takes a border of 1
