@@ -53,10 +53,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _verify(paths: Sequence[Path]) -> int:
     from ne_basicsr.data.image_store import verify
-    from ne_basicsr.data.store_index import stores_in
+    from ne_basicsr.data.store_index import INDEX
 
-    code = 0
-    for store in [store for path in paths for store in stores_in(path)]:
+    code, stores = 0, []
+    for path in paths:  # as --sidd writes them, stores are in folders below it
+        found = [path] if (path / INDEX).is_file() else sorted(index.parent for index in path.glob(f'*/{INDEX}'))
+        if not found:
+            raise InputError(f'{path}: no store, as it holds no {INDEX}; basicsr prepare makes one')
+        stores += found
+    for store in stores:
         images, damaged, has_checksums = verify(store)
         if damaged:
             code = 1

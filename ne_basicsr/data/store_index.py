@@ -77,14 +77,6 @@ def read_index(folder: Path, kind: str) -> list[StoredImage]:
     return entries
 
 
-def stores_in(path: Path) -> list[Path]:
-    """The store in a folder or, as ``prepare --sidd`` writes them, the stores in the folders below it."""
-    found = [path] if (path / INDEX).is_file() else sorted(index.parent for index in path.glob(f'*/{INDEX}'))
-    if not found:
-        raise InputError(f'{path}: no store, as it holds no {INDEX}; basicsr prepare makes one')
-    return found
-
-
 def read_lines(path: Path, whole: bool = False) -> list[str]:
     """The lines of a text file that are not empty; blanks before a name belong to it; if ``whole``, the last ends."""
     try:

@@ -63,7 +63,9 @@ def exit_code(error: BaseException) -> int | None:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return 130
-    return 2 if isinstance(error, (InputError, ImportError)) or _is_about_a_file(error) else None
+    # a file that the system cannot open or write: no permission, no space, a folder of that name
+    is_about_a_file = isinstance(error, OSError) and error.filename is not None
+    return 2 if isinstance(error, (InputError, ImportError)) or is_about_a_file else None
 
 
 def first_line(error: BaseException) -> str:
@@ -80,14 +82,9 @@ def last_line(error: BaseException) -> str:
     """The message in one line; an error from a loader's worker has the worker's traceback in its text."""
     if isinstance(error, KeyboardInterrupt):
         return 'interrupted'
-    if isinstance(error, OSError) and _is_about_a_file(error):
+    if isinstance(error, OSError) and error.filename is not None:
         return f'{error.filename2 or error.filename}: {error.strerror}'
     line = next(iter(reversed(str(error).strip().splitlines())), type(error).__name__)
     for name in (f'{InputError.__module__}.{InputError.__name__}: ', 'ImportError: '):
         line = line.removeprefix(name)
     return line
-
-
-def _is_about_a_file(error: BaseException) -> bool:
-    """A file that the system cannot open or write: no permission, no space, a folder of that name."""
-    return isinstance(error, OSError) and error.filename is not None
