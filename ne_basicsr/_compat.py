@@ -2,8 +2,7 @@
 
 ``install`` puts a finder in front of ``sys.meta_path``; when ``basicsr`` is imported for the first time it
 
-1. supplies the modules that BasicSR imports and that its dependencies have dropped, and defers slow ones
-   (``deferred``),
+1. supplies the modules that BasicSR imports and that its dependencies have dropped, and defers slow ones,
 2. lets BasicSR's own import run, with the known failures explained in one line,
 3. mends BasicSR's classes (``mend``; ``models.base_model`` mends ``BaseModel``), and
 4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves, and
@@ -175,11 +174,18 @@ class _DeferredName:
 
 def mend() -> None:
     """Replace the parts of BasicSR that fail on current libraries, on CPUs, or when a run is killed."""
+    import multiprocessing
+
     import basicsr.data
     import yaml
     from basicsr.utils import options
 
-    _mend_start_method()
+    # Python 3.14 starts processes on Linux by forkserver, which has to pickle data sets, and in whose processes threads
+    # of libraries receive the signals that workers hold back below. A method that the program has set stays.
+    # Drop when torch's loaders choose a method for themselves.
+    is_unset = multiprocessing.get_start_method(allow_none=True) is None
+    if is_unset and sys.platform == 'linux' and multiprocessing.get_all_start_methods()[0] != 'fork':
+        multiprocessing.set_start_method('fork')
     _mend_registry()
     # parse_options reads option files with yaml's unsafe loader: a file can run code (BasicSR issue 768). The command
     # line of this package does not use it; scripts that call BasicSR's own train_pipeline do. Drop when it is safe.
@@ -193,17 +199,6 @@ def mend() -> None:
     # SwinIR calls torch.meshgrid without indexing, and torch warns of it whenever a network is built; torch names its
     # own file, so the message alone tells. Drop when basicsr/archs/swinir_arch.py passes indexing.
     warnings.filterwarnings('ignore', 'torch.meshgrid: in an upcoming release', UserWarning)
-
-
-def _mend_start_method() -> None:
-    # Python 3.14 starts processes on Linux by forkserver, which has to pickle data sets, and in whose processes threads
-    # of libraries receive the signals that workers hold back below. A method that the program has set stays.
-    # Drop when torch's loaders choose a method for themselves.
-    import multiprocessing
-
-    is_unset = multiprocessing.get_start_method(allow_none=True) is None
-    if is_unset and sys.platform == 'linux' and multiprocessing.get_all_start_methods()[0] != 'fork':
-        multiprocessing.set_start_method('fork')
 
 
 def _mend_registry() -> None:

@@ -126,12 +126,17 @@ def named_network(text: str, arguments: argparse.Namespace) -> Any:
     return spec._replace(wrap=spec.wrap or arguments.wne, sigma255=level or spec.sigma255)
 
 
-def typed(arguments: argparse.Namespace, leave_out: Sequence[str] = ('output', 'device', 'batch')) -> str:
-    """The command that gives the same numbers again on any machine, without the options ``leave_out``."""
+def typed(arguments: argparse.Namespace) -> str:
+    """The command that gives the same numbers again on any machine: not what is about the machine."""
     texts = arguments.parser.prog.split()
     for action in arguments.parser._actions:
         value = getattr(arguments, action.dest, None)
-        if action.dest in (*leave_out, 'debug') or value is None or value is False or value in ('', []):
+        if (
+            action.dest in ('output', 'device', 'batch', 'debug')
+            or value is None
+            or value is False
+            or value in ('', [])
+        ):
             continue
         several = value if isinstance(value, list) else [value]
         values = [str(each).removesuffix('.0') if isinstance(each, float) else str(each) for each in several]

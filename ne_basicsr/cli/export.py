@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def _graph(spec: Any, path: Path) -> list[str]:
     denoiser = open_denoiser(spec, only=None)
     if not isinstance(denoiser.network, nn.Module):
         raise InputError(f'{spec.source}: is already an exported graph; give the checkpoint it was made from')
-    _say('tracing the network')
+    say = partial(print, file=sys.stderr, flush=True)  # each step can take minutes
+    say('export: tracing the network ...')
     program = graphs.trace(denoiser)
     side = graphs.least_side(program)
     about = denoiser.description + (f'; for images of at least {side}x{side} pixels' if side > 1 else '')
@@ -55,12 +57,12 @@ def _graph(spec: Any, path: Path) -> list[str]:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
         part = Path(folder) / path.name
         try:
-            _say(f'writing {path}')
+            say(f'export: writing {path} ...')
             if path.suffix == '.onnx':
                 graphs.write_onnx(program, part, about)
             else:
                 graphs.write_program(program, part)
-            _say('comparing it with the network')
+            say('export: comparing it with the network ...')
             found = graphs.compare(part, denoiser)
         except InputError as error:
             raise InputError(str(error).replace(str(part), str(path))) from error
@@ -69,11 +71,6 @@ def _graph(spec: Any, path: Path) -> list[str]:
         differs = f'differs from torch by {each.difference:.1e} of the largest value'
         lines.append(f'at {"x".join(map(str, each.shape))}: {differs if each.difference else "equal to torch"}')
     return lines
-
-
-def _say(step: str) -> None:
-    """Name the step that begins: each can take minutes."""
-    print(f'export: {step} ...', file=sys.stderr, flush=True)
 
 
 def _weights(spec: Any, arguments: argparse.Namespace) -> list[str]:

@@ -14,10 +14,9 @@ from ne_basicsr.utils.errors import InputError, exit_code, last_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand: 0 if it succeeds, 2 after one line about an error of the user, 130 after Ctrl-C,
-    141 without a word if the program that reads its output has ended (``| head``).
+    """Run one subcommand: 0 if it succeeds, 2 after one line about an error of the user, 130 after Ctrl-C.
 
-    Training that stopped on a signal, with everything saved, returns 128 + the number of the signal.
+    141 without a word if its reader has ended (``| head``), 128 + the signal for training that stopped and saved.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

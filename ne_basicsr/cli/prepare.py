@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ne_basicsr.cli import command
 from ne_basicsr.utils.errors import InputError
 
 SIDD_CROP, SIDD_STEP = 512, 384  # an overlap of 128, so that crops fit into a sub-image
@@ -18,8 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _verify(arguments.inputs)
     if arguments.output is None:
         raise InputError('prepare: the folder to write is needed: -o X.lmdb or -o X.raw')
-    if arguments.workers is not None and arguments.workers < 1:
-        raise InputError(f'--workers is 1 or more; got {arguments.workers}')
+    command.check_least(arguments, workers=1)
     crop, step = arguments.crop, arguments.step
     if arguments.sidd and crop is None:
         crop, step = SIDD_CROP, step or SIDD_STEP

@@ -17,8 +17,7 @@ from ne_basicsr.utils.errors import InputError
 IMAGES = ('gt', 'lq')
 BRIGHTEST = 10  # of floats: what is brighter has another range than [0, 1]
 
-Key = int | tuple[int, int]
-"""An index, or an index with the number of the training sample."""
+Key = int | tuple[int, int]  # an index, or an index with the number of the training sample
 
 
 class Batch(dict[str, Any]):
@@ -42,8 +41,7 @@ def as_float(batch: Mapping[str, Any], device: torch.device | str) -> dict[str, 
 def prefetched(batches: Iterable[Mapping[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
     """``as_float`` of each batch, on a GPU, prepared on a stream of its own during the step before.
 
-    BasicSR's ``CUDAPrefetcher`` moves the sample numbers as well, so that reading them waits for the GPU, and returns
-    memory to the allocator while the GPU may still have to read it.
+    BasicSR's ``CUDAPrefetcher`` moves the sample numbers as well, and frees memory that the GPU may still have to read.
     """
     stream, ready = torch.cuda.Stream(device), None
     for batch in batches:

@@ -26,8 +26,7 @@ from ne_basicsr.utils.words import similar_path
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 RAW_FILE, LMDB_FILE = 'images.raw', 'data.mdb'
 
-Image: TypeAlias = NDArray[Any]
-"""(H, W, C) of uint8, uint16 or float32, RGB if C is 3."""
+Image: TypeAlias = NDArray[Any]  # (H, W, C) of uint8, uint16 or float32, RGB if C is 3
 
 
 class ImageStore(Protocol):

@@ -95,7 +95,18 @@ def prepare(
 
     An image that cannot be read is no error: it is listed among the failures.
     """
-    _check(inputs, output, recipe, sidd)
+    if recipe.format == 'png' and not sidd:
+        _check_suffix(output)
+    if recipe.crop is not None and recipe.crop < 1:
+        raise InputError(f'--crop is 1 or more; got {recipe.crop}')
+    if recipe.step is not None and (recipe.crop is None or not 1 <= recipe.step <= recipe.crop):
+        raise InputError(f'--step is between 1 and --crop (now {recipe.crop}); got {recipe.step}')
+    names = [path.resolve().name for path in inputs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f'two inputs are called {twice!r}, and images go by the names of their inputs; rename one')
+    if missing := [path for path in inputs if not path.is_dir()]:
+        problem = 'is a file; give its folder' if missing[0].exists() else f'no such folder{similar_path(missing[0])}'
+        raise InputError(f'{missing[0]}: {problem}')
     sources, failures = find_pairs(inputs) if sidd else (find_images(inputs), [])
     if output.exists() and not resume:
         raise InputError(f'{output}: exists already; continue it with --resume, or choose another name')
@@ -103,7 +114,7 @@ def prepare(
         raise InputError(f'{output}: was not made by basicsr prepare and cannot be resumed; choose another name')
     suffix = 'lmdb' if recipe.format == 'png' else 'raw'
     folders = [output / f'{name}.{suffix}' for name in ('gt', 'lq')] if sidd else [output]
-    settings = {**recipe._asdict(), 'pairs': sidd, 'inputs': [path.resolve().name for path in inputs]}
+    settings = {**recipe._asdict(), 'pairs': sidd, 'inputs': names}
     kind = WRITERS[recipe.format]
     try:
         for folder in folders:
@@ -132,10 +143,10 @@ def prepare(
 
 def find_images(inputs: Sequence[Path]) -> list[Original]:
     """All images below the inputs, in the order in which they are written; each page of a stack is one."""
-    found = []
+    found, several = [], len(inputs) > 1
     for folder in [FolderStore(root) for root in inputs]:
         for name in folder.names:
-            key, path, count = _prefix(folder.root, inputs) + name, folder.path(name), 1
+            key, path, count = (f'{folder.root.resolve().name}/' if several else '') + name, folder.path(name), 1
             with suppress(InputError, OSError):  # reading it says why
                 count = page_count(path)
             pages = [Original(f'{key}_p{page + 1:04d}', (path,), page) for page in range(count)]
@@ -154,8 +165,9 @@ def find_pairs(inputs: Sequence[Path]) -> tuple[list[Original], list[str]]:
                 if partner not in files:
                     alone.append(f'{root / path}: there is no {partner.name} beside it')
                 elif own == CLEAN:
-                    name = path.with_suffix('').as_posix().replace(CLEAN, 'SRGB')
-                    found.append(Original(_prefix(root, inputs) + name, (root / path, root / partner)))
+                    key = path.with_suffix('').as_posix().replace(CLEAN, 'SRGB')
+                    key = f'{root.resolve().name}/{key}' if len(inputs) > 1 else key
+                    found.append(Original(key, (root / path, root / partner)))
     if not found:
         raise InputError(f'{inputs[0]}: no pairs *_{CLEAN}*.PNG and *_{NOISY}*.PNG found')
     return _with_keys(found), alone
@@ -272,10 +284,6 @@ def _value(name: str, image: Image, encode: Callable[[Image], bytes]) -> tuple[S
     return StoredImage(name, (height, width, channels), 0, checksum_of(name, image.shape, data)), data
 
 
-def _prefix(root: Path, inputs: Sequence[Path]) -> str:
-    return f'{root.resolve().name}/' if len(inputs) > 1 else ''
-
-
 def _with_keys(found: Iterable[Original]) -> list[Original]:
     """Sources with keys that plain BasicSR can read, no two alike."""
     sources: dict[str, Original] = {}
@@ -285,21 +293,6 @@ def _with_keys(found: Iterable[Original]) -> list[Original]:
         key = next(key for key in keys if key not in sources)
         sources[key] = source._replace(key=key)
     return list(sources.values())
-
-
-def _check(inputs: Sequence[Path], output: Path, recipe: Recipe, sidd: bool) -> None:
-    if recipe.format == 'png' and not sidd:
-        _check_suffix(output)
-    if recipe.crop is not None and recipe.crop < 1:
-        raise InputError(f'--crop is 1 or more; got {recipe.crop}')
-    if recipe.step is not None and (recipe.crop is None or not 1 <= recipe.step <= recipe.crop):
-        raise InputError(f'--step is between 1 and --crop (now {recipe.crop}); got {recipe.step}')
-    names = [path.resolve().name for path in inputs]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InputError(f'two inputs are called {twice!r}, and images go by the names of their inputs; rename one')
-    if missing := [path for path in inputs if not path.is_dir()]:
-        problem = 'is a file; give its folder' if missing[0].exists() else f'no such folder{similar_path(missing[0])}'
-        raise InputError(f'{missing[0]}: {problem}')
 
 
 def _check_suffix(path: Path) -> None:

@@ -1,7 +1,7 @@
 """Stacks: TIFF files with several pages, such as those of ImageJ and OME, read and replaced page by page.
 
 Pages are replaced in a copy of the file. So whatever describes them (axes, labels, OME-XML, resolution, profile) stays
-as it is, byte for byte. Only compressed pages get other lengths, and other compressions than deflate become deflate.
+as it is. Only compressed pages get other lengths, and other compressions than deflate become deflate.
 """
 
 import io

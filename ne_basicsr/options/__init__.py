@@ -150,6 +150,8 @@ def _validated(source: Source, entries: list[str], is_train: bool, here: bool, t
                     named = ' or '.join(':'.join(place) for place in places)
                     about = f'unknown option; did you mean {named}?' if named else about
             raise InputError(one_line(f'{source.files[0]} with --force_yml {entry}: {name}: {about}')) from None
-        file, line = source.place(error.key) or (source.files[0], 0)
+        # the place of the key, or else of the section that it is missing from
+        given = [error.key[:length] for length in range(len(error.key), 0, -1) if error.key[:length] in source.places]
+        file, line = source.places[given[0]] if given else (source.files[0], 0)
         base_of = f', base of {source.files[0]}' if file != source.files[0] else ''
         raise InputError(one_line(f'{file}: {name}: {about}' + (f' (line {line}{base_of})' if line else ''))) from None

@@ -59,11 +59,6 @@ class Source(NamedTuple):
     files: tuple[Path, ...]  # the file itself, its base, the base's base
     places: dict[Key, tuple[Path, int]]  # file and line of each key, the last one
 
-    def place(self, key: Key) -> tuple[Path, int] | None:
-        """Where ``key``, or else the section that it is missing from, was given."""
-        inner = (key[:length] for length in range(len(key), 0, -1))
-        return next((self.places[part] for part in inner if part in self.places), None)
-
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in an option file, its bases merged, as plain dicts, lists and scalars."""
@@ -113,10 +108,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def read_file(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
-    """The mapping in one option file, as plain dicts, lists and scalars, and the line of each key.
-
-    An ``InputError`` for no such file, and for what is not UTF-8, YAML, one mapping without duplicate keys, plain data.
-    """
+    """The mapping in one option file, as plain dicts, lists and scalars, and the line of each key."""
     try:
         content = atomic_files.read(path, MAX_BYTES + 1)
         if len(content) > MAX_BYTES:

@@ -182,13 +182,11 @@ def _check_val(opt: Mapping[str, Any]) -> None:
         metric.setdefault('better', 'higher')
     sets = [section['name'] for key, section in opt['datasets'].items() if key != 'train']
     known = {*metrics, *(f'{name}/{label}' for name in sets for label in metrics)}
-    if (best := val['save_best']) is None:
-        return
-    if not sets:
-        problem = f'needs data to validate on, e.g. datasets:val; got {shown(best)} and none'
-        raise OptionError(('val', 'save_best'), problem)
-    if best not in known:
-        raise OptionError(('val', 'save_best'), f'no metric is called {shown(best)}; {hint(best, known)}')
+    best = val['save_best']
+    if best is not None and not (sets and best in known):
+        unknown = f'no metric is called {shown(best)}; {hint(best, known)}'
+        alone = f'needs data to validate on, e.g. datasets:val; got {shown(best)} and none'
+        raise OptionError(('val', 'save_best'), unknown if sets else alone)
 
 
 def cautions(opt: Mapping[str, Any]) -> list[str]:

@@ -35,9 +35,7 @@ _Validator = extend(Draft7Validator, type_checker=_TYPES)
 def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool = False) -> dict[str, Any]:
     """A checked copy of an option file's content, defaults filled in; an ``OptionError`` for the first wrong option.
 
-    Args:
-        here: whether it is to run on this machine: its files and GPUs must be there.
-        tried: whether its network has been built and run before.
+    To run ``here``, its files and GPUs must be there; ``tried`` is a network that has been built and run before.
     """
     for key, value in leaves(given):
         if isinstance(value, float) and not math.isfinite(value):
@@ -130,8 +128,7 @@ def resolved(schema: Section, value: Any, key: Key = ()) -> Section:
 def filled(value: Any, schema: Section) -> Any:
     """A copy with the defaults of this package's sections; those of networks and others are left to their classes.
 
-    Floats such as ``5e3``, which YAML reads where an integer is meant, become integers where the schema has bounds: a
-    network's constructor may want either.
+    Floats such as ``5e3``, in YAML often meant as integers, become integers where the schema has bounds.
     """
     if isinstance(value, Mapping):
         known = schema.get('properties', {}) if schema.get('additionalProperties') or 'title' not in schema else {}

@@ -1,8 +1,7 @@
 """Finished cells on disk: a killed comparison continues where it stopped, a repeated one is instant.
 
-A cell's key is a digest of everything its value depends on (network, image, degradation, level, draw, seed,
-arithmetic). So nothing needs to be declared stale: a changed input gives another key. Each process appends to its own
-file, a line per batch, flushed; a line that a kill has cut is skipped when reading.
+A cell's key is a digest of everything its value depends on, so nothing is ever stale: a changed input gives another
+key. Each process appends to its own file, a line per batch, flushed; a line that a kill has cut is skipped.
 """
 
 import hashlib
@@ -15,8 +14,7 @@ from typing import Any
 from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import explained_writing
 
-Value = Any
-"""What JSON holds; NaN and infinities included."""
+Value = Any  # what JSON holds; NaN and infinities included
 
 
 def key_of(**parts: Any) -> str:

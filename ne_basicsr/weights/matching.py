@@ -137,8 +137,7 @@ def check_type(name: str) -> None:
 def check_description(options: Mapping[str, Any], weights: StateDict) -> None:
     """Raise for a network that a file's own description may not ask for.
 
-    It may be any network from images to images. Its whole numbers are at most a third of the square root of the number
-    of values in the weights, as those of any 3x3 convolution are, or ``LARGEST_SIZE``.
+    Whole numbers are at most ``LARGEST_SIZE``, or a third of the square root of the number of values in the weights.
     """
     values = sum(value.numel() for value in weights.values())
     limit = max(LARGEST_SIZE, math.isqrt(values) // 3)

@@ -5,6 +5,7 @@ spandrel recognises some forty architectures by the keys of their weights (githu
 
 import importlib.util
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +99,12 @@ def recognise(weights: Path | str | Mapping[str, Tensor]) -> Any:
 
 def find_layout(weights: Mapping[str, Tensor]) -> Layout | None:
     """The layout of weights that spandrel recognises, as a ``Spandrel``; None for others, and without spandrel."""
-    if importlib.util.find_spec('spandrel') is None:
-        return None
-    try:
-        name = recognise(weights).architecture.name
-    except InputError:
-        return None
-    state = require('spandrel').canonicalize_state_dict(dict(weights))
-    return Layout(f'{name}, by spandrel', {'type': 'Spandrel'}, state)
+    if importlib.util.find_spec('spandrel') is not None:
+        with suppress(InputError):
+            name = recognise(weights).architecture.name
+            state = require('spandrel').canonicalize_state_dict(dict(weights))
+            return Layout(f'{name}, by spandrel', {'type': 'Spandrel'}, state)
+    return None
 
 
 def with_weights(options: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:

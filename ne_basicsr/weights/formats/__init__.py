@@ -56,7 +56,6 @@ LAYOUTS: dict[str, tuple[str, Callable[[StateDict], Layout]]] = {
     ),
 }
 
-
 # what other networks are that have such a key
 OTHERS = {
     'a diffusion model (it needs a time step)': r'(^|\.)(time_embed|time_mlp|time_embedding|temb)\b',
@@ -70,9 +69,8 @@ def recognise(weights: Mapping[str, Tensor], container: str | None = None) -> La
 
     Args:
         weights: a state dict, without ``module.`` prefixes.
-        container: the key of the checkpoint that it was under. Below ``state_dict`` the prefix ``model.`` is that of a
-            training framework; elsewhere it is the WNE paper's code, all of whose networks are inside a wrapper, plain
-            ones inside the identity.
+        container: its key in the checkpoint. Below ``state_dict`` the prefix ``model.`` is that of a framework,
+            elsewhere of the WNE paper's code, all of whose networks are inside a wrapper, or the identity.
     """
     for prefix in ('backbone.', 'model.'):
         if weights and all(key.startswith(prefix) for key in weights):

@@ -94,8 +94,17 @@ def swinir(weights: StateDict) -> Layout:
         'ape': 'absolute_pos_embed' in weights,
         'patch_norm': 'patch_embed.norm.weight' in weights,
         'resi_connection': '3conv' if 'conv_after_body.0.weight' in weights else '1conv',
-        **_swinir_upsampler(weights, in_chans),
+        'upsampler': '',
+        'upscale': 1,
     }
+    convs = [value for key, value in weights.items() if re.fullmatch(r'upsample\.\d+\.weight', key)]
+    if 'conv_up1.weight' in weights:
+        options |= {'upsampler': 'nearest+conv', 'upscale': 4}
+    elif 'conv_before_upsample.0.weight' in weights:
+        factors = [math.isqrt(conv.shape[0] // conv.shape[1]) for conv in convs]
+        options |= {'upsampler': 'pixelshuffle', 'upscale': math.prod(factors)}
+    elif convs:
+        options |= {'upsampler': 'pixelshuffledirect', 'upscale': math.isqrt(convs[0].shape[0] // in_chans)}
     note = ''
     if in_chans == 3:
         note = "as BasicSR's, which subtracts an RGB mean; the WNE paper's does not: name the type, FILE=SwinIRNoMean"
@@ -103,18 +112,6 @@ def swinir(weights: StateDict) -> Layout:
         options['img_range'] = 255.0
         note = 'window 7 without an upsampler: the official JPEG networks, whose img_range is 255'
     return Layout('SwinIR', options, weights, note)
-
-
-def _swinir_upsampler(weights: StateDict, in_chans: int) -> dict[str, Any]:
-    if 'conv_up1.weight' in weights:
-        return {'upsampler': 'nearest+conv', 'upscale': 4}
-    convs = [value for key, value in weights.items() if re.fullmatch(r'upsample\.\d+\.weight', key)]
-    if 'conv_before_upsample.0.weight' in weights:
-        factors = [math.isqrt(conv.shape[0] // conv.shape[1]) for conv in convs]
-        return {'upsampler': 'pixelshuffle', 'upscale': math.prod(factors)}
-    if convs:
-        return {'upsampler': 'pixelshuffledirect', 'upscale': math.isqrt(convs[0].shape[0] // in_chans)}
-    return {'upsampler': '', 'upscale': 1}
 
 
 def mohan_stages(weights: StateDict) -> Layout:
