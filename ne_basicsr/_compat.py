@@ -2,8 +2,7 @@
 
 ``install`` puts a finder in front of ``sys.meta_path``; when ``basicsr`` is imported for the first time it
 
-1. supplies the modules that BasicSR imports and that its dependencies have dropped, and defers slow ones
-   (``deferred``),
+1. supplies the modules that BasicSR imports and that its dependencies have dropped, and defers slow ones,
 2. lets BasicSR's own import run, with the known failures explained in one line,
 3. mends BasicSR's classes (``mend``; ``models.base_model`` mends ``BaseModel``), and
 4. imports this package's ``*_arch``, ``*_dataset``, ``*_model`` and ``*_loss`` files, which register themselves, and
@@ -37,7 +36,7 @@ NOT_INSTALLED = (
 def install() -> None:
     """Arrange for steps 1 to 4 above; at once if BasicSR is imported already."""
     if 'basicsr' in sys.modules:
-        _complete(sys.modules['basicsr'])
+        _complete()
     elif not any(isinstance(finder, _BasicSRFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _BasicSRFinder())
 
@@ -63,12 +62,12 @@ class _BasicSRFinder(MetaPathFinder):
             raise ModuleNotFoundError(NOT_INSTALLED, name='basicsr')
         if spec is None or spec.loader is None:
             return None
-        spec.loader = _RoomLoader(spec.loader) if fullname in _ROOMS else _BasicSRLoader(spec.loader)
+        spec.loader = _OnceLoader(spec.loader)
         return spec
 
 
-class _RoomLoader(Loader):
-    """Loads a room once: BasicSR's import, which the finder starts, may have loaded it already."""
+class _OnceLoader(Loader):
+    """Loads BasicSR, and a room once: BasicSR's import, which the finder starts, may have loaded it already."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
@@ -78,22 +77,11 @@ class _RoomLoader(Loader):
         return self.loaded or self.loader.create_module(spec)
 
     def exec_module(self, module: types.ModuleType) -> None:
-        if self.loaded is None:
-            self.loaded = module
-            self.loader.exec_module(module)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.loader, name)
-
-
-class _BasicSRLoader(Loader):
-    def __init__(self, loader: Any) -> None:
-        self.loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: types.ModuleType) -> None:
+        if self.loaded is not None:
+            return
+        self.loaded = module
+        if module.__name__ != 'basicsr':
+            return self.loader.exec_module(module)
         if foreign := explain_foreign(Path(str(module.__file__)).parent):
             raise ImportError(foreign)
         try:
@@ -101,13 +89,13 @@ class _BasicSRLoader(Loader):
                 self.loader.exec_module(module)
         except (ImportError, RuntimeError, AttributeError, ValueError) as error:  # ValueError: numpy's ABI
             raise ImportError(explain_failure(error)) from error
-        _complete(module)
+        _complete()
 
     def __getattr__(self, name: str) -> Any:  # resource readers and inspectors ask the loader for more
         return getattr(self.loader, name)
 
 
-def _complete(basicsr: types.ModuleType) -> None:
+def _complete() -> None:
     mend()
     for package in ('archs', 'weights', 'data', 'losses', 'models'):
         folder = Path(__file__).parent / package
@@ -154,7 +142,8 @@ def deferred() -> Iterator[None]:
 class _DeferredModule(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name in _DEFERRED[self.__name__]:
-            return _DeferredName(_DEFERRED[self.__name__][name], name)
+            module, _, other = _DEFERRED[self.__name__][name].partition(':')
+            return _DeferredName(module, other or name)
         if name == '__version__':
             return installed_version(self.__name__)
         if name.startswith('__'):
@@ -169,44 +158,47 @@ class _DeferredName:
         self.module, self.name = module, name
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return _found(self.module, self.name)(*arguments, **options)
+        return self._found()(*arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith('__'):
             raise AttributeError(name)
-        return getattr(_found(self.module, self.name), name)
+        return getattr(self._found(), name)
 
-
-def _found(place: str, name: str) -> Any:
-    """``name`` of a module, or the other name after its colon."""
-    module, _, other = place.partition(':')
-    try:
-        return getattr(importlib.import_module(module), other or name)
-    except (ImportError, RuntimeError) as error:
-        raise ImportError(explain_failure(error)) from error
+    def _found(self) -> Any:
+        try:
+            return getattr(importlib.import_module(self.module), self.name)
+        except (ImportError, RuntimeError) as error:
+            raise ImportError(explain_failure(error)) from error
 
 
 def mend() -> None:
     """Replace the parts of BasicSR that fail on current libraries, on CPUs, or when a run is killed."""
-    _mend_start_method()
-    _mend_registry()
-    _mend_yaml()
-    _mend_worker_seeds()
-    _mend_prefetch()
-    _mend_archive()
-    _mend_sizes()
-    _mend_warnings()
+    import multiprocessing
 
+    import basicsr.data
+    import yaml
+    from basicsr.utils import options
 
-def _mend_start_method() -> None:
     # Python 3.14 starts processes on Linux by forkserver, which has to pickle data sets, and in whose processes threads
     # of libraries receive the signals that workers hold back below. A method that the program has set stays.
     # Drop when torch's loaders choose a method for themselves.
-    import multiprocessing
-
     is_unset = multiprocessing.get_start_method(allow_none=True) is None
     if is_unset and sys.platform == 'linux' and multiprocessing.get_all_start_methods()[0] != 'fork':
         multiprocessing.set_start_method('fork')
+    _mend_registry()
+    # parse_options reads option files with yaml's unsafe loader: a file can run code (BasicSR issue 768). The command
+    # line of this package does not use it; scripts that call BasicSR's own train_pipeline do. Drop when it is safe.
+    options.ordered_yaml = lambda: (yaml.SafeLoader, yaml.SafeDumper)
+    # Workers get the same numpy and random seeds every epoch, so crops repeat. torch's own worker seed changes with the
+    # epoch. Drop when BasicSR derives its seeds from torch.initial_seed().
+    basicsr.data.worker_init_fn = _worker_init_fn
+    _mend_prefetch()
+    _mend_archive()
+    _mend_sizes()
+    # SwinIR calls torch.meshgrid without indexing, and torch warns of it whenever a network is built; torch names its
+    # own file, so the message alone tells. Drop when basicsr/archs/swinir_arch.py passes indexing.
+    warnings.filterwarnings('ignore', 'torch.meshgrid: in an upcoming release', UserWarning)
 
 
 def _mend_registry() -> None:
@@ -222,26 +214,6 @@ def _mend_registry() -> None:
         raise KeyError(f"No object named '{name}' found in '{self._name}' registry; {hint(name, self._obj_map)}")
 
     Registry.get = get
-
-
-def _mend_yaml() -> None:
-    # parse_options reads option files with yaml's unsafe loader: a file can run code (BasicSR issue 768). The command
-    # line of this package does not use it; scripts that call BasicSR's own train_pipeline do. Drop when it is safe.
-    import yaml
-    from basicsr.utils import options
-
-    def ordered_yaml() -> tuple[type, type]:
-        return yaml.SafeLoader, yaml.SafeDumper
-
-    options.ordered_yaml = ordered_yaml
-
-
-def _mend_worker_seeds() -> None:
-    # Workers get the same numpy and random seeds every epoch, so crops repeat. torch's own worker seed changes with the
-    # epoch. Drop when BasicSR derives its seeds from torch.initial_seed().
-    import basicsr.data
-
-    basicsr.data.worker_init_fn = _worker_init_fn
 
 
 def _worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
@@ -290,14 +262,12 @@ def _mend_prefetch() -> None:
         try:
             for item in self.generator:
                 self.queue.put(item)
-            self.queue.put(None)
+            self.queue.put(StopIteration())
         except BaseException as error:
             self.queue.put(error)
 
     def next_item(self: Any) -> Any:
         item = self.queue.get()
-        if item is None:
-            raise StopIteration
         if isinstance(item, BaseException):
             raise item
         return item
@@ -331,23 +301,16 @@ def _mend_sizes() -> None:
     from basicsr.archs.rrdbnet_arch import RRDBNet
     from basicsr.archs.swinir_arch import SwinIR
 
+    def facts_of_swinir(options: Mapping[str, Any]) -> dict[str, int]:
+        sides = options['img_size'] if isinstance(options['img_size'], Sequence) else [options['img_size']]
+        # a window is no larger than the image of the training; without an upsampler, upscale is not read
+        multiple = min(options['window_size'], *sides)
+        return {'size_multiple': multiple, 'scale': options['upscale'] if options['upsampler'] else 1}
+
     RRDBNet.size_multiple = property(lambda self: {1: 4, 2: 2}.get(self.scale, 1))
     RRDBNet.facts_from = staticmethod(lambda options: {'size_multiple': {1: 4, 2: 2}.get(options['scale'], 1)})
     SwinIR.size_multiple = property(lambda self: self.layers[0].residual_group.blocks[0].window_size)
-    SwinIR.facts_from = staticmethod(_facts_of_swinir)
-
-
-def _facts_of_swinir(options: Mapping[str, Any]) -> dict[str, int]:
-    sides = options['img_size'] if isinstance(options['img_size'], Sequence) else [options['img_size']]
-    # a window is no larger than the image of the training; without an upsampler, upscale is not read
-    multiple = min(options['window_size'], *sides)
-    return {'size_multiple': multiple, 'scale': options['upscale'] if options['upsampler'] else 1}
-
-
-def _mend_warnings() -> None:
-    # SwinIR calls torch.meshgrid without indexing, and torch warns of it whenever a network is built; torch names its
-    # own file, so the message alone tells. Drop when basicsr/archs/swinir_arch.py passes indexing.
-    warnings.filterwarnings('ignore', 'torch.meshgrid: in an upcoming release', UserWarning)
+    SwinIR.facts_from = staticmethod(facts_of_swinir)
 
 
 # -- explanations of failures ------------------------------------------------------------------------------------------
@@ -357,11 +320,9 @@ def explain_foreign(folder: Path) -> str | None:
     """Why the package in ``folder`` is not the BasicSR that this plugin extends; None if it is."""
     if (folder / 'archs' / 'swinir_arch.py').is_file() and (folder / 'utils' / 'registry.py').is_file():
         return None
-    return (
-        f'the package imported as basicsr is {folder}, not BasicSR {BASICSR_VERSION} (Restormer, NAFNet and others ship'
-        ' a different one under the same name): run from another folder, or uninstall it and install'
-        f' basicsr=={BASICSR_VERSION}'
-    )
+    others = 'Restormer, NAFNet and others ship a different one under the same name'
+    way_out = f'run from another folder, or uninstall it and install basicsr=={BASICSR_VERSION}'
+    return f'the package imported as basicsr is {folder}, not BasicSR {BASICSR_VERSION} ({others}): {way_out}'
 
 
 def explain_failure(error: BaseException) -> str:
@@ -369,10 +330,10 @@ def explain_failure(error: BaseException) -> str:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if 'torchvision::' in text or ('torchvision' in text and 'C.so' in text):
         torch, torchvision = (installed_version(name) for name in ('torch', 'torchvision'))
-        return (
-            f'torchvision {torchvision} does not match torch {torch} ({text}): its compiled part was built for another'
-            ' torch; install both from the same package index, in one command'
+        reason = (
+            'its compiled part was built for another torch; install both from the same package index, in one command'
         )
+        return f'torchvision {torchvision} does not match torch {torch} ({text}): {reason}'
     if 'libGL' in text:
         return f'OpenCV needs a system library ({text}): install libgl1, or opencv-python-headless'
     return f'importing BasicSR failed: {text}'

@@ -33,10 +33,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ne_basicsr.data.batch import as_float
+from ne_basicsr.data.batch import SampleStream, as_float
 from ne_basicsr.data.image_store import RAW_FILE, LmdbStore
 from ne_basicsr.data.prepare import Recipe, prepare
-from ne_basicsr.data.sample_stream import SampleStream
 from ne_basicsr.evaluation.bench.table import median_interval
 from ne_basicsr.ops.noise import TrainingNoise, seed_of
 

@@ -9,9 +9,7 @@ from ne_basicsr.utils.errors import InputError
 def run(arguments: argparse.Namespace) -> int:
     command.check_least(arguments, patches=3, patch_size=2, denoised=3, crop=8)
     levels = list(dict.fromkeys(arguments.sigma255))
-    for level in [*levels, arguments.filter_sigma255]:
-        if not 0 < level < float('inf'):
-            raise InputError(f'analyze: a noise level must be above 0 in 8-bit units; got {level:g}')
+    command.check_level(arguments, 'sigma255', 'filter_sigma255')
     pixels = [_pair(text, 'pixel', int) for text in arguments.pixel]
     intervals = [_pair(text, 'interval', float) for text in arguments.interval]
 

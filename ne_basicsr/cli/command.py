@@ -5,7 +5,6 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,10 @@ TYPES: dict[str, Callable[[Any], Any]] = {
     'path': Path,
     'image_format': lambda text: {'jpg': 'jpeg', 'tif': 'tiff'}.get(text.lower(), text.lower()),
 }
-DEVICES = ('cpu', 'cuda', 'mps', 'auto')
 
 
 class Parser(argparse.ArgumentParser):
-    """A subcommand's parser: options may stand between file names, and errors show its own usage and the nearest name.
-
-    The program's own parser, which picks the subcommand, is one, too.
-    """
+    """The program's parser, and a subcommand's: options may stand between file names, errors show the nearest name."""
 
     _is_inside = False
 
@@ -58,14 +53,9 @@ def add_commands(commands: Any) -> None:
         layout = argparse.RawDescriptionHelpFormatter if epilog else argparse.HelpFormatter
         what = about['help']
         parser = commands.add_parser(name, help=what, description=what, formatter_class=layout, epilog=epilog or None)
-        parser.set_defaults(run=_run, module=about.get('module', name), parser=parser)
+        parser.set_defaults(command=name, module=about.get('module', name), parser=parser)
         for names, own in about['arguments'].items():
             _add_argument(parser, names, **(own if 'help' in own else shared[names] | own))
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    code: int = import_module(f'ne_basicsr.cli.{arguments.module}').run(arguments)
-    return code
 
 
 def _add_argument(parser: argparse.ArgumentParser, names: str, default: Any = None, **settings: Any) -> None:
@@ -81,19 +71,15 @@ def _add_argument(parser: argparse.ArgumentParser, names: str, default: Any = No
 
 
 def chosen_device(arguments: argparse.Namespace) -> str:
-    """``cpu``, ``cuda`` or ``mps``; ``mps`` only if asked for, since it computes in float32 at most.
-
-    Raises:
-        InputError: for other names, or for a device that is not available.
-    """
+    """``cpu``, ``cuda`` or ``mps``, if it is there; ``mps`` only if asked for, since it computes in float32 at most."""
     import torch
 
     name = arguments.device
-    if name not in DEVICES:
-        raise InputError(f'--device must be one of {", ".join(DEVICES)}; got {name!r}')
     there = {'cpu': True, 'cuda': torch.cuda.is_available(), 'mps': torch.backends.mps.is_available()}
     if name == 'auto':
         return 'cuda' if there['cuda'] else 'cpu'
+    if name not in there:
+        raise InputError(f'--device must be one of {", ".join([*there, "auto"])}; got {name!r}')
     if not there[name]:
         kind = 'CUDA device' if name == 'cuda' else 'Apple GPU that this torch can use'
         raise InputError(f'--device {name}: no {kind} is available; use cpu or auto')
@@ -101,19 +87,21 @@ def chosen_device(arguments: argparse.Namespace) -> str:
 
 
 def check_level(arguments: argparse.Namespace, *names: str) -> None:
-    """Raise InputError unless each option, such as ``training_sigma255``, is missing or a noise level."""
+    """Raise InputError unless each option, such as ``training_sigma255``, is missing, a noise level or several."""
     for name in names:
-        value = getattr(arguments, name)
-        if value is not None and not 0 < value < float('inf'):
-            raise InputError(f'{_named(arguments, name)} must be a noise level above 0 in 8-bit units; got {value:g}')
+        value, flag = getattr(arguments, name), f'--{name.replace("_", "-")}'
+        for level in value if isinstance(value, list) else [value]:
+            if level is not None and not 0 < level < float('inf'):
+                problem = f'must be a noise level above 0 in 8-bit units; got {level:g}'
+                raise InputError(f'{arguments.command}: {flag} {problem}')
 
 
 def check_least(arguments: argparse.Namespace, **least: int) -> None:
     """Raise InputError unless each option is missing or at least so much."""
     for name, low in least.items():
-        value = getattr(arguments, name)
+        value, flag = getattr(arguments, name), f'--{name.replace("_", "-")}'
         if value is not None and value < low:
-            raise InputError(f'{_named(arguments, name)} must be at least {low}; got {value}')
+            raise InputError(f'{arguments.command}: {flag} must be at least {low}; got {value}')
 
 
 def given(arguments: argparse.Namespace, kind: Any, **others: Any) -> Any:
@@ -123,11 +111,7 @@ def given(arguments: argparse.Namespace, kind: Any, **others: Any) -> Any:
 
 
 def named_network(text: str, arguments: argparse.Namespace) -> Any:
-    """The ``Spec`` of a network, with ``--wne`` and ``--training-sigma255``.
-
-    Raises:
-        InputError: for another level than that of ``text``, or a level that nothing is wrapped for.
-    """
+    """The ``Spec`` of a network, with ``--wne`` and ``--training-sigma255``, which must fit each other and ``text``."""
     from ne_basicsr.inference.opening import parse_spec
 
     spec, level = parse_spec(text), arguments.training_sigma255
@@ -138,16 +122,21 @@ def named_network(text: str, arguments: argparse.Namespace) -> Any:
         images = ', or give the level of the images as --image-sigma255' if 'image_sigma255' in arguments else ''
         problem = f'--training-sigma255 is what --wne needs; add --wne{images}'
     if problem:
-        raise InputError(f'{arguments.parser.prog.split()[-1]}: {problem}')
+        raise InputError(f'{arguments.command}: {problem}')
     return spec._replace(wrap=spec.wrap or arguments.wne, sigma255=level or spec.sigma255)
 
 
-def typed(arguments: argparse.Namespace, leave_out: Sequence[str] = ('output', 'device', 'batch')) -> str:
-    """The command that gives the same numbers again on any machine, without the options ``leave_out``."""
+def typed(arguments: argparse.Namespace) -> str:
+    """The command that gives the same numbers again on any machine: not what is about the machine."""
     texts = arguments.parser.prog.split()
     for action in arguments.parser._actions:
         value = getattr(arguments, action.dest, None)
-        if action.dest in (*leave_out, 'debug') or value is None or value is False or value in ('', []):
+        if (
+            action.dest in ('output', 'device', 'batch', 'debug')
+            or value is None
+            or value is False
+            or value in ('', [])
+        ):
             continue
         several = value if isinstance(value, list) else [value]
         values = [str(each).removesuffix('.0') if isinstance(each, float) else str(each) for each in several]
@@ -165,7 +154,3 @@ def report_failures(lines: Sequence[str]) -> int:
     for line in lines:
         print(f'basicsr: {line}', file=sys.stderr)
     return 1 if lines else 0
-
-
-def _named(arguments: argparse.Namespace, option: str) -> str:
-    return f'{arguments.parser.prog.split()[-1]}: --{option.replace("_", "-")}'

@@ -3,15 +3,11 @@
 import argparse
 import glob
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ne_basicsr.cli import command
-from ne_basicsr.utils.errors import InputError
-
-if TYPE_CHECKING:
-    from ne_basicsr.inference.image_jobs import Job
+from ne_basicsr.utils.errors import InputError, explained_writing
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -19,6 +15,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ne_basicsr import __version__
     from ne_basicsr.inference.batch_run import MEMORY, denoise_files, earlier_results
+    from ne_basicsr.inference.image_files import is_colour
     from ne_basicsr.inference.image_jobs import find_jobs
     from ne_basicsr.inference.opening import open_denoiser
     from ne_basicsr.inference.real_noise import Settings, check
@@ -26,6 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.options.trial import memory
     from ne_basicsr.utils.memory import keep_freed_memory
     from ne_basicsr.utils.process_group import UNTIL_THE_LAST, gathered, holding, launcher_here, ranks
+    from ne_basicsr.weights.shipped_models import COLOUR, GRAY
 
     device = command.chosen_device(arguments)
     command.check_level(arguments, 'training_sigma255', 'image_sigma255')
@@ -44,18 +42,19 @@ def run(arguments: argparse.Namespace) -> int:
     tile = TILE if arguments.tile is None else arguments.tile
     settings = {'noise': noise, 'version': __version__, 'tile': tile}
     settings |= {name: getattr(arguments, name) for name in ('overlap', 'precision', 'stride', 'stabilize', 'strength')}
+    chosen: dict[str, list[Any]] = {}  # images by their network, the shipped ones where none is named
+    for job in jobs:
+        chosen.setdefault(network or (COLOUR if is_colour(job.source) else GRAY), []).append(job)
     work = []
-    for name, own in _networks(network, jobs).items():
+    for name, own in chosen.items():
         spec = command.named_network(name, arguments)
         denoiser = open_denoiser(spec, device=device, trusted=arguments.trusted)
         denoiser.check_level(noise)
         work.append((spec, Tiled(denoiser, tile, arguments.overlap, precision=arguments.precision), own))
     about = Settings(arguments.stride, {'on': True, 'off': False}.get(arguments.stabilize), arguments.strength)
     check(about)
-    try:
+    with explained_writing(arguments.output, 'choose another -o'):
         (arguments.output / MEMORY).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f'{arguments.output}: cannot be created ({error.strerror}); choose another -o') from None
     with (
         ranks(launcher_here(), int(device == 'cuda'), patience=UNTIL_THE_LAST) as (rank, world_size),
         holding(rank, arguments.output, 'choose another --output'),
@@ -76,29 +75,13 @@ def run(arguments: argparse.Namespace) -> int:
                 denoise_files(own, tiled, arguments.output, every, noise, about, rank, world_size, shown=rank == 0)
             )
     failures = [line for outcome in outcomes for line in outcome.failures]
-    counts = {
-        'denoised': sum(outcome.done for outcome in outcomes),
-        'finished before': sum(outcome.skipped for outcome in outcomes),
-        'failed': len(failures),
-    }
     if rank == 0:
-        parts = [f'{count} {what}' for what, count in counts.items() if count or what == 'denoised']
+        parts = [f'{sum(outcome.done for outcome in outcomes)} denoised']
+        further = {'finished before': sum(outcome.skipped for outcome in outcomes), 'failed': len(failures)}
+        parts += [f'{count} {what}' for what, count in further.items() if count]
         print(f'{", ".join(parts)}. Results: {arguments.output.resolve()}')
         command.report_failures(failures)
     return 1 if failures else 0
-
-
-def _networks(network: str | None, jobs: Sequence['Job']) -> dict[str, list['Job']]:
-    """Which network denoises which images: the one that is named, or the shipped ones for gray and for colour."""
-    from ne_basicsr.inference.image_files import is_colour
-    from ne_basicsr.weights.shipped_models import COLOUR, GRAY
-
-    if network is not None:
-        return {network: list(jobs)}
-    chosen: dict[str, list[Job]] = {}
-    for job in jobs:
-        chosen.setdefault(COLOUR if is_colour(job.source) else GRAY, []).append(job)
-    return chosen
 
 
 def _split(paths: list[str]) -> tuple[str | None, list[str]]:

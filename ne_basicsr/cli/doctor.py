@@ -1,17 +1,15 @@
-"""``basicsr doctor``: what is installed, which devices there are, and which known problems the installation has.
-
-Every import that may fail is guarded.
-"""
+"""``basicsr doctor``: what is installed, which devices there are, and which known problems the installation has."""
 
 import argparse
 import importlib.util
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import ne_basicsr
 from ne_basicsr._compat import BASICSR_VERSION, NOT_INSTALLED, explain_foreign, installed_version
-from ne_basicsr.utils.errors import first_line
+from ne_basicsr.utils.errors import InputError, first_line
 
 DISTRIBUTIONS = (
     'torch', 'torchvision', 'numpy', 'opencv-python', 'opencv-python-headless', 'lmdb', 'scikit-image', 'scipy',
@@ -28,9 +26,10 @@ def run(_: argparse.Namespace) -> int:
     ]
     problems = _package_problems()
     for look in (_torch, _basicsr):
-        found, problem = look()
-        lines += found
-        problems += [problem] if problem else []
+        try:
+            lines.extend(look())
+        except InputError as problem:
+            problems.append(str(problem))
     conclusion = [f'PROBLEM: {each}' for each in problems] or ['No problems found.']
     print('\n'.join([*lines, '', *conclusion]))
     return 1 if problems else 0
@@ -44,49 +43,47 @@ def _package_problems() -> list[str]:
     ]
     version = installed_version('basicsr')
     if version and version.split('+')[0] != BASICSR_VERSION:
-        problems.append(
-            f'basicsr is {version}; this plugin is made for {BASICSR_VERSION}: pip install basicsr=={BASICSR_VERSION}'
-        )
+        needed = f'{BASICSR_VERSION}: pip install basicsr=={BASICSR_VERSION}'
+        problems.append(f'basicsr is {version}; this plugin is made for {needed}')
     if installed_version('opencv-python') and installed_version('opencv-python-headless'):
         problems.append('opencv-python and opencv-python-headless overwrite each other: uninstall both, install one')
     return problems
 
 
-def _torch() -> tuple[list[str], str | None]:
+def _torch() -> Iterator[str]:
     try:
         import torch
     except (ImportError, OSError, RuntimeError) as error:
-        return [], f'torch cannot be imported ({first_line(error)}): reinstall it'
-    lines = [f'cpu         {torch.get_num_threads()} threads']
+        raise InputError(f'torch cannot be imported ({first_line(error)}): reinstall it') from error
+    yield f'cpu         {torch.get_num_threads()} threads'
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
-            lines.append(f'cuda:{index}      {properties.name}, {properties.total_memory / 2**30:.0f} GiB')
+            yield f'cuda:{index}      {properties.name}, {properties.total_memory / 2**30:.0f} GiB'
     elif torch.backends.mps.is_available():
-        lines.append("mps         Apple's GPU, with --device mps; no float64")
+        yield "mps         Apple's GPU, with --device mps; no float64"
     else:
         built_for = f'torch is built for CUDA {torch.version.cuda}' if torch.version.cuda else 'torch is built for CPUs'
-        lines.append(f'cuda        none available ({built_for})')
-    return lines, None
+        yield f'cuda        none available ({built_for})'
 
 
-def _basicsr() -> tuple[list[str], str | None]:
+def _basicsr() -> Iterator[str]:
     try:
         spec = importlib.util.find_spec('basicsr')
         if spec is None or spec.origin is None:
-            return [], NOT_INSTALLED
+            raise ImportError(NOT_INSTALLED)
         folder = Path(spec.origin).parent
         if foreign := explain_foreign(folder):
-            return [f'basicsr     {folder}'], foreign
+            raise ImportError(foreign)
         import basicsr
         from basicsr.utils.registry import ARCH_REGISTRY
 
         basicsr.archs.vgg_arch.vgg.vgg19  # imports torchvision  # noqa: B018
     except Exception as error:  # an installation can be broken in any way
-        return [], first_line(error)
+        raise InputError(first_line(error)) from error
+    version = installed_version('basicsr') or basicsr.__version__
+    yield f'basicsr     {version}  ({folder})'
+    if version == '1.4.2+ne':
+        yield '            (+ne: the files of 1.4.2 in a wheel made for this plugin, see wheels/README.md)'
     wrapped = sum(name.endswith('WNE') for name, _ in ARCH_REGISTRY)
-    lines = [f'basicsr     {installed_version("basicsr") or basicsr.__version__}  ({folder})']
-    if lines[0].startswith('basicsr     1.4.2+ne '):
-        lines.append('            (+ne: the files of 1.4.2 in a wheel made for this plugin, see wheels/README.md)')
-    lines.append(f'            {len(ARCH_REGISTRY.keys())} networks registered, {wrapped} of them equivariant')
-    return lines, None
+    yield f'            {len(ARCH_REGISTRY.keys())} networks registered, {wrapped} of them equivariant'

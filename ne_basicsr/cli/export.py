@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     if path.exists() and os.path.exists(spec.file) and path.samefile(spec.file):
         raise InputError(f'export: -o {path} is the input file; choose another name')
     if path.suffix in GRAPHS and (arguments.unwrap or arguments.rewrap or arguments.half):
-        raise InputError(
-            f'export: --unwrap, --rewrap and --half need a file of weights ({" or ".join(WEIGHTS)}); got {path.name}'
-        )
+        needed = f'a file of weights ({" or ".join(WEIGHTS)})'
+        raise InputError(f'export: --unwrap, --rewrap and --half need {needed}; got {path.name}')
     try:
         lines = _graph(spec, path) if path.suffix in GRAPHS else _weights(spec, arguments)
     except OSError as error:
@@ -47,35 +47,30 @@ def _graph(spec: Any, path: Path) -> list[str]:
     denoiser = open_denoiser(spec, only=None)
     if not isinstance(denoiser.network, nn.Module):
         raise InputError(f'{spec.source}: is already an exported graph; give the checkpoint it was made from')
-    _say('tracing the network')
+    say = partial(print, file=sys.stderr, flush=True)  # each step can take minutes
+    say('export: tracing the network ...')
     program = graphs.trace(denoiser)
-    about, side = denoiser.description, graphs.least_side(program)
-    if side > 1:
-        about += f'; for images of at least {side}x{side} pixels'
+    side = graphs.least_side(program)
+    about = denoiser.description + (f'; for images of at least {side}x{side} pixels' if side > 1 else '')
+    lines = [about]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
         part = Path(folder) / path.name
         try:
-            _say(f'writing {path}')
+            say(f'export: writing {path} ...')
             if path.suffix == '.onnx':
                 graphs.write_onnx(program, part, about)
             else:
                 graphs.write_program(program, part)
-            _say('comparing it with the network')
+            say('export: comparing it with the network ...')
             found = graphs.compare(part, denoiser)
         except InputError as error:
             raise InputError(str(error).replace(str(part), str(path))) from error
         os.replace(part, path)  # an older file stays until the new one has passed the comparison
-    return [about] + [
-        f'at {"x".join(map(str, each.shape))}: '
-        + (f'differs from torch by {each.difference:.1e} of the largest value' if each.difference else 'equal to torch')
-        for each in found
-    ]
-
-
-def _say(step: str) -> None:
-    """Name the step that begins: each can take minutes."""
-    print(f'export: {step} ...', file=sys.stderr, flush=True)
+    for each in found:
+        differs = f'differs from torch by {each.difference:.1e} of the largest value'
+        lines.append(f'at {"x".join(map(str, each.shape))}: {differs if each.difference else "equal to torch"}')
+    return lines
 
 
 def _weights(spec: Any, arguments: argparse.Namespace) -> list[str]:
@@ -83,16 +78,12 @@ def _weights(spec: Any, arguments: argparse.Namespace) -> list[str]:
     from ne_basicsr.weights.formats import describe
 
     if spec.wrap or spec.ensemble or spec.sigma255 is not None:
-        raise InputError(
-            'export: --wne, +wne, +x8 and @LEVEL do not change the weights; leave them out and use them when you open'
-            ' the file, or export a graph'
-        )
+        way_out = 'leave them out and use them when you open the file, or export a graph'
+        raise InputError(f'export: --wne, +wne, +x8 and @LEVEL do not change the weights; {way_out}')
     weights: Any = files.read(spec.file, spec.type)
     try:
-        if arguments.unwrap or arguments.rewrap:
-            weights = files.unwrap(weights) if arguments.unwrap else files.rewrap(weights)
-        if arguments.half:
-            weights = files.half(weights)
+        for name in ('unwrap', 'rewrap', 'half'):
+            weights = getattr(files, name)(weights) if getattr(arguments, name) else weights
     except InputError as error:
         raise InputError(f'{spec.file}: {error}') from None
     files.write(arguments.output, weights)

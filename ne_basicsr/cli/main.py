@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from ne_basicsr import __version__
 from ne_basicsr.cli.command import Parser, add_commands
@@ -13,10 +14,9 @@ from ne_basicsr.utils.errors import InputError, exit_code, last_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand: 0 if it succeeds, 2 after one line about an error of the user, 130 after Ctrl-C,
-    141 without a word if the program that reads its output has ended (``| head``).
+    """Run one subcommand: 0 if it succeeds, 2 after one line about an error of the user, 130 after Ctrl-C.
 
-    Training that stopped on a signal, with everything saved, returns 128 + the number of the signal.
+    141 without a word if its reader has ended (``| head``), 128 + the signal for training that stopped and saved.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -32,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ne_basicsr.archs.own_networks import import_own  # it imports BasicSR
 
             import_own(names)
-        code = options.run(options)
+        result: int = import_module(f'ne_basicsr.cli.{options.module}').run(options)
         sys.stdout.flush()
-        return code
+        return result
     except BaseException as error:
         if isinstance(error, BrokenPipeError) and _has_no_reader():
             return 128 + signal.SIGPIPE

@@ -12,9 +12,7 @@ def run(arguments: argparse.Namespace) -> int:
     lists = arguments.list is not None or arguments.markdown
     asked = [bool(arguments.file), lists, arguments.schema is not None]
     if sum(asked) != 1:
-        raise InputError(
-            'options: one of FILE, --list and --schema is needed, e.g. basicsr options options/dncnn_wne.yml'
-        )
+        raise InputError('options: one of FILE, --list and --schema is needed, e.g. basicsr options dncnn_wne')
     if arguments.force_yml and not arguments.file:
         raise InputError('options: --force_yml changes a FILE, and there is none')
     if arguments.output and not arguments.file:

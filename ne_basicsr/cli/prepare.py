@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ne_basicsr.cli import command
 from ne_basicsr.utils.errors import InputError
 
 SIDD_CROP, SIDD_STEP = 512, 384  # an overlap of 128, so that crops fit into a sub-image
@@ -18,8 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _verify(arguments.inputs)
     if arguments.output is None:
         raise InputError('prepare: the folder to write is needed: -o X.lmdb or -o X.raw')
-    if arguments.workers is not None and arguments.workers < 1:
-        raise InputError(f'--workers is 1 or more; got {arguments.workers}')
+    command.check_least(arguments, workers=1)
     crop, step = arguments.crop, arguments.step
     if arguments.sidd and crop is None:
         crop, step = SIDD_CROP, step or SIDD_STEP
@@ -41,25 +41,27 @@ def run(arguments: argparse.Namespace) -> int:
     print(f'{arguments.output}: {summary.finished} {what}{before}{parts}')
     if summary.rounded:
         print(f'{summary.rounded} {what} had 16 bits a channel: rounded to 8 (--format png keeps 16)')
-    for count, what_happened in (
-        (summary.changed, 'changed since, and written again'),
-        (summary.gone, 'no longer in the inputs, and removed'),
-    ):
-        if count:
-            print(f'{count} {what} {what_happened}')
-    if not summary.failures:
-        return 0
-    failures = [f'{len(summary.failures)} could not be used; everything else was written:', *summary.failures]
-    print('\n  '.join(failures), 'fix them and add them with --resume, or leave them out', sep='\n', file=sys.stderr)
-    return 1
+    if summary.changed:
+        print(f'{summary.changed} {what} changed since, and written again')
+    if summary.gone:
+        print(f'{summary.gone} {what} no longer in the inputs, and removed')
+    if summary.failures:
+        lines = [f'{len(summary.failures)} could not be used; everything else was written:', *summary.failures]
+        print('\n  '.join(lines), 'fix them and add them with --resume, or leave them out', sep='\n', file=sys.stderr)
+    return int(bool(summary.failures))
 
 
 def _verify(paths: Sequence[Path]) -> int:
     from ne_basicsr.data.image_store import verify
-    from ne_basicsr.data.store_index import stores_in
+    from ne_basicsr.data.store_index import INDEX
 
-    code = 0
-    for store in [store for path in paths for store in stores_in(path)]:
+    code, stores = 0, []
+    for path in paths:  # as --sidd writes them, stores are in folders below it
+        found = [path] if (path / INDEX).is_file() else sorted(index.parent for index in path.glob(f'*/{INDEX}'))
+        if not found:
+            raise InputError(f'{path}: no store, as it holds no {INDEX}; basicsr prepare makes one')
+        stores += found
+    for store in stores:
         images, damaged, has_checksums = verify(store)
         if damaged:
             code = 1

@@ -10,7 +10,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.train import pipeline
     from ne_basicsr.utils.process_group import agreed, ranks
 
-    is_train = arguments.parser.prog.split()[-1] == 'train'
+    is_train = arguments.command == 'train'
     flags = {'auto_resume': arguments.auto_resume, 'debug': arguments.debug}
     options = load_options(arguments.opt, arguments.force_yml, is_train=is_train, **flags)
     joined = ranks(arguments.launcher, options['num_gpu'], options.get('dist_params'), arguments.debug)

@@ -1,31 +1,27 @@
-"""Training batches: random crops that a data set cuts at once, 8 bits a pixel until they are on the device."""
+"""Training batches: the order of samples, and random crops cut at once, 8 bits a pixel until they are on the device."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from ne_basicsr.data.image_store import Image, ImageStore, on_unit_range
 from ne_basicsr.ops.noise import seed_of
-from ne_basicsr.ops.random_numbers import below, draws, fractions
+from ne_basicsr.ops.random_numbers import below, draws, fractions, permutation
 from ne_basicsr.utils.errors import InputError
 
 IMAGES = ('gt', 'lq')
 BRIGHTEST = 10  # of floats: what is brighter has another range than [0, 1]
 
-Key = int | tuple[int, int]
-"""An index, or an index with the number of the training sample."""
+Key = int | tuple[int, int]  # an index, or an index with the number of the training sample
 
 
 class Batch(dict[str, Any]):
-    """A batch that a data set's ``__getitems__`` made at once; torch's loader passes it on unchanged.
-
-    ``__getitems__`` returns ``[Batch(...)]``, a list as the loader expects, with the batch as its one item.
-    """
+    """A batch that ``__getitems__`` made at once, and returns in a list; torch's loader passes it on unchanged."""
 
 
 # how torch is told what a loader does with a type: https://docs.pytorch.org/docs/stable/data.html, default_collate
@@ -33,14 +29,11 @@ default_collate_fn_map[Batch] = lambda batches, *, collate_fn_map=None: batches[
 
 
 def as_float(batch: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:
-    """``batch`` with its 8-bit images ``gt`` and ``lq`` (N, C, H, W) as float32 on [0, 1], on ``device``.
-
-    They are transferred with 8 bits a pixel, a quarter of the size of float32. Everything else is unchanged.
-    """
+    """``batch`` with its 8-bit images ``gt`` and ``lq`` (N, C, H, W) as float32 on [0, 1], on ``device``."""
     ready = dict(batch)
     for key in IMAGES:
         images = ready.get(key)
-        if isinstance(images, torch.Tensor) and images.dtype == torch.uint8:
+        if isinstance(images, torch.Tensor) and images.dtype == torch.uint8:  # a quarter of the bytes to transfer
             ready[key] = images.to(device, non_blocking=True).float().div_(255)
     return ready
 
@@ -48,8 +41,7 @@ def as_float(batch: Mapping[str, Any], device: torch.device | str) -> dict[str, 
 def prefetched(batches: Iterable[Mapping[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
     """``as_float`` of each batch, on a GPU, prepared on a stream of its own during the step before.
 
-    BasicSR's ``CUDAPrefetcher`` moves the sample numbers as well, so that reading them waits for the GPU, and returns
-    memory to the allocator while the GPU may still have to read it.
+    BasicSR's ``CUDAPrefetcher`` moves the sample numbers as well, and frees memory that the GPU may still have to read.
     """
     stream, ready = torch.cuda.Stream(device), None
     for batch in batches:
@@ -70,6 +62,38 @@ def prefetched(batches: Iterable[Mapping[str, Any]], device: torch.device) -> It
         yield ready
 
 
+class SampleStream(Sampler[Any]):
+    """Indices of training samples, epoch after epoch without end, each epoch a new permutation.
+
+    Sample n of the stream does not depend on the number of workers or ranks, nor on where a run resumes: rank r of W
+    takes the samples n = r mod W. BasicSR's sampler restarts the workers every epoch and cannot start in the middle.
+
+    Args:
+        dataset: one with ``takes_sample_numbers`` gets (index, n) instead of the index, so that crops depend on n.
+        ratio: an epoch is this many passes over the data (BasicSR's ``dataset_enlarge_ratio``).
+        start: number of samples, over all ranks, that were consumed before.
+    """
+
+    def __init__(
+        self, dataset: Sized, *, ratio: int = 1, rank: int = 0, world_size: int = 1, start: int = 0, seed: int = 0
+    ) -> None:
+        self.dataset = dataset
+        self.epoch_size = len(dataset) * ratio
+        self.rank, self.world_size, self.start, self.seed = rank, world_size, start, seed
+        self.numbered = bool(getattr(dataset, 'takes_sample_numbers', False))
+
+    def __iter__(self) -> Iterator[Any]:
+        number = self.start + self.rank
+        while True:
+            epoch, position = divmod(number, self.epoch_size)
+            order = permutation(seed_of(self.seed, 'order', epoch), self.epoch_size)
+            indices = order[position :: self.world_size] % len(self.dataset)
+            numbers = range(number, number + len(indices) * self.world_size, self.world_size)
+            plain = map(int, indices)  # one by one: a list would hold the whole epoch
+            yield from zip(plain, numbers, strict=True) if self.numbered else plain
+            number = numbers.stop
+
+
 class CropDataset(Dataset[dict[str, Any]]):
     """Images from one store, or from two stores in pairs: random crops to train on, whole images to test on.
 
@@ -77,10 +101,8 @@ class CropDataset(Dataset[dict[str, Any]]):
     in both images of a pair.
 
     Args:
-        opt: the options of the data set; ``data_range``, the value of white, divides the images.
         stores: by the key of their images in an item, ``gt`` and, for pairs, ``lq``.
         items: the name of each item's image in each of the stores.
-        channels: 1 (gray) or 3 (RGB).
         reflect: mirror the borders of images smaller than ``gt_size`` instead of refusing them.
     """
 
@@ -142,16 +164,15 @@ class CropDataset(Dataset[dict[str, Any]]):
             image = store.pixels(name, self.channels)
             height, width = image.shape[:2]
             first = first or (height, width)
+            problem = ''
             if height < least or width < least:
-                raise InputError(
-                    f'{store.root}/{name}: {height}x{width} is smaller than gt_size {least}; remove it,'
-                    ' lower gt_size, or set small_images: reflect'
-                )
-            if first != (height, width):
-                raise InputError(
-                    f'{store.root}/{name}: the noisy and the clean image must have one size;'
-                    f' got {first[0]}x{first[1]} and {height}x{width}'
-                )
+                way_out = 'remove it, lower gt_size, or set small_images: reflect'
+                problem = f'{height}x{width} is smaller than gt_size {least}; {way_out}'
+            elif first != (height, width):
+                sizes = f'{first[0]}x{first[1]} and {height}x{width}'
+                problem = f'the noisy and the clean image must have one size; got {sizes}'
+            if problem:
+                raise InputError(f'{store.root}/{name}: {problem}')
             yield image
 
     def _scaled(self, pixels: Image, kind: str, name: str) -> NDArray[np.float32]:

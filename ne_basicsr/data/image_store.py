@@ -1,10 +1,12 @@
-"""Image stores: a folder, an LMDB in BasicSR's layout, or a raw store; they turn names into arrays."""
+"""Image stores: a folder, an LMDB in BasicSR's layout, a raw store, SIDD's .mat files; they turn names into arrays."""
 
 import io
 import logging
 import math
 import os
 from collections import Counter
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -12,6 +14,7 @@ import cv2
 import lmdb
 import numpy as np
 import PIL.Image
+import scipy  # which imports scipy.io when it is used
 from numpy.typing import NDArray
 
 from ne_basicsr.data.stacks import page_count
@@ -23,8 +26,7 @@ from ne_basicsr.utils.words import similar_path
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 RAW_FILE, LMDB_FILE = 'images.raw', 'data.mdb'
 
-Image: TypeAlias = NDArray[Any]
-"""(H, W, C) of uint8, uint16 or float32, RGB if C is 3."""
+Image: TypeAlias = NDArray[Any]  # (H, W, C) of uint8, uint16 or float32, RGB if C is 3
 
 
 class ImageStore(Protocol):
@@ -34,11 +36,7 @@ class ImageStore(Protocol):
     names: list[str]
 
     def pixels(self, name: str, channels: int) -> Image:
-        """An image with its stored depth, gray (1 channel) or RGB (3); read-only.
-
-        Raises:
-            InputError: if it is missing or unreadable.
-        """
+        """An image with its stored depth, gray (1 channel) or RGB (3), read-only; an ``InputError`` if unreadable."""
         ...
 
 
@@ -73,10 +71,7 @@ class FolderStore:
 
 
 class LmdbStore:
-    """An LMDB folder in BasicSR's layout: PNGs by their names; the index is that of ``store_index``, or BasicSR's.
-
-    An index of BasicSR does not record the number of images: if the LMDB holds more, there is a warning.
-    """
+    """An LMDB folder in BasicSR's layout: PNGs by their names; the index is that of ``store_index``, or BasicSR's."""
 
     _environments: ClassVar[dict[Path, lmdb.Environment]] = {}
 
@@ -87,15 +82,15 @@ class LmdbStore:
         self.names = [entry.name for entry in entries]
         if meta_info_file:
             self.names = [name.removesuffix('.png') for name in _chosen(meta_info_file)]
+        # an index of BasicSR does not record the number of images
         if not meta_info_file and entries[0].checksum is None and (root / LMDB_FILE).is_file():
             was_open = self.root.resolve() in self._environments
             held = self._environment().stat()['entries']
             if not was_open:  # forked workers open it themselves
                 self.close()
             if held > len(entries):
-                logging.getLogger('basicsr').warning(
-                    f'{root}: holds {held} images, of which its {INDEX} lists {len(entries)}: the others are not used'
-                )
+                about = f'holds {held} images, of which its {INDEX} lists {len(entries)}: the others are not used'
+                logging.getLogger('basicsr').warning(f'{root}: {about}')
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.root, self._meta_info_file)
@@ -173,20 +168,50 @@ class RawStore:
         self._checked.check(name, image.data)
         if shape[2] == channels:
             return image
-        return np.broadcast_to(image, (*shape[:2], 3)) if channels == 3 else as_gray(image)
+        return np.broadcast_to(image, (*shape[:2], 3)) if channels == 3 else with_channels(image, 1)
+
+
+class MatStore:
+    """The one array (images, blocks, H, W, 3) of uint8 in a ``.mat`` file up to version 7, such as SIDD's blocks.
+
+    ``ValidationNoisyBlocksSrgb.mat`` holds 40 x 32 blocks of 256x256, 251 MB; block 3 of image 2 is called ``0002_03``.
+    The shape is in the header; the array is read with the first block.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.root = file
+        try:
+            contents = scipy.io.whosmat(str(file), appendmat=False)
+        except (OSError, ValueError, TypeError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
+            reason = getattr(error, 'strerror', None) or 'not a MATLAB file of version 7 or earlier'
+            raise InputError(f'{file}: {reason}') from error
+        blocks = [(name, shape) for name, shape, _ in contents if len(shape) == 5 and shape[-1] == 3]
+        if len(blocks) != 1:
+            found = ', '.join(f'{name} {tuple(shape)}' for name, shape, _ in contents) or 'nothing'
+            raise InputError(f'{file}: one array (images, blocks, height, width, 3) is needed, as of SIDD; got {found}')
+        (self._variable, shape), *_ = blocks
+        self._places = {f'{i + 1:04}_{b + 1:02}': (i, b) for i in range(shape[0]) for b in range(shape[1])}
+        self.names = list(self._places)
+
+    def pixels(self, name: str, channels: int) -> Image:
+        return with_channels(np.ascontiguousarray(self._blocks[self._places[name]]), channels)
+
+    @cached_property
+    def _blocks(self) -> NDArray[np.uint8]:
+        try:
+            array = scipy.io.loadmat(str(self.root), variable_names=[self._variable], appendmat=False)[self._variable]
+        except (OSError, ValueError, TypeError, EOFError, scipy.io.matlab.MatReadError) as error:
+            raise InputError(f'{self.root}: {self._variable} cannot be read ({error}); download it again') from error
+        if array.dtype != np.uint8:
+            raise InputError(f'{self.root}: {self._variable} must hold uint8; got {array.dtype}')
+        return array
 
 
 def open_store(root: str | Path, backend: str = 'disk', meta_info_file: str | None = None) -> ImageStore:
-    """The store of a data set, from its ``dataroot_gt``, ``io_backend: {type: ...}`` and ``meta_info_file``.
-
-    A raw store or LMDB is found by its files where ``backend`` is ``disk``.
-
-    Raises:
-        InputError: if it is missing or empty.
-    """
+    """The store of a data set, by its files and by ``io_backend: {type: ...}``, from its ``dataroot_gt``."""
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise InputError(f'{root}: no such folder{similar_path(root)}')
+        raise InputError(f'{root}: no such folder of images, and no LMDB{similar_path(root)}')
     # its files say what a folder is, whatever the options and its name say
     if backend == 'raw' or (root / RAW_FILE).is_file():
         return RawStore(root, meta_info_file)
@@ -207,26 +232,12 @@ class ScaledStore:
 
 
 def open_any(path: Path, data_range: float | None = None) -> ImageStore:
-    """The raw store, LMDB or folder of image files at ``path``, recognized by its files; ``ScaledStore`` with a range.
-
-    Raises:
-        InputError: if there is no such folder, or no image in it.
-    """
-    path = path.expanduser()
-    if not path.is_dir():
-        raise InputError(f'{path}: no such folder of images, and no LMDB{similar_path(path)}')
+    """``open_store`` of a folder, recognized by its files; a ``ScaledStore`` with a range."""
     return open_store(path) if data_range is None else ScaledStore(open_store(path), data_range)
 
 
 def verify(root: Path) -> tuple[int, list[str], bool]:
-    """Read all images of a store; without checksums, check that they can be decoded and have the listed size.
-
-    Returns:
-        The number of images that it lists, a line for each that is damaged, and whether it has checksums.
-
-    Raises:
-        InputError: if the store as a whole cannot be read.
-    """
+    """The number of images that a store lists, a line for each that is damaged, and whether it has checksums."""
     store = open_any(root)
     entries = read_index(root, 'raw' if isinstance(store, RawStore) else 'png')
     damaged = []
@@ -248,11 +259,7 @@ def _chosen(meta_info_file: str) -> list[str]:
 
 
 def image_files(root: Path) -> list[Path]:
-    """Image files below a folder, relative to it, sorted, without hidden ones; linked folders are entered once.
-
-    Raises:
-        InputError: for a folder that cannot be listed.
-    """
+    """Image files below a folder, relative to it, sorted, without hidden ones; linked folders are entered once."""
 
     def refuse(error: OSError) -> None:
         raise InputError(f'{error.filename}: {error.strerror}')
@@ -277,70 +284,46 @@ def read_file(path: Path) -> bytes:
 
 
 def decode(data: bytes, channels: int, name: str) -> NDArray[np.float32]:
-    """An encoded image as (H, W, C) on [0, 1], gray (C = 1) or RGB (C = 3), of 8 or 16 bits or float.
-
-    Raises:
-        InputError: for data that is not a complete image.
-    """
+    """``decode_pixels`` as float32 on [0, 1]."""
     return on_unit_range(decode_pixels(data, channels, name))
 
 
 def decode_pixels(data: bytes, channels: int | None, name: str) -> Image:
-    """An encoded image with its own depth; gray or RGB, and with its own channels if ``channels`` is None.
-
-    Raises:
-        InputError: for data that is not a complete image, or has several pages or frames.
-    """
-    if (pages := _pages(data, name)) > 1:
+    """One complete encoded image with its own depth; gray, RGB or, if ``channels`` is None, with its own channels."""
+    if data[:4] != b'RIFF' and b'acTL' not in data[:4096]:
+        pages = page_count(io.BytesIO(data), name)
+    else:  # a WebP or PNG that may be animated
+        pages = 1
+        with suppress(Exception), PIL.Image.open(io.BytesIO(data)) as image:  # the decoder below reports the problem
+            pages = getattr(image, 'n_frames', 1)
+    if pages > 1:
         way_out = 'save the one that is meant on its own, or all of a TIFF with basicsr prepare'
         raise InputError(f'{name}: holds {pages} pages or frames; {way_out}')
-    buffer = np.frombuffer(data, np.uint8)
+    buffer, pixels, reason = np.frombuffer(data, np.uint8), None, ''
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if buffer.size else None
+        pixels = cv2.imdecode(buffer, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if buffer.size else None
     except cv2.error as error:  # more pixels than OpenCV allows
-        raise InputError(f'{name}: not a readable image ({len(data)} bytes; {error.err})') from error
-    if image is None:
-        raise InputError(f'{name}: not a readable image ({len(data)} bytes)')
-    image = image.astype(np.float32) if image.dtype == np.float64 else image
-    return with_channels(image[..., None] if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), channels)
+        reason = f'; {error.err}'
+    if pixels is None:
+        raise InputError(f'{name}: not a readable image ({len(data)} bytes{reason})')
+    pixels = pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
+    return with_channels(pixels[..., None] if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), channels)
 
 
 def with_channels(image: Image, channels: int | None) -> Image:
     """Gray or RGB (H, W, 1 or 3) as gray (1 channel) or RGB (3), or with its own channels."""
     if image.shape[2] == (channels or image.shape[2]):
         return image
-    return as_gray(image) if channels == 1 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-
-
-def as_gray(image: Image) -> Image:
-    """RGB (H, W, 3) to its luma (H, W, 1), 0.299 R + 0.587 G + 0.114 B; integers rounded to the nearest.
-
-    As OpenCV's ``cvtColor`` and MATLAB's ``rgb2gray``. OpenCV's PNG decoder, asked for gray, cuts the fraction off.
-    """
+    if channels == 3:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    # luma, 0.299 R + 0.587 G + 0.114 B, rounded as by rgb2gray of MATLAB; the PNG decoder would cut the fraction off
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
 
 
-def _pages(data: bytes, name: str) -> int:
-    """The number of pages of a TIFF, or of frames of an animated WebP or PNG; 1 for others."""
-    if data[:4] != b'RIFF' and b'acTL' not in data[:4096]:
-        return page_count(io.BytesIO(data), name)
-    try:
-        with PIL.Image.open(io.BytesIO(data)) as image:
-            return getattr(image, 'n_frames', 1)
-    except Exception:  # the decoder reports the problem
-        return 1
-
-
 def on_unit_range(image: Image, data_range: float | None = None, name: str = 'the image') -> NDArray[np.float32]:
-    """Pixels of any depth as float32, divided by ``data_range`` or, without one, integers by the largest of their type.
-
-    Raises:
-        InputError: for integers of more than ``data_range``, with the ``name`` of the image.
-    """
-    if data_range is not None:
-        if image.dtype.kind == 'u' and image.max(initial=0) > data_range:
-            raise InputError(f'{name}: holds {image.max()}, more than data_range: {data_range:g}, which is for white')
-        return image.astype(np.float32) / np.float32(data_range)
-    if np.issubdtype(image.dtype, np.integer):
-        return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
-    return image.astype(np.float32)
+    """Pixels as float32, divided by ``data_range`` or, without one, integers by the largest number of their type."""
+    if data_range is None:
+        data_range = np.iinfo(image.dtype).max if np.issubdtype(image.dtype, np.integer) else 1
+    elif image.dtype.kind == 'u' and image.max(initial=0) > data_range:
+        raise InputError(f'{name}: holds {image.max()}, more than data_range: {data_range:g}, which is for white')
+    return image.astype(np.float32) / np.float32(data_range)

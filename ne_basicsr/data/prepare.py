@@ -93,12 +93,20 @@ def prepare(
         workers: threads that read and encode; None: one per core.
         on_progress: called with the number of sources done, and of all.
 
-    Raises:
-        InputError: for settings that do not fit, missing inputs, an output that exists (without ``resume``) or was
-            started with other settings, and a full disk; finished sources are kept. An image that cannot be read is no
-            error: it is listed among the failures.
+    An image that cannot be read is no error: it is listed among the failures.
     """
-    _check(inputs, output, recipe, sidd)
+    if recipe.format == 'png' and not sidd:
+        _check_suffix(output)
+    if recipe.crop is not None and recipe.crop < 1:
+        raise InputError(f'--crop is 1 or more; got {recipe.crop}')
+    if recipe.step is not None and (recipe.crop is None or not 1 <= recipe.step <= recipe.crop):
+        raise InputError(f'--step is between 1 and --crop (now {recipe.crop}); got {recipe.step}')
+    names = [path.resolve().name for path in inputs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f'two inputs are called {twice!r}, and images go by the names of their inputs; rename one')
+    if missing := [path for path in inputs if not path.is_dir()]:
+        problem = 'is a file; give its folder' if missing[0].exists() else f'no such folder{similar_path(missing[0])}'
+        raise InputError(f'{missing[0]}: {problem}')
     sources, failures = find_pairs(inputs) if sidd else (find_images(inputs), [])
     if output.exists() and not resume:
         raise InputError(f'{output}: exists already; continue it with --resume, or choose another name')
@@ -106,7 +114,7 @@ def prepare(
         raise InputError(f'{output}: was not made by basicsr prepare and cannot be resumed; choose another name')
     suffix = 'lmdb' if recipe.format == 'png' else 'raw'
     folders = [output / f'{name}.{suffix}' for name in ('gt', 'lq')] if sidd else [output]
-    settings = {**recipe._asdict(), 'pairs': sidd, 'inputs': [path.resolve().name for path in inputs]}
+    settings = {**recipe._asdict(), 'pairs': sidd, 'inputs': names}
     kind = WRITERS[recipe.format]
     try:
         for folder in folders:
@@ -135,29 +143,19 @@ def prepare(
 
 def find_images(inputs: Sequence[Path]) -> list[Original]:
     """All images below the inputs, in the order in which they are written; each page of a stack is one."""
-    folders = [FolderStore(root) for root in inputs]
-    return _with_keys(
-        image
-        for folder in folders
-        for name in folder.names
-        for image in _images_of(_prefix(folder.root, inputs) + name, folder.path(name))
-    )
-
-
-def _images_of(key: str, path: Path) -> list[Original]:
-    count = 1
-    with suppress(InputError, OSError):  # reading it says why
-        count = page_count(path)
-    pages = range(count if count > 1 else 0)
-    return [Original(f'{key}_p{page + 1:04d}', (path,), page) for page in pages] or [Original(key, (path,))]
+    found, several = [], len(inputs) > 1
+    for folder in [FolderStore(root) for root in inputs]:
+        for name in folder.names:
+            key, path, count = (f'{folder.root.resolve().name}/' if several else '') + name, folder.path(name), 1
+            with suppress(InputError, OSError):  # reading it says why
+                count = page_count(path)
+            pages = [Original(f'{key}_p{page + 1:04d}', (path,), page) for page in range(count)]
+            found += pages if count > 1 else [Original(key, (path,))]
+    return _with_keys(found)
 
 
 def find_pairs(inputs: Sequence[Path]) -> tuple[list[Original], list[str]]:
-    """SIDD's pairs ``*_GT_SRGB*`` and ``*_NOISY_SRGB*``, and a line for each file without a partner.
-
-    Raises:
-        InputError: if there are none.
-    """
+    """SIDD's pairs ``*_GT_SRGB*`` and ``*_NOISY_SRGB*``, and a line for each file without a partner."""
     found, alone = [], []
     for root in inputs:
         files = set(image_files(root))
@@ -167,8 +165,9 @@ def find_pairs(inputs: Sequence[Path]) -> tuple[list[Original], list[str]]:
                 if partner not in files:
                     alone.append(f'{root / path}: there is no {partner.name} beside it')
                 elif own == CLEAN:
-                    name = path.with_suffix('').as_posix().replace(CLEAN, 'SRGB')
-                    found.append(Original(_prefix(root, inputs) + name, (root / path, root / partner)))
+                    key = path.with_suffix('').as_posix().replace(CLEAN, 'SRGB')
+                    key = f'{root.resolve().name}/{key}' if len(inputs) > 1 else key
+                    found.append(Original(key, (root / path, root / partner)))
     if not found:
         raise InputError(f'{inputs[0]}: no pairs *_{CLEAN}*.PNG and *_{NOISY}*.PNG found')
     return _with_keys(found), alone
@@ -186,24 +185,13 @@ def sub_images(height: int, width: int, crop: int, step: int) -> list[tuple[slic
 
 
 def write_lmdb(path: Path, images: Iterable[tuple[str, NDArray[np.uint8]]]) -> None:
-    """Write arrays as an LMDB in BasicSR's layout: PNG values under their names, and ``meta_info.txt``.
-
-    Args:
-        path: a folder that ends in ``.lmdb`` and does not exist.
-        images: (name, (H, W) gray or (H, W, 3) RGB uint8 array).
-
-    Raises:
-        InputError: if ``path`` exists or does not end in ``.lmdb``.
-    """
+    """Write (name, (H, W) gray or (H, W, 3) RGB uint8 array) as a new LMDB in BasicSR's layout."""
     _check_suffix(path)
     if path.exists():
         raise InputError(f'{path}: exists already; remove it or choose another name')
     path.mkdir(parents=True)
     with closing(LmdbWriter(path)) as writer:
-        entries = [
-            writer.put(*_value(name, array if array.ndim == 3 else array[..., None], writer.encode))
-            for name, array in images
-        ]
+        entries = [writer.put(*_value(name, np.atleast_3d(array), writer.encode)) for name, array in images]
         writer.sync()
     write_index(path, 'png', entries)
 
@@ -259,17 +247,11 @@ def _write(
 
 
 def _values(source: Original, recipe: Recipe, encode: Callable[[Image], bytes]) -> Values:
-    """Read the images of a source, cut them, and encode the parts.
-
-    Returns:
-        The state of its files before, the values for each store, and whether bits were lost.
-    """
-    files, images = source.states(), []
-    for file in source.files:
-        images.append(_read(file, source.page, recipe.channels))
-        if not np.issubdtype(images[-1].dtype, np.integer):
-            kind = images[-1].dtype
-            raise InputError(f'{file}: {kind} pixels; a store holds 8 or 16 bits, so convert it first')
+    """The state of a source's files before it is read, the encoded parts for each store, and whether bits were lost."""
+    files, images = source.states(), [_read(file, source.page, recipe.channels) for file in source.files]
+    for file, image in zip(source.files, images, strict=True):
+        if not np.issubdtype(image.dtype, np.integer):
+            raise InputError(f'{file}: {image.dtype} pixels; a store holds 8 or 16 bits, so convert it first')
     height, width = images[0].shape[:2]
     if any(image.shape[:2] != (height, width) for image in images):
         sizes = ' and '.join(f'{image.shape[0]}x{image.shape[1]}' for image in images)
@@ -302,10 +284,6 @@ def _value(name: str, image: Image, encode: Callable[[Image], bytes]) -> tuple[S
     return StoredImage(name, (height, width, channels), 0, checksum_of(name, image.shape, data)), data
 
 
-def _prefix(root: Path, inputs: Sequence[Path]) -> str:
-    return f'{root.resolve().name}/' if len(inputs) > 1 else ''
-
-
 def _with_keys(found: Iterable[Original]) -> list[Original]:
     """Sources with keys that plain BasicSR can read, no two alike."""
     sources: dict[str, Original] = {}
@@ -315,23 +293,6 @@ def _with_keys(found: Iterable[Original]) -> list[Original]:
         key = next(key for key in keys if key not in sources)
         sources[key] = source._replace(key=key)
     return list(sources.values())
-
-
-def _check(inputs: Sequence[Path], output: Path, recipe: Recipe, sidd: bool) -> None:
-    if recipe.format == 'png' and not sidd:
-        _check_suffix(output)
-    if recipe.crop is not None and recipe.crop < 1:
-        raise InputError(f'--crop is 1 or more; got {recipe.crop}')
-    if recipe.step is not None and (recipe.crop is None or not 1 <= recipe.step <= recipe.crop):
-        raise InputError(f'--step is between 1 and --crop (now {recipe.crop}); got {recipe.step}')
-    names = [path.resolve().name for path in inputs]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InputError(f'two inputs are called {twice!r}, and images go by the names of their inputs; rename one')
-    for path in inputs:
-        if not path.is_dir():
-            raise InputError(
-                f'{path}: {"is a file; give its folder" if path.exists() else f"no such folder{similar_path(path)}"}'
-            )
 
 
 def _check_suffix(path: Path) -> None:

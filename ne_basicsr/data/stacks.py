@@ -1,12 +1,13 @@
 """Stacks: TIFF files with several pages, such as those of ImageJ and OME, read and replaced page by page.
 
 Pages are replaced in a copy of the file. So whatever describes them (axes, labels, OME-XML, resolution, profile) stays
-as it is, byte for byte. Only compressed pages get other lengths, and other compressions than deflate become deflate.
+as it is. Only compressed pages get other lengths, and other compressions than deflate become deflate.
 """
 
 import io
 import logging
 import zlib
+from contextlib import AbstractContextManager
 from copy import copy
 from itertools import product
 from pathlib import Path
@@ -27,7 +28,7 @@ _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _PREDICTOR, _SMALLER_COPIES = (259, 26
 Pixels = NDArray[Any]
 
 
-class Stack:
+class Stack(AbstractContextManager['Stack']):
     """A TIFF, from a path or an open file, whose pages, numbered from 0, are read when they are asked for."""
 
     def __init__(self, source: Path | IO[bytes]) -> None:
@@ -40,9 +41,6 @@ class Stack:
         self._tiff = tifffile.TiffFile(source, is_ome=False, **opened)
         if not self._tiff.pages:
             raise InputError('holds no pages, or is cut')
-
-    def __enter__(self) -> 'Stack':
-        return self
 
     def __exit__(self, *error: object) -> None:
         self._tiff.close()
@@ -65,10 +63,9 @@ class Stack:
             file.seek(page.offset)
             tags = int.from_bytes(file.read(tiff.tagnosize), 'big' if tiff.byteorder == '>' else 'little')
             sizes = [page.nbytes] if page.is_final else page.databytecounts
-            ends = [
-                place + size if place else file.size + 1 for place, size in zip(page.dataoffsets, sizes, strict=False)
-            ]
-            if len(page.tags) < tags or max(ends, default=file.size + 1) > file.size:
+            places = zip(page.dataoffsets, sizes, strict=False)
+            end = max((place + size if place else file.size + 1 for place, size in places), default=file.size + 1)
+            if len(page.tags) < tags or end > file.size:
                 raise InputError(f'is cut or damaged in page {index} of {number}')
         return number
 
@@ -81,11 +78,7 @@ class Stack:
         return page
 
     def read(self, index: int) -> Pixels:
-        """A page as (H, W, C), C 1 to 4, with black at 0.
-
-        Raises:
-            InputError: for all but gray and RGB in 8- or 16-bit integers or finite floating-point numbers.
-        """
+        """A page of gray or RGB in 8 or 16 bits or finite floating point as (H, W, C), C 1 to 4, with black at 0."""
         page = self.page(index)
         if page.photometric not in PLAIN or set(page.axes) - set('YXS'):
             raise InputError(f'only gray and RGB images are supported; this is {page.photometric.name}, {page.axes}')

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ne_basicsr.utils import atomic_files, regular_files
+from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError
 
 INDEX = 'meta_info.txt'
@@ -46,28 +46,21 @@ def checksum_of(name: str, shape: Sequence[int], value: bytes | memoryview) -> i
 
 def write_index(folder: Path, kind: str, entries: Sequence[StoredImage]) -> None:
     """Write ``meta_info.txt`` of an LMDB (``kind`` png) or a raw store (raw), as an atomic file."""
-    lines = []
+    text = ''
     for number, (name, shape, offset, checksum) in enumerate(entries, 1):
         place = f'uint8 {offset}' if kind == 'raw' else COMPRESS_LEVEL
-        lines.append(
-            f'{name}.{kind} ({",".join(map(str, shape))}) {place} crc32 {checksum:08x} {number}/{len(entries)}\n'
-        )
-    atomic_files.write(folder / INDEX, lambda file: file.write(''.join(lines).encode()))
+        text += f'{name}.{kind} ({",".join(map(str, shape))}) {place} crc32 {checksum:08x} {number}/{len(entries)}\n'
+    atomic_files.write(folder / INDEX, lambda file: file.write(text.encode()))
 
 
 def read_index(folder: Path, kind: str) -> list[StoredImage]:
-    """The entries in the index of an LMDB (``kind`` png) or a raw store (raw).
-
-    Raises:
-        InputError: if it is missing, empty or cut. If all lines of an LMDB's index have another form, they are taken
-            for names.
-    """
+    """The entries in the index, neither empty nor cut, of an LMDB (``kind`` png) or a raw store (raw)."""
     path = folder / INDEX
     lines = read_lines(path, whole=True)
     if not lines:
         raise InputError(f'{folder}: its {INDEX} lists no images')
     found = [_LINE.fullmatch(line) for line in lines]
-    if kind == 'png' and not any(found):
+    if kind == 'png' and not any(found):  # of another form: names
         return [StoredImage(line.rsplit(' (', 1)[0].removesuffix('.png'), (0, 0, 0)) for line in lines]
     count = next((match['count'] for match in found if match and match['rest']), None)  # None: an earlier version's
     entries = []
@@ -84,32 +77,15 @@ def read_index(folder: Path, kind: str) -> list[StoredImage]:
     return entries
 
 
-def stores_in(path: Path) -> list[Path]:
-    """The store in a folder or, as ``prepare --sidd`` writes them, the stores in the folders below it.
-
-    Raises:
-        InputError: if there is none.
-    """
-    found = [path] if (path / INDEX).is_file() else sorted(index.parent for index in path.glob(f'*/{INDEX}'))
-    if not found:
-        raise InputError(f'{path}: no store, as it holds no {INDEX}; basicsr prepare makes one')
-    return found
-
-
 def read_lines(path: Path, whole: bool = False) -> list[str]:
-    """The lines of a text file that are not empty; blanks before a name belong to it.
-
-    Raises:
-        InputError: if it cannot be read or, if it must be ``whole``, its last line does not end.
-    """
+    """The lines of a text file that are not empty; blanks before a name belong to it; if ``whole``, the last ends."""
     try:
-        text = regular_files.read(path).decode()
+        text = atomic_files.read(path).decode()
     except OSError as error:
         raise InputError(f'{path}: {error.strerror}') from error
     except UnicodeDecodeError as error:
-        raise InputError(
-            f'{path}: no UTF-8 text: byte {error.start} is {error.object[error.start]:#x}; save it as UTF-8'
-        ) from error
+        wrong = f'byte {error.start} is {error.object[error.start]:#x}'
+        raise InputError(f'{path}: no UTF-8 text: {wrong}; save it as UTF-8') from error
     lines = [line.rstrip() for line in text.split('\n') if line.strip()]
     if whole and lines and not text.endswith('\n'):
         raise InputError(f'{path}: cut in its last line, {lines[-1][:80]!r}; {REMEDY}')
@@ -117,10 +93,7 @@ def read_lines(path: Path, whole: bool = False) -> list[str]:
 
 
 class Checked:
-    """Compares each image of a store with its checksum once, on first use.
-
-    A shared memory map holds one byte per image, so that forked workers know which images the others checked.
-    """
+    """Compares each image of a store with its checksum on first use, once for all forked workers (a shared map)."""
 
     def __init__(self, root: Path, entries: Sequence[StoredImage]) -> None:
         self.root = root

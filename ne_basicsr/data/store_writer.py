@@ -19,12 +19,7 @@ JOURNAL = 'prepare.jsonl'
 
 
 class LmdbWriter:
-    """BasicSR's layout: PNG values under their names.
-
-    Args:
-        path: the folder of the LMDB.
-        entries: what it contains already.
-    """
+    """BasicSR's layout: PNG values under their names, in a folder; ``entries`` are what it contains already."""
 
     def __init__(self, path: Path, entries: Iterable[StoredImage] = ()) -> None:
         # the map is a limit, not a size: the file grows with what is written
@@ -60,19 +55,14 @@ class LmdbWriter:
 
 
 class RawWriter:
-    """The layout of ``image_store.RawStore``: values one after the other in one file; methods as ``LmdbWriter``'s.
-
-    Args:
-        path: the folder of the store.
-        entries: what it contains already; bytes after them belong to unfinished values and are dropped.
-    """
+    """The layout of ``image_store.RawStore``: values one after the other in one file; methods as ``LmdbWriter``'s."""
 
     def __init__(self, path: Path, entries: Iterable[StoredImage] = ()) -> None:
         self._end = max((entry.offset + int(np.prod(entry.shape)) for entry in entries), default=0)
         self._file = (path / RAW_FILE).open('ab')
         if (size := self._file.seek(0, os.SEEK_END)) < self._end:
             raise InputError(f'{path}/{RAW_FILE}: {size} bytes of {self._end} are left; remove {path} and start again')
-        self._file.truncate(self._end)
+        self._file.truncate(self._end)  # what follows belongs to unfinished values
 
     def put(self, entry: StoredImage, data: bytes) -> StoredImage:
         self._file.write(data)
@@ -113,14 +103,8 @@ class Journal:
     """What is finished: a line of settings, then a line for each source image with its entries in each store.
 
     A line counts once it is complete, and is written after the values that it lists. So a source is in the journal with
-    all its values or not at all. Of several lines about a source, the last one counts.
-
-    Args:
-        path: the file; it is created if it does not exist.
-        settings: everything that the values depend on besides the sources.
-
-    Raises:
-        InputError: if the journal was started with other settings or cannot be read.
+    all its values or not at all. Of several lines about a source, the last one counts. ``settings`` are everything that
+    the values depend on besides the sources; an ``InputError`` if the journal was started with others.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -130,22 +114,17 @@ class Journal:
         try:
             header, *lines = [json.loads(line) for line in complete.splitlines()] or [settings]
             for line in lines:
-                stores = [
-                    [StoredImage(name, tuple(shape), *rest) for name, shape, *rest in own] for own in line['stores']
-                ]
+                stores = [[StoredImage(name, tuple(shape), *rest) for name, shape, *rest in s] for s in line['stores']]
                 self._note(line['source'], Finished(line['files'], stores))
         except (ValueError, TypeError, KeyError):
-            raise InputError(
-                f'{path}: damaged, or written by an earlier version without checksums; remove {path.parent} and start'
-                ' again'
-            ) from None
+            problem = 'damaged, or written by an earlier version without checksums'
+            raise InputError(f'{path}: {problem}; remove {path.parent} and start again') from None
         for key in {**header, **settings}:
-            if header.get(key) != settings.get(key):
-                raise InputError(
-                    f'{path.parent}: was started with {key} {_json(header.get(key))}, not {_json(settings.get(key))};'
-                    ' continue with the same settings, or remove it'
-                )
-        self._pending = [] if complete else [_json(settings)]
+            before, now = (json.dumps(each.get(key), ensure_ascii=False) for each in (header, settings))
+            if before != now:
+                way_out = 'continue with the same settings, or remove it'
+                raise InputError(f'{path.parent}: was started with {key} {before}, not {now}; {way_out}')
+        self._pending = [] if complete else [json.dumps(settings)]
         self._file = path.open('ab')
         self._file.truncate(len(complete))
         self.sync()
@@ -153,7 +132,7 @@ class Journal:
     def add(self, source: str, finished: Finished) -> None:
         """A finished source, or with no stores one that is gone or can no longer be read; it counts after ``sync``."""
         self._note(source, finished)
-        self._pending.append(_json({'source': source, **finished._asdict()}))
+        self._pending.append(json.dumps({'source': source, **finished._asdict()}))
 
     def entries(self, store: int) -> list[StoredImage]:
         """The finished entries of one of the stores."""
@@ -161,8 +140,7 @@ class Journal:
 
     def sync(self) -> None:
         """Write what was added; the stores must be synchronised first."""
-        text = ''.join(f'{line}\n' for line in self._pending)
-        self._file.write(text.encode(errors='backslashreplace'))  # JSON's own way to write bytes that are not UTF-8
+        self._file.write(''.join(f'{line}\n' for line in self._pending).encode())
         self._file.flush()
         os.fsync(self._file.fileno())
         self._pending.clear()
@@ -174,7 +152,3 @@ class Journal:
         self.sources[source] = finished
         if not finished.stores:
             del self.sources[source]
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -142,7 +142,7 @@ def restore(layout: Layout, options: Mapping[str, Any]) -> nn.Module:
         reason = error.args[0] if error.args else error
         raise InputError(f'cannot build {formats.describe(chosen)}: {reason}') from error
     weights = matching.fit(network, layout.weights)
-    if problem := matching.explain_misfit(network, weights) or matching.explain_values(weights):
+    if problem := matching.explain_misfit(network, weights):
         raise InputError(f'recognised {layout.name}, but {problem}')
     network.load_state_dict(weights)
     return network

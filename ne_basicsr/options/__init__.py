@@ -5,7 +5,7 @@ what BasicSR's builders expect. Whatever is wrong ends in one line: file, key, w
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 from ne_basicsr.archs import own_networks
 from ne_basicsr.options.reader import Source, parse_literal, read_source, read_yaml
-from ne_basicsr.utils.errors import InputError, OptionError
+from ne_basicsr.utils.errors import InputError, OptionError, one_line
 from ne_basicsr.utils.words import shown
 
 __all__ = ['apply_overrides', 'complete_options', 'load_options', 'read_yaml']
@@ -44,10 +44,7 @@ def load_options(
     Returns:
         The file's options with defaults, ``is_train, auto_resume, dist, rank, world_size, root_path``, the number of
         GPUs resolved, a seed drawn where none is given, and ``phase``, ``scale`` and folders as BasicSR derives them.
-        Nothing is created on disk.
-
-    Raises:
-        InputError: one line that names the file, the key, the value and the way out.
+        Nothing is created on disk. An ``InputError`` is one line: the file, the key, the value and the way out.
     """
     source = Source(dict(path), (Path('options'),), {}) if isinstance(path, Mapping) else read_source(path)
     opt = _validated(source, list(force_yml), is_train, here=True)
@@ -60,13 +57,7 @@ def complete_options(path: str | Path, force_yml: Iterable[str] = (), *, tried: 
     """What an option file says, with its bases, overrides and defaults, as an option file could say it alone.
 
     Checked as for training where there is a ``train`` section, as for a test elsewhere. Data, weights and GPUs need not
-    be there.
-
-    Args:
-        tried: whether ``load_options`` has already built the network of these options; then it is not built again.
-
-    Raises:
-        InputError: as ``load_options``.
+    be there. With ``tried``, ``load_options`` has built the network of these options, and it is not built again.
     """
     source, entries = read_source(path), list(force_yml)
     is_train = apply_overrides(source.options, entries).get('train') is not None
@@ -78,17 +69,13 @@ def complete_options(path: str | Path, force_yml: Iterable[str] = (), *, tried: 
 
 
 def apply_overrides(opt: Mapping[str, Any], entries: Iterable[str]) -> dict[str, Any]:
-    """A copy of ``opt`` with ``key:sub=value`` entries set, new keys included. Values are literals, read as YAML.
-
-    Raises:
-        InputError: no '=', an empty key, a key below a value, a value that is not YAML or is Python code.
-    """
+    """A copy of ``opt`` with ``key:sub=value`` entries set, new keys included. Values are literals, read as YAML."""
     changed = deepcopy(dict(opt))
     for entry in entries:
         keys, equals, text = entry.partition('=')
         names = [name.strip() for name in keys.split(':')]
         if not equals or not all(names):
-            raise _failure(f'--force_yml {entry}: key:sub=value is needed, e.g. train:total_iter=1000')
+            raise InputError(one_line(f'--force_yml {entry}: key:sub=value is needed, e.g. train:total_iter=1000'))
         section = changed
         for depth, name in enumerate(names[:-1], start=1):
             if section.get(name) is None:
@@ -96,11 +83,11 @@ def apply_overrides(opt: Mapping[str, Any], entries: Iterable[str]) -> dict[str,
             section = section[name]
             if not isinstance(section, dict):
                 problem = f'{":".join(names[:depth])} is {shown(section)}, not a section, so it has no {names[depth]!r}'
-                raise _failure(f'--force_yml {entry}: {problem}')
+                raise InputError(one_line(f'--force_yml {entry}: {problem}'))
         try:
             section[names[-1]] = parse_literal(text.strip())
         except ValueError as error:
-            raise _failure(f'--force_yml {entry}: {error}') from None
+            raise InputError(one_line(f'--force_yml {entry}: {error}')) from None
     return changed
 
 
@@ -133,7 +120,19 @@ def _validated(source: Source, entries: list[str], is_train: bool, here: bool, t
     keys = [tuple(name.strip() for name in entry.partition('=')[0].split(':')) for entry in entries]
     for entry, key in zip(entries, keys, strict=True):
         if key[0] == 'base':
-            raise _failure(f'--force_yml {entry}: base belongs into an option file; give that file to -opt')
+            raise InputError(one_line(f'--force_yml {entry}: base belongs into an option file; give that file to -opt'))
+
+    def causes(error: OptionError) -> Iterator[str]:
+        """Overrides of the wrong key, the last one first, then one without which this error would not be there."""
+        yield from (e for e, key in reversed([*zip(entries, keys, strict=True)]) if error.key[: len(key)] == key)
+        for index in reversed(range(len(entries))):
+            try:
+                validate(apply_overrides(source.options, entries[:index] + entries[index + 1 :]), is_train, here)
+            except (OptionError, InputError) as other:
+                if other.args == error.args:
+                    continue
+            yield entries[index]
+
     try:
         changed = apply_overrides(source.options, entries)
         if changed.get(own_networks.IMPORTS) is not None:
@@ -143,37 +142,16 @@ def _validated(source: Source, entries: list[str], is_train: bool, here: bool, t
                 raise OptionError((own_networks.IMPORTS,), str(error)) from error
         return validate(changed, is_train, here, tried)
     except OptionError as error:
-        about = f'{":".join(error.key)}: {error.problem}'
-        set_by = [entry for entry, key in zip(entries, keys, strict=True) if error.key[: len(key)] == key]
-        if set_by := set_by or _causes(source, entries, is_train, here, error):
-            if error.problem.startswith('unknown option; known'):
+        name, about = ':'.join(error.key), error.problem
+        if entry := next(causes(error), ''):
+            if about.startswith('unknown option; known'):
                 with suppress(OptionError):
                     places = places_of(error.key[-1], apply_overrides(source.options, entries))
                     named = ' or '.join(':'.join(place) for place in places)
-                    about = f'{":".join(error.key)}: unknown option; did you mean {named}?' if named else about
-            raise _failure(f'{source.files[0]} with --force_yml {set_by[-1]}: {about}') from None
-        place = source.place(error.key)
-        if place is None:
-            raise _failure(f'{source.files[0]}: {about}') from None
-        file, line = place
+                    about = f'unknown option; did you mean {named}?' if named else about
+            raise InputError(one_line(f'{source.files[0]} with --force_yml {entry}: {name}: {about}')) from None
+        # the place of the key, or else of the section that it is missing from
+        given = [error.key[:length] for length in range(len(error.key), 0, -1) if error.key[:length] in source.places]
+        file, line = source.places[given[0]] if given else (source.files[0], 0)
         base_of = f', base of {source.files[0]}' if file != source.files[0] else ''
-        raise _failure(f'{file}: {about} (line {line}{base_of})') from None
-
-
-def _causes(source: Source, entries: list[str], is_train: bool, here: bool, error: OptionError) -> list[str]:
-    """The override without which an error elsewhere in the options would not be there."""
-    from ne_basicsr.options.validation import validate
-
-    for index in reversed(range(len(entries))):
-        try:
-            validate(apply_overrides(source.options, entries[:index] + entries[index + 1 :]), is_train, here)
-        except (OptionError, InputError) as other:
-            if other.args == error.args:
-                continue
-        return [entries[index]]
-    return []
-
-
-def _failure(message: str) -> InputError:
-    """An error of one line, also where keys or values hold line breaks."""
-    return InputError(' '.join(message.splitlines()))
+        raise InputError(one_line(f'{file}: {name}: {about}' + (f' (line {line}{base_of})' if line else ''))) from None

@@ -2,7 +2,7 @@
 
 An option file with a ``base`` holds any part of the options. So each section is described twice: its shape, in which
 every key may be left out, or null, which removes it from the base; and what makes it complete, which a file without
-``base`` must be. What joins several keys, and what is on disk, only ``load_options`` knows.
+``base`` must be. Most of what joins several keys, and what is on disk, only ``load_options`` knows.
 """
 
 import json
@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from basicsr.utils.registry import MODEL_REGISTRY
 
-from ne_basicsr.options.schema import BASE, FOREIGN, OWN, OWN_SETS, Section
-from ne_basicsr.options.sections import KINDS, OF_DENOISING, registered, sections_of
+from ne_basicsr.options.schema import BASE, FOREIGN, OWN, RULES, Section
+from ne_basicsr.options.sections import KINDS, registered, sections_of
 from ne_basicsr.options.validation import OWN_MODELS, kinds_of
 
 COMMAND = 'basicsr options --schema'
@@ -25,15 +25,13 @@ LINE = 400  # characters, which hold an option with its description
 
 def editor_schema() -> dict[str, Any]:
     """The whole schema, draft 7, which editors know."""
-    is_foreign = _model_is({'not': {'enum': list(OWN_MODELS)}})
-    denoising, clean = {'const': 'DenoisingModel'}, {'const': 'DenoisingDataset'}
-    taken = {'enum': ['DenoisingDataset', 'NoisyDataset']}
+    foreign_model = {'required': ['model_type'], 'properties': {'model_type': {'not': {'enum': [*OWN_MODELS, None]}}}}
     has_base = {'required': ['base'], 'properties': {'base': {'type': 'string'}}}
-    definitions = {kind: _choice(kind) for kind in KINDS}
+    definitions: dict[str, Any] = {'unknown': UNKNOWN} | {kind: _choice(kind) for kind in KINDS}
     for kind, file in (('own', OWN), ('foreign', FOREIGN)):
         model = file['properties']['model_type'] | {'enum': sorted(registered(MODEL_REGISTRY))}
         whole = file | {'properties': {'base': BASE} | file['properties'] | {'model_type': model}}
-        definitions[kind] = {'shape': _part(whole, 'shape'), 'complete': _part(whole, 'complete')}
+        definitions[kind] = {part: _part(whole, part) for part in ('shape', 'complete')}
     return {
         '$schema': 'http://json-schema.org/draft-07/schema#',
         '$comment': f'Written by `{COMMAND}`; {" and ".join(OF_TORCH)} are those of torch {torch_version()}.',
@@ -41,15 +39,11 @@ def editor_schema() -> dict[str, Any]:
         'description': 'What `basicsr train -opt` and `basicsr test -opt` take. A file with base and without model_type'
         f' counts as one of {OWN_MODELS[0]}.',
         'type': 'object',
-        'if': is_foreign,
+        'if': foreign_model,
         'then': {'allOf': [_ref('foreign', 'shape'), {'if': has_base, 'else': _ref('foreign', 'complete')}]},
         'else': {'allOf': [_ref('own', 'shape'), {'if': has_base, 'else': _ref('own', 'complete')}]},
-        'allOf': [  # which data sets go with which model
-            {'if': _model_is(denoising), 'then': _sets_are({'anyOf': [taken, NULL]})},
-            {'if': _model_is({'not': denoising}), 'then': _sets_are({'not': clean})},
-            {'if': is_foreign, 'then': _sets_are({'not': {'enum': list(OWN_SETS)}})},
-        ],
-        'definitions': {'unknown': UNKNOWN} | definitions,
+        'allOf': RULES,
+        'definitions': definitions,
     }
 
 
@@ -64,28 +58,31 @@ def torch_version() -> str:
 
 def _spread(value: Any, indent: str = '', lead: str = '') -> str:
     """JSON with one line for what fits on it, so that a changed option is a changed line."""
-    line = json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, dict | list) or len(indent) + len(lead) + len(line) < LINE:
-        return indent + lead + line
-    if isinstance(value, dict):
-        items = [_spread(item, indent + ' ', f'{json.dumps(key)}: ') for key, item in value.items()]
-        return f'{indent}{lead}{{\n' + ',\n'.join(items) + f'\n{indent}}}'
-    return f'{indent}{lead}[\n' + ',\n'.join(_spread(item, indent + ' ') for item in value) + f'\n{indent}]'
+    line = indent + lead + json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict | list) or len(line) < LINE:
+        return line
+    named = [(f'{json.dumps(key)}: ', each) for key, each in value.items()] if isinstance(value, dict) else []
+    items = [_spread(each, indent + ' ', name) for name, each in named or [('', each) for each in value]]
+    first, last = '{}' if named else '[]'
+    return f'{indent}{lead}{first}\n' + ',\n'.join(items) + f'\n{indent}{last}'
 
 
 def _choice(kind: str) -> dict[str, Any]:
     """A section by its type: ``shape`` and ``complete``, which pick among ``types``."""
-    sections = {n: s for n, s in sections_of(kind).items() if kind != 'foreign_metrics' or n not in OF_DENOISING}
+    sections = sections_of(kind)
+    is_type = {
+        name: {'type': 'object', 'properties': {'type': {'const': name}}, 'required': ['type']} for name in sections
+    }
     return {
         'shape': {
             'type': ['object', 'null'],
             'properties': {'type': {'enum': [*sections, None]}},
-            'allOf': [{'if': _is_type(name), 'then': _ref(kind, 'types', name)} for name in sections],
+            'allOf': [{'if': is_type[name], 'then': _ref(kind, 'types', name)} for name in sections],
         },
         'complete': {
             'required': ['type'],
             'properties': {'type': {'not': NULL}},
-            'allOf': [{'if': _is_type(name), 'then': _part(section, 'complete')} for name, section in sections.items()],
+            'allOf': [{'if': is_type[name], 'then': _part(each, 'complete')} for name, each in sections.items()],
         },
         'types': {  # a file that changes the type of its base removes, by null, what the new type does not know
             name: {key: rule for key, rule in _part(section, 'shape').items() if key != 'title'}
@@ -98,7 +95,7 @@ def _choice(kind: str) -> dict[str, Any]:
 def _part(section: Section, part: str) -> Section:
     """A section as ``shape``, where every key may be left out or null, or the rules that make it ``complete``."""
     is_shape, takes_null = part == 'shape', _takes_null(section) or 'const' in section
-    found = {key: rule for key, rule in section.items() if is_shape and key not in ('required', 'examples')}
+    found = {key: rule for key, rule in section.items() if is_shape and key not in ('required', 'examples', 'choice')}
     if not (is_shape or takes_null):
         found['not'] = NULL
     for keys in ('properties', 'patternProperties'):
@@ -107,8 +104,8 @@ def _part(section: Section, part: str) -> Section:
             found[keys] = {key: rule for key, rule in rules.items() if rule or is_shape}
     if isinstance(section.get('additionalProperties'), dict):
         found['additionalProperties'] = _part(section['additionalProperties'], part)
-    if 'allOf' in section:
-        found['allOf'] = [{'$ref': f'{choice["$ref"]}/{part}'} for choice in section['allOf']]
+    if 'choice' in section:
+        found['allOf'] = [_ref(section['choice'], part)]
     if is_shape and not takes_null:
         more = {'type': [*kinds_of(section), 'null'], 'enum': [*section.get('enum', ()), None]}
         more['anyOf'] = [*section.get('anyOf', ()), NULL]
@@ -120,18 +117,6 @@ def _part(section: Section, part: str) -> Section:
 
 def _ref(*path: str) -> Section:
     return {'$ref': '#/definitions/' + '/'.join(path)}
-
-
-def _is_type(name: str) -> Section:
-    return {'type': 'object', 'properties': {'type': {'const': name}}, 'required': ['type']}
-
-
-def _model_is(rule: Section) -> Section:
-    return {'required': ['model_type'], 'properties': {'model_type': {'type': 'string'} | rule}}
-
-
-def _sets_are(rule: Section) -> Section:
-    return {'properties': {'datasets': {'additionalProperties': {'properties': {'type': rule}}}}}
 
 
 def _takes_null(section: Section) -> bool:

@@ -10,7 +10,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 
 from ne_basicsr.options.printing import flow
 from ne_basicsr.options.schema import BASE, OWN, Section
-from ne_basicsr.options.sections import KINDS, is_wrapped, registered, sections_of
+from ne_basicsr.options.sections import KINDS, is_wrapped, registered, section_of, sections_of
 from ne_basicsr.options.validation import TYPES, kinds_of
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.words import hint
@@ -26,35 +26,26 @@ class Listed(NamedTuple):
     name: str
     section: Section
 
-    @property
-    def description(self) -> str:
-        return self.section.get('description', '').replace('``', '`')
-
 
 def entries() -> list[Listed]:
     """Everything that an option file may hold, in the order of the file."""
-    top = OWN | {'properties': OWN['properties'] | {'base': BASE}}
-    found = [*_own('top level', top)]
-    for name, kind, about in (
-        ('datasets:train', 'train_sets', {}),
-        ('datasets:val', 'test_sets', {'description': 'The same for val_1, test_1 ...'}),
-    ):
-        found += _own(name, sections_of(kind)['DenoisingDataset'] | about)
-    for kind, group in ((kind, each.heading) for kind, each in KINDS.items() if each.heading):
-        for name, section in sections_of(kind).items():
+    in_tests = section_of('test_sets', 'DenoisingDataset') | {'description': 'The same for val_1, test_1 ...'}
+    found = [
+        *_own('top level', OWN | {'properties': OWN['properties'] | {'base': BASE}}),
+        *_own('datasets:train', section_of('train_sets', 'DenoisingDataset')),
+        *_own('datasets:val', in_tests),
+    ]
+    for kind, about in KINDS.items():
+        for name, section in sections_of(kind).items() if about.heading else ():
             repeated = is_wrapped(name) if kind == 'networks' else name == 'DenoisingDataset'
             if not repeated and not name.endswith('_basicsr'):
-                about = {'description': section['properties']['type']['description']}
-                found.append(Listed(group, name, section | about))
+                described = {'description': section['properties']['type']['description'].replace('``', '`')}
+                found.append(Listed(about.heading, name, section | described))
     return found
 
 
 def chosen(found: list[Listed], names: Collection[str]) -> list[Listed]:
-    """The entries called ``names``, and those inside them; all where no name is given. ``XWNE`` is X and ``WNE``.
-
-    Raises:
-        InputError: a name that there is none of.
-    """
+    """The entries called ``names``, and those inside them; without names all. ``XWNE`` is X and ``WNE``."""
     kept: list[Listed] = []
     for name in names:
         wanted = [name.removesuffix('WNE'), 'WNE'] if is_wrapped(name) else [name]
@@ -67,16 +58,20 @@ def chosen(found: list[Listed], names: Collection[str]) -> list[Listed]:
     return kept if names else found
 
 
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+
+
 def as_text(found: list[Listed]) -> str:
     """For a terminal."""
     lines: list[str] = []
     for group, members in groupby(found, lambda entry: entry.group):
         lines += ['', f'== {group} ==']
         for entry in members:
-            lines += ['', entry.name, *_wrapped(entry.description, 2)]
+            lines += ['', entry.name, *_wrapped(entry.section.get('description', ''), indent='  ')]
             for key, kind, default, description in _rows(entry):
                 told = {None: '', '': ', required'}.get(default, f', default {default}')
-                lines += [f'    {key}: {kind}{told}', *_wrapped(description, 8)]
+                lines += [f'    {key}: {kind}{told}', *_wrapped(description, indent=8 * ' ')]
     return '\n'.join(lines).lstrip('\n')
 
 
@@ -91,7 +86,8 @@ def as_markdown(found: list[Listed]) -> str:
             twins = "Every image-to-image network X is also there as `XWNE`, with the options of `WNE` beside X's."
             lines += [twins, '']
         for entry in members:
-            lines += [f'### `{entry.name}`', '', *([_cell(entry.description), ''] if entry.description else [])]
+            about = _cell(entry.section.get('description', ''))
+            lines += [f'### `{entry.name}`', '', *([about, ''] if about else [])]
             lines += ['| key | type | default | description |', '|---|---|---|---|']
             for key, kind, default, description in _rows(entry):
                 told = {None: '', '': '*required*'}.get(default, f'`{default}`')
@@ -118,12 +114,11 @@ def _group_names(group: str) -> list[str]:
 def _rows(entry: Listed) -> Iterator[tuple[str, str, str | None, str]]:
     """Key, type, default (None where there is none to tell, '' where the key is required), description."""
     for key, rule in entry.section['properties'].items():
-        if 'const' in rule:
-            continue
         default = '' if key in entry.section['required'] else None
-        if 'default' in rule and rule['default'] != {}:
+        if rule.get('default', {}) != {}:
             default = flow(rule['default'])
-        yield key, _kind(rule), default, rule.get('description', '')
+        if 'const' not in rule:
+            yield key, _kind(rule), default, rule.get('description', '')
 
 
 def _kind(rule: Section) -> str:
@@ -144,10 +139,6 @@ def _kind(rule: Section) -> str:
             name += ''.join(f' {sign} {rule[key]:g}' for key, sign in BOUNDS.items() if key in rule)
         names.append(name)
     return ' or '.join(names) or 'any'
-
-
-def _wrapped(text: str, indent: int) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=' ' * indent, subsequent_indent=' ' * indent)
 
 
 def _cell(text: str) -> str:

@@ -29,14 +29,9 @@ class CosineAnnealingRestartCyclicLR(LRScheduler):
     [92000, 208000] and eta_mins [3e-4, 1e-6]: constant first, since lr is 3e-4, then one cosine.
 
     Args:
-        optimizer: whose learning rate changes.
         periods: iterations of each cycle.
         restart_weights: factor of each cycle.
         eta_mins: learning rate at the end of each cycle.
-        last_epoch: iterations done; -1 to begin.
-
-    Raises:
-        ValueError: for lists of different lengths, or a period below 1.
 
     Source: the options of Restormer (Zamir et al., CVPR 2022).
     """

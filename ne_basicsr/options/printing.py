@@ -9,7 +9,7 @@ import yaml
 
 from ne_basicsr.archs.own_networks import IMPORTS, located
 from ne_basicsr.options import complete_options, shipped
-from ne_basicsr.options.reader import OptionLoader, read_source
+from ne_basicsr.options.reader import TAG, OptionLoader, read_source
 from ne_basicsr.options.schema import Section
 from ne_basicsr.options.validation import schema_of
 
@@ -31,9 +31,6 @@ def resolved_text(
         imports: what is imported besides, with files relative to the current folder.
         folder: where the text will be, which files to import are relative to.
         tried: as for ``complete_options``.
-
-    Raises:
-        InputError: as ``complete_options``.
     """
     entries = list(force_yml)
     opt = complete_options(path, entries, tried=tried)
@@ -49,10 +46,7 @@ def resolved_text(
 def kept_text(
     path: str | Path, force_yml: Iterable[str] = (), imports: Iterable[str] = (), folder: Path = Path()
 ) -> str:
-    """The option file that a run folder keeps: a copy or, where bases or overrides add to it, the complete options.
-
-    ``load_options`` has read and tried the same file and overrides before. Arguments as for ``resolved_text``.
-    """
+    """The option file that a run folder keeps, already tried: a copy or, with bases or overrides, ``resolved_text``."""
     entries, own = list(force_yml), list(imports)
     source = read_source(path)
     if entries or own or len(source.files) > 1 or IMPORTS in source.options:
@@ -75,31 +69,28 @@ def flow(value: Any) -> str:
 
 def _lines(section: Mapping[str, Any], schema: Section, path: tuple[str, ...]) -> list[str]:
     """The lines of the section at ``path``: its keys, then as comments the keys that keep their defaults."""
-    indent = '  ' * len(path)
-    known = schema.get('properties', {})
+    indent, known = '  ' * len(path), schema.get('properties', {})
+    unset = [
+        key for key, rule in known.items() if key not in section and 'default' in rule and 'properties' not in rule
+    ]
     lines: list[str] = []
-    for key, value in section.items():
-        comment = known.get(key, {}).get('description', '')
-        if not isinstance(value, Mapping) or not value:
-            lines += _commented(f'{indent}{flow(key)}: {flow(value)}', comment, indent)
-            continue
-        if path in ((), ('datasets',)) and lines and lines[-1]:
+    for key in [*section, *unset]:
+        rule = known.get(key, {})
+        value = section[key] if key in section else rule['default']
+        is_section = key in section and isinstance(value, Mapping) and bool(value)
+        if is_section and path in ((), ('datasets',)) and lines and lines[-1]:
             lines.append('')
-        lines += _commented(f'{indent}{flow(key)}:', comment, indent)
-        lines += [*_lines(value, known.get(key, {}), (*path, key)), *[''] * (path == ())]
-    for key, unset in known.items():
-        if key not in section and 'default' in unset and 'properties' not in unset:
-            line = f'{indent}# {flow(key)}: {flow(unset["default"])}'
-            lines += _commented(line, unset.get('description', ''), indent)
+        line = f'{indent}{"" if key in section else "# "}{flow(key)}:' + ('' if is_section else f' {flow(value)}')
+        comment = rule.get('description', '')
+        beside = f'{line:<{COLUMN}}  # {comment}' if comment else line
+        if len(beside) <= WIDTH or not comment:
+            lines.append(beside)
+        else:  # above
+            lead = f'{indent}# '
+            lines += [*textwrap.wrap(comment, WIDTH, initial_indent=lead, subsequent_indent=lead), line]
+        if is_section:
+            lines += [*_lines(value, rule, (*path, key)), *[''] * (path == ())]
     return lines
-
-
-def _commented(line: str, comment: str, indent: str) -> list[str]:
-    """The comment after the line, or above it where it does not fit."""
-    beside = f'{line:<{COLUMN}}  # {comment}' if comment else line
-    if len(beside) <= WIDTH or not comment:
-        return [beside]
-    return [*textwrap.wrap(comment, WIDTH, initial_indent=f'{indent}# ', subsequent_indent=f'{indent}# '), line]
 
 
 class _Dumper(yaml.SafeDumper):
@@ -110,13 +101,10 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
-    def represent_text(self, data: str) -> yaml.Node:
-        style = None if data.isprintable() else '"'  # on one line
-        return self.represent_scalar('tag:yaml.org,2002:str', data, style=style)
-
-    def represent_nothing(self, _: None) -> yaml.Node:
-        return self.represent_scalar('tag:yaml.org,2002:null', '~')
+    def represent_plain(self, data: str | None) -> yaml.Node:
+        style = None if data is None or data.isprintable() else '"'  # on one line
+        return self.represent_scalar(TAG + ('null' if data is None else 'str'), '~' if data is None else data, style)
 
 
-_Dumper.add_representer(str, _Dumper.represent_text)
-_Dumper.add_representer(type(None), _Dumper.represent_nothing)
+for _type in (str, type(None)):
+    _Dumper.add_representer(_type, _Dumper.represent_plain)

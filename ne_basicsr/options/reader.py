@@ -18,7 +18,7 @@ import ast
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ import yaml
 
 from ne_basicsr.archs import own_networks
 from ne_basicsr.options import shipped
-from ne_basicsr.utils import regular_files
+from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError, Key
 from ne_basicsr.utils.words import shown, similar_path
 
@@ -42,13 +42,14 @@ _FLOAT = re.compile(
     |[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$""",
     re.VERBOSE,
 )
-_CODE = (
-    ast.Call, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.JoinedStr, ast.Await,
-    ast.Yield, ast.YieldFrom, ast.NamedExpr,
-)  # fmt: skip
-
-
-Place = tuple[Path, int]  # the file and line of a key
+_SCALARS = {  # what a value with such a tag must be
+    'null': 'nothing',
+    'bool': 'true or false',
+    'int': f'an integer of at most {MAX_DIGITS} digits',
+    'float': 'a number',
+    'str': 'a text',
+}
+_CODE = (ast.Call, ast.Lambda, ast.comprehension, ast.JoinedStr, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 
 
 class Source(NamedTuple):
@@ -56,30 +57,16 @@ class Source(NamedTuple):
 
     options: dict[str, Any]
     files: tuple[Path, ...]  # the file itself, its base, the base's base
-    places: dict[Key, Place]  # of each key, the last one
-
-    def place(self, key: Key) -> Place | None:
-        """Where ``key``, or else the section that it is missing from, was given."""
-        inner = (key[:length] for length in range(len(key), 0, -1))
-        return next((self.places[part] for part in inner if part in self.places), None)
+    places: dict[Key, tuple[Path, int]]  # file and line of each key, the last one
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in an option file, its bases merged, as plain dicts, lists and scalars.
-
-    Raises:
-        InputError: as ``read_file``, for the file and its bases; a base that is not there or leads back.
-    """
+    """The mapping in an option file, its bases merged, as plain dicts, lists and scalars."""
     return read_source(path).options
 
 
 def read_source(path: str | Path, above: tuple[Path, ...] = ()) -> Source:
-    """As ``read_yaml``, with the places of the keys.
-
-    Args:
-        path: a file, or the name of a shipped one.
-        above: the files that this one is the base of, the first one first.
-    """
+    """As ``read_yaml``, with the places of the keys; ``above`` are the files whose base this one is, in order."""
     path = shipped.find(path)
     options, lines = read_file(path)
     if own_networks.IMPORTS in options:  # relative to this file, as a base is
@@ -121,16 +108,13 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def read_file(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
-    """The mapping in one option file, as plain dicts, lists and scalars, and the line of each key.
-
-    Raises:
-        InputError: no such file, not UTF-8, not YAML, not one mapping, a duplicate key, a tag that is not plain data.
-    """
+    """The mapping in one option file, as plain dicts, lists and scalars, and the line of each key."""
     try:
-        content = regular_files.read(path, MAX_BYTES + 1)
+        content = atomic_files.read(path, MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise InputError(f'{path}: more than {MAX_BYTES // 10**6} MB; is it an option file?')
-        value, lines = _load(content.decode('utf-8-sig'), OptionLoader)
+        loader = OptionLoader(content.decode('utf-8-sig'))
+        value = loader.value()
     except FileNotFoundError:
         raise InputError(f'{path}: no such option file{similar_path(path, shipped.names())}') from None
     except UnicodeDecodeError as error:
@@ -143,19 +127,15 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
         raise InputError(f'{path}: the file is empty; an option file holds name, datasets, network_g and so on')
     if not isinstance(value, dict):
         raise InputError(f'{path}: the top level must be `key: value` lines; got a {type(value).__name__}')
-    return value, lines
+    return value, loader.lines
 
 
 def parse_literal(text: str) -> Any:
-    """One value as it would read in an option file; ``none`` is null too, as in BasicSR. Nothing is evaluated.
-
-    Raises:
-        ValueError: not YAML, or Python code.
-    """
+    """One value as in an option file; ``none`` is null too, as in BasicSR. A ``ValueError`` for Python code."""
     if _is_code(text):
         raise ValueError(f'overrides take literals only, and {text!r} is Python code; quote it to make it a string')
     try:
-        return _load(text, _OverrideLoader)[0]
+        return _OverrideLoader(text).value()
     except yaml.YAMLError as error:
         problem = _described(error, with_line=False)
         raise ValueError(f'{text!r} cannot be read: {problem}; quote it to make it a string') from None
@@ -167,104 +147,83 @@ class OptionLoader(yaml.SafeLoader):
     The one in Python: ``CSafeLoader`` crashes the interpreter on ten thousand nested brackets.
     """
 
+    takes_literals_only = False
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [each for each in resolvers if each[0].removeprefix(TAG) in ('null', 'bool', 'merge')]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.lines: dict[Key, int] = {}  # of each key; lists are not looked into
+        self.seen = 0
 
-class _OverrideLoader(OptionLoader):
-    """``none`` is null as well, which is how BasicSR's ``--force_yml`` spells it."""
+    def value(self) -> Any:
+        """The plain value of the text; a ``YAMLError`` where it is not YAML, or its data are not plain."""
+        try:
+            node = self.get_single_node()
+            return None if node is None else self._value(node, (), ())
+        except RecursionError:
+            raise yaml.YAMLError('too many nested brackets for an option file') from None
 
-
-OptionLoader.add_implicit_resolver(TAG + 'int', _INT, list('-+0123456789'))
-OptionLoader.add_implicit_resolver(TAG + 'float', _FLOAT, list('-+.0123456789'))
-_OverrideLoader.add_implicit_resolver(TAG + 'null', re.compile('^(?:none|None|NONE)$'), list('nN'))
-
-
-def _load(text: str, loader_class: type[OptionLoader]) -> tuple[Any, dict[Key, int]]:
-    """The value of a YAML text, and the line of each key; lists are not looked into.
-
-    Raises:
-        YAMLError: for text that is not YAML, or whose data are not plain.
-    """
-    lines: dict[Key, int] = {}
-    seen = 0
-
-    def value_of(node: Any, key: Key, above: tuple[Any, ...]) -> Any:
-        nonlocal seen
-        seen += 1
+    def _value(self, node: Any, key: Key, above: tuple[Any, ...]) -> Any:
+        self.seen += 1
         if any(node is each for each in above):
             raise _problem(node, 'the alias refers to a section that contains it')
-        if seen > MAX_VALUES or len(above) > MAX_DEPTH:
-            raise _problem(
-                node, f'an option file has at most {MAX_VALUES} values and {MAX_DEPTH} levels; this one has more'
-            )
+        if self.seen > MAX_VALUES or len(above) > MAX_DEPTH:
+            limits = f'at most {MAX_VALUES} values and {MAX_DEPTH} levels'
+            raise _problem(node, f'an option file has {limits}; this one has more')
         kind = node.tag.removeprefix(TAG)
         if kind == 'seq':
-            return [value_of(item, (), (*above, node)) for item in node.value]
+            return [self._value(item, (), (*above, node)) for item in node.value]
         if kind == 'map':
-            return mapping(node, key, (*above, node))
+            return self._mapping(node, key, (*above, node))
         if kind not in _SCALARS:
-            raise _problem(
-                node,
-                f'the tag {node.tag.replace(TAG, "!!")} is refused: options are plain data and run no code;'
-                ' known tags: !!float, !!int, !!str, !!bool',
-            )
-        if loader_class is _OverrideLoader and node.style is None and _is_code(node.value):
+            refused = f'the tag {node.tag.replace(TAG, "!!")} is refused: options are plain data and run no code'
+            raise _problem(node, f'{refused}; known tags: !!float, !!int, !!str, !!bool')
+        if self.takes_literals_only and node.style is None and _is_code(node.value):
             raise _problem(node, 'overrides take literals only, and this is Python code')
-        wanted, convert = _SCALARS[kind]
         try:
-            return convert(node.value)
-        except (ValueError, KeyError):
-            raise _problem(node, f'!!{kind} needs {wanted}; got {shown(node.value)}') from None
+            return self.construct_object(node)
+        except (ValueError, LookupError):
+            raise _problem(node, f'!!{kind} needs {_SCALARS[kind]}; got {shown(node.value)}') from None
 
-    def mapping(node: Any, key: Key, above: tuple[Any, ...]) -> dict[str, Any]:
+    def _mapping(self, node: Any, key: Key, above: tuple[Any, ...]) -> dict[str, Any]:
         own: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for name, item in node.value:
             if name.tag == TAG + 'merge':
-                parts = item.value if isinstance(item, yaml.SequenceNode) else [item]
-                for part in parts:
+                for part in item.value if isinstance(item, yaml.SequenceNode) else [item]:
                     if not isinstance(part, yaml.MappingNode):
                         raise _problem(part, 'a merge key << needs a section, or a list of sections')
-                    merged = value_of(part, key, above) | merged
+                    merged = self._value(part, key, above) | merged
                 continue
             if name.tag != TAG + 'str':
                 got = repr(name.value) if isinstance(name, yaml.ScalarNode) else 'a list or mapping'
                 raise _problem(name, f'a key must be a name; got {got} (in quotes it would be one)')
             if name.value in own:
                 raise _problem(name, f'the key {name.value!r} is already given above; keep one of the two')
-            lines[(*key, name.value)] = name.start_mark.line + 1
-            own[name.value] = value_of(item, (*key, name.value), above)
+            self.lines[(*key, name.value)] = name.start_mark.line + 1
+            own[name.value] = self._value(item, (*key, name.value), above)
         return merged | own
 
-    try:
-        node = yaml.compose(text, loader_class)
-        return (None if node is None else value_of(node, (), ())), lines
-    except RecursionError:
-        raise yaml.YAMLError('too many nested brackets for an option file') from None
+    def _int(self, node: Any) -> int:
+        text = node.value
+        if not _INT.match(text) or len(text) > MAX_DIGITS:
+            raise ValueError
+        return int(text, 0) if text[:2] in ('0o', '0x') else int(text)
 
 
-def _int(text: str) -> int:
-    if not _INT.match(text) or len(text) > MAX_DIGITS:
-        raise ValueError
-    return int(text, 0) if text[:2] in ('0o', '0x') else int(text)
+class _OverrideLoader(OptionLoader):
+    """``none`` is null as well, which is how BasicSR's ``--force_yml`` spells it."""
+
+    takes_literals_only = True
 
 
-def _float(text: str) -> float:
-    if not _FLOAT.match(text.strip()):
-        raise ValueError
-    return float(re.sub(r'\.(?=[ina])', '', text.strip().lower()))
-
-
-_SCALARS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    'null': ('nothing', lambda _: None),
-    'bool': ('true or false', lambda text: yaml.SafeLoader.bool_values[text.lower()]),
-    'int': (f'an integer of at most {MAX_DIGITS} digits', _int),
-    'float': ('a number', _float),
-    'str': ('a text', str),
-}
+OptionLoader.add_implicit_resolver(TAG + 'int', _INT, list('-+0123456789'))
+OptionLoader.add_implicit_resolver(TAG + 'float', _FLOAT, list('-+.0123456789'))
+OptionLoader.add_constructor(TAG + 'int', OptionLoader._int)
+_OverrideLoader.add_implicit_resolver(TAG + 'null', re.compile('^(?:none|None|NONE)$'), list('nN'))
 
 
 def _problem(node: Any, problem: str) -> yaml.YAMLError:
@@ -276,11 +235,10 @@ def _described(error: yaml.YAMLError, with_line: bool = True) -> str:
     """What is wrong with a YAML text, in one line."""
     mark = getattr(error, 'problem_mark', None)
     where = f'line {mark.line + 1}: ' if mark is not None and with_line else ''
-    if isinstance(error, yaml.constructor.ConstructorError):
-        return f'{where}{error.problem}'
     if isinstance(error, yaml.MarkedYAMLError):
+        is_ours = isinstance(error, yaml.constructor.ConstructorError)
         around = '' if error.context is None else f' ({error.context})'
-        return f'{where}not valid YAML: {error.problem}{around}'
+        return f'{where}{"" if is_ours else "not valid YAML: "}{error.problem}{around}'
     text = str(error).splitlines()[0]
     return text if text.startswith('too many') else f'not valid YAML: {text}'
 

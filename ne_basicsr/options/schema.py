@@ -12,30 +12,27 @@ import yaml
 Section = dict[str, Any]  # the JSON Schema of a section or of one key
 
 
-def choice(kind: str) -> Section:
+def choice(kind: str, optional: bool = False) -> Section:
     """A section ``{type: <registered name>, <its arguments>}``; ``kind`` is one of ``sections.KINDS``."""
-    return {'type': 'object', 'allOf': [{'$ref': f'#/definitions/{kind}'}]}
-
-
-def _section(keys: dict[str, Section]) -> Section:
-    """A section of ``keys`` and no others."""
-    required = [key for key, rule in keys.items() if 'default' not in rule]
-    rules = {key: _rule(rule) for key, rule in keys.items()}
-    return {'type': 'object', 'properties': rules, 'required': required, 'additionalProperties': False}
+    return {'type': ['object', 'null'] if optional else 'object', 'choice': kind}
 
 
 def _rule(short: Any) -> Any:
     """The JSON Schema of an entry of ``schema.yml``."""
+    if not isinstance(short, dict):
+        return short
     rule = dict(short)
-    if 'keys' in short:
-        rule |= _section(rule.pop('keys'))
-    if 'choice' in short:
-        rule |= choice(rule.pop('choice'))
+    for key in ('additionalProperties', 'items'):
+        if key in short:
+            rule[key] = _rule(short[key])
     if 'patternProperties' in short:
         rule['patternProperties'] = {key: _rule(each) for key, each in short['patternProperties'].items()}
-    for key in ('additionalProperties', 'items'):
-        if isinstance(short.get(key), dict):
-            rule[key] = _rule(short[key])
+    if 'choice' in short:
+        rule['type'] = 'object'
+    if keys := rule.pop('keys', None):
+        required = [key for key, each in keys.items() if 'default' not in each]
+        properties = {key: _rule(each) for key, each in keys.items()}
+        rule |= {'type': 'object', 'properties': properties, 'required': required, 'additionalProperties': False}
     if short.get('default', ...) is None:
         if 'enum' in rule:
             rule['enum'] = [*rule['enum'], None]
@@ -46,28 +43,20 @@ def _rule(short: Any) -> Any:
     return rule
 
 
-def _open(section: Section, **kinds: str) -> Section:
-    """The section that takes other keys, too; those with a prefix (``network_``) or ending are of a kind."""
-    patterns = {
-        f'^{key}.+$' if key.endswith('_') else f'^.+{key}$': choice(kind) | {'type': ['object', 'null']}
-        for key, kind in kinds.items()
-    }
-    return section | {'additionalProperties': True, 'patternProperties': patterns}
-
-
 def _options(own: bool) -> Section:
     """A whole file, for this package's models or for BasicSR's other ones, which read further keys."""
-    top = _section(_SHORT['top'])
+    top = _rule({'keys': _SHORT['top']})
     keys = top['properties']
-    metric = keys['val']['properties']['metrics']
-    metric['additionalProperties'] = choice('metrics' if own else 'foreign_metrics') | {'type': ['object', 'null']}
+    keys['val']['properties']['metrics']['additionalProperties'] = choice('metrics' if own else 'foreign_metrics', True)
     if own:
         keys['train']['properties'] |= OWN_TRAIN
         keys['val']['properties'] |= {key: _rule(rule) for key, rule in _SHORT['own_val'].items()}
         return top | {'description': 'An option file of `model_type: DenoisingModel`.'}
-    keys['path'], keys['val'] = _open(keys['path']), _open(keys['val'])
-    keys['train'] = _open(keys['train'], optim_='optimizers', _opt='losses')
-    return _open(top, network_='networks') | {'description': "An option file of BasicSR's other models."}
+    for section in (top, keys['path'], keys['train'], keys['val']):
+        section['additionalProperties'] = True
+    top['patternProperties'] = {'^network_.+$': choice('networks', True)}
+    keys['train']['patternProperties'] = {'^optim_.+$': choice('optimizers', True), '^.+_opt$': choice('losses', True)}
+    return top | {'description': "An option file of BasicSR's other models."}
 
 
 # the C loader, where there is one, takes a tenth of the time
@@ -75,6 +64,7 @@ _LOADER = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 _SHORT = yaml.load((Path(__file__).parent / 'schema.yml').read_text(encoding='utf-8'), _LOADER)
 ARGUMENTS: dict[str, dict[str, Section]] = _SHORT['arguments']
 BASE, BETTER = _rule(_SHORT['base']), _rule(_SHORT['better'])
+RULES: list[Section] = _SHORT['rules']  # of the whole file
 OWN_TRAIN = {key: _rule(rule) for key, rule in _SHORT['own_train'].items()}  # what this package's models alone read
 OWN, FOREIGN = _options(own=True), _options(own=False)
 # for training, and for validation and tests

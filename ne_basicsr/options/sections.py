@@ -1,10 +1,11 @@
 """Sections whose type a registry decides: networks, losses, metrics, optimizers, schedules, data sets.
 
 A section is ``{type: <registered name>, <keyword arguments>}``. The signature of what it names becomes a JSON Schema:
-names, types as far as annotations or defaults tell, defaults, and descriptions from docstrings.
+names, types as far as annotations or defaults tell, defaults, and descriptions from docstrings in Google's style.
 """
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -14,17 +15,12 @@ from typing import Any, Literal, NamedTuple
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY
 
 from ne_basicsr.archs.wne_arch import Wrapper
-from ne_basicsr.options.docstrings import argument_docs, summary
 from ne_basicsr.options.optimizers import OPTIMIZERS, schedules
 from ne_basicsr.options.schema import ARGUMENTS, BETTER, FOREIGN_SETS, OWN_SETS, Section, choice
 from ne_basicsr.options.source import SUPPLIED, option_reads
 from ne_basicsr.utils.errors import Key, OptionError
 from ne_basicsr.utils.words import hint, nearest, shown
 
-OF_DENOISING = (
-    *('calculate_psnr_float', 'calculate_ssim_float', 'calculate_lpips_float', 'calculate_dists_float'),
-    *('calculate_ne_defect', 'calculate_mismatch'),
-)
 NOT_WRAPPED = '{} does not map images to images, and only such networks can be wrapped: none for videos or scores'
 SIZES = ('num_', 'dim', 'chan', 'size')  # words in the names of integers that BasicSR's networks do not annotate
 _METRIC_DATA = ('img', 'img2', 'lq', 'net', 'rows')  # what the model hands to a metric
@@ -32,6 +28,11 @@ _TYPES = {
     bool: 'boolean', int: 'integer', float: 'number', str: 'string', list: 'array', tuple: 'array', dict: 'object',
     None: 'null', type(None): 'null',
 }  # fmt: skip
+_BLOCK = re.compile(r'^( *)(?:Args|Arguments|Parameters): *\n((?:(?:\1 +.*)?\n)*)', re.MULTILINE)
+# `num_feat, num_out_ch (int, optional): channels of ...`, with the deeper lines below it
+_ENTRY = re.compile(r'^( +)(\w+(?:, *\w+)*) *(?:\(.*?\))?: +(\S.*\n(?:(?:\1 +.*)?\n)*)', re.MULTILINE)
+_DEFAULT = re.compile(r' *\(?[Dd]efault:? \S+\)?$')  # shown apart from the description
+_LONG = 160  # characters of a description, from which on its first sentence is enough
 
 
 class Kind(NamedTuple):
@@ -43,12 +44,8 @@ class Kind(NamedTuple):
     heading: str = ''  # in the reference, with the places in brackets
 
 
-def find(kind: str, given: Any, key: Key) -> tuple[str, Any]:
-    """The name and the class or function that ``given['type']`` names.
-
-    Raises:
-        OptionError: no section, no type, or an unknown one.
-    """
+def find(kind: str, given: Any, key: Key) -> str:
+    """The registered name ``given['type']``; an ``OptionError`` for no section, no type, or an unknown one."""
     noun, known, *_ = KINDS[kind]
     if not isinstance(given, Mapping):
         raise OptionError(key, f'a section is needed; got {shown(given)}')
@@ -56,7 +53,8 @@ def find(kind: str, given: Any, key: Key) -> tuple[str, Any]:
         near = nearest('type', list(given), cutoff=0.7)
         misspelt = f'; did you misspell it as {near!r}?' if near else ''
         raise OptionError((*key, 'type'), f'missing: the name of a registered {noun}{misspelt}')
-    return given['type'], lookup(known(), given['type'], (*key, 'type'), noun)
+    lookup(known(), given['type'], (*key, 'type'), noun)
+    return given['type']
 
 
 def lookup(known: Mapping[str, Any], name: Any, key: Key, noun: str) -> Any:
@@ -69,7 +67,7 @@ def lookup(known: Mapping[str, Any], name: Any, key: Key, noun: str) -> Any:
 def suggestion(name: Any, known: Collection[str]) -> str:
     """What to write instead of a name that is not ``known``; an XWNE may have no images to wrap."""
     inner = str(name).removesuffix('WNE')
-    return f'{NOT_WRAPPED.format(inner)}' if inner != name and inner in known else hint(name, known)
+    return NOT_WRAPPED.format(inner) if inner != name and inner in known else hint(name, known)
 
 
 def registered(registry: Any) -> dict[str, Any]:
@@ -129,66 +127,87 @@ def by_signature(
 
 def named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Named parameters. A class with **kwargs may pass them on, so those of its bases' constructors count as well."""
-    parameters = dict(inspect.signature(function).parameters)
-    if inspect.isclass(function) and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        for base in function.__mro__[1:]:
-            if base.__module__.partition('.')[0] in ('torch', 'builtins') or '__init__' not in vars(base):
-                continue
-            inherited = inspect.signature(base).parameters
-            parameters = {**inherited, **parameters}
-            if not any(p.kind is p.VAR_KEYWORD for p in inherited.values()):
-                break
-    try:
-        hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    except (NameError, TypeError, AttributeError):
-        hints = {}
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {
-        name: parameter.replace(annotation=hints.get(name, parameter.annotation))
-        for name, parameter in parameters.items()
-        if parameter.kind in named
-    }
+    found: dict[str, inspect.Parameter] = {}
+    for each in getattr(function, '__mro__', (function,)):
+        is_other = each.__module__.partition('.')[0] in ('torch', 'builtins') or '__init__' not in vars(each)
+        if each is not function and is_other:
+            continue
+        try:
+            own = inspect.signature(each, eval_str=True).parameters
+        except (NameError, TypeError, AttributeError):
+            own = inspect.signature(each).parameters
+        found = {**own, **found}
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values()):
+            break
+    return {name: each for name, each in found.items() if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+
+
+def summary(item: Any) -> str:
+    """The first paragraph of a docstring on one line, or its first sentence."""
+    return _shortened(re.split(r'\n\s*\n', inspect.cleandoc(item.__doc__ or ''))[0])
+
+
+@cache
+def argument_docs(item: Callable[..., Any]) -> dict[str, str]:
+    """What docstrings say about each argument, on one line; a class says what its bases say, too."""
+    said: dict[str, str] = {}
+    for part in getattr(item, '__mro__', (item,)):
+        for each in filter(None, (part, vars(part).get('__init__'))):
+            block = _BLOCK.search(inspect.cleandoc(each.__doc__ or '') + '\n')
+            said = (_entries(block[2]) if block else {}) | said
+    return said
+
+
+def _entries(block: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for _, names, text in _ENTRY.findall(block):
+        found |= dict.fromkeys(re.split(', *', names), _shortened(text))
+        if names == 'opt':  # BasicSR's data sets describe their keys below it
+            found |= _entries(text)
+    return found
+
+
+def _shortened(text: str) -> str:
+    plain = _DEFAULT.sub('', ' '.join(text.replace('``', '').split()))
+    if len(plain) <= _LONG:
+        return plain
+    first = re.split(r'(?<=[a-z)\d]\.) ', plain, maxsplit=1)[0]
+    return first if len(first) <= 2 * _LONG else f'{first[: 2 * _LONG - 3]}...'
 
 
 def _argument(parameter: inspect.Parameter) -> Section:
     """What an argument takes: one of a few words, or what its annotation or else its default tells."""
-    default, words = parameter.default, ARGUMENTS['all'].get(parameter.name)
+    default, annotation, words = parameter.default, parameter.annotation, ARGUMENTS['all'].get(parameter.name)
     if words and default in (*words['enum'], parameter.empty):
         return words
-    parts = _of_annotation(parameter.annotation)
+    kinds: set[str] = set()
+    choices: list[Any] = []
+    bounds: Section = {}
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    for each in typing.get_args(annotation) if is_union else [annotation]:
+        origin, inside = typing.get_origin(each), typing.get_args(each)
+        if origin is None:
+            kinds |= {_TYPES[each]} if each in _TYPES else set()
+        elif origin is Literal:
+            choices += inside
+        elif origin is tuple and Ellipsis not in inside:
+            kinds.add('array')
+            bounds = {'minItems': len(inside), 'maxItems': len(inside)}
+        elif issubclass(origin, Collection):
+            kinds.add('object' if issubclass(origin, Mapping) else 'array')
+    if is_union and kinds == {'null'} and not choices:
+        kinds.clear()
     untold = default is None or default == '' or type(default) not in _TYPES
-    if not parts and not isinstance(parameter.annotation, str) and not untold:  # a number takes lists of numbers, too
-        names = ['number', 'array'] if type(default) in (int, float) else [_TYPES[type(default)]]
-        parts = [{'type': name} for name in [*names, 'null']]
-    choices = [each for part in parts for each in part.get('enum', ())]
-    kinds = {part['type'] for part in parts if 'type' in part}
+    if not (kinds or choices or isinstance(annotation, str) or untold):  # a number takes lists of numbers, too
+        kinds = {'null', *(['number', 'array'] if type(default) in (int, float) else [_TYPES[type(default)]])}
     kinds -= {'integer'} if 'number' in kinds else set()
     if choices and kinds <= {'null'}:
         return {'enum': [*choices, *([None] if kinds else [])]}
-    section = {name: rule for part in parts for name, rule in part.items() if name != 'enum'}
-    if kinds:
-        section['type'] = sorted(kinds) if len(kinds) > 1 else next(iter(kinds))
+    section: Section = bounds if not kinds else {'type': sorted(kinds) if len(kinds) > 1 else min(kinds)} | bounds
     items = default if isinstance(default, list | tuple) else [default]
     if 'array' in kinds and items and all(isinstance(item, int | float) for item in items):
         section['items'] = {'not': {'type': 'string'}, 'errorMessage': 'a list of numbers is needed'}
     return {'anyOf': [section, {'enum': choices}]} if choices else section
-
-
-def _of_annotation(annotation: Any) -> list[Section]:
-    """What an annotation admits, in parts; nothing where it does not tell."""
-    inside, origin = typing.get_args(annotation), typing.get_origin(annotation)
-    if origin is None:
-        return [{'type': _TYPES[annotation]}] if annotation in _TYPES else []
-    if origin is Literal:
-        return [{'enum': list(inside)}]
-    if origin in (typing.Union, types.UnionType):
-        parts = [part for each in inside for part in _of_annotation(each)]
-        return parts if any(part != {'type': 'null'} for part in parts) else []
-    if origin is tuple and Ellipsis not in inside:
-        return [{'type': 'array', 'minItems': len(inside), 'maxItems': len(inside)}]
-    if issubclass(origin, Collection):
-        return [{'type': 'object' if issubclass(origin, Mapping) else 'array'}]
-    return []
 
 
 def _is_plain(value: Any) -> bool:
@@ -251,24 +270,17 @@ def _data_set(name: str, cls: Any, training: bool) -> Section:
 
 
 _schedule = partial(by_signature, supplied=('optimizer', 'last_epoch'), kind='schedulers')
-
-
-def _of(registry: Any) -> Callable[[], Mapping[str, Any]]:
-    return lambda: registered(registry)
-
-
-def _sets(phase: str) -> Kind:
-    describe = partial(_data_set, training=phase == 'train')
-    return Kind('data set', _of(DATASET_REGISTRY), describe, f"Data sets of BasicSR's models (datasets:{phase})")
-
-
+_OF_BASICSR = "Data sets of BasicSR's models"
+_metrics, _sets = partial(registered, METRIC_REGISTRY), partial(registered, DATASET_REGISTRY)
 KINDS = {
-    'networks': Kind('network', _of(ARCH_REGISTRY), _network, 'Networks (network_g)'),
-    'losses': Kind('loss', _of(LOSS_REGISTRY), by_signature, 'Losses (train:pixel_opt, train:perceptual_opt)'),
+    'networks': Kind('network', partial(registered, ARCH_REGISTRY), _network, 'Networks (network_g)'),
+    'losses': Kind(
+        'loss', partial(registered, LOSS_REGISTRY), by_signature, 'Losses (train:pixel_opt, train:perceptual_opt)'
+    ),
     'optimizers': Kind('optimizer', lambda: OPTIMIZERS, _optimizer, 'Optimizers (train:optim_g)'),
     'schedulers': Kind('scheduler', schedules, _schedule, 'Schedulers (train:scheduler)'),
-    'metrics': Kind('metric', _of(METRIC_REGISTRY), partial(_metric, own=True), 'Metrics (val:metrics)'),
-    'foreign_metrics': Kind('metric', _of(METRIC_REGISTRY), partial(_metric, own=False)),
-    'train_sets': _sets('train'),
-    'test_sets': _sets('val'),
+    'metrics': Kind('metric', _metrics, partial(_metric, own=True), 'Metrics (val:metrics)'),
+    'foreign_metrics': Kind('metric', _metrics, partial(_metric, own=False)),
+    'train_sets': Kind('data set', _sets, partial(_data_set, training=True), f'{_OF_BASICSR} (datasets:train)'),
+    'test_sets': Kind('data set', _sets, partial(_data_set, training=False), f'{_OF_BASICSR} (datasets:val)'),
 }

@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[1]
-
-
 _IS_INSTALLED = (_PACKAGE / 'shipped_options').exists()  # not in a clone
 FOLDER = _PACKAGE / 'shipped_options' if _IS_INSTALLED else _PACKAGE.parent / 'options'
 DATA_INSTRUCTIONS = (_PACKAGE / 'shipped_datasets' if _IS_INSTALLED else _PACKAGE.parent / 'datasets') / 'README.md'
@@ -18,11 +16,7 @@ def names() -> list[str]:
 
 
 def find(path: str | Path, called: str | Path = '') -> Path:
-    """``path`` if it exists, else the shipped file that it names, as ``options/swinir_wne.yml`` or ``swinir_wne``.
-
-    Args:
-        called: as what the path was given, where that differs: a base is relative to the file that names it.
-    """
+    """``path`` if it exists, else the shipped file that it, or what it was ``called``, names: ``swinir_wne``."""
     name = Path(called or path).as_posix().removeprefix('options/').removesuffix('.yml')
     return FOLDER / f'{name}.yml' if not Path(path).exists() and name in names() else Path(path)
 

@@ -8,7 +8,7 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
@@ -34,32 +34,32 @@ _BRANCHES = {
 class Reads(NamedTuple):
     """Keys that are read at all, keys without which a KeyError follows, and every text in the source."""
 
-    known: frozenset[Key]
-    required: frozenset[Key]
-    texts: frozenset[str]
+    known: set[Key]
+    required: set[Key]
+    texts: set[str]
 
 
 @cache
 def option_reads(cls: type, training: bool) -> Reads:
     """What ``cls`` reads from its options, its bases included. Empty where there is no source to read."""
-    known: set[Key] = set()
-    required: set[Key] = set()
-    texts: set[str] = set()
+    reads = Reads(set(), set(), set())
     replaced: set[str] = set()  # methods that a subclass overrides without calling super()
     for base in cls.__mro__:
         tree = ast.Module([], [])
         if base.__module__.partition('.')[0] not in ('builtins', 'torch', 'typing', 'abc'):
             with suppress(OSError, TypeError, SyntaxError):
                 tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
-        texts |= {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-        for method in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
-            finder = _Finder(method, training)
-            known |= finder.known
-            if method.name in (*ALWAYS, *(TRAINING if training else ())) and method.name not in replaced:
-                required |= finder.required
-            if 'super(' not in ast.unparse(method):
-                replaced.add(method.name)
-    return Reads(frozenset(known), frozenset(required), frozenset(texts))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                reads.texts.add(node.value)
+            if isinstance(node, ast.FunctionDef):
+                runs = node.name in (*ALWAYS, *(TRAINING if training else ())) and node.name not in replaced
+                for key, is_sure in _reads(node, training):
+                    reads.known.add(key)
+                    reads.required.update([key] if is_sure and runs else [])
+                if 'super(' not in ast.unparse(node):
+                    replaced.add(node.name)
+    return reads
 
 
 def check_slips(
@@ -94,51 +94,44 @@ def check_reads(opt: Mapping[str, Any], model: type, training: bool) -> None:
             raise OptionError(key, f'missing, and {model.__name__} needs it{misspelt}')
 
 
-class _Finder:
-    """Collects the reads of ``opt`` in one method; a read under a condition is known, not required."""
+def _reads(method: ast.FunctionDef, training: bool) -> Iterator[tuple[Key, bool]]:
+    """What one method reads of ``opt``, and whether it is sure to: a read under a condition is not."""
+    names: dict[str, Key] = {'opt': (), 'self.opt': ()}  # variables that hold a section
 
-    def __init__(self, method: ast.FunctionDef, training: bool) -> None:
-        self.training = training
-        self.known: set[Key] = set()
-        self.required: set[Key] = set()
-        self.names: dict[str, Key] = {'opt': (), 'self.opt': ()}  # variables that hold a section
-        self.visit(ast.Module(method.body, []), sure=True)
-
-    def visit(self, node: ast.AST, sure: bool) -> None:
-        if key := self.key(node):
-            self.known.add(key)
-            if sure and isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
-                self.required.add(key)
+    def visit(node: ast.AST, sure: bool) -> Iterator[tuple[Key, bool]]:
+        if key := place(node):
+            yield key, sure and isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load)
         always = _BRANCHES.get(type(node))
         for name, value in ast.iter_fields(node):
             runs = sure and always in (None, name)
             if isinstance(node, ast.If) and name == 'body':
-                runs = sure and self.training and ast.unparse(node.test).endswith(_IN_TRAINING)
+                runs = sure and training and ast.unparse(node.test).endswith(_IN_TRAINING)
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, ast.AST):
-                    self.visit(child, runs)
+                    yield from visit(child, runs)
                 returns = isinstance(child, ast.If) and any(isinstance(each, ast.Return) for each in ast.walk(child))
                 runs = runs and not returns and always != 'values'  # of `a and b`, b may not run
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            held = self.key(node.value)
+            held = place(node.value)
             if held is not None:
-                self.names[node.targets[0].id] = held
+                names[node.targets[0].id] = held
             elif node.targets[0].id != 'opt':
-                self.names.pop(node.targets[0].id, None)
+                names.pop(node.targets[0].id, None)
 
-    def key(self, node: ast.AST | None) -> Key | None:
+    def place(node: ast.AST) -> Key | None:
         """The place in ``opt`` that an expression reads: x['key'], x.get('key'), 'key' in x, or a variable for one."""
-        if isinstance(node, ast.Name | ast.Attribute):
-            return self.names.get(ast.unparse(node))
-        inner: ast.AST | None = None
-        name: ast.AST | None = None
-        if isinstance(node, ast.Subscript):
-            inner, name = node.value, node.slice
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ('get', 'pop'):
-            inner, name = node.func.value, node.args[0] if node.args else None
-        elif isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn):
-            inner, name = node.comparators[0], node.left
-        if not (isinstance(name, ast.Constant) and isinstance(name.value, str)):
-            return None
-        section = self.key(inner)
-        return None if section is None else (*section, name.value)
+        match node:
+            case ast.Name() | ast.Attribute():
+                return names.get(ast.unparse(node))
+            case (
+                ast.Subscript(value=inner, slice=ast.Constant(value=str(name)))
+                | ast.Call(
+                    func=ast.Attribute(value=inner, attr='get' | 'pop'), args=[ast.Constant(value=str(name)), *_]
+                )
+                | ast.Compare(left=ast.Constant(value=str(name)), ops=[ast.In() | ast.NotIn()], comparators=[inner])
+            ):
+                section = place(inner)
+                return None if section is None else (*section, name)
+        return None
+
+    return visit(ast.Module(method.body, []), True)

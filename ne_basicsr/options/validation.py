@@ -12,13 +12,12 @@ from jsonschema import Draft7Validator, FormatChecker, ValidationError
 from jsonschema.validators import extend
 
 from ne_basicsr.options import paths, rules, source, trial
-from ne_basicsr.options.schema import FOREIGN, OWN, OWN_SETS, OWN_TRAIN, Section, choice
+from ne_basicsr.options.schema import FOREIGN, OWN, OWN_SETS, RULES, Section, choice
 from ne_basicsr.options.sections import find, lookup, registered, section_of
-from ne_basicsr.utils.errors import Key, OptionError
+from ne_basicsr.utils.errors import Key, OptionError, leaves
 from ne_basicsr.utils.words import hint, nearest, one_of, shown
 
 OWN_MODELS = ('DenoisingModel', 'PairedDenoisingModel')  # all that these read is known
-CONSTANT_RATE = {'type': 'MultiStepLR', 'milestones': []}
 TYPES = {
     'integer': 'an integer', 'number': 'a number', 'boolean': 'true or false', 'string': 'a text', 'array': 'a list',
     'object': 'a section', 'null': 'null',
@@ -34,50 +33,43 @@ _Validator = extend(Draft7Validator, type_checker=_TYPES)
 
 
 def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool = False) -> dict[str, Any]:
-    """A checked copy of an option file's content, defaults filled in.
+    """A checked copy of an option file's content, defaults filled in; an ``OptionError`` for the first wrong option.
 
-    Args:
-        here: whether it is to run on this machine: its files and GPUs must be there.
-        tried: whether its network has been built and run before.
-
-    Raises:
-        OptionError: the first wrong option.
+    To run ``here``, its files and GPUs must be there; ``tried`` is a network that has been built and run before.
     """
-    _check_numbers(given, ())
-    own = given.get('model_type') in OWN_MODELS
+    for key, value in leaves(given):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise OptionError(key, f'a finite number is needed (1e308 is the largest); got {value}')
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise OptionError(key, f'a number of at most 18 digits is needed; got {shown(value)}')
+    own, models = given.get('model_type') in OWN_MODELS, registered(MODEL_REGISTRY)
     schema = schema_of(given)
     opt = filled(given, schema)
-    models, sets = registered(MODEL_REGISTRY), opt.get('datasets')
-    if opt.get('model_type') in [*models] and isinstance(sets, Mapping):  # first: it explains what else is wrong
-        typed = {key: each for key, each in sets.items() if isinstance(each, Mapping) and 'type' in each}
-        rules.check_pairing(opt['model_type'], typed, own)
+    if opt.get('model_type') in [*models]:
+        check(opt, {'allOf': RULES})  # first: which data sets go with which model explains what else is wrong
     check(opt, schema)
     model = lookup(models, opt['model_type'], ('model_type',), 'model')
     if not own:  # one of BasicSR's models, or of another package
         reads = source.option_reads(model, is_train)
         source.check_slips(opt, schema, reads, ())
-        for key in ('path', 'train', 'val'):
-            source.check_slips(opt[key] or {}, schema['properties'][key], reads, (key,), closed=key != 'train')
-        for key, value in (opt['train'] or {}).items():
-            if key in OWN_TRAIN and value:
-                problem = f'needs model_type: DenoisingModel; other models do not read it; got {shown(value)}'
-                raise OptionError(('train', key), problem)
+        for name in ('path', 'train', 'val'):
+            source.check_slips(opt[name] or {}, schema['properties'][name], reads, (name,), closed=name != 'train')
     if here:
         there = torch.cuda.device_count()
         asked = opt['num_gpu'] = there if opt['num_gpu'] == 'auto' else int(opt['num_gpu'])
         if asked > there:
             raise OptionError(('num_gpu',), f'{asked} asked for, {there} available; set num_gpu: 0 (CPU) or auto')
     _complete(opt, is_train)
-    for key, section in opt['datasets'].items():
-        opt['datasets'][key] = _completed_set(section, given['datasets'][key], ('datasets', key), opt['scale'])
-        if here and (is_train or key != 'train'):
-            paths.check_data(section, ('datasets', key))
-    rules.check(opt, own)
-    for key, section in opt.items():
-        if key.startswith('network_') and section is not None:
-            trial.check_arguments(section, (key,))
+    for name, section in opt['datasets'].items():
+        opt['datasets'][name] = _completed_set(section, given['datasets'][name], ('datasets', name), opt['scale'])
+        if here and (is_train or name != 'train'):
+            paths.check_data(section, ('datasets', name))
+    rules.check(opt)
+    for name, section in opt.items():
+        if name.startswith('network_') and section is not None:
+            trial.check_arguments(section, (name,))
             if here:
-                paths.check_network_files(section, (key,))
+                paths.check_network_files(section, (name,))
     if opt['train'] is not None:
         trial.check_training(opt['train'])
         needs_loss = own or 'Both pixel and perceptual losses are None.' in source.option_reads(model, True).texts
@@ -86,8 +78,7 @@ def validate(given: Mapping[str, Any], is_train: bool, here: bool, tried: bool =
             raise OptionError(('train', 'pixel_opt'), problem)
     source.check_reads(opt, model, is_train)
     if here:
-        started_from = r'pretrain_network.*' + ('|resume_state' if is_train else '')
-        paths.check_network_files(opt['path'], ('path',), started_from)
+        paths.check_network_files(opt['path'], ('path',), 'pretrain_network.*' + ('|resume_state' if is_train else ''))
     if own and not tried:
         trial.check(opt, is_train, here)
     return {key: section for key, section in opt.items() if section is not None or key == 'manual_seed'}
@@ -123,18 +114,12 @@ def inside(schema: Section, key: str) -> Section | None:
 
 
 def resolved(schema: Section, value: Any, key: Key = ()) -> Section:
-    """The schema for ``value``, with the arguments of the registered types that ``value`` names.
-
-    Raises:
-        OptionError: for a type that is missing or unknown.
-    """
-    plain = {name: rule for name, rule in schema.items() if name not in ('allOf', 'patternProperties')}
+    """The schema for ``value``, with the arguments of the registered types that ``value`` names."""
+    plain = {name: rule for name, rule in schema.items() if name not in ('choice', 'patternProperties')}
     if not isinstance(value, Mapping):
         return plain
-    if 'allOf' in schema:
-        kind = schema['allOf'][0]['$ref'].rpartition('/')[2]
-        plain = section_of(kind, find(kind, value, key)[0]) | {'description': schema.get('description', '')}
-        schema = plain
+    if kind := schema.get('choice'):
+        schema = plain = section_of(kind, find(kind, value, key)) | {'description': schema.get('description', '')}
     rules = {name: inside(schema, name) for name in [*schema.get('properties', {}), *value]}
     known = {name: resolved(rule, value.get(name), (*key, name)) for name, rule in rules.items() if rule is not None}
     return plain | {'properties': known, 'additionalProperties': schema.get('additionalProperties', True) is True}
@@ -143,8 +128,7 @@ def resolved(schema: Section, value: Any, key: Key = ()) -> Section:
 def filled(value: Any, schema: Section) -> Any:
     """A copy with the defaults of this package's sections; those of networks and others are left to their classes.
 
-    Floats such as ``5e3``, which YAML reads where an integer is meant, become integers where the schema has bounds: a
-    network's constructor may want either.
+    Floats such as ``5e3``, in YAML often meant as integers, become integers where the schema has bounds.
     """
     if isinstance(value, Mapping):
         known = schema.get('properties', {}) if schema.get('additionalProperties') or 'title' not in schema else {}
@@ -205,7 +189,7 @@ def _in_words(error: ValidationError, above: Key) -> OptionError:
     if 'errorMessage' in schema:
         said = schema['errorMessage']
     elif rule == 'enum':
-        return OptionError(key, one_of([*map(str, filter(lambda each: each is not None, limit))], value))
+        return OptionError(key, one_of([str(each) for each in limit if each is not None], value))
     elif rule in BOUNDS:
         said = f'{BOUNDS[rule]} {limit:.10g} is needed'
     elif rule in ('minItems', 'maxItems'):
@@ -227,30 +211,15 @@ def _in_words(error: ValidationError, above: Key) -> OptionError:
     return OptionError(key, f'{said}; got {shown(value)}{way_out}')
 
 
-def _check_numbers(value: Any, key: Key) -> None:
-    """No option is infinite, or needs more than 64 bits."""
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            _check_numbers(item, (*key, name))
-    elif isinstance(value, list):
-        for item in value:
-            _check_numbers(item, key)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise OptionError(key, f'a finite number is needed (1e308 is the largest); got {value}')
-    elif isinstance(value, int) and abs(value) >= 2**63:
-        raise OptionError(key, f'a number of at most 18 digits is needed; got {shown(value)}')
-
-
 def _completed_set(section: dict[str, Any], given: Mapping[str, Any], key: Key, scale: int) -> dict[str, Any]:
     """A data set with what BasicSR adds; nulls set nothing."""
-    is_own, training = section['type'] in OWN_SETS, key[1] == 'train'
-    if not is_own:
-        schema = section_of('train_sets' if training else 'test_sets', section['type'])
+    if section['type'] in OWN_SETS:
+        kept = _without_nulls(section)
+    else:
+        training = key[1] == 'train'
         reads = source.option_reads(registered(DATASET_REGISTRY)[section['type']], training)
-        source.check_slips(section, schema, reads, key)
-    kept = {name: item for name, item in section.items() if item is not None or (not is_own and name in given)}
-    if is_own and 'noise' in kept:
-        kept['noise'] = _without_nulls(kept['noise'])
+        source.check_slips(section, section_of('train_sets' if training else 'test_sets', section['type']), reads, key)
+        kept = {name: item for name, item in section.items() if item is not None or name in given}
     return kept | {'phase': key[1].partition('_')[0], 'scale': scale}
 
 
@@ -275,4 +244,4 @@ def _complete(opt: dict[str, Any], is_train: bool) -> None:
     if not is_train and not set(opt['datasets']) - {'train'}:
         raise OptionError(('datasets',), 'no data to test on; add a set called val, test or test_1')
     if opt['train'] is not None and opt['train']['scheduler'] is None:
-        opt['train']['scheduler'] = dict(CONSTANT_RATE)
+        opt['train']['scheduler'] = {'type': 'MultiStepLR', 'milestones': []}  # a constant rate

@@ -31,10 +31,9 @@ from basicsr.utils.options import dict2str
 from torch.utils.data import DataLoader
 
 from ne_basicsr._compat import deferred
-from ne_basicsr.data.batch import as_float, prefetched
-from ne_basicsr.data.sample_stream import SampleStream
+from ne_basicsr.data.batch import SampleStream, as_float, prefetched
 from ne_basicsr.options import load_options, trial
-from ne_basicsr.options.cautions import cautions
+from ne_basicsr.options.rules import cautions
 from ne_basicsr.train.interruption import Interruption
 from ne_basicsr.train.log import write_curves
 from ne_basicsr.train.loop import TrainingLoop

@@ -1,4 +1,4 @@
-"""Atomic files: complete or absent, whenever the process, or the machine, dies."""
+"""Files: complete or absent, whenever the process, or the machine, dies; and read only where they are regular."""
 
 import os
 import tempfile
@@ -7,16 +7,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ne_basicsr.utils.errors import InputError
+
 
 def write(path: Path, save: Callable[[Any], object], durable: bool = True) -> None:
-    """Write a file; an older one of that name remains until the new one is complete.
+    """Write a file; an older one of that name remains until the new one is complete. An ``OSError`` has the path.
 
     Args:
         save: writes to, and may read from, the open binary file that it is called with.
         durable: survive a crash of the machine, not only of the process: the bytes are on the disk before the name.
-
-    Raises:
-        OSError: if the disk is full or not writable, with the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     name = os.fsencode(path.name)[:100].decode(errors='ignore')  # of the 255 bytes that names may have
@@ -46,3 +45,11 @@ def write(path: Path, save: Callable[[Any], object], durable: bool = True) -> No
         if isinstance(cause, OSError):
             raise OSError(cause.errno, cause.strerror, str(path)) from error
         raise
+
+
+def read(path: Path, most: int = -1) -> bytes:
+    """The content of a file, at most ``most`` bytes of it; an ``InputError`` for a pipe or device, which may wait."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f'{path}: not a regular file; remove it, or name another')
+    with path.open('rb') as file:
+        return file.read(most)

@@ -1,11 +1,10 @@
 """One run at a time writes to a folder, on this machine or over a network file system.
 
-Guaranteed: the system's lock (``flock``) on a small file ends with the process that holds it, however it ends, so a
-killed run can be continued at once. Linux extends it over NFS, and over Lustre, CephFS and the like if they are mounted
-so. If it ends at the machine (``local_lock``, ``localflock``), or there is none, the file itself is the lock: it names
-host, process and time, and its holder touches it every ``PERIOD`` seconds. A file that another machine left is watched,
-and taken over after ``PATIENCE`` seconds without a touch. Without a lock that both see, nothing separates two machines
-that start at the same moment, nor stops a holder that slept for longer than that.
+Guaranteed: the system's lock (``flock``) on a small file ends with the process that holds it, so a killed run can be
+continued at once. Linux extends it over NFS, and over Lustre, CephFS and the like if they are mounted so. If it ends at
+the machine (``local_lock``, ``localflock``), or there is none, the file itself is the lock: it names host, process and
+time, and its holder touches it every ``PERIOD`` seconds. A file that another machine left is taken over after
+``PATIENCE`` seconds without a touch. Nothing then separates two machines that start at the same moment.
 
 Why not filelock: its ``FileLock`` relies on ``flock`` alone if there is one; its ``SoftFileLease`` on the touched
 file alone, and it waits its full time for a holder on another machine that ended long ago. This is both.
@@ -30,15 +29,11 @@ _descriptors: set[int] = set()  # of the files that this process holds
 
 @contextmanager
 def hold(folder: Path, way_out: str, beside: bool = False) -> Iterator[None]:
-    """Be the only run that writes to ``folder``, which is created if it does not exist.
+    """Be the only run that writes to ``folder``, which is created if it does not exist, or raise an ``InputError``.
 
     Args:
         way_out: what to do instead of waiting, for the message: ``choose another name``.
         beside: whether the lock file is beside the folder, which may then be renamed, instead of in it.
-
-    Raises:
-        InputError: if another run writes to it; nothing is changed then.
-        OSError: if the lock file cannot be created.
     """
     inside, outside = folder / '.lock', folder.with_name(f'.{folder.name}.lock')
     path, other = (outside, inside) if beside else (inside, outside)
@@ -116,20 +111,20 @@ def _lock(descriptor: int) -> bool | None:
 
 def _is_touched(path: Path, descriptor: int) -> bool:
     """Whether another process still touches the file; all times are the file system's own."""
+
+    def touched() -> float:
+        with open(path, 'rb') as file:  # NFS asks its server when a file is opened, and may not otherwise
+            return os.fstat(file.fileno()).st_mtime
+
     before = os.fstat(descriptor).st_mtime
     os.utime(path)
-    last = _touched(path)
+    last = touched()
     end = time.monotonic() + (PATIENCE if last - before < PATIENCE else 0)
     while time.monotonic() < end:
         time.sleep(PERIOD / 10)
-        if _touched(path) != last:
+        if touched() != last:
             return True
     return False
-
-
-def _touched(path: Path) -> float:
-    with open(path, 'rb') as file:  # NFS asks its server when a file is opened, and may not otherwise
-        return os.fstat(file.fileno()).st_mtime
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -1,7 +1,8 @@
-"""Memory of the system: kept for reuse, and what a step needs at most."""
+"""What the machine has: memory, kept for reuse and needed by a step at most, and bfloat16."""
 
 import ctypes
 import os
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's malloc.h
 def keep_freed_memory() -> None:
     """Let glibc keep what is freed for what comes next, to the end of the process; elsewhere nothing happens.
 
-    By default it returns each large block to the system, which clears its pages and maps them one by one when they are
-    asked for again: half of the time of a small network on a large image.
+    Mapping the pages of returned blocks again takes half of the time of a small network on a large image.
     """
     mallopt = getattr(ctypes.CDLL(None) if os.name == 'posix' else None, 'mallopt', None)
     if mallopt is not None:
@@ -41,3 +41,13 @@ def peak_memory(step: Callable[[], object], device: str = 'cpu') -> int:
         held += change
         peak = max(peak, held)
     return peak
+
+
+def has_bf16(device: str) -> bool:
+    """Whether ``cpu`` or ``cuda`` multiplies bfloat16: x86 with AVX512_BF16 or AMX, ARM with BF16, newer GPUs."""
+    if device == 'cuda':
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device != 'cpu' or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    is_x86 = platform.machine().lower() in ('x86_64', 'amd64')  # for it, the answer above also means emulation
+    return not is_x86 or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -7,11 +7,7 @@ from ne_basicsr.utils.errors import InputError, first_line
 
 
 def require(name: str, extra: str = '') -> Any:
-    """The module ``name`` of an optional library, or one line on how to install it with ``extra``, or its own name.
-
-    Raises:
-        InputError: if it cannot be imported.
-    """
+    """The module ``name`` of an optional library, or an ``InputError`` that says how to install it (``extra``)."""
     library = name.partition('.')[0]
     try:
         return importlib.import_module(name)

@@ -1,29 +1,40 @@
-"""Processes that train together and end together: ranks from torchrun or Slurm, NCCL on GPUs and gloo on CPUs."""
+"""Processes that train together and end together: ranks from torchrun or Slurm, NCCL on GPUs and gloo on CPUs.
 
+When one fails, falls silent or is killed, the others soon stop. Neither collectives nor launchers ensure this. NCCL
+waits for its timeout, and a short one would end runs in which one rank validates or saves for a while. torchrun stops
+the processes of its own machine only, Slurm those of a job only if it is configured so, and neither sees one that
+hangs. So every process has a thread that counts up its own entry in torch's store, watches the entry of the next rank,
+and reads which process failed first.
+"""
+
+import json
 import os
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import distributed
 
 from ne_basicsr.utils import folder_lock
-from ne_basicsr.utils.errors import InputError, Stopped, exit_code, last_line
-from ne_basicsr.utils.watchdog import Failure, Watchdog
+from ne_basicsr.utils.errors import InputError, Stopped, exit_code, first_line, last_line
 
-# how long a collective may wait for a rank that is alive but busy, with validation for instance; see watchdog.py
+# how long a collective may wait for a rank that is alive but busy, with validation for instance
 PATIENCE = timedelta(minutes=30)
 # the same for commands whose ranks meet only at the end, when one may have much more left to do
 UNTIL_THE_LAST = timedelta(days=7)
 T = TypeVar('T')
 _DEALS = count()  # equal on all ranks
+FAILURE, FINISHED = 'failure', b'finished'
 LOST = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe')  # in errors of collectives
 
 
@@ -42,18 +53,14 @@ def ranks(
 ) -> Iterator[tuple[int, int]]:
     """Join the processes that ``launcher`` (none, pytorch, slurm) started; (rank, world size).
 
-    If one of several fails, it ends at once, and the others end with its line: no exception leaves this context, since
-    whatever handles it, or the interpreter's own exit, might wait for a rank that is gone.
+    If one of several fails, it ends at once, and the others end with its line: no exception but ``Stopped`` leaves this
+    context, since whatever handles it, or the interpreter's own exit, might wait for a rank that is gone.
 
     Args:
         num_gpu: GPUs of this machine that the run uses; 0 trains on CPUs, with gloo.
         dist_params: ``backend``, instead of NCCL on GPUs and gloo on CPUs, and ``port`` of the first process (Slurm).
         debug: print the traceback of every failure.
         patience: how long ranks wait for one that is alive but busy.
-
-    Raises:
-        InputError: if the launcher's environment is missing, or there are more processes than GPUs.
-        Stopped: as raised inside, by all ranks.
     """
     if launcher == 'none':
         yield 0, 1
@@ -62,21 +69,22 @@ def ranks(
     if launcher == 'slurm':
         _slurm_environment(chosen.get('port', 29500))
     if missing := [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]:
-        raise InputError(
-            f'--launcher {launcher}: {", ".join(missing)} not set; start with torchrun --nproc_per_node=N -m ne_basicsr'
-        )
+        way_out = 'start with torchrun --nproc_per_node=N -m ne_basicsr'
+        raise InputError(f'--launcher {launcher}: {", ".join(missing)} not set; {way_out}')
     if num_gpu:
-        local = int(os.environ.get('LOCAL_RANK', 0))
-        if local >= torch.cuda.device_count():
-            raise InputError(
-                f'--launcher {launcher}: process {local} of this machine has no GPU, there are'
-                f' {torch.cuda.device_count()}; start as many processes, or set num_gpu: 0'
-            )
+        local, there = int(os.environ.get('LOCAL_RANK', 0)), torch.cuda.device_count()
+        if local >= there:
+            problem = f'process {local} of this machine has no GPU, there are {there}'
+            raise InputError(f'--launcher {launcher}: {problem}; start as many processes, or set num_gpu: 0')
         torch.cuda.set_device(local)
     distributed.init_process_group(chosen.get('backend', 'nccl') if num_gpu else 'gloo', timeout=patience)
     rank, world_size = distributed.get_rank(), distributed.get_world_size()
-    watchdog = _watchdog(rank, world_size) if world_size > 1 else None
-    stopped: Stopped | None = None
+    watchdog, stopped = None, None
+    if world_size > 1:
+        # a connection of its own: while one waits for an answer, nothing else can use it
+        host, port = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
+        store = distributed.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=30))
+        watchdog = Watchdog(distributed.PrefixStore('ne_basicsr', store), rank, world_size, partial(_end, rank))
     try:
         yield rank, world_size
     except Stopped as asked:  # by all ranks, after the same iteration
@@ -94,11 +102,95 @@ def ranks(
         raise stopped
 
 
-class Vote:
-    """Whether any rank asks to stop, known to all ranks at the same iteration.
+class Failure(NamedTuple):
+    """The first process that failed, its exit code, and one line."""
 
-    On several ranks the answer is one iteration late: the exchange, between CPUs, runs during the next iteration.
+    rank: int
+    code: int
+    line: str
+
+
+class Watchdog:
+    """The watchdog of one process.
+
+    Args:
+        store: a torch store shared by all ranks, over a connection that nothing else uses.
+        on_failure: called from the thread with the failure of another process; ends this one.
+        period: seconds between two looks.
+        patience: looks, not seconds, as the whole machine may sleep, after which a silent rank counts as gone.
+        linger: seconds that rank 0, which may host the store, waits at most for the others to read a failure.
     """
+
+    def __init__(
+        self,
+        store: Any,
+        rank: int,
+        world_size: int,
+        on_failure: Callable[[Failure], None],
+        period: float = 1.0,
+        patience: int = 30,
+        linger: float = 5.0,
+    ) -> None:
+        self.store, self.rank, self.world_size = store, rank, world_size
+        self.on_failure, self.period, self.patience, self.linger = on_failure, period, patience, linger
+        self._leaving = False
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name='watchdog', daemon=True)
+        self._thread.start()
+
+    def report(self, code: int, line: str) -> Failure:
+        """Tell the others that this process fails; returns the first failure of all."""
+        first = Failure(self.rank, code, line)
+        self._closed.set()
+        with suppress(RuntimeError):  # the store is gone with its process
+            first = self._publish(first)
+            self._wait_for_readers()
+        return first
+
+    def leave(self) -> None:
+        """This process is done and waits for the others: from now on the store may vanish."""
+        self._leaving = True
+        self.store.set(f'life/{self.rank}', FINISHED)
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        other = (self.rank + 1) % self.world_size
+        last, silent, looks = b'', 0, 0
+        try:
+            while not self._closed.wait(self.period):
+                looks += 1
+                if not self._leaving:
+                    self.store.set(f'life/{self.rank}', str(looks))
+                if self.store.check([FAILURE]):
+                    failure = Failure(*json.loads(self.store.get(FAILURE)))
+                    self._wait_for_readers()
+                    return self.on_failure(failure)
+                sign = self.store.get(f'life/{other}') if self.store.check([f'life/{other}']) else b''
+                silent = 0 if sign != last or sign == FINISHED else silent + 1
+                last = sign
+                if silent > self.patience:
+                    self._publish(Failure(other, 1, f'no sign of life for {self.patience * self.period:g} s'))
+        except RuntimeError as error:  # torch's DistError among them
+            if not (self._leaving or self._closed.is_set()):
+                self.on_failure(Failure(0, 1, f'no longer reachable ({first_line(error)})'))
+
+    def _publish(self, failure: Failure) -> Failure:
+        """Record the failure unless there is one already; returns the one that is recorded."""
+        return Failure(*json.loads(self.store.compare_set(FAILURE, '', json.dumps(failure))))
+
+    def _wait_for_readers(self) -> None:
+        end = time.monotonic() + self.linger
+        readers = self.store.add('readers', 1)
+        while self.rank == 0 and readers < self.world_size and time.monotonic() < end:
+            time.sleep(0.1)
+            readers = self.store.add('readers', 0)
+
+
+class Vote:
+    """Whether any rank asks to stop, known to all at the same iteration; if several, one late, as they exchange it."""
 
     def __init__(self) -> None:
         several = _is_joined() and distributed.get_world_size() > 1
@@ -140,10 +232,7 @@ def gathered(value: Any) -> list[Any]:
 
 
 def dealt(items: Sequence[T], size: Callable[[T], float] | None = None) -> Iterator[T]:
-    """Items for this rank: whenever it asks, the next that no rank has taken, the largest first if ``size`` is given.
-
-    All ranks have the same items. One process gets all of them, in order.
-    """
+    """The next of the same items that no rank has taken, whenever this one asks, the largest first by ``size``."""
     if not _is_joined():
         yield from items
         return
@@ -165,36 +254,22 @@ def _is_joined() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def _watchdog(rank: int, world_size: int) -> Watchdog:
-    def end(failure: Failure) -> None:
-        _say(f'process {rank} stops, since process {failure.rank} failed: {failure.line}')
-        os._exit(failure.code)
-
-    # a connection of its own: while one waits for an answer, nothing else can use it
-    store = distributed.TCPStore(
-        os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), is_master=False, timeout=timedelta(seconds=30)
-    )
-    return Watchdog(distributed.PrefixStore('ne_basicsr', store), rank, world_size, end)
-
-
 def _fail(watchdog: Watchdog, error: BaseException, debug: bool) -> None:
     """End this process with the message of ``error``, or with another's failure that came before and explains it."""
     code, line, lost = exit_code(error), last_line(error), False
     if isinstance(error, RuntimeError) and any(words in str(error) for words in LOST):
         line, lost = 'lost the connection to another process', True
     first = watchdog.report(code or 1, line)
-    if first.rank != watchdog.rank:
-        _say(f'process {watchdog.rank} stops, since process {first.rank} failed: {first.line}')
-    else:
-        if debug or not (code or lost):
-            traceback.print_exception(error)
-        _say(f'process {watchdog.rank} failed: {line}')
+    if first.rank == watchdog.rank and (debug or not (code or lost)):
+        traceback.print_exception(error)
     sys.stdout.flush()
-    os._exit(first.code)
+    _end(watchdog.rank, first)
 
 
-def _say(line: str) -> None:
-    print(f'basicsr: {line}', file=sys.stderr, flush=True)
+def _end(rank: int, failure: Failure) -> None:
+    what = 'failed' if failure.rank == rank else f'stops, since process {failure.rank} failed'
+    print(f'basicsr: process {rank} {what}: {failure.line}', file=sys.stderr, flush=True)
+    os._exit(failure.code)
 
 
 def _slurm_environment(port: int) -> None:

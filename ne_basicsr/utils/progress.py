@@ -11,10 +11,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 def progress(total: float, what: str, unit: str, shown: bool = True) -> Any:
-    """A context whose ``update(count)`` advances the display on stderr; nothing is displayed if not ``shown``.
-
-    The time left follows from the time so far; before there is any, it is left out.
-    """
+    """A context whose ``update(count)`` advances the display on stderr; nothing is displayed if not ``shown``."""
     count = '{n_fmt} of {total_fmt} {unit}s'
     options: dict[str, Any] = {'bar_format': f'{{desc}} |{{bar}}| {count}{{left}}'}
     if not sys.stderr.isatty():

@@ -1,8 +1,7 @@
 """Finished cells on disk: a killed comparison continues where it stopped, a repeated one is instant.
 
-A cell's key is a digest of everything its value depends on (network, image, degradation, level, draw, seed,
-arithmetic). So nothing needs to be declared stale: a changed input gives another key. Each process appends to its own
-file, a line per batch, flushed; a line that a kill has cut is skipped when reading.
+A cell's key is a digest of everything its value depends on, so nothing is ever stale: a changed input gives another
+key. Each process appends to its own file, a line per batch, flushed; a line that a kill has cut is skipped.
 """
 
 import hashlib
@@ -12,11 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ne_basicsr.utils import regular_files
+from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import explained_writing
 
-Value = Any
-"""What JSON holds; NaN and infinities included."""
+Value = Any  # what JSON holds; NaN and infinities included
 
 
 def key_of(**parts: Any) -> str:
@@ -32,7 +30,7 @@ class CellStore:
         self.values: dict[str, Value] = {}
         self._file = folder / f'cells_{rank}.jsonl'
         for path in sorted(folder.glob('cells_*.jsonl')):
-            for line in regular_files.read(path).split(b'\n'):
+            for line in atomic_files.read(path).split(b'\n'):
                 with suppress(ValueError):  # empty, or cut by a kill
                     values = json.loads(line)
                     self.values |= values if isinstance(values, dict) else {}
@@ -44,15 +42,9 @@ class CellStore:
         return self.values[key]
 
     def add(self, values: Mapping[str, Value]) -> None:
-        """Keep values: all of them or, if the process is killed meanwhile, none.
-
-        Raises:
-            InputError: if the disk is full or not writable.
-        """
+        """Keep values: all or, if the process is killed or the disk is full (``InputError``), none."""
         self.values |= values
-        way_out = (
-            'free some space and give the same command, which continues from what was kept, or give another folder'
-        )
+        way_out = 'free some space and give the same command, which continues from what was kept, or another folder'
         with explained_writing(self._file, way_out):
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(self._file, 'ab') as file:

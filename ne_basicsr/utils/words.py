@@ -36,11 +36,7 @@ def one_of(choices: Collection[str], value: Any) -> str:
 
 
 def similar_path(path: Path, known: Collection[str] = ()) -> str:
-    """The way out of a missing path: the existing one most like it, or the first part of it that is missing.
-
-    Args:
-        known: names that could be meant instead of a file, such as those of shipped models.
-    """
+    """The way out of a missing path: the path or ``known`` name most like it, or the first part that is missing."""
     if path.exists():
         return ''  # what is wrong is its kind
     missing = path

@@ -45,20 +45,12 @@ HARMLESS = (argparse.Namespace, types.SimpleNamespace, Counter)
 
 
 def write(path: Path, content: Any) -> None:
-    """Save ``content`` to ``path``, complete or not at all.
-
-    Raises:
-        OSError: where the disk is full or not writable, with the path; an older file of that name stays as it was.
-    """
+    """Save ``content`` to ``path``, complete or not at all; an ``OSError`` has the path, and leaves an older file."""
     atomic_files.write(path, lambda file: torch.save(content, file))
 
 
 def write_safetensors(path: Path, weights: StateDict, metadata: Mapping[str, Any]) -> None:
-    """Save weights to a safetensors file, complete or not at all; ``metadata`` as JSON and a digest in its header.
-
-    Raises:
-        OSError: as ``write``.
-    """
+    """As ``write``, weights to a safetensors file, with ``metadata`` as JSON and a digest in its header."""
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}  # shares no memory
     about = json.dumps(metadata)
     header = {'format': 'pt', METADATA: about, DIGEST: digest(tensors, about)}
@@ -77,7 +69,7 @@ def digest(weights: Mapping[str, Tensor], about: str) -> str:
 
 
 def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
-    """The content of a checkpoint on the CPU, tensors and plain containers only (``weights_only``).
+    """The content of a checkpoint on the CPU, tensors and plain containers only, or an ``InputError``.
 
     Every record of a torch file is compared with its CRC-32, and the content of a safetensors file of this package with
     its digest. Torch's files from before 1.6 and safetensors files of other programs have no checksums: a flipped bit
@@ -86,39 +78,46 @@ def read(path: Path | str, allow: Sequence[type] = ()) -> Any:
     Args:
         path: the file, ``.safetensors``, one of torch, MatConvNet's ``.mat``, or the name of a shipped model, ``gray``.
         allow: further classes that the file may hold, besides ``HARMLESS``.
-
-    Raises:
-        InputError: for a file that is missing, not a checkpoint, damaged, or that needs code to be read.
     """
     if functions := [each for each in allow if not isinstance(each, type)]:
         raise ValueError(f'allow takes classes; got {functions[0]!r}.')
     path = shipped_models.resolve(path)
     if not path.is_file():
         raise InputError(f'{path}: no such checkpoint file{similar_path(path, shipped_models.MODELS)}')
-    content = _read(path, allow)
+    with open(path, 'rb') as file:
+        head = file.read(2)
+    if path.suffix == '.safetensors':
+        content: Any = _read_safetensors(path)
+    elif head == b'MA' and path.suffix == '.mat':
+        content = matconvnet.read(path)
+    else:
+        content = _read_torch(path, head, allow)
     if isinstance(content, Mapping) and _is_deep(content.get(METADATA)):
         raise InputError(f'{path}: the metadata about its network are nested more than {DEEPEST} deep')
     return content
 
 
-def _read(path: Path, allow: Sequence[type]) -> Any:
-    if path.suffix == '.safetensors':
-        return _read_safetensors(path)
-    with open(path, 'rb') as file:
-        head = file.read(2)
-    if head == b'MA' and path.suffix == '.mat':
-        return matconvnet.read(path)
+def _read_torch(path: Path, head: bytes, allow: Sequence[type]) -> Any:
     if head and head != b'PK' and head[:1] != b'\x80':  # zip, and the pickle of older torch
         raise InputError(f'{path}: not a checkpoint file: neither torch.save nor safetensors wrote it')
-    if head == b'PK':
-        _compare_checksums(path)
     try:
+        if head == b'PK':
+            with zipfile.ZipFile(path) as archive:
+                wrong = archive.testzip()  # every record against its CRC-32, which torch.load does not do
+            if wrong is not None:
+                problem = f'the record {wrong!r} differs from its checksum; take another copy'
+                raise InputError(f'{path}: a damaged file: {problem}')
         with torch.serialization.safe_globals([*HARMLESS, *allow]), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of sparse tensors, which are refused below
             return torch.load(path, map_location='cpu', weights_only=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
-        raise InputError(f'{path}: not readable as weights alone: {_explain_refusal(error)}') from error
-    except Exception as error:  # a damaged file can fail anywhere in the reader: IndexError, EOFError, ...
+        reason = 'it holds more than tensors and plain containers'
+        if found := re.search(r'GLOBAL ([\w.]+)', str(error)):
+            reason = f'it asks for {found[1]}, and reading that may run code: ask its author for the weights alone'
+        raise InputError(f'{path}: not readable as weights alone: {reason}') from error
+    except Exception as error:  # a damaged file can fail anywhere in the readers: BadZipFile, IndexError, EOFError, ...
         reason = 'TorchScript holds code' if 'TorchScript' in str(error) else first_line(error)
         raise InputError(f'{path}: not a complete checkpoint file ({reason})') from error
 
@@ -133,17 +132,6 @@ def _is_deep(value: Any) -> bool:
     return bool(level)
 
 
-def _compare_checksums(path: Path) -> None:
-    """Raise unless every record of the zip archive has the CRC-32 of its directory; torch.load does not compare."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            wrong = archive.testzip()
-    except Exception as error:  # of a damaged header: BadZipFile, NotImplementedError, struct.error, OSError, ...
-        raise InputError(f'{path}: not a complete checkpoint file ({first_line(error)})') from error
-    if wrong is not None:
-        raise InputError(f'{path}: a damaged file: the record {wrong!r} differs from its checksum; take another copy')
-
-
 def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, 'pt') as file:
@@ -154,23 +142,18 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     except (safetensors.SafetensorError, ValueError, RecursionError) as error:
         raise InputError(f'{path}: not a complete safetensors file ({first_line(error)})') from error
     if DIGEST in header and header[DIGEST] != digest(weights, about):
-        raise InputError(
-            f'{path}: its tensors or options differ from the digest that was written with them: the file is damaged, or'
-            ' another program edited it; export it again'
-        )
+        problem = 'its tensors or options differ from the digest that was written with them'
+        raise InputError(f'{path}: {problem}: the file is damaged, or another program edited it; export it again')
     return {'params': weights} | ({METADATA: metadata} if isinstance(metadata, dict) else {})
 
 
 def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping[str, Any]) -> None:
-    """Write networks under their keys (``params``, ``params_ema``), with the metadata, complete or not at all.
-
-    Args:
-        options: of the run, whose ``network_g``, training noise and ``scale`` are noted, and what to import for them.
-
-    Raises:
-        OSError: as ``write``.
-    """
-    content: dict[str, Any] = {key: _state_on_cpu(network) for key, network in networks.items()}
+    """Write networks under their keys (``params``, ``params_ema``), with metadata from the ``options`` of the run."""
+    # in the usual order of dimensions, also where the network keeps channels last
+    content: dict[str, Any] = {
+        key: {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        for key, network in networks.items()
+    }
     train_set = options.get('datasets', {}).get('train', {})
     content[METADATA] = {
         'version': ne_basicsr.__version__,
@@ -184,27 +167,17 @@ def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping
 
 
 def load_network(
-    network: nn.Module,
-    path: Path | str,
-    *,
-    strict: bool = True,
-    param_key: str | None = 'params',
-    allow: Sequence[type] = (),
+    network: nn.Module, path: Path | str, *, strict: bool = True, param_key: str | None = 'params'
 ) -> None:
     """Load a checkpoint into ``network``, converted where its layout is another one.
 
     Args:
         path: a checkpoint of BasicSR, a bare state dict, or any file whose layout is known (``formats``).
-        strict: whether keys and shapes must agree; where not, what agrees is loaded and the rest is logged.
+        strict: an ``InputError`` with reasons unless all agree; where not, what agrees is loaded, the rest logged.
         param_key: which weights of a BasicSR checkpoint; ``params`` where the key is not in the file.
-        allow: as for ``read``.
-
-    Raises:
-        InputError: for an unreadable file, or with ``strict``, weights that do not fit or are not finite, with the
-            likely cause.
     """
     logger = logging.getLogger('basicsr')
-    content = read(path, allow)
+    content = read(path)
     try:
         weights, key = select_weights(content, param_key)
     except InputError as error:
@@ -226,7 +199,7 @@ def load_network(
         fitted = matching.fit(network, weights)
     if layout:
         fitted = matching.match_eps(network, layout, fitted)
-    if misfit := matching.explain_misfit(network, fitted) or matching.explain_values(fitted):
+    if misfit := matching.explain_misfit(network, fitted):
         if strict:
             raise InputError(f'{path}: {one_line(misfit)}')
         logger.warning(f'{path}: {one_line(misfit)}; loading what agrees')
@@ -243,11 +216,7 @@ def load_network(
 
 
 def select_weights(content: Any, param_key: str | None = 'params') -> tuple[StateDict, str | None]:
-    """The state dict in a checkpoint's content, without ``module.`` prefixes, and the key that it was under.
-
-    Raises:
-        InputError: where there is none, and for names that are no text and tensors that hold no plain numbers.
-    """
+    """The state dict in a checkpoint's content, without ``module.`` prefixes, and the key that it was under."""
     if not isinstance(content, Mapping):
         raise InputError(f'a checkpoint must hold a mapping of weights; this one holds a {type(content).__name__}')
 
@@ -260,54 +229,36 @@ def select_weights(content: Any, param_key: str | None = 'params') -> tuple[Stat
             held = held[0]
         if isinstance(held, Mapping) and is_weights(held):
             return _plain_weights(held), key
-    if content and is_weights(content):
-        return _plain_weights(content), None
     if not content:
         raise InputError('no weights found: it is empty')
+    if is_weights(content):
+        return _plain_weights(content), None
     nets = [str(key) for key, value in content.items() if isinstance(value, Mapping) and value and is_weights(value)]
     way_out = f"; it holds {len(nets)} networks: choose one, as in param_key='{nets[0]}'" if nets else ''
     raise InputError(f'no weights found among the keys {", ".join(map(str, list(content)[:8]))}{way_out}')
 
 
 def described(content: Any, weights: StateDict) -> Layout | None:
-    """The network that the metadata of a checkpoint of this package describe; None without such metadata.
-
-    Args:
-        content: as ``read`` returns it.
-        weights: the state dict that was selected in it.
-    """
+    """The network that the metadata in ``content`` describe, for its state dict; None without such metadata."""
     metadata = content.get(METADATA) if isinstance(content, Mapping) else None
     network_g = metadata.get('network_g') if isinstance(metadata, Mapping) else None
-    if not isinstance(network_g, Mapping) or not isinstance(network_g.get('type'), str):
+    if not isinstance(network_g, Mapping) or not all(isinstance(key, str) for key in network_g):
         return None
-    if not all(isinstance(key, str) for key in network_g):
+    if not isinstance(network_g.get('type'), str):
         return None
     return Layout('a checkpoint of ne_basicsr', dict(network_g), weights, is_complete=True)
 
 
 def last_complete_state(states: Path, models: Path, labels: list[str]) -> Path | None:
     """The newest training state that is readable, as are its networks ``<label>_<iter>.pth``; None without one."""
-    candidates = sorted(((int(p.stem), p) for p in states.glob('*.state') if p.stem.isdigit()), reverse=True)
-    for iteration, path in candidates:
+    for iteration, path in sorted(((int(p.stem), p) for p in states.glob('*.state') if p.stem.isdigit()), reverse=True):
         try:
             for file in (path, *(models / f'{label}_{iteration}.pth' for label in labels)):
                 read(file)
+            return path
         except InputError as error:
             logging.getLogger('basicsr').warning(f'Skipping an unusable checkpoint: {error}')
-            continue
-        return path
     return None
-
-
-def _explain_refusal(error: Exception) -> str:
-    if not (found := re.search(r'GLOBAL ([\w.]+)', str(error))):
-        return 'it holds more than tensors and plain containers'
-    return f'it asks for {found[1]}, and reading that may run code: ask its author for the weights alone'
-
-
-def _state_on_cpu(network: nn.Module) -> StateDict:
-    # in the usual order of dimensions, also where the network keeps channels last
-    return {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
 
 
 def _plain_weights(weights: Mapping[Any, Tensor]) -> StateDict:

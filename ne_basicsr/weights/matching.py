@@ -26,11 +26,10 @@ LARGEST_SIZE, SPARE_VALUES, DEEPEST = 512, 2**14, 4
 
 
 def recognise(weights: StateDict, container: str | None = None) -> Layout | None:
-    """As ``formats.recognise``, and None for what looks like a known layout but is not quite one."""
-    try:
+    """As ``formats.recognise``, and None for a network of the user's own that looks like a known layout."""
+    with contextlib.suppress(InputError):
         return formats.recognise(weights, container)
-    except InputError:  # a network of the user's own may look like a known one
-        return None
+    return None
 
 
 def fit(network: nn.Module, weights: StateDict) -> StateDict:
@@ -66,17 +65,20 @@ def is_bare_backbone(network: nn.Module, weights: StateDict) -> bool:
 
 
 def explain_misfit(network: nn.Module, weights: StateDict) -> str | None:
-    """One line on how ``weights`` differ from the network's in keys and shapes, with the likely cause; None if not."""
+    """One line on how ``weights`` differ in keys and shapes, or are not finite, with the likely cause; None if not."""
     own = network.state_dict()
     missing, unexpected = ([k for k in a if k not in b] for a, b in ((own, weights), (weights, own)))
     both = [k for k in own if k in weights]
     resized = [k for k in both if own[k].shape != weights[k].shape]
-    integers = [k for k in both if own[k].is_floating_point() and not weights[k].is_floating_point()]
     if not (missing or unexpected or resized):
-        if not integers:
-            return None
-        about = f'{integers[0]} is {str(weights[integers[0]].dtype).removeprefix("torch.")}'
-        return f'{len(integers)} of the weights are no real numbers ({about}): quantized without a scale?'
+        integers = [k for k in both if own[k].is_floating_point() and not weights[k].is_floating_point()]
+        about = ', '.join(f'{k} is {str(weights[k].dtype).removeprefix("torch.")}' for k in integers[:1])
+        if integers:
+            return f'{len(integers)} of the weights are no real numbers ({about}): quantized without a scale?'
+        # masks may be infinite
+        broken = [k for k, v in weights.items() if v.is_floating_point() and 'mask' not in k and not v.isfinite().all()]
+        problem = f'{len(broken)} of its {len(weights)} tensors hold NaN or infinity ({first_few(broken)})'
+        return f'{problem}: the training diverged' if broken else None
     parts = [f'the weights do not fit {type(network).__name__}', _explain_options(network, weights)]
     for what, keys in (('missing', missing), ('unexpected', unexpected)):
         parts.append(f'{len(keys)} {what} ({first_few(keys)})' if keys else None)
@@ -88,15 +90,6 @@ def explain_misfit(network: nn.Module, weights: StateDict) -> str | None:
     if unexpected and all(wrapped) and not any(asked):
         parts.append('they belong to a wrapped network: use its type, such as DnCNNWNE')
     return '; '.join(part for part in parts if part)
-
-
-def explain_values(weights: StateDict) -> str | None:
-    """One line where weights are NaN or infinite; None if not. Masks may be infinite."""
-    broken = [k for k, v in weights.items() if v.is_floating_point() and 'mask' not in k and not v.isfinite().all()]
-    if not broken:
-        return None
-    count = f'{len(broken)} of its {len(weights)} tensors'
-    return f'{count} hold NaN or infinity ({first_few(broken)}): the training diverged'
 
 
 def explain_behaviour(network: nn.Module, layout: Layout) -> str | None:
@@ -130,11 +123,7 @@ def explain_behaviour(network: nn.Module, layout: Layout) -> str | None:
 
 
 def check_type(name: str) -> None:
-    """Raise unless ``name`` is a registered network from images to images: others may read or fetch files when built.
-
-    Raises:
-        InputError: for any other name.
-    """
+    """An ``InputError`` unless a network from images to images has this name: others may fetch files when built."""
     from ne_basicsr.archs.wne_arch import is_image_to_image  # it registers itself while BasicSR is imported
 
     try:
@@ -148,12 +137,7 @@ def check_type(name: str) -> None:
 def check_description(options: Mapping[str, Any], weights: StateDict) -> None:
     """Raise for a network that a file's own description may not ask for.
 
-    It may be any network from images to images. Its whole numbers are at most a third of the square root of the number
-    of values in the weights, as those of any 3x3 convolution are, or ``LARGEST_SIZE``.
-
-    Raises:
-        InputError: for another network, for more than ``DEEPEST`` networks inside one another, and for numbers that are
-            too large.
+    Whole numbers are at most ``LARGEST_SIZE``, or a third of the square root of the number of values in the weights.
     """
     values = sum(value.numel() for value in weights.values())
     limit = max(LARGEST_SIZE, math.isqrt(values) // 3)
@@ -177,9 +161,6 @@ def no_larger_than(weights: StateDict) -> Iterator[None]:
     """Where a network is built from a file's description: stop before it has more parameters than the file.
 
     A parameter is compared when it is registered, before anything writes to its memory.
-
-    Raises:
-        InputError: inside, for parameters of shapes that ``weights`` do not have, beyond ``SPARE_VALUES`` values.
     """
     # three of each: a module may be built, taken apart and built again, as weight normalization does
     left = Counter({shape: 3 * count for shape, count in Counter(value.shape for value in weights.values()).items()})
@@ -192,10 +173,8 @@ def no_larger_than(weights: StateDict) -> Iterator[None]:
         left[parameter.shape] -= 1
         spare -= parameter.numel() if left[parameter.shape] < 0 else 0
         if spare < 0:
-            raise InputError(
-                f'the network described is larger than the weights of the file: it has a {name} of shape'
-                f' {tuple(parameter.shape)} in {type(module).__name__} that they do not have'
-            )
+            excess = f'a {name} of shape {tuple(parameter.shape)} in {type(module).__name__} that they do not have'
+            raise InputError(f'the network described is larger than the weights of the file: it has {excess}')
 
     handle = register_module_parameter_registration_hook(compare)
     try:

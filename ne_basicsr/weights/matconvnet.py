@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy  # which imports scipy.io when it is used
 import torch
 from torch import Tensor
 
@@ -19,18 +20,17 @@ from ne_basicsr.weights.formats.stacks import OWN_EPS
 
 COUNTED = ('conv', 'bnorm', 'relu')  # layers that have a number in KAIR's networks
 WITHOUT_WEIGHTS = ('relu', 'concat', 'SubP', 'loss')
+VARIABLES = ('net', 'CNNdenoiser')
 COLUMNS = (0, 2, 1, 3)  # of 2x2 pixels, in the order of rows
 
 
 def read(path: Path | str) -> dict[str, Any]:
-    """The state dict of the ``net`` in a MATLAB file; of the list ``CNNdenoiser``, IRCNN's, by number from '0'.
-
-    Raises:
-        InputError: for a file without such networks, with other layers, or of MATLAB 7.3 without the library h5py.
-    """
+    """The state dict of the ``net`` in a MATLAB file; of the list ``CNNdenoiser``, IRCNN's, by number from '0'."""
     try:
         with open(path, 'rb') as file:
-            content = _of_hdf5(path) if file.read(10) == b'MATLAB 7.3' else _of_matlab(path)
+            is_hdf5 = file.read(10) == b'MATLAB 7.3'
+        plain = {'simplify_cells': True, 'appendmat': False}
+        content = _of_hdf5(path) if is_hdf5 else scipy.io.loadmat(str(path), variable_names=VARIABLES, **plain)
         if 'net' in content:
             return _state(content['net']['layers'])
         return {str(i): _state(net['layers']) for i, net in enumerate(content['CNNdenoiser'])}
@@ -58,9 +58,7 @@ def _state(layers: Iterable[Mapping[str, Any]]) -> dict[str, Tensor]:
             weights |= {f'{name}.weight': np.ravel(gain), f'{name}.bias': np.ravel(bias)}
             weights |= {f'{name}.running_mean': mean, f'{name}.running_var': deviation**2 - OWN_EPS}
         elif kind not in WITHOUT_WEIGHTS:
-            raise InputError(
-                f'a network of MatConvNet with a layer {kind}; known are conv, bnorm and {WITHOUT_WEIGHTS}'
-            )
+            raise InputError(f'a network with a layer {kind}; known are conv, bnorm and {WITHOUT_WEIGHTS}')
         position += kind in COUNTED
     if any(layer['type'] == 'SubP' for layer in layers):
         first, *_, last = (key for key in weights if key.endswith('.weight'))
@@ -76,13 +74,6 @@ def _by_rows(value: Any) -> Any:
     return value[[*order, *range(len(order), len(value))]]
 
 
-def _of_matlab(path: Path | str) -> dict[str, Any]:
-    """A file up to version 7."""
-    import scipy.io
-
-    return scipy.io.loadmat(str(path), variable_names=['net', 'CNNdenoiser'], simplify_cells=True, appendmat=False)
-
-
 def _of_hdf5(path: Path | str) -> dict[str, Any]:
     """A file of version 7.3, whose arrays have their axes in reverse order."""
     h5py = require('h5py', 'matlab')
@@ -96,4 +87,4 @@ def _of_hdf5(path: Path | str) -> dict[str, Any]:
         return bytes(array.ravel().tolist()).decode() if array.dtype == np.uint16 else array.T
 
     with h5py.File(path, 'r') as file:
-        return {key: value(file[key]) for key in ('net', 'CNNdenoiser') if key in file}
+        return {key: value(file[key]) for key in VARIABLES if key in file}

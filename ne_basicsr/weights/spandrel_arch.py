@@ -5,6 +5,7 @@ spandrel recognises some forty architectures by the keys of their weights (githu
 
 import importlib.util
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,6 @@ class Spandrel(nn.Module):
     Input: (N, C, H, W), any height and width, C ``input_channels``; what the network needs beside a multiple of
     ``size_multiple``, a least size or a square, is padded by reflection. Output: (N, ``output_channels``, rH, rW), r
     ``scale``, not clipped. Keys are those of the file, so that the weights load here, in spandrel and in the original.
-
-    Raises:
-        InputError: without spandrel, for a file that cannot be read, and for weights that it does not recognise.
     """
 
     # annotated as str, all that an option file can give
@@ -76,68 +74,47 @@ class Spandrel(nn.Module):
 def recognise(weights: Path | str | Mapping[str, Tensor]) -> Any:
     """spandrel's ``ImageModelDescriptor`` of a file of weights, or of a state dict.
 
-    Files are read by this package's reader, tensors and plain containers only: spandrel's own also takes TorchScript,
-    which is code.
-
-    Raises:
-        InputError: as ``Spandrel``.
+    Files are read by this package's reader: spandrel's own also takes TorchScript, which is code.
     """
     spandrel = require('spandrel')
     if not isinstance(weights, (str, Path, Mapping)):
         raise InputError(f'weights is the file of a network that spandrel knows; got {weights!r}')
     name = 'the state dict' if isinstance(weights, Mapping) else str(weights)
     content = weights if isinstance(weights, Mapping) else checkpoint.read(Path(weights).expanduser())
-    if not isinstance(content, Mapping):
-        raise InputError(
-            f'{name}: a checkpoint must hold a mapping of weights; this one holds a {type(content).__name__}'
-        )
-    state = spandrel.canonicalize_state_dict(dict(content))
-    try:
-        descriptor = spandrel.MAIN_REGISTRY.load(state)
-    except spandrel.UnsupportedModelError as error:
-        keys = ', '.join(map(str, list(state)[:3]))
-        raise InputError(
-            f'{name}: spandrel {spandrel.__version__} knows no network with these weights (keys {keys}, ...)'
-        ) from error
-    except Exception as error:  # it reads shapes as they come, and can fail anywhere: KeyError, ZeroDivisionError, ...
-        raise InputError(f'{name}: spandrel cannot build the network of these weights ({first_line(error)})') from error
-    if not isinstance(descriptor, spandrel.ImageModelDescriptor):
-        raise InputError(
-            f'{name}: a network from images to images is needed; {descriptor.architecture.name} takes a mask'
-        )
-    return descriptor
+    problem = f'a checkpoint must hold a mapping of weights; this one holds a {type(content).__name__}'
+    if isinstance(content, Mapping):
+        state = spandrel.canonicalize_state_dict(dict(content))
+        try:
+            descriptor = spandrel.MAIN_REGISTRY.load(state)
+            if isinstance(descriptor, spandrel.ImageModelDescriptor):
+                return descriptor
+            problem = f'a network from images to images is needed; {descriptor.architecture.name} takes a mask'
+        except spandrel.UnsupportedModelError:
+            keys = ', '.join(map(str, list(state)[:3]))
+            problem = f'spandrel {spandrel.__version__} knows no network with these weights (keys {keys}, ...)'
+        except Exception as error:  # it reads shapes as they come, and can fail anywhere: KeyError, ZeroDivisionError
+            problem = f'spandrel cannot build the network of these weights ({first_line(error)})'
+    raise InputError(f'{name}: {problem}')
 
 
 def find_layout(weights: Mapping[str, Tensor]) -> Layout | None:
     """The layout of weights that spandrel recognises, as a ``Spandrel``; None for others, and without spandrel."""
-    if importlib.util.find_spec('spandrel') is None:
-        return None
-    try:
-        name = recognise(weights).architecture.name
-    except InputError:
-        return None
-    state = require('spandrel').canonicalize_state_dict(dict(weights))
-    return Layout(f'{name}, by spandrel', {'type': 'Spandrel'}, state)
+    if importlib.util.find_spec('spandrel') is not None:
+        with suppress(InputError):
+            name = recognise(weights).architecture.name
+            state = require('spandrel').canonicalize_state_dict(dict(weights))
+            return Layout(f'{name}, by spandrel', {'type': 'Spandrel'}, state)
+    return None
 
 
 def with_weights(options: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """``options`` of a network; a ``Spandrel`` among them gets its ``weights`` from the state dict ``weights``.
-
-    A checkpoint of such a network then needs no other file: the file that it was first made from may be gone.
-
-    Args:
-        weights: the state dict of the network.
-    """
-    kind = options.get('type')
-    if kind in ('Spandrel', 'SpandrelWNE'):
-        return {**options, 'weights': _below('backbone.', weights) if kind == 'SpandrelWNE' else dict(weights)}
+    """``options`` of a network; a ``Spandrel`` among them gets its ``weights`` from a state dict, not from its file."""
+    inner = {key.removeprefix('backbone.'): value for key, value in weights.items()}
+    if (kind := options.get('type')) in ('Spandrel', 'SpandrelWNE'):
+        return {**options, 'weights': inner if kind == 'SpandrelWNE' else dict(weights)}
     if isinstance(options.get('backbone'), Mapping):
-        return {**options, 'backbone': with_weights(options['backbone'], _below('backbone.', weights))}
+        return {**options, 'backbone': with_weights(options['backbone'], inner)}
     return dict(options)
-
-
-def _below(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in weights.items()}
 
 
 def _leave_out_prefix(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:

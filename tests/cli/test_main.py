@@ -34,7 +34,10 @@ def fails(arguments, capsys) -> str:
         ({'train:total_iter': 'many'}, ('train:total_iter', 'many')),
         ({'path:pretrain_network_g': 'none.pth'}, ('path:pretrain_network_g', 'none.pth')),
         ({'network_g:num_layers': 1}, ('run.yml: network_g: DnCNNWNE refuses', 'at least 2')),
-        ({'model_type': 'SRModel'}, ('datasets:train:type', 'DenoisingDataset does not go with model_type SRModel')),
+        (
+            {'model_type': 'SRModel'},
+            ('datasets:train:type', "other models those of BasicSR, e.g. PairedImageDataset; got 'DenoisingDataset'"),
+        ),
         ({'name': '../elsewhere'}, ('name', '../elsewhere')),
         (
             {'network_g': {'type': 'SwinIR', 'upscale': 1, 'in_chans': 1, 'window_size': 5}},

@@ -43,7 +43,7 @@ def test_sidd_is_cropped_to_pairs(tmp_path, capsys):
         (['nowhere', '-o', 'x.lmdb'], 'nowhere: no such folder'),
         (['.', '-o', 'x.lmdb'], 'no images found'),
         (['.'], 'the folder to write is needed: -o X.lmdb or -o X.raw'),
-        (['.', '-o', 'x.lmdb', '--workers', '0'], '--workers is 1 or more; got 0'),
+        (['.', '-o', 'x.lmdb', '--workers', '0'], '--workers must be at least 1; got 0'),
         (
             ['.', '-o', 'x', '--format', 'png'],
             'an LMDB must end in .lmdb, that of a raw store in .raw',

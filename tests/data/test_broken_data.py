@@ -188,7 +188,7 @@ def test_pairs_of_different_sizes_are_named(workplace, tmp_path, capfd):
 
 
 def test_mat_blocks_without_their_variable_are_named(tmp_path):
-    from ne_basicsr.data.mat_store import MatStore
+    from ne_basicsr.data.image_store import MatStore
     from ne_basicsr.utils.errors import InputError
 
     scipy.io.savemat(tmp_path / 'blocks.mat', {'something': np.zeros((2, 2))})

@@ -4,9 +4,8 @@ import pytest
 import torch
 from basicsr.data import build_dataloader, build_dataset
 
-from ne_basicsr.data.batch import as_float
+from ne_basicsr.data.batch import SampleStream, as_float
 from ne_basicsr.data.prepare import Recipe, prepare
-from ne_basicsr.data.sample_stream import SampleStream
 from ne_basicsr.utils.errors import InputError
 
 

@@ -9,8 +9,7 @@ from basicsr.data.data_util import paths_from_lmdb
 from basicsr.utils import FileClient, imfrombytes
 from PIL import Image
 
-from ne_basicsr.data.image_store import FolderStore, LmdbStore, RawStore, decode, decode_pixels, open_store
-from ne_basicsr.data.mat_store import MatStore
+from ne_basicsr.data.image_store import FolderStore, LmdbStore, MatStore, RawStore, decode, decode_pixels, open_store
 from ne_basicsr.data.prepare import Recipe, prepare, write_lmdb
 from ne_basicsr.utils.errors import InputError
 

@@ -11,8 +11,8 @@ from basicsr.data import build_dataset
 from conftest import smooth_photograph
 from numpy.typing import NDArray
 
-from ne_basicsr.data.mat_store import MatStore
-from ne_basicsr.data.noisy_pair_dataset import NoisyPairDataset
+from ne_basicsr.data.denoising_dataset import NoisyPairDataset
+from ne_basicsr.data.image_store import MatStore
 from ne_basicsr.data.prepare import write_lmdb
 from ne_basicsr.utils.errors import InputError
 

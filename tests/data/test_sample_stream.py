@@ -2,7 +2,7 @@ from itertools import islice
 
 import pytest
 
-from ne_basicsr.data.sample_stream import SampleStream
+from ne_basicsr.data.batch import SampleStream
 
 
 class Numbered(list):

@@ -378,7 +378,7 @@ def test_without_networks_the_images_are_studied(workplace, image_folder, capsys
         (['--pixel', '3'], "--pixel needs two numbers, as in 20,30; got '3'"),
         (['--interval', '1,0'], 'to a larger b, both finite; got [1, 0]'),
         (['--interval', '0,inf'], 'to a larger b, both finite; got [0, inf]'),
-        (['--sigma255', '0'], 'a noise level must be above 0'),
+        (['--sigma255', '0'], '--sigma255 must be a noise level above 0'),
         (['--patches', '2'], '--patches must be at least 3; got 2'),
         (['--denoised', '2'], '--denoised must be at least 3; got 2'),
         (['--patch-size', '100'], 'no image has 100 x 100 pixels'),

@@ -652,7 +652,7 @@ def test_an_output_that_cannot_be_made_is_found_before_the_work(tmp_path, gray, 
     (tmp_path / 'file').touch()
     monkeypatch.setattr(denoising_run, 'denoise_files', None)
     assert main(['denoise', gray, str(tmp_path / 'photos'), '-o', str(tmp_path / 'file' / 'out')]) == 2
-    assert 'cannot be created (Not a directory); choose another -o' in capsys.readouterr().err
+    assert 'cannot be written (Not a directory); choose another -o' in capsys.readouterr().err
 
 
 def test_a_checkpoint_may_look_like_a_pattern(tmp_path):

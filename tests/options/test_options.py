@@ -16,8 +16,8 @@ from conftest import REPOSITORY
 from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.options import apply_overrides, load_options, read_yaml, schema, trial
 from ne_basicsr.options import paths as option_paths
-from ne_basicsr.options.cautions import cautions
 from ne_basicsr.options.reader import parse_literal
+from ne_basicsr.options.rules import cautions
 from ne_basicsr.options.sections import by_signature
 from ne_basicsr.options.source import option_reads
 from ne_basicsr.options.validation import check
@@ -107,7 +107,6 @@ def assert_contains(complete: Any, given: Any, key: str = '') -> None:
 
 def test_shipped_option_files_validate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(option_paths, '_check_exists', lambda *_, **__: None)
-    monkeypatch.setattr(option_paths, '_check_lmdb', lambda *_: None)
     monkeypatch.setattr(trial, 'memory', lambda _: float('inf'))
     # most files share their network, and building one takes a while
     tried: set[str] = set()
@@ -173,7 +172,7 @@ def test_a_legal_choice_that_is_hardly_meant_is_named_once(
     replace: str, by: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('os.cpu_count', lambda: 8)
-    monkeypatch.setattr('ne_basicsr.options.cautions.has_bf16', lambda device: False)
+    monkeypatch.setattr('ne_basicsr.options.rules.has_bf16', lambda device: False)
     assert replace in UNSAVED
     assert cautions(load_options(write(UNSAVED), is_train=True)) == []
     (line,) = cautions(load_options(write(UNSAVED.replace(replace, by, 1)), is_train=True))
@@ -576,8 +575,8 @@ def test_foreign_sections_take_unknown_keys_but_no_slips() -> None:
         ('train:pixel_opt:reduction=sum', 'target: neighbor2neighbor needs the mean square, {type: MSELoss} with'),
         ('datasets:train:gt_size=2', 'even sizes from 4 are needed; got 2'),
         ('datasets:train:sigma255=-1', 'at least 0 is needed; got -1'),
-        ('model_type=SRModel', 'PairedImageDataset; NoisyDataset goes with PairedDenoisingModel'),
-        ('network_g={type: SwinIR, upscale: 1, in_chans: 1, window_size: 8}', "twice SwinIR's window_size: 8; use 32"),
+        ('model_type=SRModel', "other models those of BasicSR, e.g. PairedImageDataset; got 'NoisyDataset'"),
+        ('network_g={type: SwinIR, upscale: 1, in_chans: 1, window_size: 8}', 'twice 8, which SwinIR needs; use 32'),
     ],
 )
 def test_noisy_images_alone_need_what_their_target_says(change: str, problem: str) -> None:
@@ -686,7 +685,7 @@ def test_the_source_of_a_class_tells_what_it_reads() -> None:
         ('network_g:correction=3', 'network_g:correction: .*correction must be 0, or 1 .*; got 3'),
         ('train:scheduler:type=CosineAnnealingLR', 'CosineAnnealingLR has no option'),
         ('train:scheduler:type=StepLR', 'has no option'),
-        ('network_g:backbone:num_in_ch=3', 'datasets:train:in_ch: 1, but network_g has num_in_ch: 3'),
+        ('network_g:backbone:num_in_ch=3', 'datasets:train:in_ch: 1, but network_g takes 3'),
     ],
 )
 def test_an_override_that_is_the_cause_is_named_wherever_the_error_is(entry: str, message: str) -> None:

@@ -115,8 +115,8 @@ WRONG = [
     ('restormer_progressive', 'train:gt_sizes', '[8, 24]', 'at most gt_size: 16 is possible; got [8, 24]'),
     ('restormer_progressive', 'train:iters', 'none', 'missing: Progressive patch sizes: iterations of each phase'),
     ('sidd_swinir', 'train:dataroot_lq', 'datasets/SIDD/lp', "did you mean 'datasets/SIDD/lq'?"),
-    ('sidd_swinir', 'train:gt_size', '12', "12 is not a multiple of SwinIRNoMean's window_size: 8; use 8"),
-    ('sidd_swinir', 'train:in_ch', '1', '1, but network_g has in_chans: 3'),
+    ('sidd_swinir', 'train:gt_size', '12', '12 is not a multiple of 8, which SwinIRNoMean needs; use 8'),
+    ('sidd_swinir', 'train:in_ch', '1', '1, but network_g takes 3'),
     ('sidd_swinir', 'val:sigma_test', '5', 'unknown option'),
     ('sidd_swinir', 'val:dataroot_gt', 'datasets/SIDD', 'a file is needed'),
 ]
@@ -134,8 +134,8 @@ def test_a_wrong_experiment_gives_one_line(name: str, key: str, value: str, prob
 @pytest.mark.parametrize(
     ('change', 'problem'),
     [
-        ('model_type=SRModel', 'SIDDDataset does not go with model_type SRModel'),
-        ('model_type=DenoisingModel', 'which needs DenoisingDataset, to which it adds the noise'),
+        ('model_type=SRModel', "other models those of BasicSR, e.g. PairedImageDataset; got 'SIDDDataset'"),
+        ('model_type=DenoisingModel', "DenoisingModel takes DenoisingDataset and NoisyDataset, .* got 'SIDDDataset'"),
         ('val:metrics:psnr:type=calculate_mismatch', 'the noise of pairs has no levels'),
     ],
 )

@@ -13,9 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from ne_basicsr.utils.errors import InputError
-from ne_basicsr.weights.formats import named, stacks, unets
+from ne_basicsr.weights.formats import networks, stacks
 from ne_basicsr.weights.formats.layout import Layout, StateDict, describe, first_few
-from ne_basicsr.weights.formats.swinir import swinir
 
 __all__ = ['LAYOUTS', 'Layout', 'as_trained', 'describe', 'explain_unknown', 'first_few', 'in_wrapper', 'recognise']
 
@@ -35,28 +34,27 @@ LAYOUTS: dict[str, tuple[str, Callable[[StateDict], Layout]]] = {
     "Kadkhodaie and Simoncelli's BF-CNN": (r'conv_layers\.\d+\.weight|(running_sd|gammas)\.\d+', stacks.bf_cnn),
     "Mohan et al.'s recurrent and dense CNN": (
         r'cnn(_list\.\d+)?\.(first_layer|hidden_layer_list\.\d+|last_layer)\.(weight|bias)',
-        named.mohan_stages,
+        networks.mohan_stages,
     ),
-    "Mohan et al.'s U-Net": (r'conv[1-9]\.(weight|bias)', named.mohan_unet),
-    'ADNet': (rf'conv1_\d+\.(\d\.)?{_BATCH_NORM}|conv3\.(weight|bias)', named.adnet),
+    "Mohan et al.'s U-Net": (r'conv[1-9]\.(weight|bias)', networks.mohan_unet),
+    'ADNet': (rf'conv1_\d+\.(\d\.)?{_BATCH_NORM}|conv3\.(weight|bias)', networks.adnet),
     'FDnCNN': (r'fdncnn\.\d+\.(weight|bias)', stacks.fdncnn),
     'DRUNet': (
         r'm_(head|tail|(down|up)\.\d\.\d+|body\.\d+)(\.m_res\.\d|\.conv1x1)?\.(weight|bias)|.*\bsum\.alpha|res\.\d\.alpha',
-        unets.drunet,
+        networks.drunet,
     ),
-    'KAIR DRUNet': (r'm_(head|tail|(down|up)\d\.\d+|body\.\d+)(\.res\.\d)?\.(weight|bias)', unets.kair_drunet),
+    'KAIR DRUNet': (r'm_(head|tail|(down|up)\d\.\d+|body\.\d+)(\.res\.\d)?\.(weight|bias)', networks.kair_drunet),
     'Restormer': (
         r'(patch_embed\.proj|(encoder|decoder)_level\d\.\d+|latent\.\d+|refinement\.\d+|(down|up)\d_\d\.body'
         r'|reduce_chan_level\d|skip_conv|output)\..*',
-        unets.restormer,
+        networks.restormer,
     ),
     'SwinIR': (
         rf'layers\.\d+\.(conv(\.\d)?\.\w+|residual_group\.blocks\.\d+\.{_SWIN_BLOCK})|absolute_pos_embed'
         r'|(conv_first|patch_embed\.norm|norm|conv_(after_body|before_upsample|up\d|hr|last)|upsample)(\.\d)?\.\w+',
-        swinir,
+        networks.swinir,
     ),
 }
-
 
 # what other networks are that have such a key
 OTHERS = {
@@ -71,12 +69,8 @@ def recognise(weights: Mapping[str, Tensor], container: str | None = None) -> La
 
     Args:
         weights: a state dict, without ``module.`` prefixes.
-        container: the key of the checkpoint that it was under. Below ``state_dict`` the prefix ``model.`` is that of a
-            training framework; elsewhere it is the WNE paper's code, all of whose networks are inside a wrapper, plain
-            ones inside the identity.
-
-    Raises:
-        InputError: where the keys are those of a layout, but some are missing or of unknown shape.
+        container: its key in the checkpoint. Below ``state_dict`` the prefix ``model.`` is that of a framework,
+            elsewhere of the WNE paper's code, all of whose networks are inside a wrapper, or the identity.
     """
     for prefix in ('backbone.', 'model.'):
         if weights and all(key.startswith(prefix) for key in weights):
@@ -124,12 +118,7 @@ def in_wrapper(plain: Layout, wrapper: str, **options: Any) -> Layout:
 
 
 def as_trained(plain: Layout, wrapper: str | None, prediction: str | None = None) -> Layout:
-    """A network of the WNE paper's code in the wrapper of its training; deviations divide by n - 1 in that code.
-
-    Args:
-        wrapper: ``WNE``, ``WSE`` or ``InputNorm``; None for a plain network.
-        prediction: ``direct`` or ``residual``.
-    """
+    """A network of the WNE paper's code in the wrapper of its training; deviations divide by n - 1 in that code."""
     plain = plain._replace(wrapper_is_unknown=False)
     if wrapper is None:
         return plain

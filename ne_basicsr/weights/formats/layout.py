@@ -26,11 +26,13 @@ class Layout(NamedTuple):
 
 def describe(options: Mapping[str, Any]) -> str:
     """``{type: DnCNN, num_layers: 17}`` as ``DnCNN(num_layers=17)``."""
-    arguments = (
-        describe(value) if isinstance(value, Mapping) and 'type' in value else f'{key}={_compact(value)}'
-        for key, value in options.items()
-        if key != 'type'
-    )
+    arguments = []
+    for key, value in options.items():
+        if isinstance(value, Mapping) and 'type' in value:
+            arguments.append(describe(value))
+        elif key != 'type':
+            is_list = isinstance(value, (list, tuple))
+            arguments.append(f'{key}=' + (f'[{",".join(map(str, value))}]' if is_list else str(value)))
     return f'{options["type"]}({", ".join(arguments)})'
 
 
@@ -41,12 +43,7 @@ def first_few(keys: list[str]) -> str:
 
 def length(weights: StateDict, prefix: str) -> int:
     """The number of entries of the list or sequence ``prefix``."""
-    heads = (key[len(prefix) + 1 :].split('.')[0] for key in weights if key.startswith(f'{prefix}.'))
-    indices = [int(head) for head in heads if head.isdigit()]
-    if not indices:
+    heads = [key[len(prefix) + 1 :].split('.')[0] for key in weights if key.startswith(f'{prefix}.')]
+    if not any(map(str.isdigit, heads)):
         raise KeyError(f'{prefix}.0')
-    return max(indices) + 1
-
-
-def _compact(value: Any) -> str:
-    return '[' + ','.join(map(str, value)) + ']' if isinstance(value, (list, tuple)) else str(value)
+    return max(int(head) for head in heads if head.isdigit()) + 1

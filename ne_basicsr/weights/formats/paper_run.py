@@ -1,11 +1,11 @@
 """The ``config.json`` of a run of the WNE paper's code, which tells the wrapper that its checkpoints do not tell."""
 
 import json
-from collections.abc import Iterator
+import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ne_basicsr.utils.errors import InputError, first_line
+from ne_basicsr.utils.errors import InputError, first_line, leaves
 
 # the paper's model_wrapper_mode -> the wrapper here
 WRAPPERS = {'idem': None, 'norm-equiv': 'WNE', 'norm-equiv-input': 'InputNorm', 'scale-equiv': 'WSE'}
@@ -21,13 +21,7 @@ class PaperRun(NamedTuple):
 
 
 def find_run(checkpoint: Path | str) -> PaperRun | None:
-    """The run of a checkpoint, from the ``config.json`` beside it or in the folder above; None where there is none.
-
-    The modes may lie anywhere in the file: ``model_wrapper_mode``, or ``wrapper_mode`` below ``model``.
-
-    Raises:
-        InputError: for a file that cannot be read, and a wrapper that is not known.
-    """
+    """The run of a checkpoint, from the ``config.json`` beside it or in the folder above; None where there is none."""
     folder = Path(checkpoint).absolute().parent
     for path in (folder / 'config.json', folder.parent / 'config.json'):
         if not path.is_file():
@@ -35,30 +29,18 @@ def find_run(checkpoint: Path | str) -> PaperRun | None:
         try:
             if path.stat().st_size > LARGEST:
                 raise ValueError(f'it has more than {LARGEST} bytes')
-            texts = list(_texts(json.loads(path.read_bytes())))
+            found = [*leaves(json.loads(path.read_bytes()), ('',))]
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f'{path}: not readable as the settings of a run ({first_line(error)})') from error
-        wrapper, mode, prediction = (_named(texts, name) for name in ('wrapper_mode', 'model_mode', 'pred_mode'))
+        # anywhere in the file: model_wrapper_mode, or wrapper_mode below model
+        named = {re.sub('[.-]', '_', '_'.join(key)).removesuffix('_value'): text for key, text in found}
+        wrapper, mode, prediction = (
+            next((text for name, text in named.items() if name.endswith(key) and isinstance(text, str)), None)
+            for key in ('_wrapper_mode', '_model_mode', '_pred_mode')
+        )
         if wrapper is None:
             continue
         if wrapper not in WRAPPERS:
             raise InputError(f'{path}: model_wrapper_mode must be one of {", ".join(WRAPPERS)}; got {wrapper!r}')
         return PaperRun(WRAPPERS[wrapper], mode, prediction)
     return None
-
-
-def _texts(value: Any) -> Iterator[tuple[str, str]]:
-    """(path, text) of every text in a JSON value, the keys of its path joined by ``_``."""
-    held = [('', value)]
-    while held:
-        name, value = held.pop()
-        if isinstance(value, dict):
-            held += [(f'{name}_{key}', each) for key, each in value.items()]
-        elif isinstance(value, list):
-            held += [(name, each) for each in value]
-        elif isinstance(value, str):
-            yield name.replace('.', '_').replace('-', '_').removesuffix('_value'), value
-
-
-def _named(texts: list[tuple[str, str]], name: str) -> str | None:
-    return next((text for path, text in texts if path.endswith(f'_{name}')), None)

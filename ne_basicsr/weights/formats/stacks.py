@@ -52,10 +52,7 @@ def kair_dncnn(weights: StateDict) -> Layout:
 
 
 def dncnn_pytorch(weights: StateDict) -> Layout:
-    """DnCNN-PyTorch: convolutions without biases, BatchNorm of eps 1e-5; its network returns the noise.
-
-    BUIFD's DnCNN is the same, one module deeper.
-    """
+    """DnCNN-PyTorch, and BUIFD one module deeper: no biases, BatchNorm of eps 1e-5; its network returns the noise."""
     weights = {key.replace('dncnn.dncnn.', 'dncnn.', 1): value for key, value in weights.items()}
     options = _stack_options(weights, 'dncnn')
     weights = {key.replace('dncnn.', 'model.', 1): value for key, value in weights.items()}
@@ -168,10 +165,7 @@ def _bias_as_channel(weights: StateDict, last: str, bias: Tensor) -> StateDict:
 
 @torch.no_grad()
 def _keeps_constants(convs: list[Tensor]) -> bool:
-    """Whether f(1) = 1 within 10%, f a bias-free stack of convolutions and ReLUs: any denoiser does that.
-
-    Weights of affine convolutions, read as kernels, do not. A noise map beyond the image's channels is 25 / 255.
-    """
+    """Whether a bias-free stack keeps ones within 10%, as any denoiser does; affine kernels read as plain do not."""
     if convs[0].is_meta:
         return False
     size = 2 * len(convs) + 1  # each convolution takes a border of 1
