@@ -33,5 +33,5 @@ def run(arguments: argparse.Namespace) -> int:
         reports.append(report)
         print(bench.table(report, preset.ratios.get(report.setting.device) if preset else None) + '\n', flush=True)
         if arguments.json:
-            bench.write_json(arguments.json, bench.to_json(reports))
+            bench.write_json(arguments.json, bench.content_of(reports))
     return 0

@@ -29,5 +29,5 @@ def run(arguments: argparse.Namespace) -> int:
     verdict = check.judge(found)
     print(f'\n{check.footnote(found)}\n{"PASS" if verdict.passed else "FAIL"}: {verdict.sentence}')
     if arguments.json:
-        check.write_json(arguments.json, check.to_json(arguments.network, subject.about, found, verdict))
+        check.write_json(arguments.json, check.content_of(arguments.network, subject.about, found, verdict))
     return 0 if verdict.passed else 1

@@ -226,9 +226,11 @@ def test_the_table_has_a_line_per_network_and_phase():
     assert 'range' in bench.table(synthetic(plain=[1.0] * 5))  # too few for 95%
 
 
-def test_json_holds_every_time_and_the_rows_that_follow():
+def test_json_holds_every_time_and_the_rows_that_follow(tmp_path):
     reports = [synthetic(a=[1.0, 2.0], b=[2.0, 3.0]), synthetic(c=[0.1])._replace(setting=Setting('cuda', 'float16'))]
-    first, second = json.loads(bench.to_json(reports))['reports']
+    bench.write_json(tmp_path / 'a.json', bench.content_of(reports))
+    written = json.loads((tmp_path / 'a.json').read_text())
+    first, second = written['reports']
     assert first['networks'][1]['inference'] == json.loads(json.dumps(reports[0].networks[1].inference._asdict()))
     assert first['rows']['training'][1]['ratio']['median'] == 1.75
     assert second['setting'] == Setting('cuda', 'float16')._asdict()

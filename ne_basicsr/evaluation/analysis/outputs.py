@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ne_basicsr.evaluation.analysis.study import Findings, Row
-from ne_basicsr.evaluation.report import save_figures
 from ne_basicsr.evaluation.report.analysis import filters_figure, histogram_figure, interval_figure, quality_figure
-from ne_basicsr.evaluation.report.page import Column, Tile, table, write_page
+from ne_basicsr.evaluation.report.files import save_figures
+from ne_basicsr.evaluation.report.page import Column, Tile, display_pixels, table, write_page
 from ne_basicsr.evaluation.report.tables import text_table, write_csv, writing
 
 
@@ -90,7 +90,7 @@ def arrays(findings: Findings) -> dict[str, NDArray[Any]]:
             found |= {f'{label}/{level:g}/delta': delta, f'{label}/{level:g}/quality': quality}
     for label, filters in findings.filters.items():
         found |= {f'{label}/filter/{row},{column}': weights.numpy() for (row, column), weights in filters.items()}
-    found |= {f'crop/{name}': x.numpy() for name, x in zip(('clean', 'noisy'), findings.shown, strict=False)}
+    found |= {f'crop/{name}': x.numpy() for name, x in findings.shown.items()}
     return found
 
 
@@ -126,7 +126,7 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
         patches += f'; residual quality of the first {min(request.denoised, request.patches)}'
     settings = {'Patches': patches}
     if findings.shown:
-        size = '{} rows and {} columns'.format(*findings.shown[0].shape[-2:])
+        size = '{} rows and {} columns'.format(*findings.shown['clean'].shape[-2:])
         settings['Crop'] = f'centre of {findings.image}, {size}, noise {request.filter_sigma255:g}'
     about = {entry.label: entry.description or entry.source for entry in findings.entries}
     write_page(
@@ -143,7 +143,7 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
             [Column('trained at σ', 'g'), *(Column(f'{level:g}', '.0f') for level in levels)],
             [[row['sigma_train'], *(100 * share for share in row['coverage'].values())] for row in findings.table],
         ),
-        crop={findings.image: [Tile(x, name) for x, name in zip(findings.shown, ('clean', 'noisy'), strict=False)]},
+        crop={findings.image: [Tile(display_pixels(x), name) for name, x in findings.shown.items()]},
         filters=table(
             [Column('network'), Column('row, column'), Column('Σ', '.7g'), Column('ρ', '.2e')],
             [[row['network'], _place(row), row['sum'], row['rho']] for row in findings.filter_rows],

@@ -65,7 +65,7 @@ class Findings(NamedTuple):
     # farthest from 1
     filter_rows: list[Row]
     interval_rows: list[Row]  # ``network, a, b, psnr, change``
-    shown: tuple[Tensor, ...]  # the crop, clean and noisy, (C, H, W); none without networks
+    shown: dict[str, Tensor]  # the crop, ``clean`` and ``noisy``, (C, H, W); none without networks
     image: str  # the name of the image that the crop is from
     failures: list[str]  # a line for each network that could not be studied, and for each image that could not be read
 
@@ -89,7 +89,7 @@ def study(request: Request) -> Findings:
     deltas = {by_level[s]: values for s, values in difficulties(patches, list(by_level), request.seed).items()}
     findings = Findings(
         request, [d.entry for d in denoisers], deltas, contrast(patches).numpy(), coverage_table(deltas),
-        {}, {}, {}, [], [], (), image, failures,
+        {}, {}, {}, [], [], {}, image, failures,
     )  # fmt: skip
     if not denoisers:
         return findings
@@ -104,7 +104,7 @@ def study(request: Request) -> Findings:
                 _study_network(denoiser, findings, patches, clean, noisy, places, bar.update)
             except (RuntimeError, ValueError, IndexError) as error:
                 failures.append(f'{denoiser.source}: {first_line(error)}')
-    return findings._replace(shown=(clean[0], noisy[0]))
+    return findings._replace(shown={'clean': clean[0], 'noisy': noisy[0]})
 
 
 def _study_network(

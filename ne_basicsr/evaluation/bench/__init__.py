@@ -2,10 +2,24 @@
 
 from ne_basicsr.evaluation.bench.measure import Phase, Report, Setting, Timing, measure, measure_all
 from ne_basicsr.evaluation.bench.request import PRESETS, Preset, parse_networks, parse_settings, parse_shape
-from ne_basicsr.evaluation.bench.table import rows, table, to_json
+from ne_basicsr.evaluation.bench.table import content_of, rows, table
 from ne_basicsr.evaluation.report.tables import check_writable, write_json
 
 __all__ = [
-    'PRESETS', 'Phase', 'Preset', 'Report', 'Setting', 'Timing', 'check_writable', 'measure', 'measure_all',
-    'parse_networks', 'parse_settings', 'parse_shape', 'rows', 'table', 'to_json', 'write_json',
+    'PRESETS',
+    'Phase',
+    'Preset',
+    'Report',
+    'Setting',
+    'Timing',
+    'check_writable',
+    'content_of',
+    'measure',
+    'measure_all',
+    'parse_networks',
+    'parse_settings',
+    'parse_shape',
+    'rows',
+    'table',
+    'write_json',
 ]  # fmt: skip

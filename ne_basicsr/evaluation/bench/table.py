@@ -3,10 +3,10 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ne_basicsr.evaluation.bench.measure import Phase, Report, describe_setting
-from ne_basicsr.evaluation.report import tables
+from ne_basicsr.evaluation.report.tables import text_table
 
 PHASES = {'inference': 'inference', 'training': 'training step'}
 
@@ -98,7 +98,7 @@ def table(report: Report, paper: Ratios | None = None) -> str:
         interval = '95% interval' if rounds >= 6 else 'range'  # see median_interval
         header = [title, 'parameters', 'ms', 'quartiles', 'ratio', interval, *(['paper'] if published else [])]
         costs = [_cells(cost, published) for cost in rows(report, phase)]
-        lines += ['', tables.text_table([[*header, 'MiB', 'GFLOP', 'GFLOP/s', 'floor', 'x'], *costs])]
+        lines += ['', text_table([[*header, 'MiB', 'GFLOP', 'GFLOP/s', 'floor', 'x'], *costs])]
     return '\n'.join(lines)
 
 
@@ -112,8 +112,7 @@ def _cells(cost: Cost, published: Mapping[str, float]) -> list[str]:
     ]  # fmt: skip
 
 
-def to_json(reports: Sequence[Report]) -> str:
-    """Reports with all times and the rows derived from them."""
+def content_of(reports: Sequence[Report]) -> dict[str, Any]:
+    """Reports with all times and the rows derived from them, for JSON."""
     derived = [{phase: rows(report, phase) for phase in PHASES} for report in reports]
-    reports_with_rows = [report._asdict() | {'rows': own} for report, own in zip(reports, derived, strict=True)]
-    return tables.json_text({'reports': reports_with_rows})
+    return {'reports': [each._asdict() | {'rows': own} for each, own in zip(reports, derived, strict=True)]}

@@ -77,17 +77,13 @@ def mismatch(
         store = open_any(Path(images), data_range)
         pixels = ((name, store.pixels(name, channels)) for name in store.names)
     else:
-        named = images.items() if isinstance(images, Mapping) else ((str(i), image) for i, image in enumerate(images))
-        pixels = ((name, image[..., None] if image.ndim == 2 else image) for name, image in named)
-
-    def tensors() -> Iterator[tuple[str, Tensor]]:
-        for name, image in pixels:
-            if image.ndim != 3 or image.shape[2] != channels:
+        named = images if isinstance(images, Mapping) else {str(i): image for i, image in enumerate(images)}
+        for name, image in named.items():
+            if image.ndim not in (2, 3) or (*image.shape, 1)[2] != channels:
                 raise InputError(f'image {name} is {image.shape}; the network takes (H, W, {channels}): convert it')
-            yield name, as_tensor(image)
-
+        pixels = named.items()
     with denoiser.evaluating():
-        cells = sweep(denoiser.to(device), tensors(), degradation, draws=draws, seed=seed, device=device)
+        cells = sweep(denoiser.to(device), pixels, degradation, draws=draws, seed=seed, device=device)
         rows = [row for row, _, _ in cells]
     if not rows:
         raise InputError('mismatch needs at least one image and one level')
@@ -120,13 +116,15 @@ def sweep(
         (row, noisy, output), images (1, C, H, W) on ``device``; gain and offset of the output are taken back.
     """
     denoiser, cells = as_denoiser(network), cells_of(degradation, draws)
+    if denoiser.needs_sigma and degradation.noise_given(1) is None:
+        raise InputError(f'{degradation}: a non-blind network needs the noise level, and {degradation.kind} has none')
     for name, image in images:
         clean = image if isinstance(image, Tensor) else as_tensor(image)
         for start in range(0, len(cells), batch):
             chunk = cells[start : start + batch]
             noisy = degraded(clean, name, degradation, chunk, seed).to(device)
             with torch.no_grad():
-                output = denoised(denoiser, noisy, degradation, chunk)
+                output = denoiser.denoise(noisy, levels_given(denoiser, degradation, chunk))
             clean = clean.to(device)
             for cell, one_noisy, one_output in zip(chunk, noisy.split(1), output.split(1), strict=True):
                 restored, quality = measured(one_noisy, one_output, clean, degradation, cell.level)
@@ -152,25 +150,9 @@ def degraded(clean: Tensor, name: str, degradation: Degradation, cells: Sequence
     return torch.cat([degradation.apply(clean, name, cell.level, cell.draw, seed) for cell in cells])
 
 
-def denoised(
-    denoiser: Denoiser,
-    noisy: Tensor,
-    degradation: Degradation,
-    cells: Sequence[Cell],
-    call: Callable[..., Tensor] | None = None,
-) -> Tensor:
-    """The outputs (N, C, H, W) for the N cells of a batch; non-blind denoisers get the levels.
-
-    Args:
-        call: (images, levels or None) to outputs; ``denoiser.denoise`` if not given.
-
-    Raises:
-        InputError: if the output has another shape, or a non-blind denoiser cannot be given a level.
-    """
-    levels: list[Any] = [degradation.noise_given(cell.level) for cell in cells]
-    if denoiser.needs_sigma and None in levels:
-        raise InputError(f'{degradation}: a non-blind network needs the noise level, and {degradation.kind} has none')
-    return (call or denoiser.denoise)(noisy, denoiser.needed(levels))
+def levels_given(denoiser: Denoiser, degradation: Degradation, cells: Sequence[Cell]) -> Any:
+    """``sigma`` for a batch of cells: on the [0, 1] scale for a non-blind denoiser, None for others."""
+    return denoiser.needed([degradation.noise_given(cell.level) for cell in cells])
 
 
 def measured(

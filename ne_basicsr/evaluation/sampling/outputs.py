@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from ne_basicsr.evaluation.report import save_figures
 from ne_basicsr.evaluation.report.analysis import trajectory_figure
+from ne_basicsr.evaluation.report.files import save_figures
 from ne_basicsr.evaluation.report.page import Cell, Column, Table, Tile, display_pixels, table, write_page
-from ne_basicsr.evaluation.report.tables import json_text, write_csv, write_json, writing
+from ne_basicsr.evaluation.report.tables import write_csv, write_json, writing
 from ne_basicsr.evaluation.sampling.films import write_film
 from ne_basicsr.evaluation.sampling.sampler import CONVERGED, DIVERGED
 from ne_basicsr.evaluation.sampling.session import Request, Session
@@ -102,7 +102,7 @@ class Collector:
     def finish(self, command: str) -> Path:
         """Write what needs all trajectories; returns the path of the page."""
         session, aggregates, page = self.session, self.aggregates, self.folder / 'report.html'
-        write_json(self.folder / 'summary.json', json_text(self._summary()))
+        write_json(self.folder / 'summary.json', self._summary())
         rows = [
             (network, name, *spread)
             for network, measures in aggregates.items()
@@ -196,7 +196,7 @@ def settings_of(request: Request) -> dict[str, str]:
 def _tile(label: str, image: Tensor, psnr: float | None = None, how: str = '') -> Tile:
     """The centre of an image (C, H, W), with how it was made and the PSNR of all of it."""
     note = ', '.join(filter(None, (how, '' if psnr is None else f'{psnr:.2f} dB')))
-    return Tile(center(image, _CROP), label, note.replace(' ', '\u00a0').replace(',\u00a0', ', '))
+    return Tile(display_pixels(center(image, _CROP)), label, note.replace(' ', '\u00a0').replace(',\u00a0', ', '))
 
 
 def _lead(session: Session, walks: int, aggregates: Aggregates) -> str:

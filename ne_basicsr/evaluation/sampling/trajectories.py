@@ -13,11 +13,10 @@ from torch import Tensor
 from ne_basicsr.evaluation.report.page import display_pixels
 from ne_basicsr.evaluation.sampling.projectors import Projector
 from ne_basicsr.evaluation.sampling.sampler import DIVERGED, Noise, Schedule, State, start, walk
-from ne_basicsr.metrics.quality import psnr, psnr_clamped, ssim
+from ne_basicsr.metrics.quality import SSIM_WINDOW, psnr, psnr_clamped, ssim
 from ne_basicsr.utils.errors import InputError
 
 FRAMES = 96  # of a film, at most
-SSIM_WINDOW = 7
 
 
 class Quality(NamedTuple):
