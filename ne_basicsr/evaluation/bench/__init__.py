@@ -6,20 +6,6 @@ from ne_basicsr.evaluation.bench.table import content_of, rows, table
 from ne_basicsr.evaluation.report.tables import check_writable, write_json
 
 __all__ = [
-    'PRESETS',
-    'Phase',
-    'Preset',
-    'Report',
-    'Setting',
-    'Timing',
-    'check_writable',
-    'content_of',
-    'measure',
-    'measure_all',
-    'parse_networks',
-    'parse_settings',
-    'parse_shape',
-    'rows',
-    'table',
-    'write_json',
+    'PRESETS', 'Phase', 'Preset', 'Report', 'Setting', 'Timing', 'check_writable', 'content_of', 'measure',
+    'measure_all', 'parse_networks', 'parse_settings', 'parse_shape', 'rows', 'table', 'write_json',
 ]  # fmt: skip

@@ -8,23 +8,7 @@ from ne_basicsr.evaluation.check.verdict import HEADER, Verdict, content_of, foo
 from ne_basicsr.evaluation.report.tables import write_json
 
 __all__ = [
-    'HEADER',
-    'PRECISIONS',
-    'Certificate',
-    'Form',
-    'Point',
-    'Row',
-    'Subject',
-    'Verdict',
-    'assert_equivariant',
-    'certify',
-    'check',
-    'content_of',
-    'find_subject',
-    'footnote',
-    'judge',
-    'line',
-    'read_images',
-    'synthetic_images',
+    'HEADER', 'PRECISIONS', 'Certificate', 'Form', 'Point', 'Row', 'Subject', 'Verdict', 'assert_equivariant',
+    'certify', 'check', 'content_of', 'find_subject', 'footnote', 'judge', 'line', 'read_images', 'synthetic_images',
     'write_json',
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from ne_basicsr.evaluation.check.images import read_images, synthetic_images
 from ne_basicsr.evaluation.check.law import PRECISIONS
 from ne_basicsr.evaluation.check.verdict import HEADER, Verdict, judge, line
 from ne_basicsr.inference.denoiser import Denoiser, as_denoiser
-from ne_basicsr.inference.opening import open_denoiser, parse_spec
+from ne_basicsr.inference.opening import Spec, open_denoiser
 from ne_basicsr.ops.equivariance import Network
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.words import one_of
@@ -71,39 +71,26 @@ class Subject(NamedTuple):
 
 
 def find_subject(
-    text: str,
+    network: Denoiser | Network | Spec | str,
     *,
-    wne: bool = False,
     sigma: float | None = None,
     device: str = 'cpu',
-    dtypes: str = ','.join(PRECISIONS),
+    dtypes: Sequence[str] = tuple(PRECISIONS),
     trusted: bool = False,
 ) -> Subject:
-    """Open the network that ``text`` names.
-
-    Args:
-        text: as for ``opening.parse_spec``. Networks without weights get random ones.
-        wne: wrap the network as ``ne_basicsr.load`` does.
-        sigma: with ``wne``, the training noise level; otherwise the noise level for a non-blind network, by default
-            25 / 255.
-        dtypes: names of ``PRECISIONS``, separated by commas.
-        trusted: whether ``.pt2`` files may be read, which can run code.
+    """What ``check`` certifies, with its arguments; networks that are opened without weights get random ones.
 
     Raises:
         InputError: if there is nothing that can be certified.
     """
-    chosen = _chosen(dtypes.split(','))  # before a network is opened
-    spec = parse_spec(text)
-    spec = spec._replace(wrap=spec.wrap or wne)
-    if spec.wrap and spec.sigma255 is None and sigma is not None:
-        spec = spec._replace(sigma255=255 * sigma)
-    denoiser = open_denoiser(spec, only=None, untrained=True, device=device, trusted=trusted)
-    return subject_of(denoiser, chosen, sigma)
-
-
-def subject_of(denoiser: Denoiser, dtypes: Sequence[str], sigma: float | None = None) -> Subject:
-    """The denoiser with those of the number types that it takes and, if it is non-blind, ``sigma`` or 25 / 255."""
-    chosen = _chosen(dtypes)
+    names = [name.strip() for name in dtypes]
+    if unknown := [name for name in names if name not in PRECISIONS]:
+        raise InputError(f'dtype: {one_of(PRECISIONS, unknown[0])}')
+    chosen = tuple(name for name in PRECISIONS if name in names)  # the most precise first
+    if isinstance(network, str | Spec):
+        denoiser = open_denoiser(network, only=None, untrained=True, device=device, trusted=trusted)
+    else:
+        denoiser = as_denoiser(network)
     if denoiser.dtype is not None:  # an exported graph
         own = str(denoiser.like.dtype).removeprefix('torch.')
         batch, channels, height, width = denoiser.shape
@@ -151,11 +138,7 @@ def check(
     Raises:
         InputError: for a network that cannot be opened or runs in none of the types.
     """
-    if isinstance(network, str):
-        denoiser = open_denoiser(network, only=None, untrained=True, device=device, trusted=trusted)
-    else:
-        denoiser = as_denoiser(network)
-    subject = subject_of(denoiser, dtypes, sigma)
+    subject = find_subject(network, sigma=sigma, device=device, dtypes=dtypes, trusted=trusted)
     given = subject.images(None) if images is None else images
     types, level = subject.dtypes, subject.sigma
     return judge(certify(subject.network, given, device=device, dtypes=types, sigma=level, on_row=on_row))
@@ -167,11 +150,3 @@ def assert_equivariant(network: Denoiser | Network | str, **settings: Any) -> No
     verdict = check(network, **settings, on_row=rows.append)
     failed = [line(row) for row in rows if row.status == 'fail']
     assert verdict.passed, '\n'.join([verdict.sentence, HEADER, *failed])
-
-
-def _chosen(dtypes: Sequence[str]) -> tuple[str, ...]:
-    names = [name.strip() for name in dtypes]
-    for name in names:
-        if name not in PRECISIONS:
-            raise InputError(f'dtype: {one_of(PRECISIONS, name)}')
-    return tuple(name for name in PRECISIONS if name in names)  # the most precise first
