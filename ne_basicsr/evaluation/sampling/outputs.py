@@ -1,9 +1,8 @@
 """The files of a session: rows as CSV while it runs; images, films; at the end a summary, figures and a page."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from ne_basicsr.evaluation.report.analysis import trajectory_figure
 from ne_basicsr.evaluation.report.files import save_figures
-from ne_basicsr.evaluation.report.page import Cell, Column, Table, Tile, display_pixels, table, write_page
+from ne_basicsr.evaluation.report.page import Column, Tile, display_pixels, table, write_page
 from ne_basicsr.evaluation.report.tables import write_csv, write_json, writing
 from ne_basicsr.evaluation.sampling.films import write_film
 from ne_basicsr.evaluation.sampling.sampler import CONVERGED, DIVERGED
@@ -49,19 +48,17 @@ class Collector:
         folder: ``rows.csv``, ``images/<network>/<image>.png``, ``films/<network>/<image>.<film>``; later
             ``summary.json``, ``table.csv``, ``figures/`` and ``report.html``. Names are numbered where two networks or
             images would share one. Files of an earlier session are replaced; its images and films of other names stay.
-        film: ``gif``, ``mp4`` or empty.
 
     Raises:
         InputError: where the folder cannot be written.
     """
 
-    def __init__(self, session: Session, folder: Path, film: str = '') -> None:
-        self.session, self.folder, self.film = session, folder, film
+    def __init__(self, session: Session, folder: Path) -> None:
+        self.session, self.folder = session, folder
         self.summaries: list[Row] = []
         self.walks: dict[str, dict[str, list[list[float]]]] = {name: {} for name in _FIGURES}
-        self.shown: dict[str, list[Tile]] = {}
-        self._clean = {picture.name: picture.pixels for picture in session.pictures[:_SHOWN]}
-        labels, images = [entry.label for entry in session.entries], [picture.name for picture in session.pictures]
+        self.shown: dict[str, list[Tile]] = {name: [] for name in [*session.pictures][:_SHOWN]}
+        labels, images = [entry.label for entry in session.entries], [*session.pictures]
         # a network is one folder: with folders in it, a/b of one network and b of a/ would meet
         self._folders = dict(zip(labels, file_names(label.replace('/', '-') for label in labels), strict=True))
         self._names = dict(zip(images, file_names(images), strict=True))
@@ -77,19 +74,18 @@ class Collector:
             values = [getattr(record, name) for record in trajectory.records]
             if trajectory.outcome != DIVERGED and None not in values:
                 by_network.setdefault(network, []).append(values)
-        suffix = f'_draw{trajectory.draw}' if self.session.request.draws > 1 else ''
+        request = self.session.request
+        suffix = f'_draw{trajectory.draw}' if request.draws > 1 else ''
         name = f'{self._folders[network]}/{self._names[trajectory.image]}{suffix}'
         image = self.folder / 'images' / f'{name}.png'
         image.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(display_pixels(trajectory.result)).save(image)
-        if self.film and trajectory.frames:
-            write_film(self.folder / 'films' / f'{name}.{self.film}', [frame for _, frame in trajectory.frames])
-        if trajectory.draw == 0 and trajectory.image in self._clean:
-            self._show(network, trajectory)
-
-    def _show(self, network: str, trajectory: Trajectory) -> None:
-        """The end of the walk and, where they can be compared with the clean image, what it began with, as tiles."""
-        last, tiles = trajectory.records[-1], self.shown.setdefault(trajectory.image, [])
+        if trajectory.frames:
+            write_film(self.folder / 'films' / f'{name}.{request.film}', [frame for _, frame in trajectory.frames])
+        if trajectory.draw or trajectory.image not in self.shown:
+            return
+        # the end of the walk and, where they can be compared with the clean image, what it began with
+        last, tiles = trajectory.records[-1], self.shown[trajectory.image]
         observed, one_pass = trajectory.observed_quality, trajectory.one_pass_quality
         if observed and not tiles:  # the same for all networks
             tiles.append(_tile('observed', trajectory.observed, observed.psnr))
@@ -102,32 +98,43 @@ class Collector:
     def finish(self, command: str) -> Path:
         """Write what needs all trajectories; returns the path of the page."""
         session, aggregates, page = self.session, self.aggregates, self.folder / 'report.html'
-        write_json(self.folder / 'summary.json', self._summary())
-        rows = [
-            (network, name, *spread)
-            for network, measures in aggregates.items()
-            for name, spread in measures.items()
-            if spread is not None
-        ]
+        request, settings = session.request, settings_of(session.request)
+        networks = {
+            entry.label: {
+                'source': entry.source,
+                'description': entry.description,
+                'outcomes': dict(sorted(self._outcomes(entry.label).items())),
+                'measures': aggregates[entry.label],
+            }
+            for entry in session.entries
+        }
+        write_json(self.folder / 'summary.json', {
+            'task': str(request.task), 'schedule': request.schedule, 'seed': request.seed, 'draws': request.draws,
+            'settings': settings, 'networks': networks, 'walks': self.summaries, 'failures': session.failures,
+        })  # fmt: skip
+        measures = [(network, *each) for network, by_name in aggregates.items() for each in by_name.items()]
+        rows = [(network, name, *spread) for network, name, spread in measures if spread is not None]
         write_csv(self.folder / 'table.csv', ('network', 'measure', *Spread._fields), rows, '.6g')
         figures = self.figures()
         save_figures(figures, self.folder / 'figures', _FIGURES)
-        if session.request.task.has_reference:
+        if request.task.has_reference:
             for name, tiles in self.shown.items():
-                tiles.append(_tile('clean', self._clean[name]))
+                tiles.append(_tile('clean', session.pictures[name]))
         headers, *cells = self.table()
-        about = {entry.label: entry.description or entry.source for entry in session.entries}
+        first = ('image', 'network', 'draw', 'outcome')
+        columns = [Column(name) for name in first]
+        columns += [Column(text, f'.{0 if "step" in name else digits}f') for name, (text, digits) in _COLUMNS.items()]
         write_page(
             page,
             'sampling.html',
             lead=_lead(session, len(self.summaries), aggregates),
             failures=session.failures,
             aggregates=table([Column(header) for header in headers], cells),
-            walks=_all_walks(self.summaries),
-            settings=about | settings_of(session.request),
+            walks=table(columns, [[row[name] for name in (*first, *_COLUMNS)] for row in self.summaries]),
+            settings={entry.label: entry.description or entry.source for entry in session.entries} | settings,
             figures=figures,
-            strips=self.shown,
-            film=self.film,
+            strips={name: tiles for name, tiles in self.shown.items() if tiles},
+            film=request.film,
             command=command,
         )
         return page
@@ -144,24 +151,6 @@ class Collector:
 
     def _outcomes(self, network: str) -> Counter[str]:
         return Counter(row['outcome'] for row in self.summaries if row['network'] == network)
-
-    def _summary(self) -> dict[str, Any]:
-        """The content of ``summary.json``, where numbers that are not finite become null."""
-        request, aggregates = self.session.request, self.aggregates
-        networks = {
-            entry.label: {
-                'source': entry.source,
-                'description': entry.description,
-                'outcomes': dict(sorted(self._outcomes(entry.label).items())),
-                'measures': {name: spread and spread._asdict() for name, spread in aggregates[entry.label].items()},
-            }
-            for entry in self.session.entries
-        }
-        return {
-            'task': str(request.task), 'schedule': request.schedule._asdict(), 'seed': request.seed,
-            'draws': request.draws, 'settings': settings_of(request), 'networks': networks, 'walks': self.summaries,
-            'failures': self.session.failures,
-        }  # fmt: skip
 
     @property
     def aggregates(self) -> Aggregates:
@@ -216,11 +205,3 @@ def _spread_text(spread: Spread | None, digits: int) -> str:
         return '–'
     mean = f'{spread.mean:.{digits}f}'.replace('-', '−')
     return mean if spread.deviation is None else f'{mean}\u00a0±\u00a0{spread.deviation:.{digits}f}'
-
-
-def _all_walks(summaries: Sequence[Row]) -> Table:
-    first = ('image', 'network', 'draw', 'outcome')
-    columns = [Column(name) for name in first]
-    columns += [Column(header, f'.{0 if "step" in name else digits}f') for name, (header, digits) in _COLUMNS.items()]
-    rows: list[list[Cell]] = [[row[name] for name in (*first, *_COLUMNS)] for row in summaries]
-    return table(columns, rows)

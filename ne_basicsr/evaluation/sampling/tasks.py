@@ -57,14 +57,9 @@ class Task(NamedTuple):
         """Whether results can be compared with the image: not if nothing of it is known."""
         return self.kind != 'unconstrained'
 
-    @property
-    def starts_noisy(self) -> bool:
-        """Whether y_0 = x + sigma_0 z."""
-        return self.kind == 'denoise'
-
     def schedule(self) -> Schedule:
         """The schedule of the paper for this task."""
-        if not self.starts_noisy:
+        if self.kind != 'denoise':
             return SAMPLING
         return RESIDUAL_STOPPED._replace(sigma_start=_number(self, 0, MOST_LEVEL) / 255)
 
