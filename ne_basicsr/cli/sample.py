@@ -7,7 +7,7 @@ from ne_basicsr.utils.errors import InputError
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ne_basicsr.evaluation.sampling.sampler import Schedule
+    from ne_basicsr.evaluation.sampling import Schedule
     from ne_basicsr.evaluation.sampling.tasks import parse_task
 
     command.check_least(arguments, draws=1, batch=1)

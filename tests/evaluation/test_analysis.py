@@ -235,9 +235,7 @@ def test_a_filter_is_that_of_its_channel():
         expected[channel, 4, 2] = gain
         assert torch.equal(analysis.adaptive_filter(lambda y: gains * y, y, 4, 2, channel), expected)
     for outside in (-1, 3):
-        with pytest.raises(
-            analysis.filters.InputError, match=f'channels 0 to 2; got row 4, column 2, channel {outside}'
-        ):
+        with pytest.raises(InputError, match=f'channels 0 to 2; got row 4, column 2, channel {outside}'):
             analysis.adaptive_filter(lambda y: gains * y, y, 4, 2, outside)
 
 
@@ -474,7 +472,7 @@ def test_the_command_on_the_page_is_the_one_that_was_typed():
 def test_a_pixel_outside_the_crop_and_a_missing_folder_are_refused(
     workplace, network_file, image_folder, capsys, monkeypatch
 ):
-    monkeypatch.setattr('ne_basicsr.evaluation.analysis.study.draw_patches', None)  # refused before the work
+    monkeypatch.setattr(analysis, 'draw_patches', None)  # refused before the work
     assert main(['analyze', network_file, '--data', str(image_folder), *SMALL, '--pixel', '16,0']) == 2
     assert 'in the crop, 16 rows and 16 columns; got 16,0' in capsys.readouterr().err
     assert main(['analyze', '--data', 'nowhere', *SMALL]) == 2

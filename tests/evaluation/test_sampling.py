@@ -20,7 +20,7 @@ from ne_basicsr.cli.command import typed as typed_again
 from ne_basicsr.cli.main import _parser, main
 from ne_basicsr.evaluation import sampling
 from ne_basicsr.evaluation.report.analysis import trajectory_figure
-from ne_basicsr.evaluation.sampling import films, tasks
+from ne_basicsr.evaluation.sampling import outputs, tasks
 from ne_basicsr.evaluation.sampling import projectors as projectors_module
 from ne_basicsr.evaluation.sampling.session import batches
 from ne_basicsr.inference.denoiser import Denoiser
@@ -450,19 +450,19 @@ def test_masks_come_from_images_and_have_their_size(tmp_path):
 @pytest.mark.parametrize('shape', [(8, 9), (9, 8, 3)])
 def test_films_hold_their_frames(tmp_path, shape):
     frames = [np.full(shape, value, np.uint8) for value in (0, 120, 255)]
-    films.write_film(tmp_path / 'films' / 'a.gif', frames)
+    outputs.write_film(tmp_path / 'films' / 'a.gif', frames)
     with Image.open(tmp_path / 'films' / 'a.gif') as film:
         assert film.n_frames == 3
         assert film.size == (shape[1], shape[0])
         film.seek(2)
         assert np.asarray(film.convert('L')).min() == 255
-    films.write_film(tmp_path / 'a.mp4', frames)
+    outputs.write_film(tmp_path / 'a.mp4', frames)
     video = cv2.VideoCapture(str(tmp_path / 'a.mp4'))
     read, first = video.read()
     assert read
     assert first.shape == ((10, 8, 3) if len(shape) == 3 else (8, 10, 3))
     with pytest.raises(InputError, match=r'\.gif or \.mp4'):
-        films.write_film(tmp_path / 'a.avi', frames)
+        outputs.write_film(tmp_path / 'a.avi', frames)
 
 
 OPTIONS = {'type': 'DnCNN', 'num_feat': 4, 'num_layers': 3, 'act_mode': 'R'}

@@ -122,7 +122,7 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
     request, levels = findings.request, list(findings.deltas)
     first = findings.table[0]
     patches = f'{request.patches} of {request.patch_size} x {request.patch_size} from {request.data.name}'
-    if findings.curves:
+    if findings.quality:
         patches += f'; residual quality of the first {min(request.denoised, request.patches)}'
     settings = {'Patches': patches}
     if findings.shown:
@@ -137,7 +137,7 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
         failures=findings.failures,
         figures=figures,
         qualities={
-            f'quality_{n}': f'{label}: Q against Δ, mean ± deviation.' for n, label in enumerate(findings.curves, 1)
+            f'quality_{n}': f'{label}: Q against Δ, mean ± deviation.' for n, label in enumerate(findings.quality, 1)
         },
         coverage=table(
             [Column('trained at σ', 'g'), *(Column(f'{level:g}', '.0f') for level in levels)],

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ne_basicsr.data.image_store import ImageStore, open_any
+from ne_basicsr.evaluation.mismatch import Cell, row_of
 from ne_basicsr.evaluation.mismatch.summaries import Comparison, Crop, Panel
-from ne_basicsr.evaluation.mismatch.sweep import Cell, row_of
 from ne_basicsr.evaluation.mismatch.work import (
     Axis,
     Precision,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ne_basicsr.data.image_store import ImageStore
-from ne_basicsr.evaluation.mismatch.sweep import Cell, as_tensor, cells_of, degraded, levels_given, measured
+from ne_basicsr.evaluation.mismatch import Cell, as_tensor, cells_of, degraded, levels_given, measured
 from ne_basicsr.evaluation.report.page import display_pixels
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.metrics.perceptual import perceptual

@@ -1,10 +1,13 @@
 """The files of a session: rows as CSV while it runs; images, films; at the end a summary, figures and a page."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import cv2
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -12,11 +15,19 @@ from ne_basicsr.evaluation.report.analysis import trajectory_figure
 from ne_basicsr.evaluation.report.files import save_figures
 from ne_basicsr.evaluation.report.page import Column, Tile, display_pixels, table, write_page
 from ne_basicsr.evaluation.report.tables import write_csv, write_json, writing
-from ne_basicsr.evaluation.sampling.films import write_film
-from ne_basicsr.evaluation.sampling.sampler import CONVERGED, DIVERGED
+from ne_basicsr.evaluation.sampling import (
+    CONVERGED,
+    DIVERGED,
+    Record,
+    Row,
+    Spread,
+    Trajectory,
+    aggregate,
+    summarize,
+)
 from ne_basicsr.evaluation.sampling.session import Request, Session
-from ne_basicsr.evaluation.sampling.trajectories import Record, Row, Spread, Trajectory, aggregate, summarize
 from ne_basicsr.ops.center import center
+from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import file_names
 
 COLUMNS = ('network', 'image', 'draw', *Record._fields)
@@ -36,6 +47,8 @@ _COLUMNS = {
 }
 """Measure to header and decimals, in the order of the paper's Tables 11 and 12."""
 
+_FRAMES_PER_SECOND = 12
+_LAST_FRAME = 1.5  # seconds that the last frame of a film is shown
 _CROP = 256  # pixels of an image in a strip
 _SHOWN = 4  # images in strips
 _FIGURES = {'psnr': ('PSNR (dB)', False), 'ssim': ('SSIM', False), 'sigma': ('noise that the denoiser finds, σ', True)}
@@ -205,3 +218,29 @@ def _spread_text(spread: Spread | None, digits: int) -> str:
         return '–'
     mean = f'{spread.mean:.{digits}f}'.replace('-', '−')
     return mean if spread.deviation is None else f'{mean}\u00a0±\u00a0{spread.deviation:.{digits}f}'
+
+
+def write_film(path: Path, frames: Sequence[NDArray[np.uint8]]) -> None:
+    """Write 8-bit images (H, W) or (H, W, 3) of one size as .gif or .mp4. Makes the folders above.
+
+    MP4 is VP9, which browsers play and OpenCV's wheels can write; images of odd size get one row or column more.
+
+    Raises:
+        InputError: where this OpenCV has no encoder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == '.gif':
+        images = [Image.fromarray(frame) for frame in frames]
+        times = [round(1000 / _FRAMES_PER_SECOND)] * (len(frames) - 1) + [round(1000 * _LAST_FRAME)]
+        images[0].save(path, save_all=True, append_images=images[1:], duration=times, loop=0)
+        return
+    height, width = frames[0].shape[:2]
+    odd = height % 2, width % 2
+    fourcc = int.from_bytes(b'vp09', 'little')
+    writer = cv2.VideoWriter(str(path), fourcc, float(_FRAMES_PER_SECOND), (width + odd[1], height + odd[0]), True)
+    if not writer.isOpened():
+        raise InputError(f'{path}: this OpenCV cannot write MP4; use gif')
+    for frame in [*frames, *[frames[-1]] * round(_LAST_FRAME * _FRAMES_PER_SECOND)]:
+        colour = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR if frame.ndim == 2 else cv2.COLOR_RGB2BGR)
+        writer.write(cv2.copyMakeBorder(colour, 0, odd[0], 0, odd[1], cv2.BORDER_REPLICATE))
+    writer.release()
