@@ -397,12 +397,12 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(workplace, ima
     def never(*_):
         raise AssertionError('the study has started')
 
-    def fails(**_):
+    def fails(*_):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr('ne_basicsr.evaluation.analysis.study.study', never)
     if full:
-        monkeypatch.setattr('ne_basicsr.evaluation.report.tables.TemporaryFile', fails)
+        monkeypatch.setattr('ne_basicsr.utils.folder_lock._take', fails)
     else:
         (workplace / 'results').touch()
     assert main(['analyze', '--data', str(image_folder), *SMALL]) == 2
@@ -413,12 +413,10 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(workplace, ima
 def test_networks_and_images_that_fail_are_named_and_the_others_go_on(
     workplace, network_file, image_folder, capsys, monkeypatch
 ):
-    from ne_basicsr.evaluation.analysis import study
-
     def fails(network, y, *_):
         raise RuntimeError  # without a text
 
-    monkeypatch.setattr(study, 'homogeneity', fails)
+    monkeypatch.setattr(analysis, 'homogeneity', fails)
     (image_folder / 'a_broken.png').write_bytes(b'')  # the first by its name
     assert main(['analyze', network_file, '--data', str(image_folder), *SMALL]) == 1
     err = capsys.readouterr().err

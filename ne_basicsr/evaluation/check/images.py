@@ -40,11 +40,7 @@ def synthetic_images(channels: int, size: tuple[int, int], count: int = 4) -> li
 def read_images(folder: Path, channels: int, count: int = 4) -> list[Tensor]:
     """The centres, at most ``SIDE`` pixels wide and high, of the first ``count`` images in a folder, unchanged.
 
-    Returns:
-        Images (1, channels, H, W) in float64 on [0, 1].
-
-    Raises:
-        InputError: for a missing folder, a folder without images, or an image that cannot be read.
+    (1, channels, H, W) in float64 on [0, 1]; an ``InputError`` where there are none, or one cannot be read.
     """
     if not folder.is_dir():
         raise InputError(f'{folder}: no such folder of images{similar_path(folder)}')

@@ -35,20 +35,11 @@ _NAMES = {'jpeg': 'JPEG compression', 'poisson_gaussian': 'photon noise', 'gain'
 
 
 def write_outputs(comparison: Comparison, folder: Path, command: str) -> Path:
-    """Write all results of a comparison.
+    """Write all results of a comparison, replacing those of an earlier one; returns the page's path.
 
-    ``rows.csv``, one line per network, image, level and draw; ``summary.json``; ``report.html``; for each panel
-    ``curves/<data>_<degradation>.csv`` and ``figures/<data>_<degradation>_{psnr,ssim,defect}.{png,pdf}``.
-
-    Args:
-        folder: made where it is not there; files of an earlier comparison are replaced.
-        command: the command line, for the page.
-
-    Returns:
-        The page's path.
-
-    Raises:
-        InputError: where the folder cannot be written.
+    ``rows.csv``, one line per network, image, level and draw; ``summary.json``; ``report.html`` with the ``command``
+    line; for each panel ``curves/<data>_<degradation>.csv`` and
+    ``figures/<data>_<degradation>_{psnr,ssim,defect}.{png,pdf}``. An ``InputError`` where they cannot be written.
     """
     with writing(folder):
         summaries = [summarize_panel(panel, comparison.entries) for panel in comparison.panels]

@@ -104,11 +104,7 @@ def summarize_panel(panel: Panel, entries: Sequence[Entry]) -> PanelSummary:
 
 
 def matched_levels(degradation: Degradation, levels: Iterable[float], trained255: Training) -> list[float]:
-    """The tested levels that match the training: its noise levels, or the gain or offset that changes nothing.
-
-    Args:
-        trained255: noise levels of the training, in 8-bit units; ignored for other degradations than noise.
-    """
+    """The tested levels that match the training: its noise levels, or the gain or offset that changes nothing."""
     if degradation.is_affine:
         wanted: Training = (1.0,) if degradation.kind == 'gain' else (0.0,)
     else:

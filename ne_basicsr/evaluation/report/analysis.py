@@ -10,21 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from ne_basicsr.evaluation.report.style import COLUMN_WIDTH, DPI, finish, fix_layout, limits, line_figure
 
-Walk = Sequence[float]
-"""A value at each step 0, 1, 2, ..."""
-
 _BINS = 60
 
 
 def histogram_figure(
     values: Mapping[str, ArrayLike], label: str, spans: Mapping[str, tuple[float, float]] | None = None
 ) -> Figure:
-    """Outlines of histograms over one axis, as densities.
+    """Outlines of histograms, by what the legend says, over an axis with a ``label``, as densities.
 
-    Args:
-        values: by what the legend says.
-        label: of the horizontal axis.
-        spans: for some of them, two ends that are marked below the axis line as a bar of the same colour.
+    ``spans`` are two ends for some of them, marked below the axis line as a bar of the same colour.
     """
     arrays = {name: array[np.isfinite(array)] for name, array in ((k, np.asarray(v)) for k, v in values.items())}
     edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), _BINS)
@@ -44,12 +38,7 @@ def histogram_figure(
 
 
 def quality_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]], title: str = '') -> Figure:
-    """Q against Delta, a line for each noise level, shaded by the deviation.
-
-    Args:
-        curves: by what the legend says, the rows of ``analysis.quality_curve``.
-        title: above the figure, say the network.
-    """
+    """Q against Delta, a line for each noise level, shaded by the deviation, from rows of ``quality_curve``."""
     lines = {name: ([row['delta'] for row in rows], [row['mean'] for row in rows]) for name, rows in curves.items()}
     figure, axes, shown = line_figure(lines, 'difficulty Δ', 'residual quality Q (dB)')
     for line, rows, (xs, means) in zip(shown.values(), curves.values(), lines.values(), strict=True):
@@ -72,8 +61,7 @@ def interval_figure(changes: Mapping[str, Mapping[str, float]]) -> Figure:
 def filters_figure(filters: Mapping[str, Sequence[tuple[str, NDArray[np.floating]]]]) -> Figure:
     """Adaptive filters, a row of the figure for each network; red is positive, blue negative, each on its own scale.
 
-    Args:
-        filters: by network, a short text and the filter (H, W) for each pixel.
+    ``filters`` has, by network, a short text and the filter (H, W) for each pixel.
     """
     columns = max(map(len, filters.values()))
     side = COLUMN_WIDTH / max(2, columns)
@@ -91,13 +79,10 @@ def filters_figure(filters: Mapping[str, Sequence[tuple[str, NDArray[np.floating
     return figure
 
 
-def trajectory_figure(walks: Mapping[str, Sequence[Walk]], label: str, *, log: bool = False) -> Figure:
+def trajectory_figure(walks: Mapping[str, Sequence[Sequence[float]]], label: str, *, log: bool = False) -> Figure:
     """A measure against the step: every walk of a network thin, their mean thick.
 
-    Args:
-        walks: all walks of each network; one that has ended counts for the mean with its last value.
-        label: of the vertical axis.
-        log: a logarithmic vertical axis.
+    A walk that has ended counts for the mean with its last value.
     """
     longest = max(len(walk) for own in walks.values() for walk in own)
     lines = {

@@ -99,11 +99,7 @@ def ssim_figure(
 ) -> Figure:
     """SSIM of the output in the form of ``mismatch_figure``; the dashed line is that of the input.
 
-    Args:
-        ssim: of each network, mean by level.
-        identity: the curve of the noisy image, which says where the levels lie.
-        identity_ssim: of the input, mean by level.
-        training_levels255, unit, names: as for ``mismatch_figure``.
+    ``identity`` is the curve of the noisy image, which says where the levels lie.
     """
     over = _Horizontal(unit, training_levels255, [identity])
     lines, dashed = (
@@ -118,12 +114,7 @@ def ssim_figure(
 def defect_figure(
     defects: ByLevel, training_levels255: Training = (), *, unit: str = 'sigma255', names: Sequence[str] = ()
 ) -> Figure:
-    """Defect of normalization equivariance against the level; what lies in the shaded region is rounding.
-
-    Args:
-        defects: of each network, mean by level, where it was measured.
-        training_levels255, unit, names: as for ``mismatch_figure``.
-    """
+    """Defect of normalization equivariance against the level; what lies in the shaded region is rounding."""
     over = _Horizontal(unit, training_levels255, levels=[level for values in defects.values() for level in values])
     lines = {  # NaN stays
         name: (over.places(values), [max(value, _SMALLEST_DEFECT) for value in values.values()])

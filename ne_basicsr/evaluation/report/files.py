@@ -28,11 +28,9 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def save_figures(figures: Mapping[str, Figure], folder: Path, known: Iterable[str] = ()) -> None:
-    """Write each figure as ``<name>.png`` and ``<name>.pdf``.
+    """Write each figure as ``<name>.png`` and ``<name>.pdf``; remove others of an earlier run.
 
-    Args:
-        known: names that figures may have, ``*`` for anything: such files of an earlier run that are not in
-            ``figures`` are removed.
+    ``known`` are the names that figures may have, ``*`` for anything.
     """
     for kind in ('png', 'pdf'):
         for name, figure in figures.items():
@@ -52,9 +50,8 @@ def figure_array(figure: Figure) -> NDArray[np.uint8]:
 def figure_svg(figure: Figure, alt: str) -> str:
     """The figure as an ``<svg>`` element for a page: transparent, black ink in the colour of the text around it.
 
-    Args:
-        figure: equal figures give equal elements; ids of different figures do not meet in one page.
-        alt: what the figure shows, for screen readers; figures that look alike need different texts.
+    Equal figures give equal elements; figures in one page that look alike need different ``alt`` texts, which say what
+    they show for screen readers.
     """
     rendered = _render(figure, 'svg').decode()
     body = rendered[rendered.index('>', rendered.index('<svg')) + 1 :].strip()

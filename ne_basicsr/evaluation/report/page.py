@@ -63,9 +63,7 @@ def table(
 ) -> Table:
     """A table for a page; its first column names the rows.
 
-    Args:
-        reference: rows that are no candidates for the best of a column, by index.
-        marked: rows to point out, by index, each with a word on why.
+    By index, rows in ``reference`` are no candidates for the best of a column, ``marked`` ones are pointed out.
     """
     texts = [[_text(cell, column.format) for cell, column in zip(row, columns, strict=True)] for row in rows]
     signs = {x: {'highest': 1, 'lowest': -1}.get(column.best, 0) for x, column in enumerate(columns)}

@@ -32,11 +32,7 @@ def line_figure(
 ) -> tuple[Figure, Axes, dict[str, Line2D]]:
     """A figure, one column wide, with a line for each network, by its name; ``finish`` completes it.
 
-    Args:
-        lines: by the network's name.
-        x, y: labels of the axes.
-        names: the networks of all figures that belong together, in the order that gives each its colour and marker;
-            where not given, those of ``lines``.
+    ``x`` and ``y`` are labels; ``names`` as for ``mismatch_figure``.
     """
     assert lines, 'a figure shows one network or more'
     figure = Figure(figsize=(COLUMN_WIDTH, 2.5), dpi=DPI, layout='constrained')
