@@ -29,7 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     reports: list[bench.Report] = []
-    for report in bench.measure_all(networks, shape, settings, arguments.steps, arguments.warmup):
+    for setting in settings:
+        report = bench.measure(networks, shape, setting, arguments.steps, arguments.warmup, shown=True)
         reports.append(report)
         print(bench.table(report, preset.ratios.get(report.setting.device) if preset else None) + '\n', flush=True)
         if arguments.json:

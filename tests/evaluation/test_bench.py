@@ -1,6 +1,8 @@
 """What bench counts and computes is checked; how long anything takes is not."""
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -54,10 +56,10 @@ def test_ratios_are_taken_within_rounds():
     report = synthetic(first=slow_phase, same=slow_phase, half=[0.5 * t for t in slow_phase])
     for phase in PHASES:
         first, same, half = bench.rows(report, phase)
-        assert first.ratio == same.ratio == (1, 1, 1)
-        assert half.ratio == (0.5, 0.5, 0.5)
-        assert first.milliseconds == (1000, 1000, 1000)
-        assert (first.gflop, first.gflop_per_s, half.gflop_per_s, first.memory_mib) == (1, 1, 2, 1)
+        assert first['ratio'] == same['ratio'] == (1, 1, 1)
+        assert half['ratio'] == (0.5, 0.5, 0.5)
+        assert first['milliseconds'] == (1000, 1000, 1000)
+        assert (first['gflop'], first['gflop_per_s'], half['gflop_per_s'], first['memory_mib']) == (1, 1, 2, 1)
 
 
 def test_quartiles_of_known_values():
@@ -92,10 +94,12 @@ def test_networks_take_turns_in_both_orders():
     assert ''.join(order) == 'cbaabccba'
 
 
-def test_rounds_are_counted_and_reported():
+def test_rounds_are_counted_and_reported(monkeypatch):
     turns = []
+    bar = nullcontext(SimpleNamespace(update=lambda: turns.append(1)))
+    monkeypatch.setitem(bench.measure.__globals__, 'progress', lambda *_: bar)  # its module has the name of a function
     networks = bench.parse_networks([TINY['plain'], TINY['wrapped']])
-    report = bench.measure(networks, SHAPE, steps=3, warmup=2, on_turn=lambda: turns.append(1))
+    report = bench.measure(networks, SHAPE, steps=3, warmup=2)
     assert len(turns) == 2 * (3 + 2) * 2
     for network in report.networks:
         assert len(network.inference.seconds) == len(network.training.seconds) == 3

@@ -1,11 +1,11 @@
 """Time, memory and arithmetic of networks side by side: what to measure (request), measuring, and tables of it."""
 
-from ne_basicsr.evaluation.bench.measure import Phase, Report, Setting, Timing, measure, measure_all
+from ne_basicsr.evaluation.bench.measure import Phase, Report, Setting, Timing, measure
 from ne_basicsr.evaluation.bench.request import PRESETS, Preset, parse_networks, parse_settings, parse_shape
 from ne_basicsr.evaluation.bench.table import content_of, rows, table
 from ne_basicsr.evaluation.report.tables import check_writable, write_json
 
 __all__ = [
     'PRESETS', 'Phase', 'Preset', 'Report', 'Setting', 'Timing', 'check_writable', 'content_of', 'measure',
-    'measure_all', 'parse_networks', 'parse_settings', 'parse_shape', 'rows', 'table', 'write_json',
+    'parse_networks', 'parse_settings', 'parse_shape', 'rows', 'table', 'write_json',
 ]  # fmt: skip

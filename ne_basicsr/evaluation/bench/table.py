@@ -22,33 +22,24 @@ class Interval(NamedTuple):
     high: float
 
 
-class Cost(NamedTuple):
-    """One network in one phase."""
+def rows(report: Report, phase: str) -> list[dict[str, Any]]:
+    """One row per network, for ``inference`` or ``training``.
 
-    name: str
-    parameters: int
-    milliseconds: Interval  # between quartiles
-    ratio: Interval  # to the first network in the same round, within an interval of 95% confidence
-    memory_mib: float
-    gflop: float
-    gflop_per_s: float
-    floor_ms: float  # what the device needs for the matrix products and convolutions alone
-
-
-def rows(report: Report, phase: str) -> list[Cost]:
-    """One row per network, for ``inference`` or ``training``."""
+    ``milliseconds`` between quartiles; ``ratio`` to the first network in the same round, within an interval of 95%
+    confidence; ``floor_ms``, what the device needs for the matrix products and convolutions alone.
+    """
     phases: list[Phase] = [getattr(network, phase) for network in report.networks]
     return [
-        Cost(
-            name=network.name,
-            parameters=network.parameters,
-            milliseconds=quartiles([1000 * seconds for seconds in own.seconds]),
-            ratio=median_interval([b / a for a, b in zip(phases[0].seconds, own.seconds, strict=True)]),
-            memory_mib=own.memory / 2**20,
-            gflop=own.flops / 1e9,
-            gflop_per_s=own.flops / 1e9 / statistics.median(own.seconds),
-            floor_ms=1000 * own.floor,
-        )
+        {
+            'name': network.name,
+            'parameters': network.parameters,
+            'milliseconds': quartiles([1000 * seconds for seconds in own.seconds]),
+            'ratio': median_interval([b / a for a, b in zip(phases[0].seconds, own.seconds, strict=True)]),
+            'memory_mib': own.memory / 2**20,
+            'gflop': own.flops / 1e9,
+            'gflop_per_s': own.flops / 1e9 / statistics.median(own.seconds),
+            'floor_ms': 1000 * own.floor,
+        }
         for network, own in zip(report.networks, phases, strict=True)
     ]
 
@@ -97,19 +88,18 @@ def table(report: Report, paper: Ratios | None = None) -> str:
         published = (paper or {}).get(phase, {})
         interval = '95% interval' if rounds >= 6 else 'range'  # see median_interval
         header = [title, 'parameters', 'ms', 'quartiles', 'ratio', interval, *(['paper'] if published else [])]
-        costs = [_cells(cost, published) for cost in rows(report, phase)]
-        lines += ['', text_table([[*header, 'MiB', 'GFLOP', 'GFLOP/s', 'floor', 'x'], *costs])]
+        cells = [[*header, 'MiB', 'GFLOP', 'GFLOP/s', 'floor', 'x']]
+        for row in rows(report, phase):
+            name, ms, ratio, least = row['name'], row['milliseconds'], row['ratio'], row['floor_ms']
+            beside = [f'{published[name]:.2f}' if name in published else ''] if published else []
+            cells.append([
+                name, f'{row["parameters"]:,}', f'{ms.median:.5g}', f'{ms.low:.5g} to {ms.high:.5g}',
+                f'{ratio.median:.3f}', f'{ratio.low:.3f}-{ratio.high:.3f}', *beside, f'{row["memory_mib"]:.2f}',
+                f'{row["gflop"]:.4g}', f'{row["gflop_per_s"]:.4g}', f'{least:.4g}',
+                f'{ms.median / least:.1f}' if least else '',
+            ])  # fmt: skip
+        lines += ['', text_table(cells)]
     return '\n'.join(lines)
-
-
-def _cells(cost: Cost, published: Mapping[str, float]) -> list[str]:
-    ms, ratio = cost.milliseconds, cost.ratio
-    paper = [f'{published[cost.name]:.2f}' if cost.name in published else ''] if published else []
-    return [
-        cost.name, f'{cost.parameters:,}', f'{ms.median:.5g}', f'{ms.low:.5g} to {ms.high:.5g}', f'{ratio.median:.3f}',
-        f'{ratio.low:.3f}-{ratio.high:.3f}', *paper, f'{cost.memory_mib:.2f}', f'{cost.gflop:.4g}',
-        f'{cost.gflop_per_s:.4g}', f'{cost.floor_ms:.4g}', f'{ms.median / cost.floor_ms:.1f}' if cost.floor_ms else '',
-    ]  # fmt: skip
 
 
 def content_of(reports: Sequence[Report]) -> dict[str, Any]:
