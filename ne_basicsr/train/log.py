@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
-import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -65,7 +64,7 @@ class Stopwatch:
 def line(
     name: str, epoch: int, iteration: int, rates: Sequence[float], speed: Speed, log: Mapping[str, float], memory: str
 ) -> str:
-    """One line of the log: as BasicSR's MessageLogger writes it, then images per second and the GPU's memory."""
+    """One line of the log: as BasicSR's MessageLogger writes it, then images per second and ``memory``, a text."""
     lrs = ''.join(f'{rate:.3e},' for rate in rates)
     eta = datetime.timedelta(seconds=int(speed.left))
     values = ''.join(f'{key}: {value:.4e} ' for key, value in log.items())
@@ -74,24 +73,6 @@ def line(
         f'[eta: {eta}, time (data): {speed.iteration:.3f} ({speed.data:.3f})] '
         f'{values}[{speed.images:.4g} images/s{memory}]'
     )
-
-
-def gpu_memory(device: torch.device) -> str:
-    """The most memory that torch reserved on this process's GPU, for ``line``; empty on a CPU."""
-    if device.type != 'cuda':
-        return ''
-    return f', GPU {torch.cuda.max_memory_reserved(device) / 2**30:.2f} GiB'
-
-
-def curves(rates: Sequence[float], log: Mapping[str, float]) -> dict[str, float]:
-    """TensorBoard's scalars of an iteration: losses under BasicSR's tags, and the learning rate."""
-    losses = {f'losses/{key}' if key.startswith('l_') else key: value for key, value in log.items()}
-    return losses | {'lr': rates[0]}
-
-
-def write_curves(tb_logger: Any, iteration: int, values: Mapping[str, float]) -> None:
-    for tag, value in values.items():
-        tb_logger.add_scalar(tag, value, iteration)
 
 
 @contextmanager

@@ -94,19 +94,24 @@ class TrainingLoop:
         self.watch.restart()
         if self.opt['rank'] != 0:
             return
-        memory = log_lines.gpu_memory(self.model.device)
-        epoch = (iteration - 1) // self.epoch_iterations
+        device, epoch = self.model.device, (iteration - 1) // self.epoch_iterations
+        most = torch.cuda.max_memory_reserved(device) / 2**30 if device.type == 'cuda' else 0
+        memory = f', GPU {most:.2f} GiB' if most else ''
         self.logger.info(log_lines.line(self.opt['name'], epoch, iteration, rates, speed, log, memory))
         if self.tb_logger:
-            self.model.logged = log_lines.curves(rates, log)
-            written = self.model.logged | {'speed/images_per_s': speed.images}
-            log_lines.write_curves(self.tb_logger, iteration, written)
+            losses = {f'losses/{key}' if key.startswith('l_') else key: value for key, value in log.items()}
+            self.model.logged = losses | {'lr': rates[0]}
+            for tag, value in (self.model.logged | {'speed/images_per_s': speed.images}).items():
+                self.tb_logger.add_scalar(tag, value, iteration)
 
     def _check_loss(self, iteration: int, due: bool) -> None:
         due = due or iteration % self.opt['logger']['print_freq'] == 0
         if self.warned or not (due or self.stops_at_nonfinite):
             return
-        first = _first_nonfinite(self.model, iteration)
+        if hasattr(self.model, 'first_nonfinite'):
+            first = self.model.first_nonfinite()
+        else:  # BasicSR's own
+            first = None if all(map(math.isfinite, self.model.get_current_log().values())) else iteration
         if first is None:
             return
         if self.stops_at_nonfinite:
@@ -121,14 +126,10 @@ class TrainingLoop:
         if self.stops_at_nonfinite and not all(p.isfinite().all() for p in self.model.net_g.parameters()):
             raise InputError(_nonfinite(f'iteration {iteration}: the weights'))
         self.logger.info('Saving models and training states.')
-        self._flush_curves()
+        if self.tb_logger:
+            self.tb_logger.flush()  # before a state is saved that relies on the curves
         self.model.save((iteration - 1) // self.epoch_iterations, iteration)
         self.saved = iteration
-
-    def _flush_curves(self) -> None:
-        """Write the curves to the disk before a state is saved that relies on them."""
-        if self.tb_logger:
-            self.tb_logger.flush()
 
     def _validate(self, iteration: int) -> int:
         """Validate if it is due; returns the signal that ended it early, or 0."""
@@ -142,16 +143,10 @@ class TrainingLoop:
                 return int(signal)
         self.model.validated_iter = iteration
         if self.saved == iteration:  # with the best metrics so far
-            self._flush_curves()
+            if self.tb_logger:
+                self.tb_logger.flush()
             self.model.save_training_state((iteration - 1) // self.epoch_iterations, iteration)
         return 0
-
-
-def _first_nonfinite(model: Any, iteration: int) -> int | None:
-    if hasattr(model, 'first_nonfinite'):
-        return model.first_nonfinite()
-    log = model.get_current_log()
-    return None if all(math.isfinite(value) for value in log.values()) else iteration
 
 
 def _nonfinite(what: str) -> str:

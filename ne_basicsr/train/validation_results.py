@@ -31,12 +31,9 @@ def keep_curve(
     training_levels: Training,
     tb_logger: Any,
 ) -> None:
-    """Write the mismatch curve of a data set, its rows and its summary.
+    """Write the curve of a data set and its rows to the folder of a run, ``mismatch/<data set>_<iteration>.{csv,png}``.
 
-    Args:
-        folder: of the run; the files are ``mismatch/<data set>_<iteration>.csv`` and ``.png`` in it.
-        training_levels: noise levels of the training, in 8-bit units, or nothing.
-        tb_logger: a TensorBoard writer, or None.
+    ``training_levels`` are in 8-bit units; its summary goes to the log and, where there is one, to TensorBoard's writer.
     """
     curve = mismatch.curve(rows)
     summary = mismatch.summarize(curve)

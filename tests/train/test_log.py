@@ -4,7 +4,6 @@ import logging
 import sys
 
 import pytest
-import torch
 from basicsr.utils import MessageLogger, get_root_logger
 
 from ne_basicsr.train import log
@@ -27,10 +26,6 @@ def test_a_line_begins_as_basicsr_s(monkeypatch):
         'denoising', 3, 1000, [1e-4, 2e-4], Speed(0.1234, 0.0056, 1037.0, 0.1 * 3999), losses, ', GPU 2.50 GiB'
     )
     assert own == records[0].getMessage() + '[1037 images/s, GPU 2.50 GiB]'
-
-
-def test_a_cpu_has_no_gpu_memory():
-    assert log.gpu_memory(torch.device('cpu')) == ''
 
 
 def test_only_iterations_are_timed_and_all_the_time_counts_for_the_rest(monkeypatch):

@@ -130,7 +130,7 @@ class Collector:
         write_csv(self.folder / 'table.csv', ('network', 'measure', *Spread._fields), rows, '.6g')
         figures = self.figures()
         save_figures(figures, self.folder / 'figures', _FIGURES)
-        if request.task.has_reference:
+        if request.task.kind != 'unconstrained':
             for name, tiles in self.shown.items():
                 tiles.append(_tile('clean', session.pictures[name]))
         headers, *cells = self.table()

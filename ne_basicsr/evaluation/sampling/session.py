@@ -67,7 +67,7 @@ class Session(NamedTuple):
                     try:
                         trajectories = sample(
                             denoiser, x, projector, request.schedule, names, seed=request.seed, draw=draw,
-                            from_noisy=task.kind == 'denoise', has_reference=task.has_reference,
+                            from_noisy=task.kind == 'denoise', has_reference=task.kind != 'unconstrained',
                             with_frames=bool(request.film) and draw == 0, on_step=bar.update,
                         )  # fmt: skip
                     except (RuntimeError, ValueError, IndexError) as error:
@@ -99,8 +99,7 @@ def open_session(request: Request) -> Session:
 def open_pictures(paths: Sequence[Path], channels: int, failures: list[str]) -> dict[str, Tensor]:
     """All images of files, folders and LMDBs, by name; a line in ``failures`` for each that cannot be read.
 
-    Raises:
-        InputError: where none can be read, or two have one name: what is random depends on the name.
+    An ``InputError`` where none can be read, or two have one name: what is random depends on the name.
     """
     readers: dict[str, Callable[[], Image]] = {}
     for path in map(Path.expanduser, paths):

@@ -51,11 +51,6 @@ class Task(NamedTuple):
         """What is known of the image, for people."""
         return KINDS[self.kind].what.format(self.value)
 
-    @property
-    def has_reference(self) -> bool:
-        """Whether results can be compared with the image: not if nothing of it is known."""
-        return self.kind != 'unconstrained'
-
     def schedule(self) -> Schedule:
         """The schedule of the paper for this task."""
         if self.kind != 'denoise':
@@ -88,11 +83,7 @@ class Task(NamedTuple):
 
 
 def parse_task(text: str) -> Task:
-    """``KIND``, ``KIND=VALUE`` or ``denoise@SIGMA255``.
-
-    Raises:
-        InputError: for an unknown kind, or a value that is missing or no number.
-    """
+    """``KIND``, ``KIND=VALUE`` or ``denoise@SIGMA255``; an ``InputError`` for others."""
     name, mark, value = re.fullmatch(r'([^=@]*)([=@]?)(.*)', text, re.DOTALL).groups()  # type: ignore[union-attr]
     if name not in KINDS:
         raise InputError(f'task {text!r}: not one of {", ".join(KINDS)}')
