@@ -183,7 +183,7 @@ class DenoisingModel(SRModel):
         return peaks[0] + (count - 1) * (peaks[-1] - peaks[0]) + moments
 
     def step_seconds(self, batch: tuple[int, int, int]) -> dict[bool, float]:
-        """Seconds of a step without and with channels_last, from some with up to ``TRIED`` crops that change nothing."""
+        """Seconds of a step without and with channels_last, from steps of up to ``TRIED`` crops that change nothing."""
         seconds: dict[bool, list[float]] = {False: [], True: []}
         with self._trial(batch) as prepare:
             for _ in range(4):  # in turn, for a machine that has other work, too

@@ -33,7 +33,7 @@ def keep_curve(
 ) -> None:
     """Write the curve of a data set and its rows to the folder of a run, ``mismatch/<data set>_<iteration>.{csv,png}``.
 
-    ``training_levels`` are in 8-bit units; its summary goes to the log and, where there is one, to TensorBoard's writer.
+    ``training_levels`` are in 8-bit units; the summary goes to the log and, where there is one, TensorBoard's writer.
     """
     curve = mismatch.curve(rows)
     summary = mismatch.summarize(curve)
