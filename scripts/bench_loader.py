@@ -37,7 +37,7 @@ from ne_basicsr.data.batch import as_float
 from ne_basicsr.data.image_store import RAW_FILE, LmdbStore
 from ne_basicsr.data.prepare import Recipe, prepare
 from ne_basicsr.data.sample_stream import SampleStream
-from ne_basicsr.evaluation.bench.table import median_interval
+from ne_basicsr.evaluation.bench import median_interval
 from ne_basicsr.ops.noise import TrainingNoise, seed_of
 
 FIRST = 'BasicSR, PNG in LMDB'

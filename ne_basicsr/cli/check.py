@@ -10,7 +10,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from ne_basicsr.evaluation import check
-    from ne_basicsr.evaluation.bench import check_writable
+    from ne_basicsr.evaluation.report.tables import check_writable, write_json
     from ne_basicsr.inference.opening import parse_spec
     from ne_basicsr.utils.progress import say
 
@@ -36,5 +36,5 @@ def run(arguments: argparse.Namespace) -> int:
     verdict = check.judge(found)
     print(f'\n{check.footnote(found)}\n{"PASS" if verdict.passed else "FAIL"}: {verdict.sentence}')
     if arguments.json:
-        check.write_json(arguments.json, check.content_of(arguments.network, subject.about, found, verdict))
+        write_json(arguments.json, check.content_of(arguments.network, subject.about, found, verdict))
     return 0 if verdict.passed else 1

@@ -288,14 +288,11 @@ def _tensorboard(opt: Options, model: Any, state: Mapping[str, Any] | None) -> I
 
     if ((opt['logger'].get('wandb') or {}).get('project')) is not None:
         _start_wandb(opt)  # it follows TensorBoard's writers, hence before them
-    if state is None:
-        tb_logger = SummaryWriter(folder)
-    elif model.validated_iter == state['iter'] or 'logged' not in state:
-        tb_logger = SummaryWriter(folder, purge_step=state['iter'] + 1)
-    else:
-        tb_logger = SummaryWriter(folder, purge_step=state['iter'])
-        for tag, value in state['logged'].items():
-            tb_logger.add_scalar(tag, value, state['iter'])
+    before = state or {}
+    again = 'logged' in before and model.validated_iter != before['iter']
+    tb_logger = SummaryWriter(folder, purge_step=before['iter'] + (not again) if before else None)
+    for tag, value in before['logged'].items() if again else ():
+        tb_logger.add_scalar(tag, value, before['iter'])
     try:
         yield tb_logger
     finally:

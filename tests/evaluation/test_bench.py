@@ -11,6 +11,7 @@ from torch import nn
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.archs.ne_layers import SortPool
 from ne_basicsr.evaluation import bench
+from ne_basicsr.evaluation.bench import PHASES, median_interval, quartiles
 from ne_basicsr.evaluation.bench.measure import (
     Phase,
     Products,
@@ -22,7 +23,7 @@ from ne_basicsr.evaluation.bench.measure import (
     product_rate,
 )
 from ne_basicsr.evaluation.bench.request import SortByTorch, layer_by_layer
-from ne_basicsr.evaluation.bench.table import PHASES, median_interval, quartiles
+from ne_basicsr.evaluation.report.tables import check_writable, write_json
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.memory import peak_memory
 
@@ -232,7 +233,7 @@ def test_the_table_has_a_line_per_network_and_phase():
 
 def test_json_holds_every_time_and_the_rows_that_follow(tmp_path):
     reports = [synthetic(a=[1.0, 2.0], b=[2.0, 3.0]), synthetic(c=[0.1])._replace(setting=Setting('cuda', 'float16'))]
-    bench.write_json(tmp_path / 'a.json', bench.content_of(reports))
+    write_json(tmp_path / 'a.json', bench.content_of(reports))
     written = json.loads((tmp_path / 'a.json').read_text())
     first, second = written['reports']
     assert first['networks'][1]['inference'] == json.loads(json.dumps(reports[0].networks[1].inference._asdict()))
@@ -241,12 +242,12 @@ def test_json_holds_every_time_and_the_rows_that_follow(tmp_path):
 
 
 def test_a_file_that_cannot_be_written_is_known_before(tmp_path):
-    bench.check_writable(tmp_path / 'new.json')
+    check_writable(tmp_path / 'new.json')
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match='missing'):
-        bench.check_writable(tmp_path / 'missing' / 'new.json')
+        check_writable(tmp_path / 'missing' / 'new.json')
     with pytest.raises(InputError):
-        bench.check_writable(tmp_path)
+        check_writable(tmp_path)
 
 
 # -- what to measure ---------------------------------------------------------------------------------------------------

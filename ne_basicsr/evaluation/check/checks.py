@@ -2,19 +2,24 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ne_basicsr.archs.network_inputs import REFUSALS
+from ne_basicsr.data.image_store import FolderStore, decode
 from ne_basicsr.evaluation.check import law as laws
-from ne_basicsr.evaluation.check.images import synthetic_images
 from ne_basicsr.evaluation.check.law import PRECISIONS, Point, Precision, Runner, agreement, constant, evaluator
 from ne_basicsr.inference.tiles import Tiled
+from ne_basicsr.ops.center import center
 from ne_basicsr.ops.equivariance import Network
+from ne_basicsr.ops.noise import add_noise
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.progress import progress
+from ne_basicsr.utils.words import similar_path
 
 Form = Callable[[Network], Network]
 """Another form of a network, such as compiled: maps the network to the function that is called instead."""
@@ -23,6 +28,8 @@ SCALES = (1e-3, 1e3)
 SHIFTS = (-10.0, 10.0)
 TILE, LARGE = 128, (24, 160)  # pixels: two tiles side by side
 DRAWS = 4  # random (a, b) per range, in addition to its ends
+LEVELS255 = (25, 5, 50, 12)  # of the noise of synthetic images
+SIDE = 64  # of the centre crop of a user's image, to save time; equivariance does not depend on the size
 CONSTANTS = (0.0, 1e-3, 0.1, 1 / 3, -7.3, 1234.567, -1e6, 1e9)
 LARGE_PAIRS = ((1.0, 1e6), (1.0, -1e6), (1e9, 0.0), (1e9, -3e9))
 # distance to the ends of a type's range: below for digits and small pixels, above for the network's factors
@@ -264,3 +271,43 @@ def _laws(
     runner = runner if measured else runner.on(images)
     asked = (laws.law(runner, images[number % len(images)], a, b) for number, (a, b) in enumerate(pairs))
     yield from (point for point in asked if point is not None)
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+def synthetic_images(channels: int, size: tuple[int, int], count: int = 4) -> list[Tensor]:
+    """Images with shading, edges and texture, like natural ones, each with a different level of Gaussian noise.
+
+    Returns:
+        ``count`` images (1, channels, H, W) in float64, nominally on [0, 1], the same on every call.
+    """
+    images = []
+    rows, columns = (torch.linspace(-1, 1, side, dtype=torch.float64) for side in size)
+    for number in range(count):
+        generator = torch.Generator().manual_seed(number)
+        coarse = torch.rand(1, channels, 3, 4, generator=generator, dtype=torch.float64)
+        image = 0.6 * F.interpolate(coarse, size, mode='bicubic', align_corners=False)
+        for _ in range(6):  # overlapping discs
+            row, column, radius, shade, waves = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+            inside = (rows[:, None] - 2 * row + 1) ** 2 + (columns - 2 * column + 1) ** 2 < (0.2 + 0.5 * radius) ** 2
+            texture = 0.1 * torch.sin(20 * waves * rows[:, None] + 25 * columns)
+            image = torch.where(inside, 0.1 + 0.7 * shade + texture, image)
+        images.append(add_noise(image, LEVELS255[number % len(LEVELS255)] / 255, seed=number))
+    return images
+
+
+def read_images(folder: Path, channels: int, count: int = 4) -> list[Tensor]:
+    """The centres, at most ``SIDE`` pixels wide and high, of the first ``count`` images in a folder, unchanged.
+
+    (1, channels, H, W) in float64 on [0, 1]; an ``InputError`` where there are none, or one cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f'{folder}: no such folder of images{similar_path(folder)}')
+    if channels not in (1, 3):
+        raise InputError(
+            f'{folder}: images are gray or RGB, but the network takes {channels} channels; leave out --images'
+        )
+    store = FolderStore(folder)
+    images = (decode(store.read(name), channels, name) for name in store.names[:count])
+    return [center(torch.from_numpy(image).double().permute(2, 0, 1)[None], SIDE) for image in images]
