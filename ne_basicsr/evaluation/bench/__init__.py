@@ -5,7 +5,7 @@ What to measure is in ``request``.
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ne_basicsr.evaluation.bench.measure import Phase, Report, Setting, Timing, describe_setting, measure
