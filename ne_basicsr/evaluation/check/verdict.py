@@ -124,11 +124,6 @@ def footnote(certificate: Certificate) -> str:
 
 def content_of(subject: str, about: str, certificate: Certificate, verdict: Verdict) -> dict[str, Any]:
     """Everything measured, for JSON."""
-    rows = [
-        {'name': row.name, 'what': row.what, 'status': row.status, 'problem': row.problem, 'points': row.points}
-        for row in certificate.rows
-    ]
-    return {
-        'subject': subject, 'about': about, 'verdict': verdict.sentence, 'passed': verdict.passed,
-        'precision': certificate.precision, 'rounding': certificate.rounding, 'rows': rows,
-    }  # fmt: skip
+    rows = [row._asdict() | {'status': row.status} for row in certificate.rows]
+    said = {'subject': subject, 'about': about, 'verdict': verdict.sentence, 'passed': verdict.passed}
+    return said | certificate._asdict() | {'rows': rows}

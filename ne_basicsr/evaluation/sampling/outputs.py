@@ -11,28 +11,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ne_basicsr.evaluation import sampling
 from ne_basicsr.evaluation.report.analysis import trajectory_figure
 from ne_basicsr.evaluation.report.files import save_figures
 from ne_basicsr.evaluation.report.page import Column, Tile, display_pixels, table, write_page
 from ne_basicsr.evaluation.report.tables import write_csv, write_json, writing
-from ne_basicsr.evaluation.sampling import (
-    CONVERGED,
-    DIVERGED,
-    Record,
-    Row,
-    Spread,
-    Trajectory,
-    aggregate,
-    summarize,
-)
 from ne_basicsr.evaluation.sampling.session import Request, Session
 from ne_basicsr.ops.center import center
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import file_names
 
-COLUMNS = ('network', 'image', 'draw', *Record._fields)
+COLUMNS = ('network', 'image', 'draw', *sampling.Record._fields)
 
-Aggregates = Mapping[str, Mapping[str, Spread | None]]
+Aggregates = Mapping[str, Mapping[str, sampling.Spread | None]]
 """The aggregates of each network by measure."""
 
 _COLUMNS = {
@@ -68,7 +59,7 @@ class Collector:
 
     def __init__(self, session: Session, folder: Path) -> None:
         self.session, self.folder = session, folder
-        self.summaries: list[Row] = []
+        self.summaries: list[sampling.Row] = []
         self.walks: dict[str, dict[str, list[list[float]]]] = {name: {} for name in _FIGURES}
         self.shown: dict[str, list[Tile]] = {name: [] for name in [*session.pictures][:_SHOWN]}
         labels, images = [entry.label for entry in session.entries], [*session.pictures]
@@ -78,14 +69,14 @@ class Collector:
         with writing(folder):
             write_csv(folder / 'rows.csv', COLUMNS, [])
 
-    def add(self, network: str, trajectory: Trajectory) -> None:
+    def add(self, network: str, trajectory: sampling.Trajectory) -> None:
         """Write the trajectory's rows, image and film, and keep its numbers."""
         rows = ((network, trajectory.image, trajectory.draw, *record) for record in trajectory.records)
         write_csv(self.folder / 'rows.csv', COLUMNS, rows, '.6g', append=True)
-        self.summaries.append(summarize(network, trajectory))
+        self.summaries.append(sampling.summarize(network, trajectory))
         for name, by_network in self.walks.items():
             values = [getattr(record, name) for record in trajectory.records]
-            if trajectory.outcome != DIVERGED and None not in values:
+            if trajectory.outcome != sampling.DIVERGED and None not in values:
                 by_network.setdefault(network, []).append(values)
         request = self.session.request
         suffix = f'_draw{trajectory.draw}' if request.draws > 1 else ''
@@ -104,7 +95,7 @@ class Collector:
             tiles.append(_tile('observed', trajectory.observed, observed.psnr))
         if one_pass:
             tiles.append(_tile(network, trajectory.one_pass, one_pass.psnr, 'one pass'))
-        is_done = trajectory.outcome == CONVERGED
+        is_done = trajectory.outcome == sampling.CONVERGED
         how = f'{last.step} steps' if is_done else f'{trajectory.outcome}, step {last.step}'
         tiles.append(_tile(network, trajectory.result, last.psnr, how))
 
@@ -127,7 +118,7 @@ class Collector:
         })  # fmt: skip
         measures = [(network, *each) for network, by_name in aggregates.items() for each in by_name.items()]
         rows = [(network, name, *spread) for network, name, spread in measures if spread is not None]
-        write_csv(self.folder / 'table.csv', ('network', 'measure', *Spread._fields), rows, '.6g')
+        write_csv(self.folder / 'table.csv', ('network', 'measure', *sampling.Spread._fields), rows, '.6g')
         figures = self.figures()
         save_figures(figures, self.folder / 'figures', _FIGURES)
         if request.task.kind != 'unconstrained':
@@ -157,7 +148,7 @@ class Collector:
         rows = [['network', 'walks', *(header for header, _ in _COLUMNS.values())]]
         for network, measures in self.aggregates.items():
             outcomes = self._outcomes(network)
-            odd = ', '.join(f'{count} {name}' for name, count in sorted(outcomes.items()) if name != CONVERGED)
+            odd = ', '.join(f'{count} {name}' for name, count in sorted(outcomes.items()) if name != sampling.CONVERGED)
             cells = [_spread_text(measures[name], digits) for name, (_, digits) in _COLUMNS.items()]
             rows.append([network, f'{outcomes.total()}{f" ({odd})" if odd else ""}', *cells])
         return rows
@@ -168,7 +159,9 @@ class Collector:
     @property
     def aggregates(self) -> Aggregates:
         labels = [entry.label for entry in self.session.entries]
-        return {label: aggregate([row for row in self.summaries if row['network'] == label]) for label in labels}
+        return {
+            label: sampling.aggregate([row for row in self.summaries if row['network'] == label]) for label in labels
+        }
 
     def figures(self) -> dict[str, Figure]:
         """PSNR, SSIM and sigma against the step, those that were measured."""
@@ -213,7 +206,7 @@ def _lead(session: Session, walks: int, aggregates: Aggregates) -> str:
     return f'{text} {best} ends {place} {final[best]:.2f} dB on average{against}.'
 
 
-def _spread_text(spread: Spread | None, digits: int) -> str:
+def _spread_text(spread: sampling.Spread | None, digits: int) -> str:
     if spread is None:
         return '–'
     mean = f'{spread.mean:.{digits}f}'.replace('-', '−')
