@@ -107,7 +107,7 @@ class Collector:
             entry.label: {
                 'source': entry.source,
                 'description': entry.description,
-                'outcomes': dict(sorted(self._outcomes(entry.label).items())),
+                'outcomes': dict(sorted(Counter(row['outcome'] for row in self._walks_of(entry.label)).items())),
                 'measures': aggregates[entry.label],
             }
             for entry in session.entries
@@ -147,14 +147,14 @@ class Collector:
         """Headers, then ``12 (1 diverged)`` and ``28.11 ± 2.05`` for each of ``_COLUMNS``, for each network."""
         rows = [['network', 'walks', *(header for header, _ in _COLUMNS.values())]]
         for network, measures in self.aggregates.items():
-            outcomes = self._outcomes(network)
+            outcomes = Counter(row['outcome'] for row in self._walks_of(network))
             odd = ', '.join(f'{count} {name}' for name, count in sorted(outcomes.items()) if name != sampling.CONVERGED)
             cells = [_spread_text(measures[name], digits) for name, (_, digits) in _COLUMNS.items()]
             rows.append([network, f'{outcomes.total()}{f" ({odd})" if odd else ""}', *cells])
         return rows
 
-    def _outcomes(self, network: str) -> Counter[str]:
-        return Counter(row['outcome'] for row in self.summaries if row['network'] == network)
+    def _walks_of(self, network: str) -> list[sampling.Row]:
+        return [row for row in self.summaries if row['network'] == network]
 
     @property
     def aggregates(self) -> Aggregates:
