@@ -158,10 +158,7 @@ class Collector:
 
     @property
     def aggregates(self) -> Aggregates:
-        labels = [entry.label for entry in self.session.entries]
-        return {
-            label: sampling.aggregate([row for row in self.summaries if row['network'] == label]) for label in labels
-        }
+        return {entry.label: sampling.aggregate(self._walks_of(entry.label)) for entry in self.session.entries}
 
     def figures(self) -> dict[str, Figure]:
         """PSNR, SSIM and sigma against the step, those that were measured."""
