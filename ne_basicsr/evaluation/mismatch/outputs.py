@@ -112,7 +112,7 @@ def summary_of(comparison: Comparison, summaries: Sequence[PanelSummary]) -> dic
         }
         for summary in summaries
     ]
-    return comparison._asdict() | {'panels': panels}
+    return {'settings': comparison.settings} | comparison._asdict() | {'panels': panels}
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
