@@ -4,7 +4,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -253,11 +253,9 @@ class DenoisingModel(SRModel):
         if self.opt['dist']:  # each rank has its own running statistics; those of rank 0 are saved and tested
             for buffer in net.buffers():
                 torch.distributed.broadcast(buffer, 0)
+        is_compiled = self._training_options().get('compile')  # it would compile again for each size
         try:
-            with ExitStack() as stack:
-                stack.enter_context(torch.no_grad())
-                if self._training_options().get('compile'):  # it would compile again for each size
-                    stack.enter_context(torch.compiler.set_stance('force_eager'))
+            with torch.no_grad(), torch.compiler.set_stance('force_eager') if is_compiled else nullcontext():
                 yield
         finally:
             net.train(was_training)
