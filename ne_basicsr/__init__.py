@@ -15,8 +15,8 @@ from ne_basicsr import _compat
 
 if TYPE_CHECKING:
     from ne_basicsr.archs.wne_arch import WNE
-    from ne_basicsr.evaluation.check.request import assert_equivariant, check
-    from ne_basicsr.evaluation.mismatch.sweep import mismatch
+    from ne_basicsr.evaluation.check import assert_equivariant, check
+    from ne_basicsr.evaluation.mismatch import mismatch
     from ne_basicsr.inference.denoiser import Denoiser
     from ne_basicsr.inference.opening import load
     from ne_basicsr.inference.pixels import denoise
@@ -30,12 +30,12 @@ _compat.install()
 _MODULES = {
     'WNE': 'archs.wne_arch',
     'Denoiser': 'inference.denoiser',
-    'assert_equivariant': 'evaluation.check.request',
-    'check': 'evaluation.check.request',
+    'assert_equivariant': 'evaluation.check',
+    'check': 'evaluation.check',
     'denoise': 'inference.pixels',
     'list_models': 'weights.shipped_models',
     'load': 'inference.opening',
-    'mismatch': 'evaluation.mismatch.sweep',
+    'mismatch': 'evaluation.mismatch',
 }
 
 

@@ -154,4 +154,5 @@ def _figures_of_validations(request: pytest.FixtureRequest, monkeypatch: pytest.
     drawn = SimpleNamespace(
         mismatch_figure=lambda *_, **__: None, save_figure=save_figure, figure_array=lambda _: picture
     )
-    monkeypatch.setattr('ne_basicsr.train.validation_results.report', drawn)
+    for room in ('figures', 'files'):
+        monkeypatch.setattr(f'ne_basicsr.train.validation_results.{room}', drawn)

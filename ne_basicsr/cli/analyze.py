@@ -13,10 +13,10 @@ def run(arguments: argparse.Namespace) -> int:
     pixels = [_pair(text, 'pixel', int) for text in arguments.pixel]
     intervals = [_pair(text, 'interval', float) for text in arguments.interval]
 
-    from ne_basicsr.evaluation.analysis.intervals import INTERVALS, check_interval
+    from ne_basicsr.evaluation.analysis import INTERVALS, check_interval
     from ne_basicsr.evaluation.analysis.outputs import coverage_text, write_study
     from ne_basicsr.evaluation.analysis.study import Request, study
-    from ne_basicsr.evaluation.report.tables import make_writable
+    from ne_basicsr.evaluation.report.tables import writing
     from ne_basicsr.utils.folder_lock import hold
 
     for pair in intervals:
@@ -24,8 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     device = command.chosen_device(arguments)
     if device == 'mps':
         raise InputError('--device mps: analyze computes in float64, which mps does not have; use cpu')
-    make_writable(arguments.output)  # fail now, not after all the work
-    with hold(arguments.output, 'choose another --output'):
+    with writing(arguments.output), hold(arguments.output, 'choose another --output'):
         changed = {'sigmas255': levels, 'pixels': pixels, 'intervals': intervals or INTERVALS, 'device': device}
         findings = study(command.given(arguments, Request, **changed))
         page = write_study(findings, arguments.output, command.typed(arguments))

@@ -10,6 +10,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from ne_basicsr.evaluation import bench
+    from ne_basicsr.evaluation.report.tables import check_writable, write_json
 
     preset = bench.PRESETS.get(arguments.table)
     # all networks are compared with the table's first one
@@ -24,14 +25,15 @@ def run(arguments: argparse.Namespace) -> int:
         'inductor' if arguments.compile else '',
     )
     if arguments.json:
-        bench.check_writable(arguments.json)
+        check_writable(arguments.json)
     command.check_least(arguments, threads=1)
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     reports: list[bench.Report] = []
-    for report in bench.measure_all(networks, shape, settings, arguments.steps, arguments.warmup):
+    for setting in settings:
+        report = bench.measure(networks, shape, setting, arguments.steps, arguments.warmup, shown=True)
         reports.append(report)
         print(bench.table(report, preset.ratios.get(report.setting.device) if preset else None) + '\n', flush=True)
         if arguments.json:
-            bench.write_json(arguments.json, bench.to_json(reports))
+            write_json(arguments.json, bench.content_of(reports))
     return 0

@@ -3,6 +3,8 @@
 import numpy as np
 from torch import Tensor
 
+SSIM_WINDOW = 7  # pixels; smaller images have no SSIM
+
 
 def psnr(image: Tensor, clean: Tensor) -> float:
     """10 log10(1 / MSE) in dB, of images of one shape on [0, 1], neither clamped nor rounded; infinite if equal."""

@@ -4,7 +4,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -170,10 +170,9 @@ class DenoisingModel(SRModel):
         return log
 
     def step_memory(self, batch: tuple[int, int, int]) -> int:
-        """Bytes that a step needs at most beside what is there, from steps with one and two crops that change nothing.
+        """Bytes that a step of a ``batch`` (crops, their channels and their side) needs at most beside what is there.
 
-        Args:
-            batch: crops, their channels and their side.
+        They follow from steps with one and two crops that change nothing.
         """
         count, peaks = batch[0], []
         with self._trial(batch) as prepare:
@@ -184,11 +183,7 @@ class DenoisingModel(SRModel):
         return peaks[0] + (count - 1) * (peaks[-1] - peaks[0]) + moments
 
     def step_seconds(self, batch: tuple[int, int, int]) -> dict[bool, float]:
-        """Seconds of a step without and with channels_last, from some with up to ``TRIED`` crops that change nothing.
-
-        Args:
-            batch: crops, their channels and their side.
-        """
+        """Seconds of a step without and with channels_last, from steps of up to ``TRIED`` crops that change nothing."""
         seconds: dict[bool, list[float]] = {False: [], True: []}
         with self._trial(batch) as prepare:
             for _ in range(4):  # in turn, for a machine that has other work, too
@@ -258,11 +253,9 @@ class DenoisingModel(SRModel):
         if self.opt['dist']:  # each rank has its own running statistics; those of rank 0 are saved and tested
             for buffer in net.buffers():
                 torch.distributed.broadcast(buffer, 0)
+        is_compiled = self._training_options().get('compile')  # it would compile again for each size
         try:
-            with ExitStack() as stack:
-                stack.enter_context(torch.no_grad())
-                if self._training_options().get('compile'):  # it would compile again for each size
-                    stack.enter_context(torch.compiler.set_stance('force_eager'))
+            with torch.no_grad(), torch.compiler.set_stance('force_eager') if is_compiled else nullcontext():
                 yield
         finally:
             net.train(was_training)
@@ -344,14 +337,14 @@ class DenoisingModel(SRModel):
         )
 
     def _measure(self, options: Mapping[str, Any]) -> mismatch.Measure:
-        arguments = {key: value for key, value in options.items() if key != 'better'}
-
         def measure(output: Tensor, clean: Tensor, noisy: Tensor) -> float:
             if options['type'].endswith('_float'):
                 data = {'img': output, 'img2': clean}
             else:  # BasicSR's metrics compare 8-bit images; tensor2img clips in place
                 data = {'img': tensor2img(output.clone()), 'img2': tensor2img(clean.clone())}
-            return float(calculate_metric(data | {'lq': noisy, 'net': self.denoise}, {'crop_border': 0} | arguments))
+            return float(
+                calculate_metric(data | {'lq': noisy, 'net': self.denoise}, {'crop_border': 0} | _arguments(options))
+            )
 
         return measure
 
@@ -360,8 +353,7 @@ class DenoisingModel(SRModel):
         results = {}
         for label, options in self.opt['val']['metrics'].items():
             if options['type'] == 'calculate_mismatch':
-                arguments = {key: value for key, value in options.items() if key != 'better'}
-                results[label] = calculate_metric({'rows': rows}, arguments)
+                results[label] = calculate_metric({'rows': rows}, _arguments(options))
             else:
                 measured = [row[label] for row in rows if row[label] is not None]
                 results[label] = sum(measured) / len(measured)
@@ -452,6 +444,10 @@ class PairedDenoisingModel(DenoisingModel):
 
     def _keep(self, rows: list[Row], name: str, current_iter: int | str, tb_logger: Any) -> None:
         keep_pairs(rows, Path(self.opt['path']['log']), name, current_iter)
+
+
+def _arguments(metric: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in metric.items() if key != 'better'}
 
 
 def _digits(value: float) -> str:

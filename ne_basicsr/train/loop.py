@@ -1,17 +1,23 @@
-"""The iterations of a run: step, log, check the loss, save, validate, stop on a signal."""
+"""The iterations of a run: step, log, check the loss, save, validate, stop on a signal.
+
+The log has BasicSR's lines and curves, speed and memory, and a progress bar on a terminal.
+"""
 
 import datetime
 import logging
 import math
+import sys
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ne_basicsr.ops.noise import seed_of
-from ne_basicsr.train import log as log_lines
 from ne_basicsr.train.interruption import Interruption
 from ne_basicsr.train.progression import samples_per_iteration
 from ne_basicsr.utils.errors import InputError, Stopped
@@ -40,7 +46,7 @@ class TrainingLoop:
         self.stops_at_nonfinite = opt['train'].get('on_nonfinite') == 'stop'
         self.saved = done  # the last iteration that was
         self.warned = False
-        self.watch = log_lines.Stopwatch(samples_per_iteration(opt), self.total, done)
+        self.watch = Stopwatch(samples_per_iteration(opt), self.total, done)
         model.asked_to_stop = lambda: interruption.number
 
     def train(self, batches: Iterator[Any]) -> None:
@@ -48,7 +54,7 @@ class TrainingLoop:
         start = time.monotonic()
         if self.done and (signal := self._validate(self.done)):  # the run may have been stopped in it
             raise Stopped(signal, self.done)
-        with log_lines.bar(self.total, self.done, shown=self.opt['rank'] == 0) as bar:
+        with progress_bar(self.total, self.done, shown=self.opt['rank'] == 0) as bar:
             for iteration in range(self.done + 1, self.total + 1):
                 self._step(iteration, batches)
                 bar.update()
@@ -94,19 +100,24 @@ class TrainingLoop:
         self.watch.restart()
         if self.opt['rank'] != 0:
             return
-        memory = log_lines.gpu_memory(self.model.device)
-        epoch = (iteration - 1) // self.epoch_iterations
-        self.logger.info(log_lines.line(self.opt['name'], epoch, iteration, rates, speed, log, memory))
+        device, epoch = self.model.device, (iteration - 1) // self.epoch_iterations
+        most = torch.cuda.max_memory_reserved(device) / 2**30 if device.type == 'cuda' else 0
+        memory = f', GPU {most:.2f} GiB' if most else ''
+        self.logger.info(line(self.opt['name'], epoch, iteration, rates, speed, log, memory))
         if self.tb_logger:
-            self.model.logged = log_lines.curves(rates, log)
-            written = self.model.logged | {'speed/images_per_s': speed.images}
-            log_lines.write_curves(self.tb_logger, iteration, written)
+            losses = {f'losses/{key}' if key.startswith('l_') else key: value for key, value in log.items()}
+            self.model.logged = losses | {'lr': rates[0]}
+            for tag, value in (self.model.logged | {'speed/images_per_s': speed.images}).items():
+                self.tb_logger.add_scalar(tag, value, iteration)
 
     def _check_loss(self, iteration: int, due: bool) -> None:
         due = due or iteration % self.opt['logger']['print_freq'] == 0
         if self.warned or not (due or self.stops_at_nonfinite):
             return
-        first = _first_nonfinite(self.model, iteration)
+        if hasattr(self.model, 'first_nonfinite'):
+            first = self.model.first_nonfinite()
+        else:  # BasicSR's own
+            first = None if all(map(math.isfinite, self.model.get_current_log().values())) else iteration
         if first is None:
             return
         if self.stops_at_nonfinite:
@@ -121,14 +132,10 @@ class TrainingLoop:
         if self.stops_at_nonfinite and not all(p.isfinite().all() for p in self.model.net_g.parameters()):
             raise InputError(_nonfinite(f'iteration {iteration}: the weights'))
         self.logger.info('Saving models and training states.')
-        self._flush_curves()
+        if self.tb_logger:
+            self.tb_logger.flush()  # before a state is saved that relies on the curves
         self.model.save((iteration - 1) // self.epoch_iterations, iteration)
         self.saved = iteration
-
-    def _flush_curves(self) -> None:
-        """Write the curves to the disk before a state is saved that relies on them."""
-        if self.tb_logger:
-            self.tb_logger.flush()
 
     def _validate(self, iteration: int) -> int:
         """Validate if it is due; returns the signal that ended it early, or 0."""
@@ -142,16 +149,10 @@ class TrainingLoop:
                 return int(signal)
         self.model.validated_iter = iteration
         if self.saved == iteration:  # with the best metrics so far
-            self._flush_curves()
+            if self.tb_logger:
+                self.tb_logger.flush()
             self.model.save_training_state((iteration - 1) // self.epoch_iterations, iteration)
         return 0
-
-
-def _first_nonfinite(model: Any, iteration: int) -> int | None:
-    if hasattr(model, 'first_nonfinite'):
-        return model.first_nonfinite()
-    log = model.get_current_log()
-    return None if all(math.isfinite(value) for value in log.values()) else iteration
 
 
 def _nonfinite(what: str) -> str:
@@ -159,3 +160,75 @@ def _nonfinite(what: str) -> str:
         f'{what} is not finite, where train:on_nonfinite says stop; lower the learning rate, set clip_grad_norm or'
         ' amp: null, and continue from the last checkpoint with --auto_resume'
     )
+
+
+class Speed(NamedTuple):
+    """Seconds per iteration, seconds of these spent waiting for data, images per second, seconds left."""
+
+    iteration: float
+    data: float
+    images: float
+    left: float
+
+
+class Stopwatch:
+    """Times iterations, each from ``start`` to ``stop``; the time between two of them is not counted.
+
+    Args:
+        images: per iteration, over all ranks.
+        total: iterations of the run.
+        done: those done before.
+    """
+
+    def __init__(self, images: int, total: int, done: int = 0) -> None:
+        self.images, self.total, self.done = images, total, done
+        self._began, self._before, self._tic = time.monotonic(), done, 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Let the next ``speed`` be that of the iterations from now on."""
+        self._count, self._seconds, self._waiting = 0, 0.0, 0.0
+
+    def start(self) -> None:
+        self._tic = time.monotonic()
+
+    def next(self, batches: Iterator[Any]) -> Any:
+        """The next one of ``batches``; the time that it takes is spent waiting for data."""
+        tic = time.monotonic()
+        batch = next(batches)
+        self._waiting += time.monotonic() - tic
+        return batch
+
+    def stop(self) -> None:
+        self._seconds += time.monotonic() - self._tic
+        self._count += 1
+        self.done += 1
+
+    def speed(self) -> Speed:
+        """The speed since ``restart``. The time left includes saving and validation at their rate so far."""
+        seconds, waiting = (value / max(1, self._count) for value in (self._seconds, self._waiting))
+        average = (time.monotonic() - self._began) / max(1, self.done - self._before)
+        return Speed(seconds, waiting, self.images / seconds if seconds else 0.0, average * (self.total - self.done))
+
+
+def line(
+    name: str, epoch: int, iteration: int, rates: Sequence[float], speed: Speed, log: Mapping[str, float], memory: str
+) -> str:
+    """One line of the log: as BasicSR's MessageLogger writes it, then images per second and ``memory``, a text."""
+    lrs = ''.join(f'{rate:.3e},' for rate in rates)
+    eta = datetime.timedelta(seconds=int(speed.left))
+    values = ''.join(f'{key}: {value:.4e} ' for key, value in log.items())
+    return (
+        f'[{name[:5]}..][epoch:{epoch:3d}, iter:{iteration:8,d}, lr:({lrs})] '
+        f'[eta: {eta}, time (data): {speed.iteration:.3f} ({speed.data:.3f})] '
+        f'{values}[{speed.images:.4g} images/s{memory}]'
+    )
+
+
+@contextmanager
+def progress_bar(total: int, done: int, shown: bool = True) -> Iterator[Any]:
+    """A progress bar below the log lines on a terminal; nothing elsewhere, or if not ``shown``."""
+    off = not (shown and sys.stderr.isatty())
+    redirect = nullcontext() if off else logging_redirect_tqdm([logging.getLogger('basicsr')])
+    with redirect, tqdm(total=total, initial=done, unit='it', dynamic_ncols=True, disable=off) as shown_bar:
+        yield shown_bar

@@ -35,7 +35,6 @@ from ne_basicsr.data.batch import SampleStream, as_float, prefetched
 from ne_basicsr.options import load_options, trial
 from ne_basicsr.options.rules import cautions
 from ne_basicsr.train.interruption import Interruption
-from ne_basicsr.train.log import write_curves
 from ne_basicsr.train.loop import TrainingLoop
 from ne_basicsr.train.progression import batch_of, samples_per_iteration
 from ne_basicsr.utils.errors import InputError, explained_writing, first_line
@@ -125,9 +124,7 @@ def test(opt: Options) -> Any:
         open_log()
         for loader in loaders:
             logger.info(f'Testing {loader.dataset.opt["name"]}...')  # type: ignore[attr-defined]
-            model.validation(
-                loader, current_iter=opt['name'], tb_logger=None, save_img=opt['val'].get('save_img', False)
-            )
+            model.validation(loader, opt['name'], None, save_img=opt['val'].get('save_img', False))
     return model
 
 
@@ -213,17 +210,9 @@ def _train_loader(opt: Options, iteration: int) -> tuple[DataLoader[Any], int]:
     _check_image_size(dataset, options['gt_size'], options)
     per_step = samples_per_iteration(opt)
     ratio = options.get('dataset_enlarge_ratio') or 1
-    stream = SampleStream(
-        dataset,
-        ratio=ratio,
-        rank=opt['rank'],
-        world_size=opt['world_size'],
-        start=iteration * per_step,
-        seed=opt['manual_seed'],
-    )
-    loader = build_dataloader(
-        dataset, options, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=stream, seed=opt['manual_seed']
-    )
+    place = {'rank': opt['rank'], 'world_size': opt['world_size'], 'start': iteration * per_step}
+    stream = SampleStream(dataset, ratio=ratio, seed=opt['manual_seed'], **place)
+    loader = _loader(opt, dataset, options, stream)
     epoch_iterations = math.ceil(stream.epoch_size / per_step)
     get_root_logger().info(
         'Training statistics:'
@@ -267,12 +256,13 @@ def _validation_loaders(opt: Options) -> list[DataLoader[Any]]:
         borders = [metric.get('crop_border') or 0 for metric in (opt['val'].get('metrics') or {}).values()]
         _check_image_size(dataset, 2 * max(borders, default=0) + 1, options)
         get_root_logger().info(f'Number of {phase} images/folders in {options["name"]}: {len(dataset)}')
-        loaders.append(
-            build_dataloader(
-                dataset, options, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=None, seed=opt['manual_seed']
-            )
-        )
+        loaders.append(_loader(opt, dataset, options, None))
     return loaders
+
+
+def _loader(opt: Options, dataset: Any, options: Options, sampler: Any) -> DataLoader[Any]:
+    further = {'num_gpu': opt['num_gpu'], 'dist': opt['dist'], 'seed': opt['manual_seed']}
+    return build_dataloader(dataset, options, sampler=sampler, **further)
 
 
 def _batches(opt: Options, loader: DataLoader[Any]) -> Iterator[Any]:
@@ -297,13 +287,11 @@ def _tensorboard(opt: Options, model: Any, state: Mapping[str, Any] | None) -> I
 
     if ((opt['logger'].get('wandb') or {}).get('project')) is not None:
         _start_wandb(opt)  # it follows TensorBoard's writers, hence before them
-    if state is None:
-        tb_logger = SummaryWriter(folder)
-    elif model.validated_iter == state['iter'] or 'logged' not in state:
-        tb_logger = SummaryWriter(folder, purge_step=state['iter'] + 1)
-    else:
-        tb_logger = SummaryWriter(folder, purge_step=state['iter'])
-        write_curves(tb_logger, state['iter'], state['logged'])
+    before = state or {}
+    again = 'logged' in before and model.validated_iter != before['iter']
+    tb_logger = SummaryWriter(folder, purge_step=before['iter'] + (not again) if before else None)
+    for tag, value in before['logged'].items() if again else ():
+        tb_logger.add_scalar(tag, value, before['iter'])
     try:
         yield tb_logger
     finally:

@@ -42,9 +42,8 @@ class Progression(NamedTuple):
     def cut(self, batch: Mapping[str, Any], iteration: int, seed: int) -> dict[str, Any]:
         """``batch`` with its first images, cut down to the size of the phase of ``iteration``.
 
-        Args:
-            batch: ``gt``, ``lq`` or, for pairs, both (N, C, H, W), with the ``number`` (N,) of each sample.
-            seed: the place of a crop depends on (seed, number) alone.
+        It has ``gt``, ``lq`` or both (N, C, H, W), and the ``number`` (N,) of each sample, on which the place of a crop
+        depends, with the seed, alone.
         """
         phase = self.phase(iteration)
         kept, size = self.mini_batch_sizes[phase], self.gt_sizes[phase]
@@ -53,11 +52,8 @@ class Progression(NamedTuple):
         for draw in [seed_of(seed, 'progression', number) for number in numbers.tolist()]:
             height, width = (length - size + 1 for length in images.shape[-2:])
             places.append((draw % height, (draw >> 32) % width))
-        return {
-            **batch,
-            'number': numbers,
-            **{key: windows(batch[key][:kept], places, size) for key in IMAGES if key in batch},
-        }
+        cut = {key: windows(batch[key][:kept], places, size) for key in IMAGES if key in batch}
+        return {**batch, 'number': numbers, **cut}
 
 
 def training_batch(
@@ -65,9 +61,7 @@ def training_batch(
 ) -> dict[str, Any]:
     """A batch of the loader on ``device``, images as float32 on [0, 1], cut down as ``progression`` asks.
 
-    Args:
-        data: ``gt``, ``lq`` or, for pairs, both; ``number`` (N,) if the data set takes sample numbers.
-        opt: the options of the run.
+    ``data`` has ``gt``, ``lq`` or, for pairs, both; ``number`` (N,) if the data set takes sample numbers.
     """
     batch = as_float(data, device)
     batch |= {key: batch[key].to(device, non_blocking=True) for key in IMAGES if key in batch}

@@ -19,7 +19,7 @@ from ne_basicsr.evaluation.mismatch import Curve
 from ne_basicsr.evaluation.mismatch.comparison import compare
 from ne_basicsr.evaluation.mismatch.outputs import write_outputs
 from ne_basicsr.evaluation.mismatch.summaries import summarize_panel
-from ne_basicsr.evaluation.mismatch.units import Request
+from ne_basicsr.evaluation.mismatch.work import Request
 from ne_basicsr.evaluation.report.tables import text_table
 from ne_basicsr.options import load_options, read_yaml, shipped
 from ne_basicsr.options.printing import kept_text
@@ -80,8 +80,15 @@ def write_photographs(folder: Path) -> None:
     """The photographs as LMDBs, gray, 8 bits: ``train.lmdb``, cut into tiles, and ``held_out.lmdb``, whole."""
     for name in ('train', 'held_out'):
         shutil.rmtree(folder / f'{name}.lmdb', ignore_errors=True)
-    training = (tile for name, image in _photographs(TRAINING_PHOTOGRAPHS) for tile in _tiles(name, image))
-    write_lmdb(folder / 'train.lmdb', training)
+    # tiles without overlap: a training crop comes from one tile, which decodes faster than a whole photograph
+    tiles = (
+        (f'{name}_{top}_{left}', tile)
+        for name, image in _photographs(TRAINING_PHOTOGRAPHS)
+        for top, left in product(range(0, image.shape[0], TILE_SIZE), range(0, image.shape[1], TILE_SIZE))
+        for tile in [image[top : top + TILE_SIZE, left : left + TILE_SIZE]]
+        if min(tile.shape) >= TILE_SIZE // 2
+    )
+    write_lmdb(folder / 'train.lmdb', tiles)
     write_lmdb(folder / 'held_out.lmdb', _photographs(HELD_OUT_PHOTOGRAPHS))
 
 
@@ -89,14 +96,6 @@ def _photographs(files: Iterable[str]) -> Iterator[tuple[str, NDArray[np.uint8]]
     source = Path(skimage.__file__).parent / 'data'
     for file in files:
         yield Path(file).stem, (decode((source / file).read_bytes(), 1, file)[..., 0] * 255).round().astype(np.uint8)
-
-
-def _tiles(name: str, image: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Tiles without overlap: a training crop comes from one tile, which decodes faster than a whole photograph."""
-    for top, left in product(range(0, image.shape[0], TILE_SIZE), range(0, image.shape[1], TILE_SIZE)):
-        tile = image[top : top + TILE_SIZE, left : left + TILE_SIZE]
-        if min(tile.shape) >= TILE_SIZE // 2:
-            yield f'{name}_{top}_{left}', tile
 
 
 def curves_text(curves: Mapping[str, Curve]) -> str:

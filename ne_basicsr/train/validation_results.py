@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ne_basicsr.evaluation import mismatch, report
+from ne_basicsr.evaluation import mismatch
 from ne_basicsr.evaluation.mismatch import Row
+from ne_basicsr.evaluation.report import figures, files
 from ne_basicsr.ops.center import center
 from ne_basicsr.ops.noise import Training
 
@@ -30,12 +31,9 @@ def keep_curve(
     training_levels: Training,
     tb_logger: Any,
 ) -> None:
-    """Write the mismatch curve of a data set, its rows and its summary.
+    """Write the curve of a data set and its rows to the folder of a run, ``mismatch/<data set>_<iteration>.{csv,png}``.
 
-    Args:
-        folder: of the run; the files are ``mismatch/<data set>_<iteration>.csv`` and ``.png`` in it.
-        training_levels: noise levels of the training, in 8-bit units, or nothing.
-        tb_logger: a TensorBoard writer, or None.
+    ``training_levels`` are in 8-bit units; the summary goes to the log and, where there is one, TensorBoard's writer.
     """
     curve = mismatch.curve(rows)
     summary = mismatch.summarize(curve)
@@ -49,14 +47,14 @@ def keep_curve(
     )
     numbers = f'mean output PSNR {summary.mean_psnr:.4f} dB, worst loss against identity {summary.worst_loss:+.2f} dB'
     logging.getLogger('basicsr').info(f'Mismatch {data_set}{table}\n\t {numbers}')
-    figure = report.mismatch_figure({run: curve}, training_levels, title=data_set, unit=unit)
-    report.save_figure(figure, Path(f'{stem}.png'))
+    figure = figures.mismatch_figure({run: curve}, training_levels, title=data_set, unit=unit)
+    files.save_figure(figure, Path(f'{stem}.png'))
     if tb_logger:
         tb_logger.add_scalar(f'mismatch/{data_set}/mean_psnr', summary.mean_psnr, iteration)
         tb_logger.add_scalar(f'mismatch/{data_set}/worst_loss', summary.worst_loss, iteration)
         for level, value in zip(curve.levels, curve.psnr_out, strict=True):
             tb_logger.add_scalar(f'mismatch/{data_set}/psnr_out_{word}{level:g}', value, iteration)
-        tb_logger.add_image(f'mismatch/{data_set}', report.figure_array(figure), iteration, dataformats='HWC')
+        tb_logger.add_image(f'mismatch/{data_set}', files.figure_array(figure), iteration, dataformats='HWC')
 
 
 def keep_pairs(rows: Sequence[Row], folder: Path, data_set: str, iteration: int | str) -> None:

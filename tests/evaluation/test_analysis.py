@@ -235,9 +235,7 @@ def test_a_filter_is_that_of_its_channel():
         expected[channel, 4, 2] = gain
         assert torch.equal(analysis.adaptive_filter(lambda y: gains * y, y, 4, 2, channel), expected)
     for outside in (-1, 3):
-        with pytest.raises(
-            analysis.filters.InputError, match=f'channels 0 to 2; got row 4, column 2, channel {outside}'
-        ):
+        with pytest.raises(InputError, match=f'channels 0 to 2; got row 4, column 2, channel {outside}'):
             analysis.adaptive_filter(lambda y: gains * y, y, 4, 2, outside)
 
 
@@ -399,12 +397,12 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(workplace, ima
     def never(*_):
         raise AssertionError('the study has started')
 
-    def fails(**_):
+    def fails(*_):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr('ne_basicsr.evaluation.analysis.study.study', never)
     if full:
-        monkeypatch.setattr('ne_basicsr.evaluation.report.tables.TemporaryFile', fails)
+        monkeypatch.setattr('ne_basicsr.utils.folder_lock._take', fails)
     else:
         (workplace / 'results').touch()
     assert main(['analyze', '--data', str(image_folder), *SMALL]) == 2
@@ -415,12 +413,10 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(workplace, ima
 def test_networks_and_images_that_fail_are_named_and_the_others_go_on(
     workplace, network_file, image_folder, capsys, monkeypatch
 ):
-    from ne_basicsr.evaluation.analysis import study
-
     def fails(network, y, *_):
         raise RuntimeError  # without a text
 
-    monkeypatch.setattr(study, 'homogeneity', fails)
+    monkeypatch.setattr(analysis, 'homogeneity', fails)
     (image_folder / 'a_broken.png').write_bytes(b'')  # the first by its name
     assert main(['analyze', network_file, '--data', str(image_folder), *SMALL]) == 1
     err = capsys.readouterr().err
@@ -474,7 +470,7 @@ def test_the_command_on_the_page_is_the_one_that_was_typed():
 def test_a_pixel_outside_the_crop_and_a_missing_folder_are_refused(
     workplace, network_file, image_folder, capsys, monkeypatch
 ):
-    monkeypatch.setattr('ne_basicsr.evaluation.analysis.study.draw_patches', None)  # refused before the work
+    monkeypatch.setattr(analysis, 'draw_patches', None)  # refused before the work
     assert main(['analyze', network_file, '--data', str(image_folder), *SMALL, '--pixel', '16,0']) == 2
     assert 'in the crop, 16 rows and 16 columns; got 16,0' in capsys.readouterr().err
     assert main(['analyze', '--data', 'nowhere', *SMALL]) == 2

@@ -1,6 +1,8 @@
 """What bench counts and computes is checked; how long anything takes is not."""
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.archs.ne_layers import SortPool
 from ne_basicsr.evaluation import bench
+from ne_basicsr.evaluation.bench import PHASES, median_interval, quartiles
 from ne_basicsr.evaluation.bench.measure import (
     Phase,
     Products,
@@ -20,7 +23,7 @@ from ne_basicsr.evaluation.bench.measure import (
     product_rate,
 )
 from ne_basicsr.evaluation.bench.request import SortByTorch, layer_by_layer
-from ne_basicsr.evaluation.bench.table import PHASES, median_interval, quartiles
+from ne_basicsr.evaluation.report.tables import check_writable, write_json
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.memory import peak_memory
 
@@ -54,10 +57,10 @@ def test_ratios_are_taken_within_rounds():
     report = synthetic(first=slow_phase, same=slow_phase, half=[0.5 * t for t in slow_phase])
     for phase in PHASES:
         first, same, half = bench.rows(report, phase)
-        assert first.ratio == same.ratio == (1, 1, 1)
-        assert half.ratio == (0.5, 0.5, 0.5)
-        assert first.milliseconds == (1000, 1000, 1000)
-        assert (first.gflop, first.gflop_per_s, half.gflop_per_s, first.memory_mib) == (1, 1, 2, 1)
+        assert first['ratio'] == same['ratio'] == (1, 1, 1)
+        assert half['ratio'] == (0.5, 0.5, 0.5)
+        assert first['milliseconds'] == (1000, 1000, 1000)
+        assert (first['gflop'], first['gflop_per_s'], half['gflop_per_s'], first['memory_mib']) == (1, 1, 2, 1)
 
 
 def test_quartiles_of_known_values():
@@ -92,10 +95,12 @@ def test_networks_take_turns_in_both_orders():
     assert ''.join(order) == 'cbaabccba'
 
 
-def test_rounds_are_counted_and_reported():
+def test_rounds_are_counted_and_reported(monkeypatch):
     turns = []
+    bar = nullcontext(SimpleNamespace(update=lambda: turns.append(1)))
+    monkeypatch.setitem(bench.measure.__globals__, 'progress', lambda *_: bar)  # its module has the name of a function
     networks = bench.parse_networks([TINY['plain'], TINY['wrapped']])
-    report = bench.measure(networks, SHAPE, steps=3, warmup=2, on_turn=lambda: turns.append(1))
+    report = bench.measure(networks, SHAPE, steps=3, warmup=2)
     assert len(turns) == 2 * (3 + 2) * 2
     for network in report.networks:
         assert len(network.inference.seconds) == len(network.training.seconds) == 3
@@ -226,21 +231,23 @@ def test_the_table_has_a_line_per_network_and_phase():
     assert 'range' in bench.table(synthetic(plain=[1.0] * 5))  # too few for 95%
 
 
-def test_json_holds_every_time_and_the_rows_that_follow():
+def test_json_holds_every_time_and_the_rows_that_follow(tmp_path):
     reports = [synthetic(a=[1.0, 2.0], b=[2.0, 3.0]), synthetic(c=[0.1])._replace(setting=Setting('cuda', 'float16'))]
-    first, second = json.loads(bench.to_json(reports))['reports']
+    write_json(tmp_path / 'a.json', bench.content_of(reports))
+    written = json.loads((tmp_path / 'a.json').read_text())
+    first, second = written['reports']
     assert first['networks'][1]['inference'] == json.loads(json.dumps(reports[0].networks[1].inference._asdict()))
     assert first['rows']['training'][1]['ratio']['median'] == 1.75
     assert second['setting'] == Setting('cuda', 'float16')._asdict()
 
 
 def test_a_file_that_cannot_be_written_is_known_before(tmp_path):
-    bench.check_writable(tmp_path / 'new.json')
+    check_writable(tmp_path / 'new.json')
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match='missing'):
-        bench.check_writable(tmp_path / 'missing' / 'new.json')
+        check_writable(tmp_path / 'missing' / 'new.json')
     with pytest.raises(InputError):
-        bench.check_writable(tmp_path)
+        check_writable(tmp_path)
 
 
 # -- what to measure ---------------------------------------------------------------------------------------------------

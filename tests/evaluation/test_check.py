@@ -671,15 +671,15 @@ def test_damaged_exports_are_one_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ('name', 'options', 'expected'),
+    ('name', 'expected'),
     [
-        ('kair_dncnn_25.pth', {}, (False, 'not equivariant: a plain network')),
-        ('kair_dncnn_25.pth', {'wne': True, 'sigma': 25 / 255}, (True, 'normalization-equivariant')),
-        ('bf_cnn_bsd400_0to100.pt', {}, (False, 'scale-equivariant only: fails under shift')),
+        ('kair_dncnn_25.pth', (False, 'not equivariant: a plain network')),
+        ('kair_dncnn_25.pth@25+wne', (True, 'normalization-equivariant')),
+        ('bf_cnn_bsd400_0to100.pt', (False, 'scale-equivariant only: fails under shift')),
     ],
 )
-def test_public_weights_are_what_their_authors_say(shared, name, options, expected):
-    subject = check.find_subject(str(shared / 'weights' / name), **options)
+def test_public_weights_are_what_their_authors_say(shared, name, expected):
+    subject = check.find_subject(str(shared / 'weights' / name))
     assert certified(subject.network, ('float32',))[1] == expected
 
 

@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections import Counter
-from functools import partial
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -20,17 +19,9 @@ from jinja2 import ChoiceLoader, DictLoader
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ne_basicsr.evaluation import report
 from ne_basicsr.evaluation.mismatch import Curve
+from ne_basicsr.evaluation.report import figures, files, tables
 from ne_basicsr.evaluation.report import page as pages
-from ne_basicsr.evaluation.report import tables
-from ne_basicsr.evaluation.report.analysis import (
-    filters_figure,
-    histogram_figure,
-    interval_figure,
-    quality_figure,
-    trajectory_figure,
-)
 from ne_basicsr.evaluation.report.page import Column, Tile, link
 from ne_basicsr.ops.noise import LevelRange
 from ne_basicsr.utils.errors import InputError
@@ -66,7 +57,7 @@ def legend_texts(figure: Figure) -> list[str]:
 
 def test_each_network_has_one_line_with_its_numbers() -> None:
     curves = {f'net {i}': gaussian_curve(gain=5.0 + i) for i in range(8)}
-    lines = main_lines(report.mismatch_figure(curves))
+    lines = main_lines(figures.mismatch_figure(curves))
     assert len(lines['network']) == len(curves)
     for line, curve in zip(lines['network'], curves.values(), strict=True):
         assert tuple(line.get_xdata()) == curve.psnr_in
@@ -74,13 +65,13 @@ def test_each_network_has_one_line_with_its_numbers() -> None:
 
 
 def test_networks_differ_in_colour_and_in_marker() -> None:
-    lines = main_lines(report.mismatch_figure({str(i): gaussian_curve(float(i)) for i in range(8)}))['network']
+    lines = main_lines(figures.mismatch_figure({str(i): gaussian_curve(float(i)) for i in range(8)}))['network']
     assert len({line.get_color() for line in lines}) == 8
     assert len({line.get_marker() for line in lines}) == 8
 
 
 def test_identity_line_has_equal_coordinates_and_spans_the_axis() -> None:
-    figure = report.mismatch_figure({'net': gaussian_curve()})
+    figure = figures.mismatch_figure({'net': gaussian_curve()})
     (identity,) = main_lines(figure)['identity']
     np.testing.assert_array_equal(identity.get_xdata(), identity.get_ydata())
     assert tuple(identity.get_xdata()) == figure.axes[0].get_xlim()
@@ -88,7 +79,7 @@ def test_identity_line_has_equal_coordinates_and_spans_the_axis() -> None:
 
 @pytest.mark.parametrize('level', [25.0, 17.3, 2.5, 150.0])
 def test_training_level_is_marked_at_its_input_psnr(level: float) -> None:
-    figure = report.mismatch_figure({'net': gaussian_curve()}, [level])
+    figure = figures.mismatch_figure({'net': gaussian_curve()}, [level])
     (line,) = main_lines(figure)['vertical']
     assert line.get_xdata()[0] == pytest.approx(nominal_psnr(level), abs=1e-9)
     low, high = figure.axes[0].get_xlim()
@@ -98,7 +89,7 @@ def test_training_level_is_marked_at_its_input_psnr(level: float) -> None:
 def test_a_training_range_is_a_band_and_the_same_two_levels_are_two_lines() -> None:
     curves = {'net': gaussian_curve()}
     for low, high in ((10.0, 50.0), (0.0, 55.0), (10.0, 400.0)):
-        figure = report.mismatch_figure(curves, LevelRange(low, high))
+        figure = figures.mismatch_figure(curves, LevelRange(low, high))
         assert not main_lines(figure)['vertical']
         (band,) = figure.axes[0].patches
         start, end = band.get_extents().transformed(figure.axes[0].transData.inverted()).intervalx
@@ -106,14 +97,14 @@ def test_a_training_range_is_a_band_and_the_same_two_levels_are_two_lines() -> N
         assert start == pytest.approx(max(left, nominal_psnr(high)), abs=1e-6)
         assert end == pytest.approx(min(right, nominal_psnr(low)) if low else right, abs=1e-6)
         assert f'training σ = {low:g} to {high:g}' in legend_texts(figure)
-    figure = report.mismatch_figure(curves, (10.0, 50.0))
+    figure = figures.mismatch_figure(curves, (10.0, 50.0))
     assert len(main_lines(figure)['vertical']) == 2 and not figure.axes[0].patches
-    assert not report.mismatch_figure(curves, LevelRange(200, 400)).axes[0].patches  # outside of what was tested
+    assert not figures.mismatch_figure(curves, LevelRange(200, 400)).axes[0].patches  # outside of what was tested
 
 
 def test_level_zero_has_no_place_on_the_axis() -> None:
-    assert len(main_lines(report.mismatch_figure({'net': gaussian_curve()}, [0, 55]))['vertical']) == 1
-    assert len(main_lines(report.mismatch_figure({'net': gaussian_curve()}, [10, 55]))['vertical']) == 2
+    assert len(main_lines(figures.mismatch_figure({'net': gaussian_curve()}, [0, 55]))['vertical']) == 1
+    assert len(main_lines(figures.mismatch_figure({'net': gaussian_curve()}, [10, 55]))['vertical']) == 2
 
 
 def test_input_psnr_passes_through_the_tested_levels_of_any_noise() -> None:
@@ -121,18 +112,18 @@ def test_input_psnr_passes_through_the_tested_levels_of_any_noise() -> None:
     plain = gaussian_curve()
     curve = plain._replace(psnr_in=tuple(x + brightening for x in plain.psnr_in))
     for level, expected in zip(curve.levels, curve.psnr_in, strict=True):
-        assert report.input_psnr(level, [curve]) == pytest.approx(expected)
-    assert report.input_psnr(33, [curve]) == pytest.approx(nominal_psnr(33) + brightening)
+        assert figures.input_psnr(level, [curve]) == pytest.approx(expected)
+    assert figures.input_psnr(33, [curve]) == pytest.approx(nominal_psnr(33) + brightening)
 
 
 def test_input_psnr_of_measured_noise_stays_between_its_neighbours() -> None:
     curve = Curve((10, 25, 50), (28.11, 20.23, 14.13), (0, 0, 0))
-    values = [report.input_psnr(level, [curve]) for level in np.linspace(10, 50, 41)]
+    values = [figures.input_psnr(level, [curve]) for level in np.linspace(10, 50, 41)]
     assert values == sorted(values, reverse=True)
 
 
 def test_sigma_axis_reads_as_the_levels_under_it() -> None:
-    figure = report.mismatch_figure({'net': gaussian_curve()}, [25.000000000000004])
+    figure = figures.mismatch_figure({'net': gaussian_curve()}, [25.000000000000004])
     figure.draw_without_rendering()
     (top,) = figure.axes[0].child_axes
     ticks = dict(zip((t.get_text() for t in top.get_xticklabels()), top.get_xticks(), strict=True))
@@ -143,39 +134,32 @@ def test_sigma_axis_reads_as_the_levels_under_it() -> None:
 
 
 def test_one_level_draws_one_point_inside_the_axes() -> None:
-    figure = report.mismatch_figure({'net': gaussian_curve(levels=(25.0,))}, [25])
+    figure = figures.mismatch_figure({'net': gaussian_curve(levels=(25.0,))}, [25])
     (line,) = main_lines(figure)['network']
     low, high = figure.axes[0].get_xlim()
     assert low < line.get_xdata()[0] < high
-    assert report.figure_array(figure).std() > 0
+    assert files.figure_array(figure).std() > 0
 
 
 def test_what_is_not_finite_is_left_out() -> None:
     curve = Curve((0, 10, 25), (math.inf, 28.1, 20.2), (40.0, math.nan, 30.0))
-    (line,) = main_lines(report.mismatch_figure({'net': curve}))['network']
+    (line,) = main_lines(figures.mismatch_figure({'net': curve}))['network']
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([20.2], [30.0])
     nothing = Curve((10.0,), (28.1,), (math.nan,))
-    assert report.figure_array(report.mismatch_figure({'diverged': nothing}, [10])).size
-
-
-def test_no_line_is_an_error() -> None:
-    draw = (quality_figure, interval_figure, filters_figure, report.mismatch_figure, report.defect_figure)
-    for figure in (*draw, partial(histogram_figure, label='x'), partial(trajectory_figure, label='PSNR')):
-        with pytest.raises(ValueError, match='one network or more; got none'):
-            figure({})
+    assert files.figure_array(figures.mismatch_figure({'diverged': nothing}, [10])).size
 
 
 def test_legend_shows_names_as_they_are() -> None:
     names = ['_hidden', 'cost $x_1$ and $', 'A^B']
-    figure = report.mismatch_figure({name: gaussian_curve() for name in names}, [25], title='50$ \\frac{')
-    report.figure_array(figure)
+    figure = figures.mismatch_figure({name: gaussian_curve() for name in names}, [25], title='50$ \\frac{')
+    files.figure_array(figure)
     assert legend_texts(figure)[: len(names)] == names
 
 
 @pytest.mark.parametrize('number', [1, 8, 12])
 def test_legend_covers_no_axes_and_all_is_inside_the_figure(number: int) -> None:
     names = [f'experiment_{i}_' + 'x' * (12 * i) for i in range(number)]
-    figure = report.mismatch_figure({name: gaussian_curve() for name in names}, [25], title='a long title ' + 'x' * 80)
+    figure = figures.mismatch_figure({name: gaussian_curve() for name in names}, [25], title='a long title ' + 'x' * 80)
     figure.draw_without_rendering()
     legend = figure.legends[0].get_window_extent()
     axes = figure.axes[0].get_tightbbox()
@@ -191,9 +175,9 @@ def test_figures_leave_no_global_state() -> None:
     import matplotlib.pyplot as plt
 
     before = dict(matplotlib.rcParams)
-    figure = report.mismatch_figure({'net': gaussian_curve()}, [25])
-    report.figure_array(figure)
-    report.figure_svg(figure, 'alt')
+    figure = figures.mismatch_figure({'net': gaussian_curve()}, [25])
+    files.figure_array(figure)
+    files.figure_svg(figure, 'alt')
     assert plt.get_fignums() == []
     assert dict(matplotlib.rcParams) == before
 
@@ -201,7 +185,7 @@ def test_figures_leave_no_global_state() -> None:
 def test_networks_keep_their_look_whoever_is_missing() -> None:
     names = ['a', 'b', 'c']
     (_, whole, _), (alone,) = (
-        main_lines(report.mismatch_figure({name: gaussian_curve() for name in shown}, names=names))['network']
+        main_lines(figures.mismatch_figure({name: gaussian_curve() for name in shown}, names=names))['network']
         for shown in (names, ['b'])
     )
     for of in ('get_color', 'get_marker', 'get_linestyle'):
@@ -210,9 +194,9 @@ def test_networks_keep_their_look_whoever_is_missing() -> None:
 
 def test_a_line_far_below_the_identity_does_not_flatten_the_others() -> None:
     lost = gaussian_curve(-200.0)
-    low, high = report.mismatch_figure({'net': gaussian_curve(), 'lost': lost}).axes[0].get_ylim()
+    low, high = figures.mismatch_figure({'net': gaussian_curve(), 'lost': lost}).axes[0].get_ylim()
     assert low < min(lost.psnr_in) and high - low < 60
-    near = report.mismatch_figure({'net': gaussian_curve(), 'near': gaussian_curve(-10.0)}).axes[0].get_ylim()
+    near = figures.mismatch_figure({'net': gaussian_curve(), 'near': gaussian_curve(-10.0)}).axes[0].get_ylim()
     assert near[0] <= min(gaussian_curve(-10.0).psnr_out)
 
 
@@ -223,7 +207,7 @@ GAIN = (0.1, 0.5, 1.0, 2.0, 10.0)
 def test_gain_and_offset_are_the_axis_and_a_flat_network_is_flat(unit: str, levels: tuple, unchanged: float) -> None:
     flat, hurt = Curve(levels, (20.0,) * len(levels), (30.0,) * len(levels)), [20.0 + i for i in range(len(levels))]
     curves = {'ne': flat, 'plain': flat._replace(psnr_out=tuple(hurt))}
-    figure = report.mismatch_figure(curves, [25], unit=unit)
+    figure = figures.mismatch_figure(curves, [25], unit=unit)
     lines = main_lines(figure)
     for line, psnr in zip(lines['network'], (flat.psnr_out, hurt), strict=True):
         assert tuple(line.get_xdata()) == levels and list(line.get_ydata()) == list(psnr)
@@ -240,7 +224,7 @@ def test_gain_and_offset_are_the_axis_and_a_flat_network_is_flat(unit: str, leve
 def test_jpeg_and_photons_have_their_own_axis_on_top_and_no_training_level() -> None:
     for unit, levels in (('quality', (5.0, 40.0, 85.0)), ('photons', (10.0, 100.0, 1000.0))):
         curve = Curve(levels, (25.0, 32.0, 38.0), (26.0, 33.0, 37.0))
-        figure = report.mismatch_figure({'net': curve}, [40.0], unit=unit)
+        figure = figures.mismatch_figure({'net': curve}, [40.0], unit=unit)
         (top,) = figure.axes[0].child_axes
         ticks = {t.get_text(): x for t, x in zip(top.get_xticklabels(), top.get_xticks(), strict=True)}
         assert ticks == {f'{level:g}': x for level, x in zip(levels, curve.psnr_in, strict=True)}
@@ -250,7 +234,7 @@ def test_jpeg_and_photons_have_their_own_axis_on_top_and_no_training_level() -> 
 def test_ssim_lies_over_the_input_psnr_with_that_of_the_input_dashed() -> None:
     curve = gaussian_curve()
     ssim, inputs = ({level: value - level / 300 for level in LEVELS} for value in (0.95, 0.8))
-    lines = main_lines(report.ssim_figure({'net': ssim}, curve, inputs, [25]))
+    lines = main_lines(figures.ssim_figure({'net': ssim}, curve, inputs, [25]))
     (network,), (identity,), (vertical,) = lines['network'], lines['identity'], lines['vertical']
     assert list(network.get_xdata()) == list(identity.get_xdata()) == list(curve.psnr_in)
     assert list(network.get_ydata()) == list(ssim.values()) and list(identity.get_ydata()) == list(inputs.values())
@@ -262,12 +246,12 @@ def test_defect_figure_tells_rounding_from_failing() -> None:
         'plain': {5.0: 3e-2, 25.0: 4e-2}, 'ne': {5.0: 4e-7, 25.0: 5e-7},
         'exact': {5.0: 0.0, 25.0: 0.0}, 'diverged': {5.0: math.nan, 25.0: 1e-3},
     }  # fmt: skip
-    figure = report.defect_figure(defects, [25])
+    figure = figures.defect_figure(defects, [25])
     axes = figure.axes[0]
     (shaded,) = axes.patches
-    assert shaded.get_extents().transformed(axes.transData.inverted()).y1 == pytest.approx(report.FLOAT32_ROUNDING)
+    assert shaded.get_extents().transformed(axes.transData.inverted()).y1 == pytest.approx(figures.FLOAT32_ROUNDING)
     plain, ne, exact, diverged = main_lines(figure)['network']
-    assert min(plain.get_ydata()) > report.FLOAT32_ROUNDING > max(ne.get_ydata())
+    assert min(plain.get_ydata()) > figures.FLOAT32_ROUNDING > max(ne.get_ydata())
     low, high = axes.get_ylim()
     for line in (plain, ne, exact, diverged):
         assert len(line.get_ydata()) and all(low < y < high for y in line.get_ydata())
@@ -277,7 +261,7 @@ def test_defect_figure_tells_rounding_from_failing() -> None:
 
 def test_defect_figure_shows_level_zero_on_an_axis_of_equal_steps() -> None:
     values = {float(level): 1e-2 + level / 1000 for level in range(0, 100, 5)}
-    figure = report.defect_figure({'net': values}, [25])
+    figure = figures.defect_figure({'net': values}, [25])
     (line,) = main_lines(figure)['network']
     assert list(line.get_xdata()) == list(values) and list(line.get_ydata()) == list(values.values())
     axes = figure.axes[0]
@@ -288,10 +272,10 @@ def test_defect_figure_shows_level_zero_on_an_axis_of_equal_steps() -> None:
 def test_text_is_seven_points_or_more_in_one_column() -> None:
     curve, values = gaussian_curve(), dict.fromkeys(LEVELS, 0.5)
     for figure in (
-        report.mismatch_figure({'net': curve}, [25], title='title'),
-        report.ssim_figure({'net': values}, curve, values, [25]),
-        report.defect_figure({'net': values}, [25]),
-        report.mismatch_figure({'net': Curve(GAIN, (20.0,) * 5, (30.0,) * 5)}, unit='a'),
+        figures.mismatch_figure({'net': curve}, [25], title='title'),
+        figures.ssim_figure({'net': values}, curve, values, [25]),
+        figures.defect_figure({'net': values}, [25]),
+        figures.mismatch_figure({'net': Curve(GAIN, (20.0,) * 5, (30.0,) * 5)}, unit='a'),
     ):
         figure.draw_without_rendering()
         texts = [t for t in figure.findobj(matplotlib.text.Text) if t.get_visible() and t.get_text()]
@@ -305,7 +289,7 @@ def test_text_is_seven_points_or_more_in_one_column() -> None:
 def test_saved_figures_are_valid_and_repeat_to_the_byte(tmp_path: Path, suffix: str) -> None:
     paths = [tmp_path / 'a' / 'b' / f'one.{suffix}', tmp_path / f'two.{suffix}']
     for path in paths:
-        report.save_figure(report.mismatch_figure({'net': gaussian_curve()}, [25]), path)
+        files.save_figure(figures.mismatch_figure({'net': gaussian_curve()}, [25]), path)
     first, second = (path.read_bytes() for path in paths)
     assert first == second
     if suffix == 'png':
@@ -317,16 +301,10 @@ def test_saved_figures_are_valid_and_repeat_to_the_byte(tmp_path: Path, suffix: 
         assert b'/Type3' not in first  # publishers refuse Type 3 fonts
 
 
-def test_other_suffixes_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r'\.png or \.pdf'):
-        report.save_figure(report.mismatch_figure({'net': gaussian_curve()}), tmp_path / 'new' / 'figure.jpg')
-    assert not (tmp_path / 'new').exists()
-
-
 def test_figure_array_is_the_saved_picture(tmp_path: Path) -> None:
-    figure = report.mismatch_figure({'net': gaussian_curve()}, [25])
-    array = report.figure_array(figure)
-    report.save_figure(figure, tmp_path / 'figure.png')
+    figure = figures.mismatch_figure({'net': gaussian_curve()}, [25])
+    array = files.figure_array(figure)
+    files.save_figure(figure, tmp_path / 'figure.png')
     assert array.dtype == np.uint8
     np.testing.assert_array_equal(array, np.asarray(Image.open(tmp_path / 'figure.png').convert('RGB')))
 
@@ -345,7 +323,7 @@ def test_csv_has_the_given_digits_empty_cells_and_one_header(tmp_path: Path) -> 
 
 def test_json_is_strict_and_keeps_every_name(tmp_path: Path) -> None:
     content = {'σ\udcff': [math.nan, -math.inf, 0.1], 'curve': Curve((5.0,), (math.inf,), (30.0,))}
-    tables.write_json(tmp_path / 'a.json', tables.json_text(content))
+    tables.write_json(tmp_path / 'a.json', content)
     text = (tmp_path / 'a.json').read_text(encoding='utf-8')
     assert 'σ' in text and 'NaN' not in text and 'Infinity' not in text
     curve = {'levels': [5.0], 'psnr_in': [None], 'psnr_out': [30.0]}
@@ -360,11 +338,12 @@ def test_text_tables_are_aligned() -> None:
 
 def test_folders_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
     (tmp_path / 'file').touch()
-    with pytest.raises(InputError, match=r'the results cannot be written .*; give another folder') as error:
-        tables.make_writable(tmp_path / 'file' / 'folder')
+    message = r'the results cannot be written .*; give another folder'
+    with pytest.raises(InputError, match=message) as error, tables.writing(tmp_path / 'file' / 'folder'):
+        raise AssertionError
     assert '\n' not in str(error.value)
-    tables.make_writable(tmp_path / 'folder')
-    assert not list((tmp_path / 'folder').iterdir())
+    with tables.writing(tmp_path / 'folder'):
+        assert not list((tmp_path / 'folder').iterdir())
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -404,8 +383,12 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.elements if tag == name]
 
 
+def random_tensor(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
+
+
 def random_image(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).uniform(-0.2, 1.2, shape)
+    return pages.display_pixels(random_tensor(1, *shape))
 
 
 def rendered(source: str, **data: object) -> str:
@@ -446,6 +429,7 @@ def write_example(path: Path, name: str = 'DnCNN-WNE') -> str:
     columns.append(Column(f'{name} gain', '+.2f'))
     rows = [(10, 28.13, 30.35, 34.15, 3.8), (25, 20.17, 30.5, 30.43, -0.07)]
     tile = Tile(random_image(24, 32), name, f'20.1 dB {name}')
+    path.parent.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         shipped = pages.TEMPLATES.loader
         patch.setattr(pages.TEMPLATES, 'loader', ChoiceLoader([DictLoader({'example.html': EXAMPLE}), shipped]))
@@ -455,8 +439,8 @@ def write_example(path: Path, name: str = 'DnCNN-WNE') -> str:
             lead=f'Lead {name}',
             name=name,
             figures={
-                'first': report.mismatch_figure(curves, [25], title=name),
-                'second': report.mismatch_figure(curves),
+                'first': figures.mismatch_figure(curves, [25], title=name),
+                'second': figures.mismatch_figure(curves),
             },
             table=pages.table(columns, rows, marked={1: name}),
             strips={f'σ = 10, {name}': [tile] * 4, 'σ = 50': [tile] * 3},
@@ -519,7 +503,7 @@ def test_headings_descend_without_gaps(example: str) -> None:
 
 
 def test_figure_ink_takes_the_colour_of_the_text() -> None:
-    svg = report.figure_svg(report.mismatch_figure({'net': gaussian_curve()}, [25]), 'alt')
+    svg = files.figure_svg(figures.mismatch_figure({'net': gaussian_curve()}, [25]), 'alt')
     assert '#000000' not in svg and '#ffffff' not in svg
     assert 'currentColor' in svg
 
@@ -531,36 +515,27 @@ def embedded(html: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ('image', 'expected'),
+    'image',
     [
-        (random_image(9, 13), lambda x: x),
-        (random_image(9, 13, 3).astype(np.float32), lambda x: x),
-        (torch.from_numpy(random_image(1, 9, 13)), lambda x: x[0].numpy()),
-        (torch.from_numpy(random_image(3, 9, 13)).requires_grad_(), lambda x: x.detach().permute(1, 2, 0).numpy()),
-        (torch.rand(3, 9, 13).bfloat16(), lambda x: x.float().permute(1, 2, 0).numpy()),
+        random_tensor(1, 9, 13),
+        random_tensor(3, 9, 13).requires_grad_(),
+        random_tensor(3, 9, 13).bfloat16(),
+        torch.full((1, 9, 13), math.nan),
     ],
-    ids=['gray array', 'colour array', 'gray tensor', 'colour tensor', 'bfloat16'],
+    ids=['gray', 'colour', 'bfloat16', 'nothing'],
 )
-def test_embedded_images_have_the_pixels_given_clipped_for_display(image, expected) -> None:
-    html = strips({'strip': [Tile(image, 'label')]}, scale=3)
-    wanted = np.rint(np.clip(expected(image), 0, 1) * 255)
-    np.testing.assert_array_equal(embedded(html), wanted)
+def test_embedded_images_have_the_pixels_given_clipped_for_display(image) -> None:
+    html = strips({'strip': [Tile(pages.display_pixels(image), 'label')]}, scale=3)
+    wanted = image.detach().nan_to_num().float().clamp(0, 1).mul(255).round().movedim(0, -1).numpy()
+    np.testing.assert_array_equal(embedded(html), wanted[..., 0] if len(image) == 1 else wanted)
     (attributes,) = Page(html).of('img')
     assert (attributes['width'], attributes['height']) == ('39', '27')
 
 
 def test_display_leaves_the_image_as_it_was() -> None:
-    image = random_image(5, 5)
+    image = random_tensor(1, 5, 5)
     pages.display_pixels(image)
-    np.testing.assert_array_equal(image, random_image(5, 5))
-
-
-@pytest.mark.parametrize('shape', [(4,), (5, 5, 2), (1, 3, 5, 5)])
-def test_images_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=re.escape(str(shape))):
-        pages.display_pixels(np.zeros(shape))
-    with pytest.raises(ValueError, match=re.escape(str(shape))):
-        pages.display_pixels(torch.zeros(shape))
+    assert torch.equal(image, random_tensor(1, 5, 5))
 
 
 def table_rows(html: str) -> list[list[str]]:
@@ -613,7 +588,7 @@ def test_links_lead_to_sections() -> None:
 
 
 def test_equal_figures_may_stand_in_one_page_under_different_texts() -> None:
-    html = ''.join(report.figure_svg(report.mismatch_figure({'net': gaussian_curve()}), alt) for alt in ('a', 'b'))
+    html = ''.join(files.figure_svg(figures.mismatch_figure({'net': gaussian_curve()}), alt) for alt in ('a', 'b'))
     ids = re.findall(r' id="([^"]+)"', html)
     assert len(ids) == len(set(ids))
 

@@ -19,10 +19,10 @@ from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.cli.command import typed as typed_again
 from ne_basicsr.cli.main import _parser, main
 from ne_basicsr.evaluation import sampling
-from ne_basicsr.evaluation.report.analysis import mean_walk
-from ne_basicsr.evaluation.sampling import films, tasks
+from ne_basicsr.evaluation.report.analysis import trajectory_figure
+from ne_basicsr.evaluation.sampling import outputs, tasks
 from ne_basicsr.evaluation.sampling import projectors as projectors_module
-from ne_basicsr.evaluation.sampling.session import Picture, batches
+from ne_basicsr.evaluation.sampling.session import batches
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.metrics.quality import psnr, psnr_clamped
 from ne_basicsr.utils.errors import InputError
@@ -386,14 +386,14 @@ def test_aggregates_are_mean_and_deviation():
 
 
 def test_a_walk_that_has_ended_counts_as_it_ended():
-    assert mean_walk([[1.0, 3.0], [1.0, 5.0, 7.0]]) == [1.0, 4.0, 5.0]
+    mean, *walks = trajectory_figure({'net': [[1.0, 3.0], [1.0, 5.0, 7.0]]}, 'PSNR').axes[0].get_lines()
+    assert list(mean.get_ydata()) == [1.0, 4.0, 5.0] and len(walks) == 2
 
 
 def test_images_are_batched_by_size_and_all_of_them_once():
     shapes = [(8, 8), (9, 8), (8, 8), (8, 8)]
-    pictures = [Picture(str(i), torch.zeros(1, *shape)) for i, shape in enumerate(shapes)]
-    found = [[picture.name for picture in batch] for batch in batches(pictures, None, 2 * 64)]
-    assert found == [['0', '2'], ['3'], ['1']]
+    pictures = {str(i): torch.zeros(1, *shape) for i, shape in enumerate(shapes)}
+    assert list(batches(pictures, None, 2 * 64)) == [['0', '2'], ['3'], ['1']]
     assert [len(batch) for batch in batches(pictures, 3, 1)] == [3, 1]
 
 
@@ -450,19 +450,17 @@ def test_masks_come_from_images_and_have_their_size(tmp_path):
 @pytest.mark.parametrize('shape', [(8, 9), (9, 8, 3)])
 def test_films_hold_their_frames(tmp_path, shape):
     frames = [np.full(shape, value, np.uint8) for value in (0, 120, 255)]
-    films.write_film(tmp_path / 'films' / 'a.gif', frames)
+    outputs.write_film(tmp_path / 'films' / 'a.gif', frames)
     with Image.open(tmp_path / 'films' / 'a.gif') as film:
         assert film.n_frames == 3
         assert film.size == (shape[1], shape[0])
         film.seek(2)
         assert np.asarray(film.convert('L')).min() == 255
-    films.write_film(tmp_path / 'a.mp4', frames)
+    outputs.write_film(tmp_path / 'a.mp4', frames)
     video = cv2.VideoCapture(str(tmp_path / 'a.mp4'))
     read, first = video.read()
     assert read
     assert first.shape == ((10, 8, 3) if len(shape) == 3 else (8, 10, 3))
-    with pytest.raises(InputError, match=r'\.gif or \.mp4'):
-        films.write_film(tmp_path / 'a.avi', frames)
 
 
 OPTIONS = {'type': 'DnCNN', 'num_feat': 4, 'num_layers': 3, 'act_mode': 'R'}
@@ -571,8 +569,7 @@ def test_a_network_that_fails_is_named_and_the_others_go_on(network_file, photos
             raise RuntimeError('out of luck\nand more')
 
     opened.denoisers.insert(0, Denoiser(Fails(), source='bad.pth'))
-    seen = []
-    opened.run(lambda network, trajectory: seen.append(trajectory.image))
+    seen = [trajectory.image for _, trajectory in opened.run()]
     assert opened.failures == ['bad.pth: out of luck']
     assert sorted(seen) == ['p0', 'p1', 'p2']
 

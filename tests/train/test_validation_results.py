@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from ne_basicsr.evaluation.report import figures, files
 from ne_basicsr.train.validation_results import image_strip, in_order, keep_curve, keep_pairs
 
 
@@ -41,9 +42,9 @@ def test_pairs_are_kept_without_levels(tmp_path, caplog):
 )
 def test_levels_are_named_by_their_unit(tmp_path, caplog, monkeypatch, unit, word):
     drawn, tags = [], []
-    monkeypatch.setattr('ne_basicsr.evaluation.report.mismatch_figure', lambda *_, unit, **__: drawn.append(unit))
-    monkeypatch.setattr('ne_basicsr.evaluation.report.save_figure', lambda *_: None)
-    monkeypatch.setattr('ne_basicsr.evaluation.report.figure_array', lambda _: None)
+    monkeypatch.setattr(figures, 'mismatch_figure', lambda *_, unit, **__: drawn.append(unit))
+    monkeypatch.setattr(files, 'save_figure', lambda *_: None)
+    monkeypatch.setattr(files, 'figure_array', lambda _: None)
     board = SimpleNamespace(add_scalar=lambda tag, *_: tags.append(tag), add_image=lambda *_, **__: None)
     quality = {'psnr_in': 20.0, 'psnr_out': 30.0, 'psnr_clamped': 30.0}
     rows = [{'image': 'a', 'level': level, 'draw': 0, 'unit': unit, **quality} for level in (10.0, 100.0)]

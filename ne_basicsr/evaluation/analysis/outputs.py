@@ -10,26 +10,22 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ne_basicsr.evaluation.analysis.study import Findings, Row
-from ne_basicsr.evaluation.report import save_figures
 from ne_basicsr.evaluation.report.analysis import filters_figure, histogram_figure, interval_figure, quality_figure
-from ne_basicsr.evaluation.report.page import Column, Tile, table, write_page
+from ne_basicsr.evaluation.report.files import save_figures
+from ne_basicsr.evaluation.report.page import Column, Tile, display_pixels, table, write_page
 from ne_basicsr.evaluation.report.tables import text_table, write_csv, writing
 
 
 def write_study(findings: Findings, folder: Path, command: str) -> Path:
     """Write ``coverage.csv``, ``difficulty.csv``, ``quality.csv``, ``filters.csv``, ``intervals.csv``, ``arrays.npz``,
-    ``figures/`` and ``report.html``.
+    ``figures/`` and ``report.html``, whose path is returned; an ``InputError`` where the folder cannot be written.
 
     ``coverage.csv`` is as the paper's Table 3 is published: rows are levels of the training, columns levels of the
-    test, shares from 0 to 1; then the ends of the central share and the number of samples.
-
-    Files of an earlier study are replaced, and removed where there is nothing to write.
-
-    Returns:
-        The page's path.
-
-    Raises:
-        InputError: where the folder cannot be written.
+    test, shares from 0 to 1; then the ends of the central share and the number of samples. ``difficulty.csv`` has Delta
+    at each level and the contrast sigma_x (``sigma255`` empty), which is on [0, 1]; deviations are divided by n. The
+    arrays are ``sigma_x``; ``delta/<sigma255>``; ``<network>/<sigma255>/delta`` and ``/quality``;
+    ``<network>/filter/<row>,<column>``; ``crop/clean`` and ``crop/noisy``. Files of an earlier study are replaced, and
+    removed where there is nothing to write.
     """
     with writing(folder):
         columns = ['sigma_train\\sigma_test', *(f'{level:g}' for level in findings.deltas)]
@@ -38,21 +34,35 @@ def write_study(findings: Findings, folder: Path, command: str) -> Path:
             for row in findings.table
         )
         write_csv(folder / 'coverage.csv', [*columns, 'q0.025', 'q0.975', 'train_samples'], shares, '.4f')
+        difficulty: list[Row] = []
+        for level, values in [*findings.deltas.items(), (None, findings.contrasts)]:
+            low, high = np.quantile(values, [0.025, 0.975])
+            numbers = map(float, (values.mean(), values.std(), low, high, np.median(values)))
+            named = dict(zip(('mean', 'deviation', 'low', 'high', 'median'), numbers, strict=True))
+            difficulty.append({'what': 'sigma_x' if level is None else 'delta', 'sigma255': level, **named})
         quality = [
             {'network': label, 'sigma255': level, **row}
             for label, by_level in findings.curves.items()
             for level, rows in by_level.items()
             for row in rows
         ]
-        files = {'difficulty': difficulty_rows(findings), 'quality': quality}
+        arrays: dict[str, NDArray[Any]] = {'sigma_x': findings.contrasts}
+        arrays |= {f'delta/{level:g}': values for level, values in findings.deltas.items()}
+        for label, found in findings.quality.items():
+            for level, (delta, q) in found.items():
+                arrays |= {f'{label}/{level:g}/delta': delta, f'{label}/{level:g}/quality': q}
+        for label, filters in findings.filters.items():
+            arrays |= {f'{label}/filter/{row},{column}': weights.numpy() for (row, column), weights in filters.items()}
+        arrays |= {f'crop/{name}': x.numpy() for name, x in findings.shown.items()}
+        np.savez_compressed(folder / 'arrays.npz', **arrays)  # type: ignore[arg-type]
+        files = {'difficulty': difficulty, 'quality': quality}
         files |= {'filters': findings.filter_rows, 'intervals': findings.interval_rows}
         for name, rows in files.items():
             path = folder / f'{name}.csv'
             if rows:
                 write_csv(path, rows[0], (row.values() for row in rows), '.10g')
             else:
-                path.unlink(missing_ok=True)  # of an earlier study
-        np.savez_compressed(folder / 'arrays.npz', **arrays(findings))  # type: ignore[arg-type]
+                path.unlink(missing_ok=True)
         figures = figures_of(findings)
         save_figures(figures, folder / 'figures', ('filters', 'intervals', 'quality_[0-9]*'))
         page = folder / 'report.html'
@@ -66,32 +76,6 @@ def coverage_text(table: Sequence[Row]) -> str:
     header = ['', *(f'{level:g}' for level in table[0]['coverage'])]
     title = 'coverage of Δ in percent; rows: sigma of the training, columns: of the test'
     return f'{title}\n{text_table([header, *rows], left=())}'
-
-
-def difficulty_rows(findings: Findings) -> list[Row]:
-    """Rows ``what`` (``delta``, ``sigma_x``), ``sigma255, mean, deviation, low, high, median`` of Delta at each level
-    and of the contrast sigma_x (``sigma255`` empty), which is on [0, 1]; deviations are divided by n."""
-    rows: list[Row] = []
-    for level, values in [*findings.deltas.items(), (None, findings.contrasts)]:
-        low, high = np.quantile(values, [0.025, 0.975])
-        numbers = map(float, (values.mean(), values.std(), low, high, np.median(values)))
-        named = dict(zip(('mean', 'deviation', 'low', 'high', 'median'), numbers, strict=True))
-        rows.append({'what': 'sigma_x' if level is None else 'delta', 'sigma255': level, **named})
-    return rows
-
-
-def arrays(findings: Findings) -> dict[str, NDArray[Any]]:
-    """By name: ``sigma_x``; ``delta/<sigma255>``; ``<network>/<sigma255>/delta`` and ``/quality``;
-    ``<network>/filter/<row>,<column>``; ``crop/clean`` and ``crop/noisy``."""
-    found: dict[str, NDArray[Any]] = {'sigma_x': findings.contrasts}
-    found |= {f'delta/{level:g}': values for level, values in findings.deltas.items()}
-    for label, by_level in findings.quality.items():
-        for level, (delta, quality) in by_level.items():
-            found |= {f'{label}/{level:g}/delta': delta, f'{label}/{level:g}/quality': quality}
-    for label, filters in findings.filters.items():
-        found |= {f'{label}/filter/{row},{column}': weights.numpy() for (row, column), weights in filters.items()}
-    found |= {f'crop/{name}': x.numpy() for name, x in zip(('clean', 'noisy'), findings.shown, strict=False)}
-    return found
 
 
 def figures_of(findings: Findings) -> dict[str, Figure]:
@@ -122,11 +106,11 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
     request, levels = findings.request, list(findings.deltas)
     first = findings.table[0]
     patches = f'{request.patches} of {request.patch_size} x {request.patch_size} from {request.data.name}'
-    if findings.curves:
+    if findings.quality:
         patches += f'; residual quality of the first {min(request.denoised, request.patches)}'
     settings = {'Patches': patches}
     if findings.shown:
-        size = '{} rows and {} columns'.format(*findings.shown[0].shape[-2:])
+        size = '{} rows and {} columns'.format(*findings.shown['clean'].shape[-2:])
         settings['Crop'] = f'centre of {findings.image}, {size}, noise {request.filter_sigma255:g}'
     about = {entry.label: entry.description or entry.source for entry in findings.entries}
     write_page(
@@ -137,13 +121,13 @@ def _write_page(path: Path, findings: Findings, figures: Mapping[str, Figure], c
         failures=findings.failures,
         figures=figures,
         qualities={
-            f'quality_{n}': f'{label}: Q against Δ, mean ± deviation.' for n, label in enumerate(findings.curves, 1)
+            f'quality_{n}': f'{label}: Q against Δ, mean ± deviation.' for n, label in enumerate(findings.quality, 1)
         },
         coverage=table(
             [Column('trained at σ', 'g'), *(Column(f'{level:g}', '.0f') for level in levels)],
             [[row['sigma_train'], *(100 * share for share in row['coverage'].values())] for row in findings.table],
         ),
-        crop={findings.image: [Tile(x, name) for x, name in zip(findings.shown, ('clean', 'noisy'), strict=False)]},
+        crop={findings.image: [Tile(display_pixels(x), name) for name, x in findings.shown.items()]},
         filters=table(
             [Column('network'), Column('row, column'), Column('Σ', '.7g'), Column('ρ', '.2e')],
             [[row['network'], _place(row), row['sum'], row['rho']] for row in findings.filter_rows],

@@ -14,7 +14,7 @@ if that is more, the bytes that it reads and writes over the rate of a large cop
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
-from tqdm import tqdm
 
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.memory import peak_memory
+from ne_basicsr.utils.progress import progress
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16, 'float64': torch.float64}
 MEMORY_FORMATS = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}
@@ -87,7 +87,7 @@ def measure(
     setting: Setting = Setting(),  # noqa: B008 - immutable
     steps: int = 10,
     warmup: int = 3,
-    on_turn: Callable[[], object] = lambda: None,
+    shown: bool = False,
 ) -> Report:
     """Measure networks side by side. Weights and input are random, from one seed; torch's generators are left alone.
 
@@ -96,46 +96,39 @@ def measure(
         shape: of the input, (N, C, H, W).
         steps: timed rounds. From 6 on, the intervals of the ratios have their 95%; with fewer they are the range.
         warmup: rounds before them, besides the two steps that count FLOPs and memory.
-        on_turn: called after each step of each network; there are 2 (steps + warmup) of them per network.
+        shown: whether stderr shows the progress.
 
     Raises:
         InputError: a network that does not run, or does not train, on this input in this setting.
     """
     if not networks or steps < 1 or warmup < 0:
         raise InputError(f'bench needs a network, steps >= 1 and warmup >= 0; got {len(networks)}, {steps}, {warmup}')
-    clock = _cuda_clock if setting.device == 'cuda' else _cpu_clock
-    with _measuring(setting, len(networks)):
+    turns = 2 * (steps + warmup) * len(networks)
+    with _measuring(setting, len(networks)), progress(turns, describe_setting(setting), 'step', shown) as bar:
         machine = describe_machine(setting)
         runs = [_Run(name, build, shape, setting) for name, build in networks.items()]
         phases: list[list[Phase]] = [[] for _ in runs]
         for training in (False, True):
             for run in runs:
-                run.enter(training)
+                run.training = training
+                run.network.train(training)
             costs = [run.costs() for run in runs]
-            times = interleaved(runs, lambda run: run.timed(clock), steps, warmup, on_turn)
+
+            def timed(run: _Run) -> float:
+                seconds = _clock(setting.device)(run)
+                run.network.zero_grad(set_to_none=True)  # each step makes its gradients anew
+                bar.update()
+                return seconds
+
+            times = interleaved(runs, timed, steps, warmup)
             for found, seconds, (memory, products) in zip(phases, times, costs, strict=True):
                 found.append(Phase(seconds, memory, sum(flops for flops, _ in products), floor(products, machine)))
     measured = (Timing(run.name, run.parameters, *found) for run, found in zip(runs, phases, strict=True))
     return Report(machine, setting, shape, warmup, tuple(measured))
 
 
-def measure_all(
-    networks: Mapping[str, Build], shape: Shape, settings: Iterable[Setting], steps: int = 10, warmup: int = 3
-) -> Iterator[Report]:
-    """``measure`` in one setting after the other, with a progress bar on a terminal."""
-    for setting in settings:
-        turns = 2 * (steps + warmup) * len(networks)
-        with tqdm(total=turns, desc=describe_setting(setting), leave=False, disable=None) as bar:
-            report = measure(networks, shape, setting, steps, warmup, bar.update)
-        yield report
-
-
 def interleaved(
-    turns: Sequence[Turn],
-    clock: Callable[[Turn], float],
-    rounds: int,
-    warmup: int = 0,
-    on_turn: Callable[[], object] = lambda: None,
+    turns: Sequence[Turn], clock: Callable[[Turn], float], rounds: int, warmup: int = 0
 ) -> list[tuple[float, ...]]:
     """What ``clock`` says of each of ``turns`` in each round, without the ``warmup`` rounds before."""
     times: list[list[float]] = [[] for _ in turns]
@@ -144,7 +137,6 @@ def interleaved(
             seconds = clock(turns[i])
             if number >= 0:
                 times[i].append(seconds)
-            on_turn()
     return [tuple(seconds) for seconds in times]
 
 
@@ -175,8 +167,9 @@ def copy_rate(device: str, size: int = 2**28) -> float:
     """Bytes per second, read and written, of a copy of ``size`` bytes, more than caches hold."""
     source = torch.zeros(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    clock = _cuda_clock if device == 'cuda' else _cpu_clock
-    return 2 * size / min(clock(partial(target.copy_, source)) for _ in range(4))  # the first one gets its memory
+    return (
+        2 * size / min(_clock(device)(partial(target.copy_, source)) for _ in range(4))
+    )  # the first one gets its memory
 
 
 def product_rate(device: str, dtype: torch.dtype, enough: float = 0.02) -> float:
@@ -184,7 +177,6 @@ def product_rate(device: str, dtype: torch.dtype, enough: float = 0.02) -> float
 
     On GPUs float32 is TF32 where convolutions compute in it.
     """
-    clock = _cuda_clock if device == 'cuda' else _cpu_clock
     rate, seconds, size = 0.0, 0.0, 128
     matmul = torch.backends.cuda.matmul
     before, matmul.allow_tf32 = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
@@ -192,7 +184,7 @@ def product_rate(device: str, dtype: torch.dtype, enough: float = 0.02) -> float
         # an unlucky turn of a busy machine must not end it early, nor a type without fast kernels take minutes
         while seconds < 10 * enough and (seconds < enough or size <= 1024) and size <= 8192:
             a = torch.rand(size, size, device=device).to(dtype)
-            seconds = min(clock(partial(torch.matmul, a, a)) for _ in range(3))
+            seconds = min(_clock(device)(partial(torch.matmul, a, a)) for _ in range(3))
             rate = max(rate, 2 * size**3 / seconds)
             size *= 2
     finally:
@@ -248,18 +240,8 @@ class _Run:
         if setting.compiler:
             self.called = torch.compile(self.network, backend=setting.compiler)
 
-    def enter(self, training: bool) -> None:
-        self.training = training
-        self.network.train(training)
-
     def __call__(self) -> None:
         self._step(self.called)
-
-    def timed(self, clock: Callable[[Callable[[], object]], float]) -> float:
-        """Seconds of one step, which makes its gradients anew."""
-        seconds = clock(self)
-        self.network.zero_grad(set_to_none=True)
-        return seconds
 
     def costs(self) -> tuple[int, list[tuple[int, int]]]:
         """Peak of memory in bytes, and the ``Products``, of one step."""
@@ -305,6 +287,11 @@ def _measuring(setting: Setting, networks: int) -> Iterator[None]:
             yield
         finally:
             torch.backends.cudnn.benchmark = benchmark
+
+
+def _clock(device: str) -> Callable[[Callable[[], object]], float]:
+    """Seconds of a step on that device."""
+    return _cuda_clock if device == 'cuda' else _cpu_clock
 
 
 def _cpu_clock(step: Callable[[], object]) -> float:

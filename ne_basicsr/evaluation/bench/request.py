@@ -15,10 +15,12 @@ from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.archs.ne_layers import SortPool
 from ne_basicsr.evaluation.bench.measure import DTYPES, MEMORY_FORMATS, Build, Setting, Shape
-from ne_basicsr.evaluation.bench.table import Ratios
 from ne_basicsr.inference.opening import open_denoiser, parse_spec, read_description
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.words import one_of
+
+Ratios = Mapping[str, Mapping[str, float]]
+"""By phase and network: its time relative to the first network."""
 
 DEVICES = ('cpu', 'cuda', 'auto', 'all')
 

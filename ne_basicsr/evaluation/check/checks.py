@@ -2,20 +2,24 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ne_basicsr.archs.network_inputs import REFUSALS
+from ne_basicsr.data.image_store import FolderStore, decode
 from ne_basicsr.evaluation.check import law as laws
-from ne_basicsr.evaluation.check.images import synthetic_images
 from ne_basicsr.evaluation.check.law import PRECISIONS, Point, Precision, Runner, agreement, constant, evaluator
 from ne_basicsr.inference.tiles import Tiled
+from ne_basicsr.ops.center import center
 from ne_basicsr.ops.equivariance import Network
+from ne_basicsr.ops.noise import add_noise
 from ne_basicsr.utils.errors import InputError, first_line
 from ne_basicsr.utils.progress import progress
+from ne_basicsr.utils.words import similar_path
 
 Form = Callable[[Network], Network]
 """Another form of a network, such as compiled: maps the network to the function that is called instead."""
@@ -24,6 +28,8 @@ SCALES = (1e-3, 1e3)
 SHIFTS = (-10.0, 10.0)
 TILE, LARGE = 128, (24, 160)  # pixels: two tiles side by side
 DRAWS = 4  # random (a, b) per range, in addition to its ends
+LEVELS255 = (25, 5, 50, 12)  # of the noise of synthetic images
+SIDE = 64  # of the centre crop of a user's image, to save time; equivariance does not depend on the size
 CONSTANTS = (0.0, 1e-3, 0.1, 1 / 3, -7.3, 1234.567, -1e6, 1e9)
 LARGE_PAIRS = ((1.0, 1e6), (1.0, -1e6), (1e9, 0.0), (1e9, -3e9))
 # distance to the ends of a type's range: below for digits and small pixels, above for the network's factors
@@ -92,19 +98,19 @@ def certify(
     Raises:
         InputError: if the network runs in none of the types.
     """
-    runners, refusals = _runners(network, images, device, dtypes, sigma)
+    checks = _Checks(network, images, device, sigma, forms or {})
+    runners, refusals = checks.runners(dtypes)
     if not runners:
         raise InputError(
             f'the network does not run on images {"x".join(map(str, images[0].shape))} in any of'
             f' {", ".join(dtypes)}: {next(iter(refusals.values()))}'
         )
-    plan = partial(_steps, network, images, device=device, sigma=sigma, forms=forms or {})
     rows: list[Row] = []
-    with progress(len(runners) + len([*plan(runners)]), 'Checking', 'step', shown) as bar:
+    with progress(len(runners) + len([*checks.steps(runners)]), 'Checking', 'step', shown) as bar:
         for name in runners:
             runners[name] = runners[name].on(images)
             bar.update()
-        for step in plan(runners):
+        for step in checks.steps(runners):
             rows.append(step.measure())
             bar.update()
             on_row(rows[-1])
@@ -119,7 +125,7 @@ class _Step(NamedTuple):
 
     name: str
     what: str
-    points: Callable[[], Iterator[Point]]
+    points: Iterator[Point]  # of a generator: they are measured when they are asked for
     must_run: bool = False
     must_ask: bool = False
 
@@ -127,7 +133,7 @@ class _Step(NamedTuple):
         points: list[Point] = []
         problem = ''
         try:
-            for point in self.points():
+            for point in self.points:
                 points.append(point)
         except REFUSALS as error:
             problem = first_line(error)
@@ -136,49 +142,107 @@ class _Step(NamedTuple):
         return Row(self.name, self.what, tuple(points), problem, self.must_run)
 
 
-def _steps(
-    network: Network,
-    images: Sequence[Tensor],
-    runners: Mapping[str, Runner],
-    *,
-    device: str,
-    sigma: float | None,
-    forms: Mapping[str, Form],
-) -> Iterator[_Step]:
-    first, *others = runners.values()
-    shape = images[0].shape
+class _Checks(NamedTuple):
+    """All checks, for the arguments of ``certify``."""
 
-    def repeated() -> Iterator[Point]:
-        y = images[0]
-        yield agreement(first, y, first.evaluate(y, 1.0), first.evaluate(y, 1.0))
+    network: Network
+    images: Sequence[Tensor]
+    device: str
+    sigma: float | None
+    forms: Mapping[str, Form]
 
-    def constants() -> Iterator[Point]:
-        return (constant(first, shape, value) for value in CONSTANTS)
+    def runners(self, dtypes: Sequence[str]) -> tuple[dict[str, Runner], dict[str, str]]:
+        """Runners for each type in which the network runs, autocast last, and the errors for the other types."""
+        wanted = [PRECISIONS[name] for name in dtypes]
+        half = 'float16' if torch.device(self.device).type == 'cuda' else 'bfloat16'  # the usual type of the device
+        if {'float32', half} <= {*dtypes}:
+            wanted.append(Precision(f'autocast {half}', torch.float32, PRECISIONS[half].dtype))
+        double, single = PRECISIONS['float64'], PRECISIONS['float32']
+        evaluators, refusals = {}, {}
+        for precision in dict.fromkeys([*wanted, double]):  # float64 always, for comparison
+            try:
+                evaluate = evaluator(self.network, precision, self.device, self.sigma)
+                evaluate(self.images[0], 1.0)
+            except REFUSALS as error:
+                refusals[precision] = first_line(error)
+            else:
+                evaluators[precision] = evaluate
+        exact = evaluators.get(double)
+        runners = {
+            each.name: Runner(evaluators[each], each, exact=exact if each.roundoff > single.roundoff else None)
+            for each in wanted
+            if each in evaluators
+        }
+        return runners, {each.name: refusals[each] for each in wanted if each in refusals}
 
-    yield _Step('repeat', 'f(y) twice', repeated, must_run=True)
-    for name, what, pairs in _ranges():
-        yield _Step(name, what, partial(_laws, first, images, pairs), must_run=True, must_ask=name == 'scale')
-    yield _Step('large numbers', 'f(a y + b), a, b to 1e9', partial(_laws, first, images, LARGE_PAIRS))
-    for runner in runners.values():
-        name, info = runner.precision.name, torch.finfo(runner.precision.dtype)
-        if name in ('float64', 'float32'):  # near the smallest normal and the largest number, and their square roots
-            suffix = '' if runner is first else f' {name}'
-            least, most = info.smallest_normal * RESERVE, info.max / RESERVE
-            ends = partial(_laws, runner, images, [(a, 0.0) for a in (least, least**0.5, most**0.5, most)])
-            yield _Step(f'extreme scale{suffix}', f'f(a y), ends of {name}', ends, must_run=True)
-    yield _Step('constants', 'f(c), constant images', constants, must_run=True)
-    yield _Step('batch', 'f(y) beside other images', partial(_beside_others, first, images))
-    for height, width in SIZES:
-        small, size = synthetic_images(shape[1], (height, width), count=1), f'{height}x{width}'
-        yield _Step(f'size {size}', f'{size} pixels', partial(_laws, first, small, SIZE_PAIRS, measured=False))
-    for name, form in forms.items():
-        yield _Step(name, name, partial(_in_form, form, network, first, images, device, sigma))
-    if isinstance(network, nn.Module):
-        in_tiles = partial(_in_tiles, network, first, synthetic_images(shape[1], LARGE, count=1), device, sigma)
-        yield _Step('tiles', f'in tiles of {TILE} pixels', in_tiles)
-    for runner in others:
-        name = runner.precision.name
-        yield _Step(name, name, partial(_in_type, runner, images), must_ask=True)
+    def steps(self, runners: Mapping[str, Runner]) -> Iterator[_Step]:
+        """The rows to measure, in order."""
+        first, *others = runners.values()
+        images, shape = self.images, self.images[0].shape
+        yield _Step('repeat', 'f(y) twice', self.repeated(first), must_run=True)
+        for name, what, pairs in _ranges():
+            yield _Step(name, what, _laws(first, images, pairs), must_run=True, must_ask=name == 'scale')
+        yield _Step('large numbers', 'f(a y + b), a, b to 1e9', _laws(first, images, LARGE_PAIRS))
+        for runner in runners.values():
+            name, info = runner.precision.name, torch.finfo(runner.precision.dtype)
+            if name in (
+                'float64',
+                'float32',
+            ):  # near the smallest normal and the largest number, and their square roots
+                suffix = '' if runner is first else f' {name}'
+                least, most = info.smallest_normal * RESERVE, info.max / RESERVE
+                ends = _laws(runner, images, [(a, 0.0) for a in (least, least**0.5, most**0.5, most)])
+                yield _Step(f'extreme scale{suffix}', f'f(a y), ends of {name}', ends, must_run=True)
+        constants = (constant(first, shape, value) for value in CONSTANTS)
+        yield _Step('constants', 'f(c), constant images', constants, must_run=True)
+        yield _Step('batch', 'f(y) beside other images', self.beside_others(first))
+        for height, width in SIZES:
+            small, size = synthetic_images(shape[1], (height, width), count=1), f'{height}x{width}'
+            yield _Step(f'size {size}', f'{size} pixels', _laws(first, small, SIZE_PAIRS, measured=False))
+        for name, form in self.forms.items():
+            yield _Step(name, name, self.in_form(form, first))
+        if isinstance(self.network, nn.Module):
+            yield _Step('tiles', f'in tiles of {TILE} pixels', self.in_tiles(self.network, first))
+        for runner in others:
+            yield _Step(runner.precision.name, runner.precision.name, self.in_type(runner), must_ask=True)
+
+    def repeated(self, runner: Runner) -> Iterator[Point]:
+        y = self.images[0]
+        yield agreement(runner, y, runner.evaluate(y, 1.0), runner.evaluate(y, 1.0))
+
+    def beside_others(self, runner: Runner) -> Iterator[Point]:
+        """Compare each image alone with the same image in a batch of other contrast, brightness, and a constant one."""
+        y, neighbour = self.images[0], self.images[-1]
+        batch = torch.cat([y, 100 * neighbour - 30, torch.full_like(y, 0.25), 0.01 * neighbour + 2])
+        together = runner.evaluate(batch, 1.0)
+        for number, image in enumerate(batch.split(1)):
+            yield agreement(runner, image, together[number : number + 1], runner.evaluate(image, 1.0))
+
+    def in_form(self, form: Form, runner: Runner) -> Iterator[Point]:
+        """The law for the form, and its agreement with the network itself."""
+        evaluate, y = evaluator(form(self.network), runner.precision, self.device, self.sigma), self.images[0]
+        formed = runner._replace(evaluate=evaluate, exact=None).on([y])
+        yield agreement(formed, y, evaluate(y, 1.0), runner.evaluate(y, 1.0))
+        yield from _laws(formed, self.images, SIZE_PAIRS)
+
+    def in_tiles(self, network: nn.Module, runner: Runner) -> Iterator[Point]:
+        """The law in tiles, and agreement with the whole image if tiles cover the receptive field."""
+        (y,) = synthetic_images(self.images[0].shape[1], LARGE, count=1)
+        own = next(network.parameters(), torch.empty(0))
+        plan = Tiled(deepcopy(network).to(device=self.device, dtype=own.dtype), TILE).plan(y.shape[1])
+        evaluate = evaluator(Tiled(network, TILE), runner.precision, self.device, self.sigma)
+        tiled = runner._replace(evaluate=evaluate, exact=None).on([y])
+        if plan.exact:
+            yield agreement(tiled, y, evaluate(y, 1.0), runner.evaluate(y, 1.0))
+        yield from _laws(tiled, [y], SIZE_PAIRS[1:2])
+
+    def in_type(self, runner: Runner) -> Iterator[Point]:
+        """The law in another number type, for (a, b) where the type has enough digits for a y + b."""
+        scales, shifts = (0.3, 1e-3, 0.03, 1.0, 30.0, 1e3), (0.0, 0.0, -1.0, 0.5, -10.0, 3.0)
+        pairs = [(a, a * b) for a, b in zip(scales, shifts, strict=True)] + [(1e-3, 0.25), (100.0, 0.25)]
+        yield from _laws(runner, self.images, pairs)
+        yield constant(runner, self.images[0].shape, 0.0)
+        yield constant(runner, self.images[0].shape, 0.1)
 
 
 def _ranges() -> list[tuple[str, str, list[tuple[float, float]]]]:
@@ -209,70 +273,41 @@ def _laws(
     yield from (point for point in asked if point is not None)
 
 
-def _beside_others(runner: Runner, images: Sequence[Tensor]) -> Iterator[Point]:
-    """Compare each image alone with the same image in a batch of other contrast, brightness, and a constant one."""
-    y, neighbour = images[0], images[-1]
-    others = [100 * neighbour - 30, torch.full_like(y, 0.25), 0.01 * neighbour + 2]
-    batch = torch.cat([y, *others])
-    together = runner.evaluate(batch, 1.0)
-    for number, image in enumerate(batch.split(1)):
-        yield agreement(runner, image, together[number : number + 1], runner.evaluate(image, 1.0))
+# -- images ------------------------------------------------------------------------------------------------------------
 
 
-def _in_form(
-    form: Form, network: Network, runner: Runner, images: Sequence[Tensor], device: str, sigma: float | None
-) -> Iterator[Point]:
-    """The law for the form, and its agreement with the network itself."""
-    evaluate = evaluator(form(network), runner.precision, device, sigma)
-    formed = runner._replace(evaluate=evaluate, exact=None).on(images[:1])
-    yield agreement(formed, images[0], evaluate(images[0], 1.0), runner.evaluate(images[0], 1.0))
-    yield from _laws(formed, images, SIZE_PAIRS)
+def synthetic_images(channels: int, size: tuple[int, int], count: int = 4) -> list[Tensor]:
+    """Images with shading, edges and texture, like natural ones, each with a different level of Gaussian noise.
+
+    Returns:
+        ``count`` images (1, channels, H, W) in float64, nominally on [0, 1], the same on every call.
+    """
+    images = []
+    rows, columns = (torch.linspace(-1, 1, side, dtype=torch.float64) for side in size)
+    for number in range(count):
+        generator = torch.Generator().manual_seed(number)
+        coarse = torch.rand(1, channels, 3, 4, generator=generator, dtype=torch.float64)
+        image = 0.6 * F.interpolate(coarse, size, mode='bicubic', align_corners=False)
+        for _ in range(6):  # overlapping discs
+            row, column, radius, shade, waves = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+            inside = (rows[:, None] - 2 * row + 1) ** 2 + (columns - 2 * column + 1) ** 2 < (0.2 + 0.5 * radius) ** 2
+            texture = 0.1 * torch.sin(20 * waves * rows[:, None] + 25 * columns)
+            image = torch.where(inside, 0.1 + 0.7 * shade + texture, image)
+        images.append(add_noise(image, LEVELS255[number % len(LEVELS255)] / 255, seed=number))
+    return images
 
 
-def _in_tiles(
-    network: nn.Module, runner: Runner, images: Sequence[Tensor], device: str, sigma: float | None
-) -> Iterator[Point]:
-    """The law in tiles, and agreement with the whole image if tiles cover the receptive field."""
-    own = next(network.parameters(), torch.empty(0))
-    plan = Tiled(deepcopy(network).to(device=device, dtype=own.dtype), TILE).plan(images[0].shape[1])
-    evaluate = evaluator(Tiled(network, TILE), runner.precision, device, sigma)
-    tiled = runner._replace(evaluate=evaluate, exact=None).on(images)
-    if plan.exact:
-        yield agreement(tiled, images[0], evaluate(images[0], 1.0), runner.evaluate(images[0], 1.0))
-    yield from _laws(tiled, images, SIZE_PAIRS[1:2])
+def read_images(folder: Path, channels: int, count: int = 4) -> list[Tensor]:
+    """The centres, at most ``SIDE`` pixels wide and high, of the first ``count`` images in a folder, unchanged.
 
-
-def _in_type(runner: Runner, images: Sequence[Tensor]) -> Iterator[Point]:
-    """The law in another number type, for (a, b) where the type has enough digits for a y + b."""
-    scales, shifts = (0.3, 1e-3, 0.03, 1.0, 30.0, 1e3), (0.0, 0.0, -1.0, 0.5, -10.0, 3.0)
-    pairs = [(a, a * b) for a, b in zip(scales, shifts, strict=True)] + [(1e-3, 0.25), (100.0, 0.25)]
-    yield from _laws(runner, images, pairs)
-    yield constant(runner, images[0].shape, 0.0)
-    yield constant(runner, images[0].shape, 0.1)
-
-
-def _runners(
-    network: Network, images: Sequence[Tensor], device: str, dtypes: Sequence[str], sigma: float | None
-) -> tuple[dict[str, Runner], dict[str, str]]:
-    """Runners for each type in which the network runs, autocast last, and the errors for the other types."""
-    wanted = [PRECISIONS[name] for name in dtypes]
-    half = 'float16' if torch.device(device).type == 'cuda' else 'bfloat16'  # the usual type of the device
-    if {'float32', half} <= {*dtypes}:
-        wanted.append(Precision(f'autocast {half}', torch.float32, PRECISIONS[half].dtype))
-    double, single = PRECISIONS['float64'], PRECISIONS['float32']
-    evaluators, refusals = {}, {}
-    for precision in dict.fromkeys([*wanted, double]):  # float64 always, for comparison
-        try:
-            evaluate = evaluator(network, precision, device, sigma)
-            evaluate(images[0], 1.0)
-        except REFUSALS as error:
-            refusals[precision] = first_line(error)
-        else:
-            evaluators[precision] = evaluate
-    exact = evaluators.get(double)
-    runners = {
-        each.name: Runner(evaluators[each], each, exact=exact if each.roundoff > single.roundoff else None)
-        for each in wanted
-        if each in evaluators
-    }
-    return runners, {each.name: refusals[each] for each in wanted if each in refusals}
+    (1, channels, H, W) in float64 on [0, 1]; an ``InputError`` where there are none, or one cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f'{folder}: no such folder of images{similar_path(folder)}')
+    if channels not in (1, 3):
+        raise InputError(
+            f'{folder}: images are gray or RGB, but the network takes {channels} channels; leave out --images'
+        )
+    store = FolderStore(folder)
+    images = (decode(store.read(name), channels, name) for name in store.names[:count])
+    return [center(torch.from_numpy(image).double().permute(2, 0, 1)[None], SIDE) for image in images]

@@ -178,7 +178,7 @@ def law(runner: Runner, y: Tensor, a: float, b: float) -> Point | None:
     moved, output = runner.evaluate(x, a), runner.evaluate(y, 1.0)
     defect = float((moved - (a * output + b)).abs().max()) / (a * contrast)
     change = float((moved - output).abs().max()) / contrast
-    return Point(a, b, _size(y), defect, tolerance, change)
+    return Point(a, b, (y.shape[-2], y.shape[-1]), defect, tolerance, change)
 
 
 def constant(runner: Runner, shape: Sequence[int], value: float) -> Point:
@@ -187,7 +187,7 @@ def constant(runner: Runner, shape: Sequence[int], value: float) -> Point:
     c = float(x.flatten()[0])
     unit = abs(c) or 1.0
     defect = float((runner.evaluate(x, 0.0) - c).abs().max()) / unit
-    return Point(0.0, value, _size(x), defect, _tolerance(runner, unit, unit))
+    return Point(0.0, value, (x.shape[-2], x.shape[-1]), defect, _tolerance(runner, unit, unit))
 
 
 def agreement(runner: Runner, y: Tensor, first: Tensor, second: Tensor) -> Point:
@@ -196,7 +196,7 @@ def agreement(runner: Runner, y: Tensor, first: Tensor, second: Tensor) -> Point
     if first.shape == second.shape:
         difference = (first - second).abs().masked_fill(first.isnan() & second.isnan(), 0.0)
         defect = float(difference.max()) / contrast
-    return Point(1.0, 0.0, _size(y), defect, _tolerance(runner, float(y.abs().max()), contrast))
+    return Point(1.0, 0.0, (y.shape[-2], y.shape[-1]), defect, _tolerance(runner, float(y.abs().max()), contrast))
 
 
 def _tolerance(runner: Runner, largest: float, unit: float) -> float:
@@ -208,7 +208,3 @@ def _contrast(y: Tensor) -> float:
     """The standard deviation; if it is 0, the largest value; if that is 0, 1."""
     deviation = float((y - y.flatten()[0]).std(correction=0))
     return deviation or float(y.abs().max()) or 1.0
-
-
-def _size(y: Tensor) -> tuple[int, int]:
-    return y.shape[-2], y.shape[-1]

@@ -1,11 +1,10 @@
 """What a certificate says: the verdict in one sentence, a table on a terminal, JSON."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ne_basicsr.evaluation.check.checks import Certificate, Row
 from ne_basicsr.evaluation.check.law import MARGIN, PRECISIONS
-from ne_basicsr.evaluation.report.tables import json_text
 
 LAW = ('scale', 'shift', 'scale and shift', 'fixed shift')
 HEADER = f'{"check":<26} {"defect":>9} {"tolerance":>9}  {"":<7}  worst at'
@@ -123,13 +122,8 @@ def footnote(certificate: Certificate) -> str:
     return f'tolerance: {MARGIN} times the rounding error of this network, {"; ".join(parts)}'
 
 
-def to_json(subject: str, about: str, certificate: Certificate, verdict: Verdict) -> str:
-    """Everything measured."""
-    rows = [
-        {'name': row.name, 'what': row.what, 'status': row.status, 'problem': row.problem, 'points': row.points}
-        for row in certificate.rows
-    ]
-    return json_text({
-        'subject': subject, 'about': about, 'verdict': verdict.sentence, 'passed': verdict.passed,
-        'precision': certificate.precision, 'rounding': certificate.rounding, 'rows': rows,
-    })  # fmt: skip
+def content_of(subject: str, about: str, certificate: Certificate, verdict: Verdict) -> dict[str, Any]:
+    """Everything measured, for JSON."""
+    rows = [row._asdict() | {'status': row.status} for row in certificate.rows]
+    said = {'subject': subject, 'about': about, 'verdict': verdict.sentence, 'passed': verdict.passed}
+    return said | certificate._asdict() | {'rows': rows}

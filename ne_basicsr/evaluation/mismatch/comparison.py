@@ -1,15 +1,14 @@
 """The comparison of networks over data sets and degradations; finished cells are kept, processes share the work."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ne_basicsr.data.image_store import ImageStore, open_any
+from ne_basicsr.evaluation.mismatch import Cell, row_of, work
 from ne_basicsr.evaluation.mismatch.summaries import Comparison, Crop, Panel
-from ne_basicsr.evaluation.mismatch.sweep import Cell, row_of
-from ne_basicsr.evaluation.mismatch.units import Axis, Precision, Request, Unit, WorkPlan, strip_levels
-from ne_basicsr.evaluation.mismatch.work import Worker, pixels_of
+from ne_basicsr.evaluation.mismatch.work import Axis, Precision, Request, Unit, Worker
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.inference.opening import common_channels, identity, open_denoisers
 from ne_basicsr.metrics.curves import Row
@@ -19,7 +18,7 @@ from ne_basicsr.ops.noise import LevelRange, parts_of
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import printable
 from ne_basicsr.utils.process_group import gathered
-from ne_basicsr.utils.result_store import CellStore
+from ne_basicsr.utils.result_store import CellStore, Value
 
 
 def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) -> tuple[Comparison, str]:
@@ -36,7 +35,7 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
         metric(name)  # weights that cannot be had are found before the work
     denoisers, failures = [identity(), *opened], dict.fromkeys(lines)  # a set that keeps its order
     channels = common_channels(denoisers)
-    stores = _stores(request, failures)
+    stores = _open_stores(request, failures)
     parts = parts_of([part for each in denoisers for part in parts_of(each.training_levels255)])
     trained = [part for part in parts if not isinstance(part, LevelRange)]
     degradations = [parse_degradation(text, trained) for text in request.degradations]
@@ -45,98 +44,88 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
     if channels == 1 and any(each.kind == 'demosaicked' for each in degradations):
         raise InputError('demosaicked: noise of colour images, and the networks are for gray ones; take correlated')
     axes = [
-        Axis(name, store, degradation, strip_levels(degradation, trained, request.strip_levels))
-        for name, store in zip(_names_of(stores), stores, strict=True)
+        Axis(name, store, degradation, work.strip_levels(degradation, trained, request.strip_levels))
+        for name, store in stores.items()
         for degradation in degradations
     ]
 
-    plan = WorkPlan(request, channels)
     store = CellStore(folder / 'cells', rank)
-    units = [unit for axis in axes for unit in plan.units(axis, denoisers, failures)]
+    units = [unit for axis in axes for unit in work.units_of(axis, denoisers, request, channels, failures)]
     gathered(None)  # nobody writes before all have read
-    worker = Worker(plan, store, failures)
+    worker = Worker(request, channels, store, failures)
     worker.work(units, world_size, shown=rank == 0)
-    mine = {key: store[key] for key in plan.keys(units) if key in store}
-    for values, lines in gathered((mine, list(failures))):
+    keys = [key for unit in units for keys in unit.wanted.values() for key in keys.values()]
+    for values, lines in gathered(({key: store[key] for key in keys if key in store}, list(failures))):
         store.values |= values
         failures |= dict.fromkeys(lines)
 
-    finished = _Finished(plan, store, units)
-    panels = [finished.panel(axis, denoisers, failures) for axis in axes]
+    rows = [(unit, cell, row_in(store.values, request, unit, cell)) for unit in units for cell in unit.wanted]
+    own = [each for each in rows if each[0].precision == request.precision]
+    panels = [_panel(axis, denoisers, [e for e in own if e[0].axis is axis], store.values, failures) for axis in axes]
+    settings = _settings(request, channels, axes)
+    if request.precision != Precision():
+        settings['Effect of the arithmetic'] = effect_of(request.precision, rows)
     lines = [printable(line) for line in failures]
-    comparison = Comparison([each.entry for each in denoisers], panels, _settings(finished), lines)
-    return comparison, worker.timing()
+    return Comparison([each.entry for each in denoisers], panels, settings, lines), worker.timing
 
 
-class _Finished:
-    """Values from the store as rows and crops."""
-
-    def __init__(self, plan: WorkPlan, store: CellStore, units: Sequence[Unit]) -> None:
-        self.plan, self.store, self.units = plan, store, units
-
-    def panel(self, axis: Axis, denoisers: Sequence[Denoiser], failures: dict[str, None]) -> Panel:
-        """The rows of completely measured networks; each network that returned NaN adds a line to ``failures``."""
-        mine = [unit for unit in self.units if unit.axis is axis and unit.precision == self.plan.request.precision]
-        rows: list[Row] = []
-        for denoiser in denoisers:
-            own = [(unit, cell) for unit in mine if unit.denoiser is denoiser for cell in unit.cells]
-            found = [row for unit, cell in own if (row := self.row(unit, cell))]
-            if len(found) == len(own):
-                rows += found
-            if broken := sorted({row['level'] for row in found if math.isnan(row['psnr_out'])}):
-                levels = ', '.join(f'{level:g}' for level in broken[:5]) + (', ...' if len(broken) > 5 else '')
-                where = f'on {axis.data} with {axis.degradation}, {axis.degradation.unit} {levels}'
-                failures[f'{denoiser.source}: the network returns NaN {where}'] = None
-        images = tuple(dict.fromkeys(unit.image for unit in mine))
-        return Panel(axis.data, axis.degradation, images, rows, self._strips(axis, mine), images[0] if images else '')
-
-    def row(self, unit: Unit, cell: Cell) -> dict[str, Any]:
-        """The row of a cell; empty where it was not measured."""
-        keys = self.plan.wanted(unit, cell)
-        if keys['quality'] not in self.store:
-            return {}
-        defect = self.store[keys['defect']]['ne_defect'] if keys.get('defect', '') in self.store else None
-        names = {'network': unit.denoiser.label, 'data': unit.axis.data}
-        quality = dict(self.store[keys['quality']])
-        for name in self.plan.request.perceptual:
-            quality |= self.store[keys[name]] if keys.get(name, '') in self.store else {name: None}
-        return {**names, **row_of(unit.image, unit.axis.degradation, cell), **quality, 'ne_defect': defect}
-
-    def _strips(self, axis: Axis, units: Sequence[Unit]) -> dict[float, dict[str, Crop]]:
-        strips: dict[float, dict[str, Crop]] = {level: {} for level in axis.strip_levels}
-        clean: Crop | None = None
-        for unit in units:
-            for cell in unit.cells:
-                key = self.plan.wanted(unit, cell).get('crop', '')
-                if key in self.store:
-                    value = self.store[key]
-                    label = 'noisy' if unit.denoiser.is_identity else unit.denoiser.label
-                    strips[cell.level][label] = Crop(pixels_of(value['shown']), value['psnr'])
-                    clean = Crop(pixels_of(value['clean']), None)
-        return {level: {**strip, 'clean': clean} for level, strip in strips.items() if strip and clean}
+def row_in(values: Mapping[str, Value], request: Request, unit: Unit, cell: Cell) -> dict[str, Any]:
+    """The row of a cell; empty where it was not measured."""
+    keys = unit.wanted[cell]
+    if keys['quality'] not in values:
+        return {}
+    row = {'network': unit.denoiser.label, 'data': unit.axis.data, **row_of(unit.image, unit.axis.degradation, cell)}
+    row |= values[keys['quality']] | dict.fromkeys((*request.perceptual, 'ne_defect'))
+    for what in (*request.perceptual, 'defect'):
+        row |= values.get(keys.get(what, ''), {})
+    return row
 
 
-def _names_of(stores: Sequence[ImageStore]) -> list[str]:
-    names = [printable(store.root.resolve().name).removesuffix('.lmdb') for store in stores]
-    return [name if names.count(name) == 1 else f'{name} #{names[: i + 1].count(name)}' for i, name in enumerate(names)]
+def _panel(
+    axis: Axis,
+    denoisers: Sequence[Denoiser],
+    measured: Sequence[tuple[Unit, Cell, Row]],
+    values: Mapping[str, Value],
+    failures: dict[str, None],
+) -> Panel:
+    """The rows of completely measured networks; each network that returned NaN adds a line to ``failures``."""
+    rows: list[Row] = []
+    for denoiser in denoisers:
+        own = [row for unit, _, row in measured if unit.denoiser is denoiser]
+        rows += own if all(own) else []
+        if broken := sorted({row['level'] for row in own if row and math.isnan(row['psnr_out'])}):
+            levels = ', '.join(f'{level:g}' for level in broken[:5]) + (', ...' if len(broken) > 5 else '')
+            where = f'on {axis.data} with {axis.degradation}, {axis.degradation.unit} {levels}'
+            failures[f'{denoiser.source}: the network returns NaN {where}'] = None
+    images = tuple(dict.fromkeys(unit.image for unit, _, _ in measured))
+    strips: dict[float, dict[str, Crop]] = {level: {} for level in axis.strip_levels}
+    clean: dict[str, Crop] = {}
+    for unit, cell, _ in measured:
+        if value := values.get(unit.wanted[cell].get('crop', '')):
+            label = 'noisy' if unit.denoiser.is_identity else unit.denoiser.label
+            strips[cell.level][label] = Crop(work.pixels_of(value['shown']), value['psnr'])
+            clean = {'clean': Crop(work.pixels_of(value['clean']), None)}
+    strips = {level: strip | clean for level, strip in strips.items() if strip}
+    return Panel(axis.data, axis.degradation, images, rows, strips, images[0] if images else '')
 
 
-def _stores(request: Request, failures: dict[str, None]) -> list[ImageStore]:
-    """The stores that can be opened; the others add a line to ``failures``."""
-    stores, lines = [], []
+def _open_stores(request: Request, failures: dict[str, None]) -> dict[str, ImageStore]:
+    """The stores that can be opened, by name; the others add a line to ``failures``."""
+    stores = []
     for path in request.data:
         try:
             stores.append(open_any(Path(path), request.data_range))
         except InputError as error:
-            lines.append(str(error))
+            failures[str(error)] = None
     if not stores:
-        raise InputError(lines[0])
-    failures |= dict.fromkeys(lines)
-    return stores
+        raise InputError([*failures][-1])
+    names = [printable(store.root.resolve().name).removesuffix('.lmdb') for store in stores]
+    numbered = [f'{k} #{names[: i + 1].count(k)}' if names.count(k) > 1 else k for i, k in enumerate(names)]
+    return dict(zip(numbered, stores, strict=True))
 
 
-def _settings(finished: _Finished) -> dict[str, str]:
-    request, units = finished.plan.request, finished.units
+def _settings(request: Request, channels: int, axes: Sequence[Axis]) -> dict[str, str]:
+    """The protocol behind the numbers, for the page."""
     defect = {
         'few': 'one (a, b) for each noisy image at draw 0 of at most five levels',
         'all': 'eight (a, b) for each noisy image, drawn anew',
@@ -151,29 +140,21 @@ def _settings(finished: _Finished) -> dict[str, str]:
         'NE defect': '|f(a y + b) - (a f(y) + b)| / |a f(y) + b|, a in [0.5, 1.5], b in [-0.25, 0.25];'
         f' {defect[request.defect]}',
         'Draws': f'{request.draws} per image and level, seed {request.seed}; noise is not clipped',
-        'Images': 'gray' if finished.plan.channels == 1 else 'colour',
+        'Images': 'gray' if channels == 1 else 'colour',
         **({'Data range': f'{request.data_range:g} is white'} if request.data_range else {}),
         'Arithmetic': f'{request.precision} on {request.device}',
     }  # fmt: skip
-    if request.precision != Precision():
-        settings['Effect of the arithmetic'] = _effect(finished)
-    kinds = dict.fromkeys(unit.axis.degradation.kind for unit in units)
+    kinds = dict.fromkeys(axis.degradation.kind for axis in axes)
     return settings | {f'Degradation {kind}': f'{KINDS[kind].what}; unit {KINDS[kind].unit}' for kind in kinds}
 
 
-def _effect(finished: _Finished) -> str:
-    """The change of PSNR from float32, contiguous, to the arithmetic of the run."""
-
-    def outputs(precision: Precision) -> dict[tuple[Any, ...], float]:
-        return {
-            (id(unit.axis), unit.denoiser.label, unit.image, cell): row['psnr_clamped']
-            for unit in finished.units
-            if unit.precision == precision and not unit.denoiser.is_identity
-            for cell in unit.cells
-            if (row := finished.row(unit, cell))
-        }
-
-    reference, own = outputs(Precision()), outputs(finished.plan.request.precision)
+def effect_of(precision: Precision, rows: Iterable[tuple[Unit, Cell, Row]]) -> str:
+    """The change of PSNR from float32, contiguous, to the ``precision`` of the run."""
+    found: dict[Precision, dict[Any, float]] = {Precision(): {}, precision: {}}
+    for unit, cell, row in rows:
+        if row and not unit.denoiser.is_identity:
+            found[unit.precision][id(unit.axis), unit.denoiser.label, unit.image, cell] = row['psnr_clamped']
+    reference, own = found.values()
     changes = [own[cell] - value for cell, value in reference.items() if cell in own and math.isfinite(value)]
     if not changes:
         return 'not known'

@@ -18,10 +18,10 @@ from ne_basicsr.evaluation.mismatch.summaries import (
     matched_levels,
     summarize_panel,
 )
-from ne_basicsr.evaluation.report import defect_figure, mismatch_figure, save_figures, ssim_figure
-from ne_basicsr.evaluation.report.horizontal import UNITS, levels_text
+from ne_basicsr.evaluation.report.figures import UNITS, defect_figure, levels_text, mismatch_figure, ssim_figure
+from ne_basicsr.evaluation.report.files import save_figures
 from ne_basicsr.evaluation.report.page import Cell, Column, Table, Tile, link, table, write_page
-from ne_basicsr.evaluation.report.tables import json_text, write_csv, write_json, write_rows, writing
+from ne_basicsr.evaluation.report.tables import write_csv, write_json, write_rows, writing
 from ne_basicsr.inference.opening import IDENTITY
 from ne_basicsr.metrics.curves import KEYS
 from ne_basicsr.ops.degradations import Degradation
@@ -35,26 +35,17 @@ _NAMES = {'jpeg': 'JPEG compression', 'poisson_gaussian': 'photon noise', 'gain'
 
 
 def write_outputs(comparison: Comparison, folder: Path, command: str) -> Path:
-    """Write all results of a comparison.
+    """Write all results of a comparison, replacing those of an earlier one; returns the page's path.
 
-    ``rows.csv``, one line per network, image, level and draw; ``summary.json``; ``report.html``; for each panel
-    ``curves/<data>_<degradation>.csv`` and ``figures/<data>_<degradation>_{psnr,ssim,defect}.{png,pdf}``.
-
-    Args:
-        folder: made where it is not there; files of an earlier comparison are replaced.
-        command: the command line, for the page.
-
-    Returns:
-        The page's path.
-
-    Raises:
-        InputError: where the folder cannot be written.
+    ``rows.csv``, one line per network, image, level and draw; ``summary.json``; ``report.html`` with the ``command``
+    line; for each panel ``curves/<data>_<degradation>.csv`` and
+    ``figures/<data>_<degradation>_{psnr,ssim,defect}.{png,pdf}``. An ``InputError`` where they cannot be written.
     """
     with writing(folder):
         summaries = [summarize_panel(panel, comparison.entries) for panel in comparison.panels]
         rows = [row for panel in comparison.panels for row in panel.rows]
         write_rows(folder / 'rows.csv', rows, [*KEYS, *MEASURES])
-        write_json(folder / 'summary.json', json_text(summary_of(comparison, summaries)))
+        write_json(folder / 'summary.json', summary_of(comparison, summaries))
         figures = [figures_of(summary) for summary in summaries]
         names = file_names(f'{panel.data}_{panel.degradation}'.replace('/', '-') for panel in comparison.panels)
         for name, summary, drawn in zip(names, summaries, figures, strict=True):
@@ -103,33 +94,25 @@ def write_curves(path: Path, summary: PanelSummary) -> None:
 
 
 def summary_of(comparison: Comparison, summaries: Sequence[PanelSummary]) -> dict[str, Any]:
-    """The content of ``summary.json``, where numbers that are not finite become null."""
+    """The content of ``summary.json``; its numbers have ten significant digits: defects are as small as rounding."""
     panels = [
         {
             'data': summary.panel.data,
             'degradation': str(summary.panel.degradation),
             'unit': summary.panel.degradation.unit,
-            'levels': list(summary.levels),
+            'levels': summary.levels,
             'images': len(summary.panel.images),
             'draws': summary.draws,
             'networks': {
-                label: {name: _significant(value) for name, value in (values | values.pop('perceptual')).items()}
-                for label, values in ((label, each._asdict()) for label, each in summary.networks.items())
+                label: {k: None if value is None else float(f'{value:.10g}') for k, value in numbers.items()}
+                for label, each in summary.networks.items()
+                for values in [each._asdict()]
+                for numbers in [values | values.pop('perceptual')]
             },
         }
         for summary in summaries
     ]
-    return {
-        'settings': comparison.settings,
-        'entries': [entry._asdict() for entry in comparison.entries],
-        'panels': panels,
-        'failures': comparison.failures,
-    }
-
-
-def _significant(value: float | None) -> float | None:
-    """Ten significant digits, not decimals: the defect of an equivariant network is as small as rounding."""
-    return None if value is None else float(f'{value:.10g}')
+    return {'settings': comparison.settings} | comparison._asdict() | {'panels': panels}
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -142,13 +125,7 @@ def write_comparison(
     figures: Sequence[Mapping[str, Figure]],
     command: str,
 ) -> None:
-    """Write the page, ``mismatch.html``.
-
-    Args:
-        summaries: of each panel.
-        figures: of each panel, by what they show, see ``FIGURES``; what was not measured is missing.
-        command: that made the comparison.
-    """
+    """Write the page, from the summaries and the figures (by what they show, see ``FIGURES``) of each panel."""
     labels = [entry.label for entry in comparison.entries]
     panels: list[dict[str, Any]] = []
     for number, (each, drawn) in enumerate(zip(summaries, figures, strict=True), 1):
@@ -230,7 +207,7 @@ def _strips(summary: PanelSummary) -> dict[str, list[Tile]]:
     noisy = 'JPEG' if degradation.kind == 'jpeg' else 'noisy'
     return {
         level_text(degradation, level) + (f', {mark}' if level in matched else ''): [
-            Tile(crop.pixels / 255, noisy if name == 'noisy' else name, note)
+            Tile(crop.pixels, noisy if name == 'noisy' else name, note)
             for name, crop in strip.items()
             for note in ['' if crop.psnr is None else FAILED if is_failed(crop.psnr) else f'{crop.psnr:.2f} dB']
         ]

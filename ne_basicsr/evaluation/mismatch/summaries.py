@@ -78,35 +78,33 @@ class PanelSummary(NamedTuple):
 
 def summarize_panel(panel: Panel, entries: Sequence[Entry]) -> PanelSummary:
     """The curves and numbers of a panel, in the order of ``entries``."""
-    by_network = {each.label: [row for row in panel.rows if row['network'] == each.label] for each in entries}
-    by_network = {label: rows for label, rows in by_network.items() if rows}
-    identity = _as_it_is(panel.rows)
-    own = {label: rows for label, rows in by_network.items() if label != IDENTITY}
+    found = {entry: rows for entry in entries if (rows := [r for r in panel.rows if r['network'] == entry.label])}
+    inputs = means(panel.rows, 'psnr_in')
+    identity = Curve(tuple(inputs), tuple(inputs.values()), tuple(inputs.values()))  # which is not clamped
+    curves = {e.label: identity if e.label == IDENTITY else curve(rows) for e, rows in found.items()}
+    ssim, defects = (
+        {entry.label: values for entry, rows in found.items() if (values := means(rows, column))}
+        for column in ('ssim', 'ne_defect')
+    )
     return PanelSummary(
         panel=panel,
         entries=entries,
         trained=parts_of([part for entry in entries for part in parts_of(entry.training_levels255)]),
         levels=identity.levels,
         identity=identity,
-        curves={label: curve(rows) for label, rows in own.items()},
-        ssim=_measured(own, 'ssim'),
-        defects=_measured(own, 'ne_defect'),
-        identity_ssim=means(by_network.get(IDENTITY, []), 'ssim'),
+        identity_ssim=ssim.pop(IDENTITY, {}),
+        ssim=ssim,
+        defects=defects,
         networks={
-            each.label: _summarize_network(by_network[each.label], panel.degradation, each)
-            for each in entries
-            if each.label in by_network
+            e.label: _summarize_network(rows, curves[e.label], panel.degradation, e) for e, rows in found.items()
         },
+        curves={label: own for label, own in curves.items() if label != IDENTITY},
         draws=1 + max((row['draw'] for row in panel.rows), default=0),
     )
 
 
 def matched_levels(degradation: Degradation, levels: Iterable[float], trained255: Training) -> list[float]:
-    """The tested levels that match the training: its noise levels, or the gain or offset that changes nothing.
-
-    Args:
-        trained255: noise levels of the training, in 8-bit units; ignored for other degradations than noise.
-    """
+    """The tested levels that match the training: its noise levels, or the gain or offset that changes nothing."""
     if degradation.is_affine:
         wanted: Training = (1.0,) if degradation.kind == 'gain' else (0.0,)
     else:
@@ -125,19 +123,7 @@ def is_failed(value: float) -> bool:
     return math.isnan(value) or value == -math.inf
 
 
-def _as_it_is(rows: Sequence[Row]) -> Curve:
-    """The curve of the noisy image, which is not clamped."""
-    inputs = means(rows, 'psnr_in')
-    return Curve(tuple(inputs), tuple(inputs.values()), tuple(inputs.values()))
-
-
-def _measured(by_network: Mapping[str, Sequence[Row]], column: str) -> dict[str, dict[float, float]]:
-    measured = {label: means(rows, column) for label, rows in by_network.items()}
-    return {label: values for label, values in measured.items() if values}
-
-
-def _summarize_network(rows: Sequence[Row], degradation: Degradation, entry: Entry) -> NetworkSummary:
-    of = _as_it_is(rows) if entry.label == IDENTITY else curve(rows)
+def _summarize_network(rows: Sequence[Row], of: Curve, degradation: Degradation, entry: Entry) -> NetworkSummary:
     total = summarize(of)
     # of several training levels the noisiest: at less noise PSNR is higher for every network; of a range none
     single = [part for part in parts_of(entry.training_levels255) if not isinstance(part, LevelRange)]

@@ -15,29 +15,22 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ne_basicsr.evaluation.report.style import DPI
-from ne_basicsr.utils.errors import InputError
 
 SCREEN_SCALE = 2.3  # pixels of a page per point of a figure: makes 7 points the size of the page's text
 
 _RENDERING = threading.Lock()
 
 
-def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG or PDF, by the suffix; equal figures, equal bytes. Makes the folders above."""
-    path = Path(path)
-    kind = path.suffix.lower().removeprefix('.')
-    if kind not in ('png', 'pdf'):
-        raise InputError(f'figures are written as .png or .pdf; got {path.name!r}')
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as .png or .pdf; equal figures, equal bytes. Makes the folders above."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_render(figure, kind))
+    path.write_bytes(_render(figure, path.suffix[1:]))
 
 
 def save_figures(figures: Mapping[str, Figure], folder: Path, known: Iterable[str] = ()) -> None:
-    """Write each figure as ``<name>.png`` and ``<name>.pdf``.
+    """Write each figure as ``<name>.png`` and ``<name>.pdf``; remove others of an earlier run.
 
-    Args:
-        known: names that figures may have, ``*`` for anything: such files of an earlier run that are not in
-            ``figures`` are removed.
+    ``known`` are the names that figures may have, ``*`` for anything.
     """
     for kind in ('png', 'pdf'):
         for name, figure in figures.items():
@@ -57,9 +50,8 @@ def figure_array(figure: Figure) -> NDArray[np.uint8]:
 def figure_svg(figure: Figure, alt: str) -> str:
     """The figure as an ``<svg>`` element for a page: transparent, black ink in the colour of the text around it.
 
-    Args:
-        figure: equal figures give equal elements; ids of different figures do not meet in one page.
-        alt: what the figure shows, for screen readers; figures that look alike need different texts.
+    Equal figures give equal elements; figures in one page that look alike need different ``alt`` texts, which say what
+    they show for screen readers.
     """
     rendered = _render(figure, 'svg').decode()
     body = rendered[rendered.index('>', rendered.index('<svg')) + 1 :].strip()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import jinja2
 import numpy as np
+import torch
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
@@ -41,25 +42,15 @@ class Table(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """One image of a strip, with two short texts below it.
+    """One image of a strip, see ``display_pixels``, with two short texts below it."""
 
-    The image is an array (H, W) or (H, W, 3) or a tensor (C, H, W), on [0, 1], clipped for display.
-    """
-
-    image: NDArray[np.floating] | Tensor
+    pixels: NDArray[np.uint8]
     label: str
     note: str = ''
 
 
-def write_page(path: str | Path, template: str, **data: Any) -> None:
-    """Write the page. Makes the folders above.
-
-    Args:
-        template: a file in ``templates/``.
-        data: that it names; ``lead`` says in a sentence or two what was found.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_page(path: Path, template: str, **data: Any) -> None:
+    """Write the page: ``template`` is a file in ``templates/``, filled with the ``data`` that it names."""
     path.write_text(TEMPLATES.get_template(template).render(data), encoding='utf-8', newline='\n')
 
 
@@ -72,9 +63,7 @@ def table(
 ) -> Table:
     """A table for a page; its first column names the rows.
 
-    Args:
-        reference: rows that are no candidates for the best of a column, by index.
-        marked: rows to point out, by index, each with a word on why.
+    By index, rows in ``reference`` are no candidates for the best of a column, ``marked`` ones are pointed out.
     """
     texts = [[_text(cell, column.format) for cell, column in zip(row, columns, strict=True)] for row in rows]
     signs = {x: {'highest': 1, 'lowest': -1}.get(column.best, 0) for x, column in enumerate(columns)}
@@ -98,23 +87,10 @@ def link(text: str, anchor: str) -> Markup:
     return Markup('<a href="#{}">{}</a>').format(anchor, text)
 
 
-def display_pixels(image: NDArray[np.floating] | Tensor) -> NDArray[np.uint8]:
-    """An image on [0, 1], (H, W), (H, W, 3) or a tensor (C, H, W), as 8-bit (H, W) or (H, W, 3), clipped.
-
-    Raises:
-        ValueError: for another shape.
-    """
-    if isinstance(image, Tensor):
-        tensor = image.detach().float().cpu()
-        array = (tensor.movedim(0, -1) if tensor.ndim == 3 else tensor).numpy()
-    else:
-        array = np.asarray(image)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim != 2 and array.shape[2:] != (3,):
-        shape = tuple(image.shape)
-        raise ValueError(f'an image is an array (H, W) or (H, W, 3), or a tensor (1 or 3, H, W); got {shape}.')
-    return np.rint(np.clip(np.nan_to_num(array), 0, 1) * 255).astype(np.uint8)
+def display_pixels(image: Tensor) -> NDArray[np.uint8]:
+    """An image (C, H, W) on [0, 1] as 8-bit (H, W) or (H, W, 3), clipped."""
+    pixels = (image.detach().nan_to_num().clamp(0, 1).float() * 255).round().to(torch.uint8).movedim(0, -1).cpu()
+    return (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).contiguous().numpy()
 
 
 def _is_number(cell: Cell) -> TypeGuard[float]:
@@ -138,4 +114,4 @@ _FOLDER = jinja2.PackageLoader('ne_basicsr.evaluation.report')
 TEMPLATES = jinja2.Environment(loader=_FOLDER, autoescape=True, undefined=jinja2.StrictUndefined)
 TEMPLATES.trim_blocks = TEMPLATES.lstrip_blocks = True
 TEMPLATES.filters['svg'] = lambda figure, alt: Markup(figure_svg(figure, alt))
-TEMPLATES.filters |= {'pixels': display_pixels, 'png': _png_uri}
+TEMPLATES.filters['png'] = _png_uri

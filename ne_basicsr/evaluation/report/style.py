@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -29,33 +29,19 @@ _MARKERS_IN_ALL = 90  # more than that on the lines of a figure hide each other
 
 def line_figure(
     lines: Mapping[str, Line], x: str, y: str, names: Sequence[str] = ()
-) -> tuple[Figure, Axes, list[Line2D]]:
-    """A figure, one column wide, with a line for each network; ``finish`` completes it.
+) -> tuple[Figure, Axes, dict[str, Line2D]]:
+    """A figure, one column wide, with a line for each network, by its name; ``finish`` completes it.
 
-    Args:
-        lines: by the network's name.
-        x, y: labels of the axes.
-        names: the networks of all figures that belong together, in the order that gives each its colour and marker;
-            where not given, those of ``lines``.
-
-    Raises:
-        ValueError: where there is no line.
+    ``x`` and ``y`` are labels; ``names`` as for ``mismatch_figure``.
     """
-    refuse_nothing(lines)
+    assert lines, 'a figure shows one network or more'
     figure = Figure(figsize=(COLUMN_WIDTH, 2.5), dpi=DPI, layout='constrained')
     axes = figure.add_subplot()
     axes.set_xlabel(x, fontsize=8)
     axes.set_ylabel(y, fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
     order = list(names or lines)
-    handles = [_plot_network(axes, order.index(name), *line, len(lines)) for name, line in lines.items()]
-    return figure, axes, handles
-
-
-def refuse_nothing(shown: Sized) -> None:
-    """Raise ``ValueError`` where there is nothing to show."""
-    if not shown:
-        raise ValueError('a figure shows one network or more; got none.')
+    return figure, axes, {k: _plot_network(axes, order.index(k), *line, len(lines)) for k, line in lines.items()}
 
 
 def _plot_network(axes: Axes, number: int, xs: Sequence[float], ys: Sequence[float], networks: int) -> Line2D:
@@ -82,8 +68,8 @@ def limits(values: Sequence[float], least_span: float = 6.0) -> tuple[float, flo
     return low - margin, high + margin
 
 
-def finish(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], title: str = '') -> Figure:
-    """Thin frames, light grid, small numbers, legend and title; after it the layout is fixed."""
+def finish(figure: Figure, shown: Mapping[str, Artist], title: str = '') -> Figure:
+    """Thin frames, light grid, small numbers, legend of what is ``shown``, title; after it the layout is fixed."""
     axes = figure.axes[0]
     for each in (axes, *axes.child_axes):
         each.tick_params(which='both', labelsize=7, width=0.6, length=2.5)
@@ -92,14 +78,14 @@ def finish(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], tit
             spine.set_linewidth(0.6)
     axes.grid(color=GREY, alpha=0.25, linewidth=0.5)
     # the legend is below the axes, where it covers nothing; the figure grows by its height
-    wrapped = [textwrap.fill(label, 52) for label in labels]
-    columns = 2 if max(map(len, labels)) <= 24 else 1
+    wrapped = [textwrap.fill(label, 52) for label in shown]
+    columns = 2 if max(map(len, shown)) <= 24 else 1
     lines = sum(label.count('\n') + 1 for label in wrapped)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.14 * math.ceil(lines / columns))
     legend = figure.legend(
-        handles, [str(i) for i in range(len(labels))], loc='outside lower center', ncols=columns, fontsize=7,
-        frameon=False, handlelength=2.6, borderpad=0.1, labelspacing=0.35, columnspacing=1.4,
+        [*shown.values()], ['.'] * len(shown), loc='outside lower center', ncols=columns, fontsize=7, frameon=False,
+        handlelength=2.6, borderpad=0.1, labelspacing=0.35, columnspacing=1.4,
     )  # fmt: skip
     for text, label in zip(legend.get_texts(), wrapped, strict=True):  # set now: Legend drops names that start with _
         text.set_text(label)

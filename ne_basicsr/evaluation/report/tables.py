@@ -7,7 +7,6 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from ne_basicsr.metrics.curves import KEYS, Row
@@ -22,19 +21,8 @@ def writing(folder: Path) -> Iterator[None]:
         yield
 
 
-def make_writable(folder: Path) -> None:
-    """Make the folder, and find out before the work whether files can be written to it.
-
-    Raises:
-        InputError: where they cannot.
-    """
-    with writing(folder):
-        TemporaryFile(dir=folder).close()
-
-
-def check_writable(path: str | Path) -> None:
+def check_writable(path: Path) -> None:
     """Raise ``InputError`` where a file cannot be written, before the work rather than after it; makes nothing."""
-    path = Path(path)
     if not path.parent.is_dir():
         raise InputError(f'{path}: the folder {str(path.parent)!r} does not exist')
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
@@ -80,27 +68,22 @@ def write_rows(path: Path, rows: Sequence[Row], columns: Collection[str] = ()) -
     write_csv(path, columns, ([row[name] for name in columns] for row in rows), {**digits, 'level': '.10g'})
 
 
-def json_text(content: Any) -> str:
-    """Strict JSON: named tuples are objects, numbers that are not finite are null."""
-    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + '\n'
+def write_json(path: Path, content: Any) -> None:
+    """Write strict JSON, where named tuples are objects and numbers that are not finite are null.
 
-
-def write_json(path: str | Path, text: str) -> None:
-    """Write what ``json_text`` returns; an ``InputError`` where the file cannot be written."""
-    with writing(Path(path).parent):  # a byte of a file's name that is not UTF-8 is escaped as JSON escapes it
-        Path(path).write_text(text, encoding='utf-8', errors='backslashreplace', newline='\n')
+    Raises:
+        InputError: where the file cannot be written.
+    """
+    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + '\n'
+    with writing(path.parent):  # a byte of a file's name that is not UTF-8 is escaped as JSON escapes it
+        path.write_text(text, encoding='utf-8', errors='backslashreplace', newline='\n')
 
 
 def text_table(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
     """Rows as plain text in aligned columns: the columns ``left`` to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return '\n'.join(
-        '  '.join(
-            f'{cell:<{width}}' if x in left else f'{cell:>{width}}'
-            for x, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    signs = [f'{"<" if x in left else ">"}{width}' for x, width in enumerate(widths)]
+    return '\n'.join('  '.join(map(format, row, signs)).rstrip() for row in rows)
 
 
 def _plain(content: Any) -> Any:

@@ -10,9 +10,8 @@ from typing import NamedTuple
 import torch
 
 from ne_basicsr.data.image_store import decode, read_file
-from ne_basicsr.evaluation.sampling import projectors
+from ne_basicsr.evaluation.sampling import RESIDUAL_STOPPED, SAMPLING, Schedule, projectors
 from ne_basicsr.evaluation.sampling.projectors import Pixels, Projector
-from ne_basicsr.evaluation.sampling.sampler import RESIDUAL_STOPPED, SAMPLING, Schedule
 from ne_basicsr.utils.errors import InputError
 
 MOST_LEVEL = 255.0
@@ -52,19 +51,9 @@ class Task(NamedTuple):
         """What is known of the image, for people."""
         return KINDS[self.kind].what.format(self.value)
 
-    @property
-    def has_reference(self) -> bool:
-        """Whether results can be compared with the image: not if nothing of it is known."""
-        return self.kind != 'unconstrained'
-
-    @property
-    def starts_noisy(self) -> bool:
-        """Whether y_0 = x + sigma_0 z."""
-        return self.kind == 'denoise'
-
     def schedule(self) -> Schedule:
         """The schedule of the paper for this task."""
-        if not self.starts_noisy:
+        if self.kind != 'denoise':
             return SAMPLING
         return RESIDUAL_STOPPED._replace(sigma_start=_number(self, 0, MOST_LEVEL) / 255)
 
@@ -94,11 +83,7 @@ class Task(NamedTuple):
 
 
 def parse_task(text: str) -> Task:
-    """``KIND``, ``KIND=VALUE`` or ``denoise@SIGMA255``.
-
-    Raises:
-        InputError: for an unknown kind, or a value that is missing or no number.
-    """
+    """``KIND``, ``KIND=VALUE`` or ``denoise@SIGMA255``; an ``InputError`` for others."""
     name, mark, value = re.fullmatch(r'([^=@]*)([=@]?)(.*)', text, re.DOTALL).groups()  # type: ignore[union-attr]
     if name not in KINDS:
         raise InputError(f'task {text!r}: not one of {", ".join(KINDS)}')

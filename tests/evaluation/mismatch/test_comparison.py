@@ -21,9 +21,9 @@ from ne_basicsr.archs.dncnn_arch import DnCNN
 from ne_basicsr.cli.main import main
 from ne_basicsr.data.prepare import write_lmdb
 from ne_basicsr.evaluation.mismatch import curve, drop_from, means, work
-from ne_basicsr.evaluation.mismatch.comparison import _effect, compare
-from ne_basicsr.evaluation.mismatch.units import Precision, Request, spread, strip_levels
-from ne_basicsr.evaluation.mismatch.work import _crop_value, pixels_of
+from ne_basicsr.evaluation.mismatch.comparison import compare, effect_of
+from ne_basicsr.evaluation.mismatch.work import Precision, Request, Unit, crop_value, pixels_of, spread, strip_levels
+from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.metrics.curves import Curve
 from ne_basicsr.metrics.quality import psnr
 from ne_basicsr.metrics.registered_metrics import calculate_mismatch
@@ -196,7 +196,7 @@ def test_outputs_are_clamped_to_the_range_that_the_clean_image_has_there(
 
 def test_cells_of_an_earlier_protocol_are_not_mixed_with_new_ones(nets, image_folder, tmp_path, monkeypatch):
     with monkeypatch.context() as before:
-        before.setattr('ne_basicsr.evaluation.mismatch.units.PROTOCOL', 1)
+        before.setattr('ne_basicsr.evaluation.mismatch.work.PROTOCOL', 1)
         before.setattr(
             'ne_basicsr.metrics.quality.psnr_clamped', lambda *_: 0.0
         )  # as far as the keys tell, this is PSNR
@@ -212,8 +212,6 @@ def test_cells_of_an_earlier_protocol_are_not_mixed_with_new_ones(nets, image_fo
 def test_each_noisy_image_has_pairs_of_its_own_for_the_defect_and_they_repeat(
     nets, image_folder, tmp_path, monkeypatch
 ):
-    from ne_basicsr.evaluation.mismatch import work
-
     def pairs(name: str, **options) -> tuple[dict[tuple, int], dict[tuple, float]]:
         """The seed with which the pairs of each cell were drawn, and its defect."""
         seen: list[int] = []
@@ -365,23 +363,20 @@ def test_names_that_are_no_utf_8_are_compared_and_shown_as_they_can_be(tmp_path,
 
 
 def test_on_gpus_cudnn_computes_and_not_in_tf32(nets, image_folder, tmp_path, monkeypatch):
-    from ne_basicsr.evaluation.mismatch import work
-
-    denoised, seen = work.denoised, set()
+    denoise, seen = Denoiser.denoise, set()
 
     def noted(*arguments):
         seen.add((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
-        return denoised(*arguments)
+        return denoise(*arguments)
 
-    monkeypatch.setattr(work, 'denoised', noted)
-    compare(request(nets[:1], image_folder, 'gaussian=25'), tmp_path / 'out')
+    asked = request([f'{nets[0]}@25'], image_folder, 'gaussian=25')
+    monkeypatch.setattr(Denoiser, 'denoise', noted)
+    compare(asked, tmp_path / 'out')
     assert seen == {(True, False)} and torch.backends.cudnn.allow_tf32
 
 
 def test_short_memory_halves_the_batch(nets, image_folder, tmp_path, monkeypatch):
-    from ne_basicsr.evaluation.mismatch import work
-
-    honest, seen = work.denoised, []
+    honest, seen = Denoiser.denoise, []
 
     def tight(denoiser, noisy, *further):
         seen.append(len(noisy))
@@ -390,7 +385,7 @@ def test_short_memory_halves_the_batch(nets, image_folder, tmp_path, monkeypatch
         return honest(denoiser, noisy, *further)
 
     expected, _ = compare(request(nets, image_folder, batch=2, defect='none'), tmp_path / 'a')
-    monkeypatch.setattr(work, 'denoised', tight)
+    monkeypatch.setattr(Denoiser, 'denoise', tight)
     result, _ = compare(request(nets, image_folder, batch=8, defect='none'), tmp_path / 'b')
     assert max(seen) == 3 and not result.failures
     first, second = (rows(each, 'second') for each in (expected, result))
@@ -412,22 +407,16 @@ def test_reduced_precision_says_what_it_costs(nets, image_folder, tmp_path):
 
 
 def test_the_effect_of_the_arithmetic_at_most_is_the_largest_of_either_sign():
-    precisions, changes = (Precision(), Precision('bfloat16')), {0: -1.0, 1: 0.5}
-    axis, denoiser = object(), SimpleNamespace(label='n', is_identity=False)
-    units = [SimpleNamespace(axis=axis, denoiser=denoiser, image='a', cells=(0, 1), precision=p) for p in precisions]
-
-    def row(unit, cell):
-        return {'psnr_clamped': 30 + (changes[cell] if unit.precision == precisions[1] else 0)}
-
-    finished = SimpleNamespace(
-        units=units, row=row, plan=SimpleNamespace(request=SimpleNamespace(precision=precisions[1]))
-    )
-    assert '-0.2500 dB on average, -1.0000 dB at most' in _effect(finished)
+    precision, changes = Precision('bfloat16'), {0: -1.0, 1: 0.5}
+    unit = Unit(object(), SimpleNamespace(label='n', is_identity=False), 'a', Precision(), {})
+    rows = [(unit, cell, {'psnr_clamped': 30.0}) for cell in changes]
+    rows += [(unit._replace(precision=precision), cell, {'psnr_clamped': 30 + d}) for cell, d in changes.items()]
+    assert '-0.2500 dB on average, -1.0000 dB at most' in effect_of(precision, rows)
 
 
 def test_strips_show_the_centre_of_an_image():
     clean = torch.randint(0, 256, (1, 1, 200, 300)) / 255
-    value = _crop_value(clean, clean.flip(2), clean, psnr)
+    value = crop_value(clean, clean.flip(2), clean, psnr)
     middle = clean[..., 28:172, 78:222]
     assert np.array_equal(pixels_of(value['clean']), (middle[0, 0] * 255).round().byte().numpy())
     assert value['psnr'] == psnr(clean.flip(2)[..., 28:172, 78:222], middle)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ne_basicsr.evaluation.mismatch.outputs import figures_of, lead, summary_of, write_comparison, write_outputs
 from ne_basicsr.evaluation.mismatch.summaries import Comparison, Crop, Panel, matched_levels, summarize_panel
-from ne_basicsr.evaluation.report.tables import json_text
+from ne_basicsr.evaluation.report.tables import write_json
 from ne_basicsr.inference.denoiser import Entry
 from ne_basicsr.ops.degradations import Degradation
 from ne_basicsr.ops.noise import LevelRange
@@ -209,14 +209,15 @@ def test_curves_of_other_degradations_say_what_their_levels_are(whole: Path):
     assert read(whole / 'curves' / 'Other_gaussian.csv')[3]['plain'] == ''  # NaN
 
 
-def test_summary_json_is_strict_and_complete(whole: Path):
+def test_summary_json_is_strict_and_complete(whole: Path, tmp_path: Path):
     def refuse(name: str) -> None:
         raise AssertionError(name)
 
     read_back = json.loads((whole / 'summary.json').read_text(encoding='utf-8'), parse_constant=refuse)
     of = everything()
     found = summary_of(of, [summarize_panel(each, of.entries) for each in of.panels])
-    assert read_back == json.loads(json_text(found))
+    write_json(tmp_path / 'again.json', found)
+    assert read_back == json.loads((tmp_path / 'again.json').read_text(encoding='utf-8'))
     assert read_back['settings'] == of.settings and read_back['failures'] == of.failures
     assert [entry['label'] for entry in read_back['entries']] == ['identity', 'plain', 'even']
     networks = read_back['panels'][0]['networks']

@@ -54,7 +54,7 @@ def test_onnx_is_the_network_at_any_size(name, tmp_path):
     assert {each.shape[0] for each in agreements} >= {1, 3}
     assert all(each.shape[2:] not in {graphs.TRACED[1:]} or each.shape[0] != graphs.TRACED[0] for each in agreements)
     assert max(each.difference for each in agreements) < 2e-5
-    subject = check.find_subject(str(path), dtypes='float32')
+    subject = check.find_subject(str(path), dtypes=['float32'])
     found = check.certify(subject.network, subject.images(None), dtypes=subject.dtypes)
     assert check.judge(found).passed == (name != 'DnCNN')
 
