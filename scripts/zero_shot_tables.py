@@ -65,10 +65,12 @@ def main():
         for name, clean in loaded:
             noisy = Degradation('gaussian', ()).apply(clean, name, level)
             with torch.inference_mode():
-                outputs = {('specialist', level): nets[level](noisy)} if level in nets else {}
+                outputs = {}
                 for trained, net in nets.items():
                     found = methods(net.network, trained / 255)
                     outputs |= {(method, trained): call(noisy, level / 255) for method, call in found.items()}
+                if level in nets:
+                    outputs |= {('specialist', int(level)): outputs['plain', level]}
             for key, output in outputs.items():
                 sums.setdefault(key, []).append(psnr_clamped(output, clean))
         for (method, trained), values in sums.items():
