@@ -75,8 +75,8 @@ class ZeroShot(BackboneHolder):
         backbone: denoises (N, C, H, W) on [0, 1] with noise of ``sigma255``; a module, or options with a ``type``.
         sigma255: the noise that the backbone was trained at, in 8-bit units; ``auto``: what the file of its weights
             says, or what is measured on photographs once they are loaded.
-        passes: 1 takes shrinkage of the DCT as first estimate; 2 mixes it with a pass of the backbone, which gains 0.1
-            to 0.4 dB and doubles the time below the training level. Above it both take one pass.
+        passes: 1 takes shrinkage of the DCT as first estimate; 2 mixes it with a pass of the backbone, which gains 0 to
+            0.16 dB down to a fifth of the training level, and doubles the time there. Above it both take one pass.
         size_multiple: as for ``WNE``.
 
     Input: (N, C, H, W), any range, not clipped; images do not depend on each other. A constant image, and one in which

@@ -260,7 +260,8 @@ class Denoiser(nn.Module):
                 problems.append(error)
             else:
                 if not isinstance(output, Tensor) or output.dim() != 4:
-                    raise InputError(f'{self.source}: returns no images: a classifier, or several results?')
+                    got = tuple(output.shape) if isinstance(output, Tensor) else f'a {type(output).__name__}'
+                    raise InputError(f'{self.source}: returns no images but {got}: a classifier, or several results?')
                 scale = output.shape[-1] // image.shape[-1]
                 return replace(said, in_channels=channels, out_channels=output.shape[1], scale=scale)
         counts, size = ', '.join(map(str, candidates)), 'x'.join(map(str, image.shape[2:]))
@@ -315,7 +316,8 @@ class Denoiser(nn.Module):
             counts = ' or '.join(map(str, only))
             raise InputError(f'{self.source}: takes images of {channels} channels; this needs {counts}')
         if (facts.out_channels, facts.scale) != (channels, 1):
-            how = 'changes their size' if facts.scale != 1 else f'returns {facts.out_channels} channels for {channels}'
+            how = f'enlarges them {facts.scale} times' if facts.scale > 1 else 'changes their size'
+            how = f'returns {facts.out_channels} channels for {channels}' if facts.scale == 1 else how
             raise InputError(f'{self.source}: a denoiser must keep the shape of its images; this network {how}')
 
     def _image(self, channels: int) -> Tensor:

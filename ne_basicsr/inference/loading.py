@@ -215,13 +215,14 @@ def _check_denoiser(network: nn.Module) -> None:
         denoiser.require_image_to_image(())
     except InputError as error:
         if error.__cause__ is None or isinstance(error.__cause__, TypeError):  # not: other sizes than it was tried with
-            raise InputError(f'+wne, wrap and --wne are for denoisers: {str(error).removeprefix("it: ")}') from None
+            reason, way_out = str(error).removeprefix('it: '), 'open it without wrapping, or give a denoiser'
+            raise InputError(f'+wne, wrap and --wne are for denoisers: {reason}; {way_out}') from None
 
 
 def as_wrapped(network: nn.Module, levels: tuple[float, ...], is_measured: bool) -> str:
     """How ``wrap_zero_shot`` wrapped a network, with the ``levels`` that it returned, for the network's description."""
     about = ', wrapped without training'
-    if not is_measured:
+    if not is_measured or is_non_blind(network):  # which is told the level of each image, and not measured
         return about
     found = f'in {type(network).__name__}, trained at noise {_words(levels)} of 255 as measured on photographs'
     return f'{about} {found if levels else "in WNE: the noise level of its training is unknown"}'

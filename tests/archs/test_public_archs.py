@@ -123,14 +123,15 @@ class Timed(nn.Module):
 @pytest.mark.parametrize(
     ('network', 'reason'),
     [
-        (Classifier(), 'returns no images: a classifier'),
-        (nn.Upsample(scale_factor=2), 'changes their size'),
+        (Classifier(), r'returns no images but [(]1, 1[)]: a classifier'),
+        (nn.Upsample(scale_factor=2), 'enlarges them 2 times'),
+        (nn.MaxPool2d(2), 'changes their size'),
         (Timed(), 'missing 1 required positional argument'),
     ],
-    ids=['classifier', 'super-resolution', 'diffusion'],
+    ids=['classifier', 'super-resolution', 'smaller', 'diffusion'],
 )
 def test_only_denoisers_are_wrapped(network, reason):
-    with pytest.raises(InputError, match=f'^[+]wne, wrap and --wne are for denoisers: .*{reason}') as refused:
+    with pytest.raises(InputError, match=f'^[+]wne, wrap and --wne are .*: .*{reason}.*; open it without') as refused:
         wrap_zero_shot(network, 25 / 255)
     assert '\n' not in str(refused.value)
 
@@ -144,11 +145,13 @@ def test_only_denoisers_are_wrapped(network, reason):
             ['time_embed.0.weight', 'input_blocks.0.0.weight', 'out.2.weight'],
             'a diffusion model .it needs a time step.',
         ),
+        (['t_embedder.mlp.0.weight'], 'a diffusion model'),
+        (['patch_embed.proj.weight', 'norm.weight', 'head.weight'], 'a classifier'),
     ],
 )
 def test_files_of_other_networks_are_refused_by_what_they_are(keys, reason, tmp_path, monkeypatch):
     monkeypatch.setattr('ne_basicsr.inference.loading.find_layout', lambda weights: None)  # as without spandrel
     torch.save({key: torch.ones(2, 2) for key in keys}, tmp_path / 'net.pth')
-    with pytest.raises(InputError, match=f'seems to be {reason}.* and denoisers are needed') as refused:
+    with pytest.raises(InputError, match=f'seems to be {reason}.* and denoisers are needed; if .* net.yml$') as refused:
         ne_basicsr.load(tmp_path / 'net.pth', wrap='wne')
     assert '\n' not in str(refused.value)

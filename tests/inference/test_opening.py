@@ -115,6 +115,8 @@ def test_a_non_blind_network_is_told_the_level(tmp_path):
     assert denoiser.needs_sigma and denoiser.channels == 1
     with torch.no_grad():
         assert torch.equal(denoiser(y, torch.tensor([0.1, 0.2])), network(y, sigma=[0.1, 0.2]))
+    wrapped = open_denoiser(parse_spec(f'{tmp_path}/net.pth+wne'), 'net')
+    assert wrapped.needs_sigma and wrapped.description.endswith('wrapped without training')  # no level is missing
 
 
 def test_an_option_file_stands_for_its_network_and_weights(tmp_path):

@@ -76,7 +76,7 @@ def test_a_file_that_only_spandrel_knows_is_loaded_and_super_resolution_is_not_w
     loaded, y = ne_basicsr.load(path), torch.rand(1, 3, 12, 14)
     assert loaded.description.endswith('by spandrel: Spandrel()')
     torch.testing.assert_close(loaded(y), network(y), rtol=0, atol=1e-6)
-    with pytest.raises(InputError, match=r'are for denoisers: .* changes their size'):
+    with pytest.raises(InputError, match=r'are for denoisers: .* enlarges them 2 times'):
         ne_basicsr.load(path, wrap='wne')
 
 

@@ -56,11 +56,11 @@ LAYOUTS: dict[str, tuple[str, Callable[[StateDict], Layout]]] = {
     ),
 }
 
-# what other networks are that have such a key
+# what other networks are that have such a key, followed by a colon and its number of dimensions
 OTHERS = {
-    'a diffusion model (it needs a time step)': r'(^|\.)(time_embed|time_mlp|time_embedding|temb)\b',
+    'a diffusion model (it needs a time step)': r'(^|\.)(t(ime(step)?)?_?emb\w*|time_(mlp|proj))\.',
     'a super-resolution network': r'(^|\.)(conv_up\d|upsampler?|upconv\d|HRconv|conv_hr)\.',
-    'a classifier': r'(^|\.)(fc|classifier(\.\d+)?|heads\.head)\.(weight|bias)$',
+    'a classifier': r'(^|\.)((fc|classifier(\.\d+)?|heads\.head)\.(weight|bias):|head\.weight:2)',
 }
 
 
@@ -94,9 +94,10 @@ def recognise(weights: Mapping[str, Tensor], container: str | None = None) -> La
 def explain_unknown(weights: Mapping[str, Tensor]) -> str:
     """Why a state dict was not recognised: what it seems to be, the nearest layout, or the known ones."""
     for what, pattern in OTHERS.items():
-        if any(re.search(pattern, key) for key in weights):
+        if any(re.search(pattern, f'{key}:{value.dim()}') for key, value in weights.items()):
             keys = first_few(list(weights))
-            return f'unknown layout with keys {keys}: it seems to be {what}, and denoisers are needed'
+            way_out = 'if it is a denoiser, name its network in an option file, net.yml'
+            return f'unknown layout with keys {keys}: it seems to be {what}, and denoisers are needed; {way_out}'
     strangers = {
         name: [key for key in weights if not re.fullmatch(pattern, key)] for name, (pattern, _) in LAYOUTS.items()
     }
