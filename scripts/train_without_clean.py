@@ -92,9 +92,14 @@ def write_data(source: Path, folder: Path) -> None:
 
 
 def options(run: str, network: str, data: dict[str, Any], iterations: int, amp: str | None) -> dict[str, Any]:
-    # the halves of 80x80 are as large as the crops of the others
+    # its parts, four of a crop, are as large and as many as the crops of the others
     halved = data.get('target', 'neighbor2neighbor') == 'neighbor2neighbor' and data['type'] == 'NoisyDataset'
-    crops = {'in_ch': 1, 'gt_size': 80 if halved else 40, 'batch_size_per_gpu': 8, 'num_worker_per_gpu': 0}
+    crops = {
+        'in_ch': 1,
+        'gt_size': 80 if halved else 40,
+        'batch_size_per_gpu': 2 if halved else 8,
+        'num_worker_per_gpu': 0,
+    }
     model = 'DenoisingModel' if data['type'] == 'DenoisingDataset' else 'PairedDenoisingModel'
     return {
         'name': run, 'model_type': model, 'num_gpu': 0, 'manual_seed': 0,

@@ -195,9 +195,9 @@ def _step(network: nn.Module, opt: Mapping[str, Any], batch: tuple[int, int, int
         return tensor
 
     network = network.to('meta')
-    target = opt['datasets'].get('train', {}).get('target')
-    count, size = 2 * count if target == 'sure' else count, size // 2 if target == 'neighbor2neighbor' else size
     images = torch.empty(count, channels, size, size, device='meta')
+    if opt['datasets'].get('train', {}).get('target') == 'sure':
+        images = torch.cat([images, images])
     try:
         with saved_tensors_hooks(keep, lambda tensor: tensor), _quiet():
             output = network(images)

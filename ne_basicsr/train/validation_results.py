@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ne_basicsr.evaluation import mismatch
 from ne_basicsr.evaluation.mismatch import Row
-from ne_basicsr.evaluation.report import figures, files
 from ne_basicsr.ops.center import center
 from ne_basicsr.ops.noise import Training
 
@@ -35,6 +34,8 @@ def keep_curve(
 
     ``training_levels`` are in 8-bit units; the summary goes to the log and, where there is one, TensorBoard's writer.
     """
+    from ne_basicsr.evaluation.report import figures, files  # matplotlib, which other commands start without
+
     curve = mismatch.curve(rows)
     summary = mismatch.summarize(curve)
     stem = folder / 'mismatch' / f'{data_set}_{iteration}'

@@ -77,9 +77,9 @@ NOISY = CELLS + SIGMA * torch.randn(CELLS.shape, dtype=torch.float64, generator=
 
 def gradients(task: Task, network: nn.Module) -> Tensor:
     """Of the whole loss, in the weights, of each group of images, (GROUPS, weights)."""
-    found, groups = [], task.lq.unflatten(0, (-1, GROUPS, COUNT // GROUPS)).movedim(1, 0)
-    for lq, gt in zip(groups, task.gt.unflatten(0, (GROUPS, -1)), strict=True):
-        loss = F.mse_loss(network(lq.flatten(0, 1))[: len(gt)], gt)
+    found, groups = [], [each.unflatten(0, (-1, GROUPS, COUNT // GROUPS)).movedim(1, 0) for each in task[:2]]
+    for lq, gt in zip(*(group.flatten(1, 2) for group in groups), strict=True):
+        loss = F.mse_loss(network(lq)[: len(gt)], gt)
         found.append(torch.autograd.grad(loss, list(network.parameters())))
     if task.addition:  # a mean over all images: its share is not known by group
         added = torch.autograd.grad(task.addition(network, network(task.lq)), list(network.parameters()))
@@ -108,7 +108,7 @@ def test_recorrupted_pairs_have_the_gradient_of_clean_targets(linear: nn.Module)
 
 def test_neighbours_have_the_gradient_of_clean_targets_where_they_show_the_same(linear: nn.Module) -> None:
     task = targets.neighbor2neighbor(NOISY, LEVELS, range(COUNT))._replace(addition=None)
-    wanted = gradients(Task(task.lq, CELLS[..., ::2, ::2]), linear)
+    wanted = gradients(Task(task.lq, targets.neighbor2neighbor(CELLS, LEVELS, range(COUNT)).gt), linear)
     assert deviation(gradients(task, linear), wanted) < 4
     assert deviation(gradients(Task(task.lq, task.lq), linear), wanted) > 10
 
@@ -127,7 +127,7 @@ def test_the_task_of_a_sample_does_not_depend_on_its_batch(name: str) -> None:
     for index in range(4):
         part = slice(index, index + 1)
         alone = FROM_NOISY[name](noisy[part], levels[part], SEEDS[part])
-        assert torch.equal(alone.gt, together.gt[part])
+        assert torch.equal(alone.gt, together.gt[index::4])
         assert torch.equal(alone.lq, together.lq[index::4])
         assert not torch.equal(alone.lq, FROM_NOISY[name](noisy[part], levels[part], [5]).lq)
         added.append(alone.addition(network, network(alone.lq)) if alone.addition else torch.zeros(()))
@@ -152,7 +152,10 @@ def test_neighbours_share_no_pixel_and_are_no_diagonal() -> None:
     first, second, _ = FROM_NOISY['neighbor2neighbor'](places, LEVELS, [3])
     assert torch.equal(first.div(2).floor(), second.div(2).floor())  # of one cell
     assert (first - second).abs().sum(dim=1).eq(1).all()
-    for draw in (first, second):  # each pixel of a cell a quarter of the times: 4 standard errors of 400 draws
+    assert first.shape == second.shape == (4, 2, 20, 20)
+    apart = (first - second).abs().mean(dim=(2, 3))  # in rows, in columns: two parts are halved in width, two in height
+    assert apart.tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]]
+    for draw in (first, second):  # each of two neighbours half of the times: 4 standard errors of 400 draws
         for odd in draw.remainder(2).flatten(2)[0]:
             assert odd.mean().item() == pytest.approx(0.5, abs=0.1)
 
