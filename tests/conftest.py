@@ -6,13 +6,13 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from packaging.version import Version
 
 import ne_basicsr  # noqa: F401 - first, so that basicsr imports
@@ -147,12 +147,9 @@ def _figures_of_validations(request: pytest.FixtureRequest, monkeypatch: pytest.
         return
     picture = np.zeros((8, 8, 3), np.uint8)
 
-    def save_figure(_: object, path: Path) -> None:
+    def draw(path: Path, *_: object, **__: object) -> Callable[[], NDArray[np.uint8]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), picture)
+        return lambda: picture
 
-    drawn = SimpleNamespace(
-        mismatch_figure=lambda *_, **__: None, save_figure=save_figure, figure_array=lambda _: picture
-    )
-    for room in ('figures', 'files'):
-        monkeypatch.setattr(f'ne_basicsr.train.validation_results.{room}', drawn)
+    monkeypatch.setattr('ne_basicsr.train.validation_results.draw', draw)

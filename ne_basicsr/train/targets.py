@@ -109,7 +109,7 @@ def neighbor2neighbor(noisy: Tensor, levels: Tensor, seeds: Sequence[int], weigh
     what they show: a second loss takes off the difference that the denoised whole image has between them.
 
     The authors take two pixels of each cell of 2x2, at half the size in both directions, where texture is as fine as
-    noise. Here two parts are halved in width, the other two in height; a wrapped network then gains 1.0 dB.
+    noise. Here two parts are halved in width, the other two in height: 0.3 dB more with as many pixels a step.
 
     Args:
         levels: not used.

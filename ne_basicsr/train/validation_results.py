@@ -1,11 +1,13 @@
 """The results of a validation: rows as CSV, the mismatch curve as figure and numbers, images in TensorBoard."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ne_basicsr.evaluation import mismatch
@@ -34,8 +36,6 @@ def keep_curve(
 
     ``training_levels`` are in 8-bit units; the summary goes to the log and, where there is one, TensorBoard's writer.
     """
-    from ne_basicsr.evaluation.report import figures, files  # matplotlib, which other commands start without
-
     curve = mismatch.curve(rows)
     summary = mismatch.summarize(curve)
     stem = folder / 'mismatch' / f'{data_set}_{iteration}'
@@ -48,14 +48,22 @@ def keep_curve(
     )
     numbers = f'mean output PSNR {summary.mean_psnr:.4f} dB, worst loss against identity {summary.worst_loss:+.2f} dB'
     logging.getLogger('basicsr').info(f'Mismatch {data_set}{table}\n\t {numbers}')
-    figure = figures.mismatch_figure({run: curve}, training_levels, title=data_set, unit=unit)
-    files.save_figure(figure, Path(f'{stem}.png'))
+    pixels = draw(Path(f'{stem}.png'), {run: curve}, training_levels, title=data_set, unit=unit)
     if tb_logger:
         tb_logger.add_scalar(f'mismatch/{data_set}/mean_psnr', summary.mean_psnr, iteration)
         tb_logger.add_scalar(f'mismatch/{data_set}/worst_loss', summary.worst_loss, iteration)
         for level, value in zip(curve.levels, curve.psnr_out, strict=True):
             tb_logger.add_scalar(f'mismatch/{data_set}/psnr_out_{word}{level:g}', value, iteration)
-        tb_logger.add_image(f'mismatch/{data_set}', files.figure_array(figure), iteration, dataformats='HWC')
+        tb_logger.add_image(f'mismatch/{data_set}', pixels(), iteration, dataformats='HWC')
+
+
+def draw(path: Path, *curves: Any, **how: Any) -> Callable[[], NDArray[np.uint8]]:
+    """Save the figure of mismatch curves; what is returned makes its pixels, (H, W, 3)."""
+    from ne_basicsr.evaluation.report import figures, files  # matplotlib, which other commands start without
+
+    figure = figures.mismatch_figure(*curves, **how)
+    files.save_figure(figure, path)
+    return lambda: files.figure_array(figure)
 
 
 def keep_pairs(rows: Sequence[Row], folder: Path, data_set: str, iteration: int | str) -> None:
