@@ -49,8 +49,7 @@ def noise_level(y: Tensor) -> Tensor:
     texture, variance = block_energies(y / unit - (y / unit).mean(dim=(1, 2, 3), keepdim=True), size)
     blocks = unsaturated | (textured & ~unsaturated.any(dim=1, keepdim=True))  # all saturated: overlooked
     count = blocks.sum(dim=1, keepdim=True)
-    texture = texture.masked_fill(~blocks, math.inf)
-    limit = texture.sort(dim=1).values.gather(1, (quietest(count) - 1).clamp(min=0))
+    limit = texture.masked_fill(~blocks, math.inf).sort(dim=1).values.gather(1, (quietest(count) - 1).clamp(min=0))
     silent = (count == 0) | (limit == 0)
     # 1 up to the limit, falling to 0 at twice the limit; in silent images divisors are 1 for the gradient's sake
     weight = (2 - texture / limit.masked_fill(silent, 1.0)).clamp(0, 1).masked_fill(~blocks, 0.0)
