@@ -256,8 +256,9 @@ def test_python_on_the_page_of_public_names_runs(workplace: Path) -> None:
         ne_basicsr.load(f'experiments/{name}/models/net_g_latest.pth').state_dict()
         for name in ('from_a_dict', 'finetuned')
     )
-    moved = max(float((first[key] - second[key]).abs().max()) for key in first if first[key].is_floating_point())
-    assert 0 < moved < 0.3  # it went on from there: running means aside, two steps of 0.001
+    weights = [key for key in first if first[key].is_floating_point() and 'running' not in key]  # seeds are random here
+    moved = max(float((first[key] - second[key]).abs().max()) for key in weights)
+    assert 0 < moved < 0.01  # it went on from there: two steps of 0.001
     assert not names['verdict'].passed and names['restored'].shape == names['noisy'].shape
 
 
