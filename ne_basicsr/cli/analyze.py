@@ -13,7 +13,7 @@ def run(arguments: argparse.Namespace) -> int:
     pixels = [_pair(text, 'pixel', int) for text in arguments.pixel]
     intervals = [_pair(text, 'interval', float) for text in arguments.interval]
 
-    from ne_basicsr.evaluation.analysis import INTERVALS, check_interval
+    from ne_basicsr.evaluation.analysis.intervals import INTERVALS, check_interval
     from ne_basicsr.evaluation.analysis.outputs import coverage_text, write_study
     from ne_basicsr.evaluation.analysis.study import Request, study
     from ne_basicsr.evaluation.report.tables import writing

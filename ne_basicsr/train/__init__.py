@@ -1,4 +1,4 @@
-"""Training: targets, steps, the loop over iterations and how it ends on signals.
+"""Training: targets, steps, the loop over iterations, its log and how it ends on signals.
 
 ``pipeline`` combines them with data, model and checkpoints; it alone imports BasicSR at its top.
 """

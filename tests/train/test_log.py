@@ -6,8 +6,8 @@ import sys
 import pytest
 from basicsr.utils import MessageLogger, get_root_logger
 
-from ne_basicsr.train import loop
-from ne_basicsr.train.loop import Speed, Stopwatch
+from ne_basicsr.train import log
+from ne_basicsr.train.log import Speed, Stopwatch
 
 
 def test_a_line_begins_as_basicsr_s(monkeypatch):
@@ -22,7 +22,7 @@ def test_a_line_begins_as_basicsr_s(monkeypatch):
     get_root_logger().setLevel(logging.INFO)
     losses = {'l_pix': 0.0123, 'grad_norm': 4.5}
     logger({'epoch': 3, 'iter': 1000, 'lrs': [1e-4, 2e-4], 'time': 0.1234, 'data_time': 0.0056} | losses)
-    own = loop.line(
+    own = log.line(
         'denoising', 3, 1000, [1e-4, 2e-4], Speed(0.1234, 0.0056, 1037.0, 0.1 * 3999), losses, ', GPU 2.50 GiB'
     )
     assert own == records[0].getMessage() + '[1037 images/s, GPU 2.50 GiB]'
@@ -30,7 +30,7 @@ def test_a_line_begins_as_basicsr_s(monkeypatch):
 
 def test_only_iterations_are_timed_and_all_the_time_counts_for_the_rest(monkeypatch):
     now = 0.0
-    monkeypatch.setattr(loop.time, 'monotonic', lambda: now)
+    monkeypatch.setattr(log.time, 'monotonic', lambda: now)
     watch = Stopwatch(images=12, total=10, done=4)
     for _ in range(2):
         watch.start()
@@ -55,6 +55,6 @@ def test_only_iterations_are_timed_and_all_the_time_counts_for_the_rest(monkeypa
 @pytest.mark.parametrize(('terminal', 'shown'), [(True, True), (True, False), (False, True)])
 def test_there_is_a_bar_on_a_terminal_only(monkeypatch, capsys, terminal, shown):
     monkeypatch.setattr(sys.stderr, 'isatty', lambda: terminal, raising=False)
-    with loop.progress_bar(10, 4, shown) as bar:
+    with log.progress_bar(10, 4, shown) as bar:
         bar.update()
     assert ('5/10' in capsys.readouterr().err) == (terminal and shown)

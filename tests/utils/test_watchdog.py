@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from torch import distributed
 
-from ne_basicsr.utils.process_group import Failure, Watchdog
+from ne_basicsr.utils.watchdog import Failure, Watchdog
 
 
 class Ranks:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ne_basicsr.data.image_store import on_unit_range, open_any
 from ne_basicsr.evaluation import analysis
-from ne_basicsr.evaluation.analysis import INTERVALS, Row, Values
+from ne_basicsr.evaluation.analysis.difficulty import Row, Values
+from ne_basicsr.evaluation.analysis.intervals import INTERVALS
 from ne_basicsr.inference.denoiser import Denoiser, Entry
 from ne_basicsr.inference.exported_graphs import SUFFIXES
 from ne_basicsr.inference.opening import common_channels, open_denoisers, parse_spec

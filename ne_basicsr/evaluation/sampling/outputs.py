@@ -16,7 +16,9 @@ from ne_basicsr.evaluation.report.analysis import trajectory_figure
 from ne_basicsr.evaluation.report.files import save_figures
 from ne_basicsr.evaluation.report.page import Column, Tile, display_pixels, table, write_page
 from ne_basicsr.evaluation.report.tables import write_csv, write_json, writing
+from ne_basicsr.evaluation.sampling.sampler import CONVERGED, DIVERGED
 from ne_basicsr.evaluation.sampling.session import Request, Session
+from ne_basicsr.evaluation.sampling.trajectories import Row
 from ne_basicsr.ops.center import center
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.file_names import file_names
@@ -59,7 +61,7 @@ class Collector:
 
     def __init__(self, session: Session, folder: Path) -> None:
         self.session, self.folder = session, folder
-        self.summaries: list[sampling.Row] = []
+        self.summaries: list[Row] = []
         self.walks: dict[str, dict[str, list[list[float]]]] = {name: {} for name in _FIGURES}
         self.shown: dict[str, list[Tile]] = {name: [] for name in [*session.pictures][:_SHOWN]}
         labels, images = [entry.label for entry in session.entries], [*session.pictures]
@@ -76,7 +78,7 @@ class Collector:
         self.summaries.append(sampling.summarize(network, trajectory))
         for name, by_network in self.walks.items():
             values = [getattr(record, name) for record in trajectory.records]
-            if trajectory.outcome != sampling.DIVERGED and None not in values:
+            if trajectory.outcome != DIVERGED and None not in values:
                 by_network.setdefault(network, []).append(values)
         request = self.session.request
         suffix = f'_draw{trajectory.draw}' if request.draws > 1 else ''
@@ -95,7 +97,7 @@ class Collector:
             tiles.append(_tile('observed', trajectory.observed, observed.psnr))
         if one_pass:
             tiles.append(_tile(network, trajectory.one_pass, one_pass.psnr, 'one pass'))
-        is_done = trajectory.outcome == sampling.CONVERGED
+        is_done = trajectory.outcome == CONVERGED
         how = f'{last.step} steps' if is_done else f'{trajectory.outcome}, step {last.step}'
         tiles.append(_tile(network, trajectory.result, last.psnr, how))
 
@@ -148,12 +150,12 @@ class Collector:
         rows = [['network', 'walks', *(header for header, _ in _COLUMNS.values())]]
         for network, measures in self.aggregates.items():
             outcomes = Counter(row['outcome'] for row in self._walks_of(network))
-            odd = ', '.join(f'{count} {name}' for name, count in sorted(outcomes.items()) if name != sampling.CONVERGED)
+            odd = ', '.join(f'{count} {name}' for name, count in sorted(outcomes.items()) if name != CONVERGED)
             cells = [_spread_text(measures[name], digits) for name, (_, digits) in _COLUMNS.items()]
             rows.append([network, f'{outcomes.total()}{f" ({odd})" if odd else ""}', *cells])
         return rows
 
-    def _walks_of(self, network: str) -> list[sampling.Row]:
+    def _walks_of(self, network: str) -> list[Row]:
         return [row for row in self.summaries if row['network'] == network]
 
     @property

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ne_basicsr.data.image_store import Image, decode_pixels, on_unit_range, open_any, read_file
-from ne_basicsr.evaluation.sampling import DIVERGED, Schedule, Trajectory, sample
+from ne_basicsr.evaluation.sampling.sampler import DIVERGED, Schedule
 from ne_basicsr.evaluation.sampling.tasks import Task
+from ne_basicsr.evaluation.sampling.trajectories import Trajectory, sample
 from ne_basicsr.inference.denoiser import Denoiser, Entry
 from ne_basicsr.inference.opening import common_channels, open_denoisers
 from ne_basicsr.utils.errors import InputError, first_line

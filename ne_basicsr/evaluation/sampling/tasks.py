@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 
 from ne_basicsr.data.image_store import decode, read_file
-from ne_basicsr.evaluation.sampling import RESIDUAL_STOPPED, SAMPLING, Schedule, projectors
+from ne_basicsr.evaluation.sampling import projectors
 from ne_basicsr.evaluation.sampling.projectors import Pixels, Projector
+from ne_basicsr.evaluation.sampling.sampler import RESIDUAL_STOPPED, SAMPLING, Schedule
 from ne_basicsr.utils.errors import InputError
 
 MOST_LEVEL = 255.0
