@@ -36,7 +36,7 @@ from tqdm import tqdm
 from ne_basicsr.data.batch import SampleStream, as_float
 from ne_basicsr.data.image_store import RAW_FILE, LmdbStore
 from ne_basicsr.data.prepare import Recipe, prepare
-from ne_basicsr.evaluation.bench import median_interval
+from ne_basicsr.evaluation.bench.table import median_interval
 from ne_basicsr.ops.noise import TrainingNoise, seed_of
 
 FIRST = 'BasicSR, PNG in LMDB'

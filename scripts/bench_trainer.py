@@ -26,8 +26,9 @@ import yaml
 from bench_loader import as_json, photograph
 from tqdm import tqdm
 
-from ne_basicsr.evaluation.bench import median_interval, parse_settings, parse_shape
+from ne_basicsr.evaluation.bench import parse_settings, parse_shape
 from ne_basicsr.evaluation.bench.measure import Setting, describe_machine
+from ne_basicsr.evaluation.bench.table import median_interval
 from ne_basicsr.utils.errors import InputError, last_line
 
 FIRST = 'BasicSR'

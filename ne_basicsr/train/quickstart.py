@@ -19,7 +19,7 @@ from ne_basicsr.evaluation.mismatch import Curve
 from ne_basicsr.evaluation.mismatch.comparison import compare
 from ne_basicsr.evaluation.mismatch.outputs import write_outputs
 from ne_basicsr.evaluation.mismatch.summaries import summarize_panel
-from ne_basicsr.evaluation.mismatch.work import Request
+from ne_basicsr.evaluation.mismatch.units import Request
 from ne_basicsr.evaluation.report.tables import text_table
 from ne_basicsr.options import load_options, read_yaml, shipped
 from ne_basicsr.options.printing import kept_text

@@ -11,7 +11,6 @@ from torch import nn
 from ne_basicsr.archs.fdncnn_arch import FDnCNN
 from ne_basicsr.archs.ne_layers import SortPool
 from ne_basicsr.evaluation import bench
-from ne_basicsr.evaluation.bench import PHASES, median_interval, quartiles
 from ne_basicsr.evaluation.bench.measure import (
     Phase,
     Products,
@@ -23,6 +22,7 @@ from ne_basicsr.evaluation.bench.measure import (
     product_rate,
 )
 from ne_basicsr.evaluation.bench.request import SortByTorch, layer_by_layer
+from ne_basicsr.evaluation.bench.table import PHASES, median_interval, quartiles
 from ne_basicsr.evaluation.report.tables import check_writable, write_json
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.utils.memory import peak_memory

@@ -1,8 +1,8 @@
 """The mismatch evaluation: denoisers under noise levels and other degradations that they were not trained for.
 
 Cells, one for each image, level and draw, become rows (``sweep``: one denoiser over images, in batches); rows become
-curves (``metrics.curves``). Networks over data sets become a ``comparison`` (its ``work``), whose finished cells are
-kept (``utils.result_store``); ``outputs`` writes tables, figures and the page, from ``summaries``.
+curves (``metrics.curves``). Networks over data sets become a ``comparison`` (``units`` and their ``work``), whose
+finished cells are kept (``utils.result_store``); ``outputs`` writes tables, figures and the page, from ``summaries``.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

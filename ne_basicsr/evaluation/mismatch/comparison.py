@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ne_basicsr.data.image_store import ImageStore, open_any
-from ne_basicsr.evaluation.mismatch import Cell, row_of, work
+from ne_basicsr.evaluation.mismatch import Cell, row_of
 from ne_basicsr.evaluation.mismatch.summaries import Comparison, Crop, Panel
-from ne_basicsr.evaluation.mismatch.work import Axis, Precision, Request, Unit, Worker
+from ne_basicsr.evaluation.mismatch.units import Axis, Precision, Request, Unit, strip_levels, units_of
+from ne_basicsr.evaluation.mismatch.work import Worker, pixels_of
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.inference.opening import common_channels, identity, open_denoisers
 from ne_basicsr.metrics.curves import Row
@@ -44,13 +45,13 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
     if channels == 1 and any(each.kind == 'demosaicked' for each in degradations):
         raise InputError('demosaicked: noise of colour images, and the networks are for gray ones; take correlated')
     axes = [
-        Axis(name, store, degradation, work.strip_levels(degradation, trained, request.strip_levels))
+        Axis(name, store, degradation, strip_levels(degradation, trained, request.strip_levels))
         for name, store in stores.items()
         for degradation in degradations
     ]
 
     store = CellStore(folder / 'cells', rank)
-    units = [unit for axis in axes for unit in work.units_of(axis, denoisers, request, channels, failures)]
+    units = [unit for axis in axes for unit in units_of(axis, denoisers, request, channels, failures)]
     gathered(None)  # nobody writes before all have read
     worker = Worker(request, channels, store, failures)
     worker.work(units, world_size, shown=rank == 0)
@@ -103,8 +104,8 @@ def _panel(
     for unit, cell, _ in measured:
         if value := values.get(unit.wanted[cell].get('crop', '')):
             label = 'noisy' if unit.denoiser.is_identity else unit.denoiser.label
-            strips[cell.level][label] = Crop(work.pixels_of(value['shown']), value['psnr'])
-            clean = {'clean': Crop(work.pixels_of(value['clean']), None)}
+            strips[cell.level][label] = Crop(pixels_of(value['shown']), value['psnr'])
+            clean = {'clean': Crop(pixels_of(value['clean']), None)}
     strips = {level: strip | clean for level, strip in strips.items() if strip}
     return Panel(axis.data, axis.degradation, images, rows, strips, images[0] if images else '')
 

@@ -22,7 +22,8 @@ from ne_basicsr.cli.main import main
 from ne_basicsr.data.prepare import write_lmdb
 from ne_basicsr.evaluation.mismatch import curve, drop_from, means, work
 from ne_basicsr.evaluation.mismatch.comparison import compare, effect_of
-from ne_basicsr.evaluation.mismatch.work import Precision, Request, Unit, crop_value, pixels_of, spread, strip_levels
+from ne_basicsr.evaluation.mismatch.units import Precision, Request, Unit, spread, strip_levels
+from ne_basicsr.evaluation.mismatch.work import crop_value, pixels_of
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.metrics.curves import Curve
 from ne_basicsr.metrics.quality import psnr
@@ -196,7 +197,7 @@ def test_outputs_are_clamped_to_the_range_that_the_clean_image_has_there(
 
 def test_cells_of_an_earlier_protocol_are_not_mixed_with_new_ones(nets, image_folder, tmp_path, monkeypatch):
     with monkeypatch.context() as before:
-        before.setattr('ne_basicsr.evaluation.mismatch.work.PROTOCOL', 1)
+        before.setattr('ne_basicsr.evaluation.mismatch.units.PROTOCOL', 1)
         before.setattr(
             'ne_basicsr.metrics.quality.psnr_clamped', lambda *_: 0.0
         )  # as far as the keys tell, this is PSNR
