@@ -38,6 +38,7 @@ KINDS: dict[str, Kind] = {
     'rayleigh': _NOISE._replace(what='Rayleigh noise scaled to that standard deviation, not recentred: it brightens'),
     'correlated': _NOISE._replace(what='Gaussian noise of that standard deviation, through a Gaussian of 1 pixel'),
     'demosaicked': _NOISE._replace(what='Gaussian noise of that standard deviation on a Bayer sensor, demosaicked'),
+    'camera': _NOISE._replace(what='Gaussian noise of that standard deviation, as cameras leave it: coarse in colour'),
     'speckle': _NOISE._replace(what='Gaussian noise times the image, that strong at white', unit='max_sigma255'),
     'varying': _NOISE._replace(what='Gaussian noise, by a smooth map from none to that', unit='max_sigma255'),
     'jpeg': Kind('JPEG compression, 8 bits, after noise if there is some', 'quality', '5:85:17', 1, 100, 'linear'),

@@ -18,6 +18,10 @@ Kernel = Sequence[Sequence[float]]
 
 FEW, TERMS = 10.0, 40  # photons up to which probabilities are summed, and how many: what is left out is below 2^-25
 NODES = 4  # of a map of levels, along each side
+# of ``camera``, bounds of an image's draws: widths of the grain in pixels, strength of the colour noise, slope of the
+# variance; wide ranges about the spectra of the photographs of CC15 (Nam et al., CVPR 2016)
+LUMINANCE, COLOUR, STRENGTH, SLOPE = (0.25, 0.8), (0.5, 2.0), (0.4, 1.8), (-0.8, 0.8)
+MARGIN = 16  # pixels beyond which its grain is uncorrelated
 
 # distributions of mean square 1 by their quantiles: from v, uniform on (-1, 1), to the quantile of (1 + v) / 2
 QUANTILE: dict[str, Callable[[Tensor], Tensor]] = {
@@ -26,7 +30,7 @@ QUANTILE: dict[str, Callable[[Tensor], Tensor]] = {
     'laplace': lambda v: -v.sign() * torch.log1p(-v.abs()) / math.sqrt(2),
     'rayleigh': lambda v: (-2 * torch.log((1 - v) / 2)).sqrt() / math.sqrt((4 - math.pi) / 2),
 }
-FURTHER = ('poisson_gaussian', 'speckle', 'correlated', 'demosaicked')
+FURTHER = ('poisson_gaussian', 'speckle', 'correlated', 'demosaicked', 'camera')
 
 
 def noisy(
@@ -60,6 +64,8 @@ def noisy(
         if channels != 3:
             raise InputError(f'demosaicked noise is for RGB images; got {channels} channel(s): take correlated')
         noise = demosaicked(gaussian(1, *(side + 2 for side in size)))
+    elif kind == 'camera':
+        noise = camera(clean, seeds)
     else:
         noise = QUANTILE[kind](centred_uniforms(seeds, clean.shape[1:], device))
     return clean + (sigmas * noise).to(clean.dtype)
@@ -115,6 +121,31 @@ def demosaicked(mosaic: Tensor) -> Tensor:
     kernels = torch.tensor([[[1, 2, 1], [2, 4, 2], [1, 2, 1]], [[0, 1, 0], [1, 4, 1], [0, 1, 0]]], dtype=torch.float64)
     kernels = (kernels[[0, 1, 0], None] / 4).to(mosaic.device, non_blocking=True)
     return F.conv2d(mosaic * masks.double(), kernels, groups=3)
+
+
+def camera(clean: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Gaussian noise as cameras leave it in photographs, (N, C, H, W), float64, of mean square 1 at half brightness.
+
+    Demosaicking, denoising and chroma subsampling leave grain that is fine in luminance and coarse in colour: white
+    noise through kernels exp(-r / w), whose amplitude at f cycles per pixel is (1 + (2 pi w f)^2)^(-3/2). Each image
+    draws its own w for luminance and for colour, how strong the colour noise is, and how the variance rises or falls
+    with the brightness. Gray images get the part of luminance.
+    """
+    channels, *size = clean.shape[1:]
+    padded = [side + MARGIN for side in size]  # since a transform joins opposite edges
+    v = centred_uniforms(seeds, (4 + (1 + channels) * math.prod(padded),), clean.device).double()
+    draws = zip((LUMINANCE, COLOUR, STRENGTH, SLOPE), v[:, :4].T[..., None, None, None], strict=True)
+    fine, coarse, strength, slope = (low + (high - low) * (1 + draw) / 2 for (low, high), draw in draws)
+    down, right = (torch.fft.fftfreq(side, dtype=torch.float64, device=clean.device) for side in padded)
+    amplitude = (1 + (2 * math.pi) ** 2 * (down[:, None] ** 2 + right**2) * torch.cat([fine, coarse], 1) ** 2) ** -1.5
+    amplitude /= amplitude.square().mean((2, 3), keepdim=True).sqrt()
+    white = QUANTILE['gaussian'](v[:, 4:].view(-1, 1 + channels, *padded))
+    spectrum = torch.fft.fft2(white) * amplitude[:, [0] + [1] * channels]
+    grain = torch.fft.ifft2(spectrum).real[..., : size[0], : size[1]]
+    colour = strength * (grain[:, 1:] - grain[:, 1:].mean(1, keepdim=True))
+    total = 1 + strength**2 * (1 - 1 / channels)
+    brightness = clean.double().mean(1, keepdim=True).clamp(0, 1)
+    return (grain[:, :1] + colour) * ((1 + slope * (2 * brightness - 1)) / total).sqrt()
 
 
 def level_maps(low: float, high: float, seeds: Sequence[int], size: Sequence[int], device: torch.device) -> Tensor:

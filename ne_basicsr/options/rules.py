@@ -23,7 +23,7 @@ TAKES = {  # the key that a kind of noise needs, and those that it may have; oth
 TAKES_IN_TESTS = {'poisson_gaussian': ('sigma255',), 'jpeg': ('sigma255',), 'correlated': ('kernel',)}
 NOISY_TARGETS = ('neighbor2neighbor', *LEVEL_TARGETS)  # from noisy images alone
 WHITE = 255
-DEPENDENT = ('correlated', 'demosaicked', 'jpeg')  # noise that is not independent from pixel to pixel
+DEPENDENT = ('correlated', 'demosaicked', 'camera', 'jpeg')  # noise that is not independent from pixel to pixel
 
 
 def check(opt: Mapping[str, Any]) -> None:

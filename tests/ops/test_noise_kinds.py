@@ -8,7 +8,7 @@ from scipy import stats
 
 from ne_basicsr.ops import jpeg
 from ne_basicsr.ops.noise import TrainingNoise, seed_of
-from ne_basicsr.ops.noise_kinds import QUANTILE, correlated, demosaicked, kernel_of, level_maps, poisson
+from ne_basicsr.ops.noise_kinds import QUANTILE, camera, correlated, demosaicked, kernel_of, level_maps, poisson
 from ne_basicsr.utils.errors import InputError
 
 NOISES = {
@@ -16,6 +16,7 @@ NOISES = {
     'speckle': {'type': 'speckle', 'sigma_type': 'random', 'sigma255': [10, 50]},
     'correlated': {'type': 'correlated', 'sigma255': 25, 'kernel': [[1, 2, 0]]},
     'demosaicked': {'type': 'demosaicked', 'sigma255': 25},
+    'camera': {'type': 'camera', 'sigma_type': 'random', 'sigma255': [5, 25]},
     'varying': {'sigma_type': 'varying', 'sigma255': [5, 50]},
     'jpeg after noise': {'type': 'laplace', 'sigma_type': 'choice', 'sigma255': [10, 25], 'quality': [30, 60, 90]},
 }
@@ -127,6 +128,26 @@ def test_demosaicked_noise_is_the_mean_of_the_measured_neighbours():
     assert correlation(red[:, 1:], red[:, :-1]) > 0.5
     with pytest.raises(InputError, match=r'RGB images; got 1 channel\(s\)'):
         noise_of(NOISES['demosaicked']).add(flat(0.5, side=8), [1])
+
+
+def test_noise_of_cameras_has_its_level_and_is_coarser_in_colour():
+    noise = camera(flat(0.5, 3, side=64).expand(100, -1, -1, -1), range(100))
+    gray = camera(flat(0.5, side=64).expand(100, -1, -1, -1), range(100))
+    for each in (noise, gray):  # 64^2 pixels, the widest grain covers some 50 of them, variance of a square 2
+        assert each.square().mean().item() == pytest.approx(1, abs=5 * (2 * 50 / 100 / 64**2) ** 0.5)
+    colour = noise[:, 0] - noise[:, 2]
+    luminance = noise.mean(1)  # its neighbours at w of 0.25 to 0.8 pixels, and those of colour at 0.5 to 2
+    assert 0.3 < correlation(luminance[..., 1:], luminance[..., :-1]) < 0.7
+    assert 0.7 < correlation(colour[..., 1:], colour[..., :-1]) < 0.95
+    assert abs(correlation(gray[..., :1], gray[..., -1:])) < 0.05  # opposite edges
+
+
+def test_noise_of_cameras_rises_or_falls_with_the_brightness():
+    black, medium, white = (camera(flat(x, side=64).expand(200, -1, -1, -1), range(200)) for x in (0.0, 0.5, 1.0))
+    # the same noise times sqrt(1 - c), 1 and sqrt(1 + c)
+    ratios = (black / medium).square().mean((1, 2, 3)), (white / medium).square().mean((1, 2, 3))
+    torch.testing.assert_close(sum(ratios), torch.full_like(ratios[0], 2))
+    assert 0.2 <= ratios[1].min() < 0.25 and 1.75 < ratios[1].max() <= 1.8
 
 
 def test_a_map_of_levels_is_smooth_and_its_nodes_are_uniform():
