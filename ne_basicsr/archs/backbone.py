@@ -3,9 +3,12 @@
 import inspect
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import asdict, replace
 from typing import Any
 
 from torch import nn
+
+from ne_basicsr.archs.network_inputs import Facts, facts_of, is_non_blind
 
 
 class BackboneHolder(nn.Module):
@@ -26,6 +29,21 @@ class BackboneHolder(nn.Module):
         self.pad_to = size_multiple or int(own_multiple)
         self.register_load_state_dict_pre_hook(_accept_plain_backbone)
 
+    @property
+    def facts(self) -> Facts:
+        """Those of the backbone, for images of any size."""
+        sigma = getattr(self, 'sigma', None)  # ZeroShot's
+        level = None if sigma is None else round(255 * sigma, 6)
+        return replace(facts_of(self.backbone), size_multiple=1, needs_sigma=is_non_blind(self), sigma255=level)
+
+    @classmethod
+    def facts_from(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """See ``network_inputs``."""
+        held, level = facts_of(backbone_of(arguments)), arguments.get('sigma255')
+        needs_sigma = held.needs_sigma and not arguments.get('estimate')
+        own = {'size_multiple': 1, 'needs_sigma': needs_sigma, 'sigma255': None if level == 'auto' else level}
+        return asdict(held) | own
+
 
 def build_arch(options: Mapping[str, Any]) -> nn.Module:
     """Build a network from ``options``, a registered ``type`` and its arguments, which are not changed.
@@ -37,14 +55,13 @@ def build_arch(options: Mapping[str, Any]) -> nn.Module:
     # not above: networks import this module while BasicSR is being imported
     from basicsr.utils.registry import ARCH_REGISTRY
 
-    from ne_basicsr.archs.network_inputs import facts_of
-
     if 'type' not in options:
         raise ValueError(f'a backbone needs a type, the name of a registered network; got {dict(options)}.')
     arguments = {key: deepcopy(value) for key, value in options.items() if key != 'type'}
     network: Any = ARCH_REGISTRY.get(options['type'])(**arguments)
-    if facts_of(network).in_channels is None:
-        network.facts = facts_of(options)
+    inner = network.backbone if isinstance(network, BackboneHolder) else network
+    if facts_of(inner).in_channels is None:
+        inner.facts = facts_of(backbone_of(options) or options)
     return network
 
 

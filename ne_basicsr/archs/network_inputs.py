@@ -3,17 +3,16 @@
 They follow from the options of a network without building it. Arguments with usual names are facts: ``num_in_ch``,
 ``in_chans``, ``upscale``, ``blind``, ... Others are attributes of the class: ``size_multiple``, an integer, and
 ``blind = False``, for a network that always needs sigma. Where a fact follows from several arguments, the class has a
-static method ``facts_from(arguments)``, which returns a mapping of fields of ``Facts``.
+static or class method ``facts_from(arguments)``, which returns a mapping of fields of ``Facts``; a built network may
+have them as its attribute ``facts``.
 """
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-
-from ne_basicsr.archs.backbone import BackboneHolder, backbone_of
 
 # what networks call these arguments: this package and BasicSR, SwinIR, Restormer, RIDNet
 INPUT_CHANNELS = ('num_in_ch', 'in_chans', 'inp_channels', 'in_channels')
@@ -48,7 +47,7 @@ class Facts:
 def facts_of(subject: nn.Module | Mapping[str, Any]) -> Facts:
     """The facts about a network, from its options (a registered ``type`` and arguments) or from a built network.
 
-    A built network has ``facts`` where ``build_arch`` made it. Of other modules the channels are not known.
+    Wrappers have ``facts``, and networks that ``build_arch`` made. Of other modules the channels are not known.
 
     Raises:
         KeyError: for options whose type is not registered.
@@ -57,14 +56,6 @@ def facts_of(subject: nn.Module | Mapping[str, Any]) -> Facts:
         return _facts_from_options(subject)
     if isinstance(held := getattr(subject, 'facts', None), Facts):
         return held
-    if isinstance(subject, BackboneHolder):
-        sigma = getattr(subject, 'sigma', None)  # ZeroShot's
-        return replace(
-            facts_of(subject.backbone),
-            size_multiple=1,
-            needs_sigma=is_non_blind(subject),
-            sigma255=None if sigma is None else round(255 * sigma, 6),
-        )
     multiple: Any = getattr(subject, 'size_multiple', 1)
     return Facts(size_multiple=int(multiple), needs_sigma=is_non_blind(subject))
 
@@ -75,11 +66,6 @@ def _facts_from_options(options: Mapping[str, Any]) -> Facts:
     arch = ARCH_REGISTRY.get(options['type'])
     parameters = inspect.signature(arch).parameters.values()
     arguments = {p.name: p.default for p in parameters if p.default is not p.empty} | dict(options)
-    if (backbone := backbone_of(options)) is not None:
-        level = arguments.get('sigma255')
-        held = facts_of(backbone)
-        needs_sigma = held.needs_sigma and not arguments.get('estimate')
-        return replace(held, size_multiple=1, needs_sigma=needs_sigma, sigma255=None if level == 'auto' else level)
 
     def named(names: Sequence[str], default: Any) -> Any:
         return next((arguments[name] for name in names if name in arguments), default)

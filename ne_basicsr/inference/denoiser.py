@@ -52,6 +52,7 @@ class Denoiser(nn.Module):
         source: the file or argument that it was opened from.
         description: description of the network for people.
         training_levels255: training noise in 8-bit units: one level, several, or an ``ops.noise.LevelRange``.
+        knows_correlated: whether its training noise was correlated, too: such noise is left to it.
         needs_sigma: whether the network is non-blind. None: true if the network has ``blind = False`` or a ``sigma``
             argument without default.
         digest: identifies a function; equal only for equal functions. For networks it is computed.
@@ -73,6 +74,7 @@ class Denoiser(nn.Module):
         source: str = '',
         description: str = '',
         training_levels255: Sequence[float] = (),
+        knows_correlated: bool = False,
         needs_sigma: bool | None = None,
         digest: str | None = None,
         dtype: torch.dtype | None = None,
@@ -90,6 +92,7 @@ class Denoiser(nn.Module):
         self.source, self.description = source or self.label, description
         is_range = isinstance(training_levels255, LevelRange)  # which is a tuple already
         self.training_levels255 = tuple(training_levels255) if not is_range else LevelRange(*training_levels255)
+        self.knows_correlated = knows_correlated
         self._digest, self.dtype = digest, dtype
         self.shape = tuple(shape)
         self._found: dict[str, tuple[Any, Any]] = {}

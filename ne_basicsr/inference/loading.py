@@ -53,6 +53,7 @@ def load_checkpoint(
         source=printable(str(path)),
         description=printable(description),
         training_levels255=levels,
+        knows_correlated=noise is not None and noise.is_correlated,
     )
 
 

@@ -132,6 +132,9 @@ def restore(
         on_tile(height * width)
         return np.array(to_type(batch, dtype))
     treatment = treatments[0] if n == 1 else None
+    if treatment and denoiser.knows_correlated and settings.stride is settings.stabilize is None:
+        on_found(f'{treatment.found}: left to the network, which was trained on such noise', 0)
+        treatment = None
     curve, gain, stride = (treatment.curve, treatment.gain, treatment.stride) if treatment else (None, None, 1)
     if treatment:
         on_found(str(treatment), 0)

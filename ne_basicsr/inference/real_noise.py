@@ -87,24 +87,29 @@ class Treatment(NamedTuple):
     gain: Gain | None
     place: LevelMap | None
 
-    def __str__(self) -> str:
+    @property
+    def found(self) -> str:
+        """What was measured, for people."""
         model = self.model
         level = model.level if self.place is None else float(self.place.levels.mean())
         found = [f'noise {255 * level:.2g} of 255']
         if model.width:
             found.append(f'correlated over {model.width:.1f} pixels')
-        done = [f'every {_nth(self.stride)} pixel by itself'] if self.stride > 1 else []
         if self.curve is not None:
             low, high = (255 * float(end) for end in model.by_brightness.aminmax())
             found.append(f'{low:.2g} to {high:.2g} by brightness')
-            done.append('made equal by a curve')
         if self.place is not None:
             low, high = (255 * float(end) for end in self.place.levels.aminmax())
             found.append(f'{low:.2g} to {high:.2g} by place')
         if self.gain is not None and self.gain.factor.shape[1] > 1:
             found.append(f'{255 * float(model.levels.min()):.2g} to {255 * float(model.levels.max()):.2g} by channel')
+        return ', '.join(found)
+
+    def __str__(self) -> str:
+        done = [f'every {_nth(self.stride)} pixel by itself'] if self.stride > 1 else []
+        done += ['made equal by a curve'] if self.curve is not None else []
         done += ['made equal by gains'] if self.gain is not None else []
-        return f'{", ".join(found)}: {" and ".join(done)}'
+        return f'{self.found}: {" and ".join(done)}'
 
 
 def check(settings: Settings, shape: Sequence[int] = ()) -> None:

@@ -122,6 +122,12 @@ class TrainingNoise(NamedTuple):
         kernel = noise_kinds.kernel_of(noise.get('kernel') or 1.0) if kind == 'correlated' else ()
         return cls(kind, sigma_type, levels, qualities, _listed(noise.get('photons')), kernel)
 
+    @property
+    def is_correlated(self) -> bool:
+        """Whether the noise of some images is correlated between pixels."""
+        own = self.kind in noise_kinds.DEPENDENT or bool(self.qualities)
+        return own or any(noise.is_correlated for _, noise in self.parts)
+
     def add(self, clean: Tensor, seeds: Sequence[int], levels_of: Sequence[int] | None = None) -> Tensor:
         """Noisy copies of ``clean``, (N, C, H, W) on [0, 1], not clipped, on its device; each from its seed alone.
 

@@ -31,6 +31,7 @@ QUANTILE: dict[str, Callable[[Tensor], Tensor]] = {
     'rayleigh': lambda v: (-2 * torch.log((1 - v) / 2)).sqrt() / math.sqrt((4 - math.pi) / 2),
 }
 FURTHER = ('poisson_gaussian', 'speckle', 'correlated', 'demosaicked', 'camera')
+DEPENDENT = ('correlated', 'demosaicked', 'camera', 'jpeg')  # not independent from pixel to pixel
 
 
 def noisy(

@@ -7,6 +7,7 @@ from typing import Any
 from ne_basicsr.archs.network_inputs import REFUSALS, facts_of
 from ne_basicsr.data.denoising_dataset import LEVEL_TARGETS
 from ne_basicsr.ops.degradations import check_level
+from ne_basicsr.ops.noise_kinds import DEPENDENT
 from ne_basicsr.options.schema import OWN_SETS, Section
 from ne_basicsr.utils.errors import InputError, Key, OptionError
 from ne_basicsr.utils.memory import has_bf16
@@ -23,7 +24,6 @@ TAKES = {  # the key that a kind of noise needs, and those that it may have; oth
 TAKES_IN_TESTS = {'poisson_gaussian': ('sigma255',), 'jpeg': ('sigma255',), 'correlated': ('kernel',)}
 NOISY_TARGETS = ('neighbor2neighbor', *LEVEL_TARGETS)  # from noisy images alone
 WHITE = 255
-DEPENDENT = ('correlated', 'demosaicked', 'camera', 'jpeg')  # noise that is not independent from pixel to pixel
 
 
 def check(opt: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 import ne_basicsr
+from ne_basicsr.archs.backbone import build_arch
 from ne_basicsr.archs.network_inputs import Facts
 from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.cli.main import main
@@ -19,6 +21,7 @@ from ne_basicsr.inference.image_jobs import find_jobs
 from ne_basicsr.inference.real_noise import Curve, Settings, find, joined, phases, stabilizing
 from ne_basicsr.ops.noise_model import measure
 from ne_basicsr.utils.errors import InputError
+from ne_basicsr.weights import checkpoint
 
 WHITE = {'stride': 1, 'stabilize': False}
 
@@ -127,6 +130,23 @@ def test_a_clean_image_is_left_as_it_is_by_networks_that_are_told_the_level(gray
     assert 'clean.png: noise below 1.2% of the contrast: left as it is' in capsys.readouterr().err
     pairs = [[cv2.imread(f'{folder}{name}', -1) for folder in ('', 'out/')] for name in ('clean.png', 'noisy.png')]
     assert [np.array_equal(*pair) for pair in pairs] == [True, False]
+
+
+def test_correlated_noise_is_left_to_a_network_that_was_trained_on_it(workplace, capsys):
+    correlated = {'type': 'mixture', 'of': [{'sigma255': 25}, {'type': 'correlated', 'sigma255': 25}]}
+    options = {'type': 'DnCNNWNE', 'num_in_ch': 1, 'num_out_ch': 1, 'num_feat': 4, 'num_layers': 3}
+    image = noisy('correlated')
+    for name, noise in (('knows.pth', correlated), ('white.pth', correlated['of'][0])):
+        about = {'network_g': options, 'datasets': {'train': {'noise': noise}}}
+        checkpoint.save_network(Path(name), {'params': build_arch(options)}, about)
+        for denoiser in (ne_basicsr.load(name), ne_basicsr.load(f'{name}+x8')):
+            knows = name == 'knows.pth'
+            assert denoiser.knows_correlated == knows
+            assert np.array_equal(denoiser(image), denoiser(image, **WHITE)) == knows
+            assert not np.array_equal(denoiser(image, stride=2), denoiser(image, **WHITE))  # if one insists
+    write('noisy.png', image)
+    assert main(['denoise', 'knows.pth', 'noisy.png', '-o', 'out']) == 0
+    assert 'pixels: left to the network, which was trained on such noise' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('stride', [1, 2, 3, 5])
