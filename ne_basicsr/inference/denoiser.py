@@ -52,7 +52,8 @@ class Denoiser(nn.Module):
         source: the file or argument that it was opened from.
         description: description of the network for people.
         training_levels255: training noise in 8-bit units: one level, several, or an ``ops.noise.LevelRange``.
-        knows_correlated: whether its training noise was correlated, too: such noise is left to it.
+        knows_correlated: whether its training noise was correlated, too. Such noise, and noise that depends on the
+            brightness, is left to it.
         needs_sigma: whether the network is non-blind. None: true if the network has ``blind = False`` or a ``sigma``
             argument without default.
         digest: identifies a function; equal only for equal functions. For networks it is computed.

@@ -138,8 +138,11 @@ def told(treatment: Treatment, images: Tensor, network: Any) -> Tensor:
 
 def is_clean(image: Tensor, settings: Settings) -> bool:
     """Whether an image (C, H, W) has so little noise that a network that is told its level is not needed."""
-    deviation = mean_std(image[None])[1]
-    return settings == Settings() and bool((noise_level(image[None]) <= CLEAN * deviation).all())
+    limit = CLEAN * mean_std(image[None])[1]
+    if settings != Settings() or not (noise_level(image[None]) <= limit).all():
+        return False
+    # JPEG takes noise from the highest frequencies first
+    return min(image.shape[1:]) < SMALLEST or measure(image).level <= float(limit.max())
 
 
 def find(image: Tensor, settings: Settings, judges: bool = True) -> Treatment | None:

@@ -19,6 +19,7 @@ from ne_basicsr.cli.main import main
 from ne_basicsr.inference import batch_run, pixels, real_noise
 from ne_basicsr.inference.image_jobs import find_jobs
 from ne_basicsr.inference.real_noise import Curve, Settings, find, joined, phases, stabilizing
+from ne_basicsr.ops.noise_level import noise_level
 from ne_basicsr.ops.noise_model import measure
 from ne_basicsr.utils.errors import InputError
 from ne_basicsr.weights import checkpoint
@@ -147,6 +148,14 @@ def test_correlated_noise_is_left_to_a_network_that_was_trained_on_it(workplace,
     write('noisy.png', image)
     assert main(['denoise', 'knows.pth', 'noisy.png', '-o', 'out']) == 0
     assert 'pixels: left to the network, which was trained on such noise' in capsys.readouterr().err
+
+
+def test_noise_without_high_frequencies_is_not_taken_for_none():
+    blurred = cv2.GaussianBlur(noisy('correlated') - photograph(), None, 1.0, borderType=cv2.BORDER_REFLECT)
+    image = torch.from_numpy(photograph() + blurred)[None]
+    assert noise_level(image[None]) < real_noise.CLEAN * image.std()  # which JPEG and demosaicking take first
+    assert not real_noise.is_clean(image, Settings())
+    assert real_noise.is_clean(torch.from_numpy(photograph())[None], Settings())
 
 
 @pytest.mark.parametrize('stride', [1, 2, 3, 5])
