@@ -15,6 +15,7 @@ from ne_basicsr.archs import own_networks
 from ne_basicsr.options.reader import Source, parse_literal, read_source, read_yaml
 from ne_basicsr.utils.errors import InputError, OptionError, one_line
 from ne_basicsr.utils.words import shown
+from ne_basicsr.weights import shipped_models
 
 __all__ = ['apply_overrides', 'complete_options', 'load_options', 'read_yaml']
 
@@ -101,7 +102,8 @@ def _derived(opt: dict[str, Any], is_train: bool, auto_resume: bool, root: Path)
     for section in (*opt['datasets'].values(), opt['path']):
         for key, value in section.items():
             if isinstance(value, str) and key.startswith(PATH_KEYS):
-                section[key] = str(Path(value).expanduser())
+                path = Path(value).expanduser()
+                section[key] = str(shipped_models.resolve(path) if key.startswith('pretrain_network') else path)
     folder = root / ('experiments' if is_train else 'results') / opt['name']
     inside = ['visualization', *(['models', 'training_states'] if is_train else [])]
     opt['path'] |= dict.fromkeys(['log', 'experiments_root' if is_train else 'results_root'], str(folder))

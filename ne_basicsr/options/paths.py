@@ -9,6 +9,7 @@ from typing import Any
 from ne_basicsr.options import shipped
 from ne_basicsr.utils.errors import Key, OptionError, leaves
 from ne_basicsr.utils.words import similar_path
+from ne_basicsr.weights import shipped_models
 
 
 def check_data(section: Mapping[str, Any], path: Key) -> None:
@@ -24,10 +25,13 @@ def check_data(section: Mapping[str, Any], path: Key) -> None:
 
 
 def check_network_files(section: Mapping[str, Any], path: Key, named: str = r'.*_path') -> None:
-    """Files that must be there: weights that networks load themselves, ``spynet_path``, or others by their keys."""
+    """Files that must be there: weights that networks load themselves, ``spynet_path``, or others by their keys.
+
+    A name of a shipped model stands for its file.
+    """
     for key, value in leaves(section, path):
         if re.fullmatch(named, key[-1]) and isinstance(value, str):
-            _check_exists(value, key)
+            _check_exists(str(shipped_models.resolve(value)), key)
 
 
 def _check_exists(value: str, path: Key, folder: bool = False, is_lmdb: bool = False) -> None:

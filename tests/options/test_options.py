@@ -22,6 +22,7 @@ from ne_basicsr.options.sections import by_signature
 from ne_basicsr.options.source import option_reads
 from ne_basicsr.options.validation import check
 from ne_basicsr.utils.errors import InputError, OptionError
+from ne_basicsr.weights import shipped_models
 
 CORPUS = REPOSITORY / 'tests' / 'broken_options'
 BROKEN = yaml.safe_load((CORPUS / 'table.yml').read_text(encoding='utf-8'))
@@ -529,6 +530,13 @@ def test_home_folders_are_expanded(project: Path, monkeypatch: pytest.MonkeyPatc
     )
     assert opt['datasets']['train']['dataroot_lq'] == str(project / 'data/train_lq')
     assert opt['path']['pretrain_network_g'] == str(project / 'weights/net_g.pth')
+
+
+def test_a_training_starts_from_a_shipped_model_by_its_name() -> None:
+    opt = load_options(CORPUS / 'esrgan.yml', ['path:pretrain_network_g=gray'], is_train=True)
+    assert opt['path']['pretrain_network_g'] == str(shipped_models.MODELS['gray'])
+    with pytest.raises(InputError, match=r"path:pretrain_network_g: the file 'grey' does not exist"):
+        load_options(CORPUS / 'esrgan.yml', ['path:pretrain_network_g=grey'], is_train=True)
 
 
 def test_an_lmdb_needs_its_two_files(project: Path) -> None:
