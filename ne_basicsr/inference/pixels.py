@@ -149,7 +149,7 @@ def restore(
     y = y.reshape(-1, 1, height, width) if split else y
     sigma = None if noise is None else torch.full((len(y),), noise).to(y)
     if sigma is None and treatment and denoiser.takes_sigma:
-        sigma = real_noise.told(treatment, y, denoiser.network)
+        sigma = real_noise.told(treatment, y)
     elif sigma is None and (denoiser.needs_sigma or (settings.strength != 1 and denoiser.takes_sigma)):
         sigma = noise_level(y).flatten().to(y)
     sigma = None if sigma is None else settings.strength * sigma

@@ -8,7 +8,7 @@ images of their own. All of this and the measurement commute with a y + b: an eq
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,6 @@ from ne_basicsr.utils.errors import InputError
 SMALLEST = 64  # side in pixels of the images that are measured
 NODES = 256  # of a curve
 LOCAL = 16  # pixels over which a local mean is taken
-# A network that was trained with the estimated level judges by the image as well, and takes the rest of the correlation
-# for texture. With this factor it did best on every third photograph of CC15; 1.5 and 3 were 0.3 dB below.
-SEEN = 2.0
 CLEAN = 0.012  # noise to contrast: with less an image is left as it is, 50 dB and more in photographs
 AT_ONCE = 2**20  # values that a curve maps at once, to save memory
 
@@ -125,15 +122,14 @@ def check(settings: Settings, shape: Sequence[int] = ()) -> None:
         raise InputError(f'strength (--strength) must be finite and above 0; got {settings.strength:g}')
 
 
-def told(treatment: Treatment, images: Tensor, network: Any) -> Tensor:
+def told(treatment: Treatment, images: Tensor) -> Tensor:
     """The level to tell a network of each image (N, C, H, W) that is treated, (N,)."""
     model, place = treatment.model, treatment.place
-    factor = SEEN if treatment.stride > 1 and getattr(network, 'estimates_noise', False) else 1.0
     if place is None:
         levels = [measure(image, model.width).told(treatment.stride) for image in images]
-        return factor * torch.tensor(levels, dtype=torch.float64).to(images)
+        return torch.tensor(levels, dtype=torch.float64).to(images)
     level = float(place.levels.mean()) * model.told(treatment.stride) / model.level
-    return images.new_full((len(images),), factor * level)
+    return images.new_full((len(images),), level)
 
 
 def is_clean(image: Tensor, settings: Settings) -> bool:

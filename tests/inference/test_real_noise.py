@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from skimage.restoration import denoise_nl_means
 from torch import nn
 
 import ne_basicsr
@@ -84,17 +85,23 @@ def gray() -> ne_basicsr.Denoiser:
     return ne_basicsr.load('gray')
 
 
-@pytest.mark.parametrize(('kind', 'gain'), [('correlated', 4.0), ('photons', 0.2)])
-def test_treatment_removes_what_the_network_alone_leaves(gray, kind, gain):
-    image = noisy(kind, 128)
+def non_local_means(image: np.ndarray, sigma: float) -> np.ndarray:
+    """A denoiser for white noise of a level that it is told."""
+    how = {'patch_size': 5, 'patch_distance': 6, 'fast_mode': True}
+    return denoise_nl_means(image, h=0.8 * sigma, sigma=sigma, **how)
+
+
+@pytest.mark.parametrize(('kind', 'gain'), [('correlated', 2.0), ('photons', 0.5)])
+def test_treatment_removes_what_a_denoiser_for_white_noise_leaves(kind, gain):
+    denoiser, image = ne_basicsr.Denoiser.of_arrays(non_local_means), noisy(kind, 128)
     found = find(torch.from_numpy(image)[None], Settings())
     assert found is not None and (found.stride > 1, found.curve is not None) == (
         kind == 'correlated',
         kind == 'photons',
     )
-    alone, treated = gray(image, **WHITE), gray(image)
+    alone, treated = denoiser(image, **WHITE), denoiser(image)
     assert psnr(treated) > psnr(alone) + gain
-    assert psnr(treated) > psnr(image) + 4
+    assert psnr(treated) > psnr(image) + 2
 
 
 @pytest.mark.parametrize('kind', ['correlated', 'photons', 'half', 'rising'])
@@ -179,7 +186,7 @@ def test_noise_that_differs_from_place_to_place_is_made_equal(kind, gain):
     torch.testing.assert_close(found.gain.inverse(found.gain.forward(y), slice(0, 256)), y, rtol=0, atol=1e-12)
     network = ne_basicsr.Denoiser(ZeroShot(Blur(), 25.0).double())
     alone, treated = network(image, **WHITE), network(image)
-    told = 255 * float(real_noise.told(found, y, None))
+    told = 255 * float(real_noise.told(found, y))
     # the map has 8x8 parts, each read from a few dozen blocks
     assert told == pytest.approx({'half': 10, 'rising': 27.5}[kind], rel=0.3)
     assert psnr(treated) > psnr(alone) + gain

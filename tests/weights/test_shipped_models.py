@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import skimage
 import torch
 from conftest import REPOSITORY, smooth_photograph
 
@@ -10,6 +11,8 @@ import ne_basicsr
 from ne_basicsr.cli.main import main
 from ne_basicsr.inference import image_files
 from ne_basicsr.ops.equivariance import ne_defect
+from ne_basicsr.ops.noise import TrainingNoise
+from ne_basicsr.ops.noise_level import noise_level
 from ne_basicsr.options import read_yaml
 from ne_basicsr.weights import checkpoint, shipped_models
 
@@ -27,7 +30,8 @@ def test_each_is_what_its_option_file_makes(name):
     options = read_yaml(REPOSITORY / 'options' / f'shipped_{name}.yml')
     metadata = checkpoint.read(name)[checkpoint.METADATA]
     assert metadata['network_g'] == options['network_g']
-    assert metadata['noise']['noise'] == options['datasets']['train']['noise']
+    recorded, written = (TrainingNoise.from_options(each) for each in (metadata['noise'], options['datasets']['train']))
+    assert recorded == written is not None
 
 
 @pytest.mark.parametrize('name', CHANNELS)
@@ -41,6 +45,31 @@ def test_each_removes_noise_and_is_equivariant(name, sigma255):
         error = (network(noisy) - clean).square().mean()
     assert error < 0.5 * (noisy - clean).square().mean()  # 3 dB
     assert ne_defect(network, noisy).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    'noise',
+    [
+        {'type': 'camera', 'sigma255': 12},
+        {'type': 'correlated', 'sigma255': 12},
+        {'type': 'poisson_gaussian', 'photons': 100},
+        {'sigma255': 20, 'quality': 75},
+    ],
+    ids=['camera', 'correlated', 'photons', 'JPEG'],
+)
+def test_the_colour_model_removes_the_noise_of_cameras_by_itself(noise):
+    network = ne_basicsr.load('colour')
+    clean = torch.from_numpy(skimage.data.coffee()[150:278, 200:328] / 255.0).float().movedim(-1, 0)[None]
+    added = TrainingNoise.from_options({'noise': noise})
+    assert added is not None
+    noisy = added.add(clean, [5])
+    image = noisy[0].movedim(0, -1).numpy()
+    result = network(image)
+    assert np.array_equal(result, network(image, stride=1, stabilize=False))  # as it is
+    error, level = (result - clean[0].movedim(0, -1).numpy()).std(), (noisy - clean).std()
+    assert error < 0.63 * level  # 4 dB; a network for white noise leaves correlated noise as it is
+    if noise.get('type') == 'correlated':
+        assert noise_level(noisy) < 0.25 * level
 
 
 @pytest.mark.parametrize('name', CHANNELS)
