@@ -1,7 +1,7 @@
 """A denoiser: a network or function that is ready to call, with the facts that callers need."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -52,8 +52,7 @@ class Denoiser(nn.Module):
         source: the file or argument that it was opened from.
         description: description of the network for people.
         training_levels255: training noise in 8-bit units: one level, several, or an ``ops.noise.LevelRange``.
-        knows_correlated: whether its training noise was correlated, too. Such noise, and noise that depends on the
-            brightness, is left to it.
+        knows: of ``ops.noise_kinds.TRAITS``, what its training noise had: such noise is left to it.
         needs_sigma: whether the network is non-blind. None: true if the network has ``blind = False`` or a ``sigma``
             argument without default.
         digest: identifies a function; equal only for equal functions. For networks it is computed.
@@ -75,7 +74,7 @@ class Denoiser(nn.Module):
         source: str = '',
         description: str = '',
         training_levels255: Sequence[float] = (),
-        knows_correlated: bool = False,
+        knows: Collection[str] = (),
         needs_sigma: bool | None = None,
         digest: str | None = None,
         dtype: torch.dtype | None = None,
@@ -93,7 +92,7 @@ class Denoiser(nn.Module):
         self.source, self.description = source or self.label, description
         is_range = isinstance(training_levels255, LevelRange)  # which is a tuple already
         self.training_levels255 = tuple(training_levels255) if not is_range else LevelRange(*training_levels255)
-        self.knows_correlated = knows_correlated
+        self.knows = frozenset(knows)
         self._digest, self.dtype = digest, dtype
         self.shape = tuple(shape)
         self._found: dict[str, tuple[Any, Any]] = {}

@@ -16,7 +16,7 @@ from ne_basicsr.archs.zero_shot_arch import ZeroShot
 from ne_basicsr.inference.denoiser import Denoiser
 from ne_basicsr.inference.training_level import training_levels
 from ne_basicsr.ops.noise import LevelRange, TrainingNoise
-from ne_basicsr.ops.noise_kinds import QUANTILE
+from ne_basicsr.ops.noise_kinds import QUANTILE, TRAITS
 from ne_basicsr.utils.errors import InputError, first_line, one_line
 from ne_basicsr.utils.file_names import printable
 from ne_basicsr.weights import checkpoint, formats, matching
@@ -53,7 +53,7 @@ def load_checkpoint(
         source=printable(str(path)),
         description=printable(description),
         training_levels255=levels,
-        knows_correlated=noise is not None and noise.is_correlated,
+        knows=_known(content, noise),
     )
 
 
@@ -157,6 +157,14 @@ def training_noise(content: Any) -> TrainingNoise | None:
         return TrainingNoise.from_options(noise) if noise else None
     except (*REFUSALS, AttributeError) as error:
         raise InputError(f'its record of the training noise is invalid: {first_line(error)}') from error
+
+
+def _known(content: Any, noise: TrainingNoise | None) -> frozenset[str]:
+    """Of ``TRAITS``, what the training noise had: all, if it was in the files."""
+    metadata = content.get(checkpoint.METADATA) if isinstance(content, Mapping) else None
+    if isinstance(metadata, Mapping) and metadata.get(checkpoint.NOISY_FILES) is True:
+        return TRAITS
+    return noise.traits if noise else frozenset()
 
 
 def levels255(noise: TrainingNoise | None) -> tuple[float, ...]:

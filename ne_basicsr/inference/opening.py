@@ -202,8 +202,7 @@ def open_denoiser(
     if spec.ensemble:
         about = f'{denoiser.description}, mean over rotations and mirror images'.removeprefix(', ')
         levels = denoiser.training_levels255
-        knows = denoiser.knows_correlated
-        denoiser = Denoiser(Ensemble(denoiser), description=about, training_levels255=levels, knows_correlated=knows)
+        denoiser = Denoiser(Ensemble(denoiser), description=about, training_levels255=levels, knows=denoiser.knows)
     denoiser.label = label or _name(spec)
     denoiser.source = printable(spec.source)
     if spec.sigma255 is not None:

@@ -132,8 +132,7 @@ def restore(
         on_tile(height * width)
         return np.array(to_type(batch, dtype))
     treatment = treatments[0] if n == 1 else None
-    left = treatment and treatment.place is None and settings.stride is settings.stabilize is None
-    if treatment and left and denoiser.knows_correlated:
+    if treatment and settings.stride is settings.stabilize is None and treatment.traits <= denoiser.knows:
         on_found(f'{treatment.found}: left to the network, which was trained on such noise', 0)
         treatment = None
     curve, gain, stride = (treatment.curve, treatment.gain, treatment.stride) if treatment else (None, None, 1)

@@ -102,6 +102,17 @@ class Treatment(NamedTuple):
             found.append(f'{255 * float(model.levels.min()):.2g} to {255 * float(model.levels.max()):.2g} by channel')
         return ', '.join(found)
 
+    @property
+    def traits(self) -> set[str]:
+        """Of ``noise_kinds.TRAITS``, what it is for."""
+        treated = {
+            'correlation': self.stride > 1,
+            'brightness': self.curve is not None,
+            'place': self.place is not None,
+            'channel': self.gain is not None and self.gain.factor.shape[1] > 1,
+        }
+        return {trait for trait, is_treated in treated.items() if is_treated}
+
     def __str__(self) -> str:
         done = [f'every {_nth(self.stride)} pixel by itself'] if self.stride > 1 else []
         done += ['made equal by a curve'] if self.curve is not None else []

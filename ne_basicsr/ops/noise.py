@@ -123,10 +123,14 @@ class TrainingNoise(NamedTuple):
         return cls(kind, sigma_type, levels, qualities, _listed(noise.get('photons')), kernel)
 
     @property
-    def is_correlated(self) -> bool:
-        """Whether the noise of some images is correlated between pixels."""
-        own = self.kind in noise_kinds.DEPENDENT or bool(self.qualities)
-        return own or any(noise.is_correlated for _, noise in self.parts)
+    def traits(self) -> frozenset[str]:
+        """Of ``noise_kinds.TRAITS``, what the noise of some images has."""
+        own = {
+            'correlation': self.kind in noise_kinds.DEPENDENT or bool(self.qualities),
+            'brightness': self.kind in noise_kinds.BY_BRIGHTNESS,
+            'place': self.sigma_type == 'varying',
+        }
+        return frozenset(trait for trait, has in own.items() if has).union(*(part.traits for _, part in self.parts))
 
     def add(self, clean: Tensor, seeds: Sequence[int], levels_of: Sequence[int] | None = None) -> Tensor:
         """Noisy copies of ``clean``, (N, C, H, W) on [0, 1], not clipped, on its device; each from its seed alone.

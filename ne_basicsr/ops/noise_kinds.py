@@ -32,6 +32,8 @@ QUANTILE: dict[str, Callable[[Tensor], Tensor]] = {
 }
 FURTHER = ('poisson_gaussian', 'speckle', 'correlated', 'demosaicked', 'camera')
 DEPENDENT = ('correlated', 'demosaicked', 'camera', 'jpeg')  # not independent from pixel to pixel
+BY_BRIGHTNESS = ('poisson_gaussian', 'speckle', 'camera')
+TRAITS = frozenset({'correlation', 'brightness', 'place', 'channel'})  # what noise depends on that is not white
 
 
 def noisy(

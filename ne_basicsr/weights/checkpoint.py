@@ -35,6 +35,7 @@ from ne_basicsr.weights.formats.paper_run import find_run
 
 StateDict = dict[str, Tensor]
 METADATA = 'ne_basicsr'
+NOISY_FILES = 'noisy_files'  # in the metadata: the training noise was in the images, and is not described
 DIGEST = 'ne_basicsr_digest'  # in the header of a safetensors file, whose format has no checksums
 # the keys under which toolboxes keep weights; the first one found is used
 CONTAINERS = ('params', 'params_ema', 'state_dict', 'model_state', 'model_state_dict', 'model', 'net')
@@ -161,6 +162,8 @@ def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping
         'noise': _plain({key: train_set[key] for key in ('noise', 'sigma_type', 'sigma_range') if key in train_set}),
         'scale': options.get('scale', 1),
     }
+    if 'dataroot_lq' in train_set and not content[METADATA]['noise']:
+        content[METADATA][NOISY_FILES] = True
     if imports := own_networks.to_import(options.get('network_g')):
         content[METADATA][own_networks.IMPORTS] = imports
     write(path, content)

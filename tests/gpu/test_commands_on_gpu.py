@@ -59,7 +59,7 @@ def test_noise_that_is_not_white_is_treated_as_on_the_cpu(kind: str, device: str
     assert treatments[0] is not None and str(treatments[0]) == str(treatments[1])
     networks = [load('gray', device=where) for where in ('cpu', device)]
     for network in networks:
-        network.knows_correlated = False  # so that nothing is left to it
+        network.knows = frozenset()  # so that nothing is left to it
     results = [network(noisy) for network in networks]
     np.testing.assert_allclose(*results, rtol=0, atol=1e-3)  # a quarter of an 8-bit step: sums in another order
     assert np.abs(results[0] - networks[0](noisy, stride=1, stabilize=False)).max() > 1e-2  # it is treated

@@ -140,21 +140,40 @@ def test_a_clean_image_is_left_as_it_is_by_networks_that_are_told_the_level(gray
     assert [np.array_equal(*pair) for pair in pairs] == [True, False]
 
 
-def test_correlated_noise_is_left_to_a_network_that_was_trained_on_it(workplace, capsys):
-    correlated = {'type': 'mixture', 'of': [{'sigma255': 25}, {'type': 'correlated', 'sigma255': 25}]}
+WHITE_NOISE = {'noise': {'sigma255': 25}}
+CORRELATED = {'noise': {'type': 'mixture', 'of': [{'sigma255': 25}, {'type': 'correlated', 'sigma255': 25}]}}
+PHOTONS = {'noise': {'type': 'poisson_gaussian', 'photons': 50}}
+VARYING = {'noise': {'sigma_type': 'varying', 'sigma255': [5, 25]}}
+JPEG = {'noise': {'sigma255': 25, 'quality': 75}}
+
+
+@pytest.mark.parametrize(
+    ('trained_on', 'left'),
+    [
+        (WHITE_NOISE, set()),
+        (CORRELATED, {'correlated'}),
+        (JPEG, {'correlated'}),
+        (PHOTONS, {'photons'}),
+        (VARYING, {'half'}),
+        ({'noise': {'type': 'camera', 'sigma255': 9}}, {'correlated', 'photons'}),
+        ({'dataroot_lq': 'noisy', 'dataroot_gt': 'clean'}, {'correlated', 'photons', 'half'}),
+        ({'dataroot_lq': 'noisy'}, {'correlated', 'photons', 'half'}),
+    ],
+    ids=['white', 'correlated', 'JPEG', 'photons', 'place', 'camera', 'pairs', 'noisy images'],
+)
+def test_noise_as_in_its_training_is_left_to_a_network(trained_on, left, workplace, capsys):
     options = {'type': 'DnCNNWNE', 'num_in_ch': 1, 'num_out_ch': 1, 'num_feat': 4, 'num_layers': 3}
-    image = noisy('correlated')
-    for name, noise in (('knows.pth', correlated), ('white.pth', correlated['of'][0])):
-        about = {'network_g': options, 'datasets': {'train': {'noise': noise}}}
-        checkpoint.save_network(Path(name), {'params': build_arch(options)}, about)
-        for denoiser in (ne_basicsr.load(name), ne_basicsr.load(f'{name}+x8')):
-            knows = name == 'knows.pth'
-            assert denoiser.knows_correlated == knows
-            assert np.array_equal(denoiser(image), denoiser(image, **WHITE)) == knows
-            assert not np.array_equal(denoiser(image, stride=2), denoiser(image, **WHITE))  # if one insists
-    write('noisy.png', image)
-    assert main(['denoise', 'knows.pth', 'noisy.png', '-o', 'out']) == 0
-    assert 'pixels: left to the network, which was trained on such noise' in capsys.readouterr().err
+    about = {'network_g': options, 'datasets': {'train': trained_on}}
+    checkpoint.save_network(Path('net.pth'), {'params': build_arch(options)}, about)
+    kinds = ('correlated', 'photons', 'half')
+    for denoiser in (ne_basicsr.load('net.pth'), ne_basicsr.load('net.pth+x8')):
+        alone = [np.array_equal(denoiser(noisy(kind)), denoiser(noisy(kind), **WHITE)) for kind in kinds]
+        assert {kind for kind, is_alone in zip(kinds, alone, strict=True) if is_alone} == left
+        assert not np.array_equal(denoiser(noisy('half'), stride=2), denoiser(noisy('half'), **WHITE))  # if one insists
+    write('noisy.png', noisy('correlated'))
+    assert main(['denoise', 'net.pth', 'noisy.png', '-o', 'out']) == 0
+    said = 'pixels: left to the network, which was trained on such noise' in capsys.readouterr().err
+    assert said == ('correlated' in left)
 
 
 def test_noise_without_high_frequencies_is_not_taken_for_none():
