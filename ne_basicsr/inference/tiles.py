@@ -24,7 +24,7 @@ from ne_basicsr.ops.equivariance import Network, mean_std
 from ne_basicsr.ops.noise_level import noise_level
 from ne_basicsr.ops.padding import in_float64
 from ne_basicsr.utils.errors import InputError
-from ne_basicsr.utils.memory import has_bf16, peak_memory
+from ne_basicsr.utils.machine import has_bf16, peak_memory
 
 TILE = 512
 SAMPLE = 256  # pixels per side of what is computed to learn how much memory a network needs, or what bfloat16 changes
