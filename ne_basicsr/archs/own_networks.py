@@ -143,9 +143,7 @@ def _reason(name: str, module: str, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and f'{module}.'.startswith(f'{error.name}.'):
         file = Path(f'{module}.py')
         return f'no such module{f"; did you mean {str(file)!r}?" if file.is_file() else "; a file ends in .py"}'
-    files = [Path(frame.filename).stem for frame in traceback.extract_tb(error.__traceback__)]
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)]
-    own = [line for file, line in zip(files, lines, strict=True) if file == module.rpartition('.')[2]]
-    line = next(reversed(own), None)
+    stem, frames = module.rpartition('.')[2], traceback.extract_tb(error.__traceback__)
+    line = next((frame.lineno for frame in reversed(frames) if Path(frame.filename).stem == stem), None)
     way_out = '; give it another name' if 'already registered' in str(error) else ''
     return f'{f"line {line}: " if line else ""}{type(error).__name__}: {first_line(error)}{way_out}'

@@ -110,10 +110,7 @@ class ZeroShot(BackboneHolder):
         return self.restore(y, self.measure(y, sigma))
 
     def measure(
-        self,
-        y: Tensor,
-        sigma: float | Tensor | None = None,
-        mean_of: Callable[[Network], Tensor] | None = None,
+        self, y: Tensor, sigma: float | Tensor | None = None, mean_of: Callable[[Network], Tensor] | None = None
     ) -> Measured:
         """The measurements of whole images y (N, C, H, W) that ``restore`` needs.
 
@@ -207,10 +204,8 @@ def first_share(g: Network, sigma: float, y: Tensor, measured: Measured, passes:
         return share * (first + trust * (_denoise_at(g, y, limited, measured.mean) - first))
     first = first - measured.mean
     local = _blurred(first)
-    spread = (_blurred(first.square().mean(dim=1, keepdim=True)) - local.square().mean(dim=1, keepdim=True)).clamp(
-        min=0
-    )
-    contrast = gain * spread.sqrt()
+    power, local_power = (x.square().mean(dim=1, keepdim=True) for x in (first, local))
+    contrast = gain * (_blurred(power) - local_power).clamp(min=0).sqrt()
     details = (1 - LOCAL / torch.where(contrast > LOCAL, contrast, LOCAL * ones)) * (share / RAMP).clamp(max=1)
     return share * local + details * (first - local)
 
