@@ -267,7 +267,6 @@ def make_plan(network: nn.Module, tile: int, overlap: int | None, channels: int,
     tile = max(tile // step, 1 if overlap is not None else 3) * step
     limit = tile // 4 if overlap is None else _up(overlap, step)
     distance = receptive_radius(network, channels, limit, sigma)
-    exact = distance is not None
     if overlap is None:
         overlap = tile // 8 if distance is None else distance
     overlap = min(_up(overlap, step), (tile - step) // 2 // step * step)
