@@ -106,8 +106,7 @@ class AffineConv2d(nn.Conv2d):
             )
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, False, padding_mode)
         self.noise_map = noise_map
-        width, height = self._reversed_padding_repeated_twice[:2], self._reversed_padding_repeated_twice[2:]
-        self.pads = (*width, *height)  # (left, right, top, bottom)
+        self.pads = tuple(self._reversed_padding_repeated_twice)  # (left, right, top, bottom)
 
     def kernel(self, halves_in: bool = False, halves_out: bool = False) -> Tensor:
         """The kernels (out_channels, in_channels / groups, kh, kw), in the order of ``weight``.

@@ -204,8 +204,7 @@ def _exif_bytes(tags: dict[int, Any]) -> bytes:
     if not tags:
         return b''
     exif = Image.Exif()
-    for tag, value in tags.items():
-        exif[tag] = value
+    exif.update(tags)
     return exif.tobytes()
 
 
@@ -310,9 +309,7 @@ def _encode_deep_png(pixels: Pixels, exif: bytes, icc: bytes) -> bytes:
     if pixels.shape[2] == 2:  # OpenCV cannot write gray with alpha
         height, width = pixels.shape[:2]
         lines = pixels.astype('>u2').reshape(height, -1).view(np.uint8)
-        lines = np.concatenate(
-            [np.zeros_like(lines[:, :1]), lines], axis=1
-        )  # each line begins with its filter type: none
+        lines = np.pad(lines, ((0, 0), (1, 0)))  # each line begins with its filter type: none
         header = _chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 16, 4, 0, 0, 0))
         data = b'\x89PNG\r\n\x1a\n' + header + _chunk(b'IDAT', zlib.compress(lines.tobytes())) + _chunk(b'IEND', b'')
     else:

@@ -31,7 +31,6 @@ IDENTITY = 'identity'
 """Label of the built-in network that returns the image unchanged."""
 
 OPTION_FILES = ('.yml', '.yaml')
-WRAPS = (None, 'wne')
 
 
 class Spec(NamedTuple):
@@ -146,7 +145,7 @@ def load(
             wrapper of a file of the WNE paper's code, or weights that do not fit or are not finite.
     """
     import_own(imports)
-    if wrap not in WRAPS:
+    if wrap not in (None, 'wne'):
         raise ValueError(f"wrap must be None or 'wne'; got {wrap!r}.")
     if sigma is not None and not 0 < sigma <= 1:
         raise InputError(f'sigma, the training noise level, is on the [0, 1] scale; got {sigma:g}: divide by 255')
@@ -302,8 +301,7 @@ def read_description(text: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         name, path, content = Path(text).stem, ('network_g',), read_yaml(text)
         import_own(content.get(IMPORTS) or [])
         if 'network_g' not in content:
-            raise InputError(f'{text}: network_g is missing;'
-                             f' {hint("network_g", content)}')  # fmt: skip
+            raise InputError(f'{text}: network_g is missing; {hint("network_g", content)}')
         options = content['network_g']
     elif text not in registered(ARCH_REGISTRY):
         known = suggestion(text, {*registered(ARCH_REGISTRY), *shipped_models.MODELS})
