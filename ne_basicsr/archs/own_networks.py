@@ -80,9 +80,7 @@ def to_import(options: Any) -> list[str]:
 def check_imported(options: Any, recorded: Any) -> None:
     """Raise if networks of a checkpoint are not registered, and it records what to import.
 
-    Args:
-        options: its ``network_g``.
-        recorded: its record, which is not trusted.
+    ``options`` is its ``network_g``, ``recorded`` its record, which is not trusted.
     """
     known = dict(iter(ARCH_REGISTRY))
     missing = [name for name in _types(options) if name not in known and f'{name}_basicsr' not in known]

@@ -154,12 +154,9 @@ class ZeroShot(BackboneHolder):
 
 
 def zero_shot(g: Network, sigma: float, y: Tensor, measured: Measured, passes: int = 1) -> Tensor:
-    """The formula of this file.
+    """The formula of this file, for a denoiser ``g`` that was trained at ``sigma`` on the [0, 1] scale.
 
-    Args:
-        g: the denoiser, trained at ``sigma`` on the [0, 1] scale.
-        y: (N, C, H, W), the images that were measured, or the same part of each.
-        passes: see ``ZeroShot``.
+    ``y`` (N, C, H, W) are the images that were measured, or the same part of each.
     """
     unit, image = measured.unit, widen(y)
     z, measured = image / unit, measured.over(unit)

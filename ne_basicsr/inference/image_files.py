@@ -84,9 +84,8 @@ def is_colour(path: Path) -> bool:
 def read(path: Path) -> Picture:
     """Read a PNG, JPEG, TIFF, WebP or BMP file; the content decides the format.
 
-    Raises:
-        InputError: for files that are not a complete image, have several pages, or hold values other than 8- or 16-bit
-            integers and finite floating-point numbers.
+    An ``InputError`` for files that are not a complete image, have several pages, or hold values other than 8- or
+    16-bit integers and finite floating-point numbers.
     """
     try:
         if (pages := stacks.page_count(path)) > 1:
@@ -234,10 +233,7 @@ def encode(picture: Picture, file_format: str) -> bytes:
     """Encode a picture as a file; its type must be one that the format supports.
 
     JPEG has quality 95 and no subsampling. WebP is lossless if the input was, otherwise it has quality 95. TIFF is
-    compressed without loss (deflate). BMP is written upright and without profile.
-
-    Raises:
-        InputError: as ``check_format``.
+    compressed without loss (deflate). BMP is written upright and without profile. Errors are those of ``check_format``.
     """
     check_format(picture, file_format)
     _, alpha, exif, icc, lossless, premultiplied = picture

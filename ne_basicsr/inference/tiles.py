@@ -289,10 +289,7 @@ def _cut(length: int, plan: Plan, count: int | None = None) -> list[Tile]:
 
 
 def _weight(tile: Tile, blend: int, length: int, ratio: int) -> Tensor:
-    """The weights of a tile in blending, with ramps where it overlaps others.
-
-    The weights of all tiles add up to 1 at every pixel.
-    """
+    """The weights of a tile in blending, with ramps where it overlaps others; those of all add up to 1 everywhere."""
     position = (torch.arange(tile.mixed.start * ratio, tile.mixed.stop * ratio, dtype=torch.float64) + 0.5) / ratio
     weight = torch.ones_like(position)
     if blend and tile.core.start > 0:
