@@ -36,7 +36,7 @@ try:
 except ImportError:
     from ne_basicsr.ops.noise import noise_level
 try:
-    from ne_basicsr.utils.memory import keep_freed_memory
+    from ne_basicsr.utils.machine import keep_freed_memory
     keep_freed_memory()
     layout = torch.channels_last
 except ImportError:

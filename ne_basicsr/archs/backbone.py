@@ -48,9 +48,7 @@ class BackboneHolder(nn.Module):
 def build_arch(options: Mapping[str, Any]) -> nn.Module:
     """Build a network from ``options``, a registered ``type`` and its arguments, which are not changed.
 
-    Raises:
-        ValueError: without a type.
-        KeyError: for a type that is not registered.
+    A ``ValueError`` without a type, a ``KeyError`` for one that is not registered.
     """
     # not above: networks import this module while BasicSR is being imported
     from basicsr.utils.registry import ARCH_REGISTRY

@@ -106,8 +106,7 @@ class AffineConv2d(nn.Conv2d):
             )
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, False, padding_mode)
         self.noise_map = noise_map
-        width, height = self._reversed_padding_repeated_twice[:2], self._reversed_padding_repeated_twice[2:]
-        self.pads = (*width, *height)  # (left, right, top, bottom)
+        self.pads = tuple(self._reversed_padding_repeated_twice)  # (left, right, top, bottom)
 
     def kernel(self, halves_in: bool = False, halves_out: bool = False) -> Tensor:
         """The kernels (out_channels, in_channels / groups, kh, kw), in the order of ``weight``.
@@ -177,14 +176,9 @@ class AffineResidual(nn.Module):
 
 
 def affine_chain(x: Tensor, convs: Sequence[AffineConv2d]) -> Tensor:
-    """Convolve, sort, convolve, sort, ..., convolve.
+    """``nn.Sequential(convs[0], SortPool(), convs[1], ..., convs[-1])(x)`` up to rounding, in less time.
 
-    Equals ``nn.Sequential(convs[0], SortPool(), convs[1], ..., convs[-1])(x)`` up to rounding, in less time. Calls no
-    submodule, so hooks on them do not run.
-
-    Args:
-        x: (N, convs[0].in_channels, H, W).
-        convs: at least one, with groups 1 and no noise map but in the first.
+    Calls no submodule, so hooks on them do not run. ``convs`` have groups 1 and no noise map but in the first.
     """
     last = len(convs) - 1
     x = pad(x, convs[0].pads, convs[0].padding_mode)
@@ -216,11 +210,8 @@ def check_pairs(channels: int, who: str, what: str) -> None:
 def append_noise_map(x: Tensor, sigma: float | Sequence[float] | Tensor | None, blind: bool, who: str) -> Tensor:
     """Give a non-blind network its input: (N, C, H, W) to (N, C + 1, H, W). Blind ones get x.
 
-    Args:
-        sigma: noise level on the scale of x, nominally [0, 1]: one value, or N.
-
-    Raises:
-        ValueError: for a sigma that is missing, not wanted, or neither 1 nor N values.
+    ``sigma`` is the noise level on the scale of x, nominally [0, 1], one value or N; a ``ValueError`` if it is neither,
+    missing, or not wanted.
     """
     if blind:
         if sigma is not None:

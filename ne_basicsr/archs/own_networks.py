@@ -80,9 +80,7 @@ def to_import(options: Any) -> list[str]:
 def check_imported(options: Any, recorded: Any) -> None:
     """Raise if networks of a checkpoint are not registered, and it records what to import.
 
-    Args:
-        options: its ``network_g``.
-        recorded: its record, which is not trusted.
+    ``options`` is its ``network_g``, ``recorded`` its record, which is not trusted.
     """
     known = dict(iter(ARCH_REGISTRY))
     missing = [name for name in _types(options) if name not in known and f'{name}_basicsr' not in known]
@@ -143,9 +141,7 @@ def _reason(name: str, module: str, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and f'{module}.'.startswith(f'{error.name}.'):
         file = Path(f'{module}.py')
         return f'no such module{f"; did you mean {str(file)!r}?" if file.is_file() else "; a file ends in .py"}'
-    files = [Path(frame.filename).stem for frame in traceback.extract_tb(error.__traceback__)]
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)]
-    own = [line for file, line in zip(files, lines, strict=True) if file == module.rpartition('.')[2]]
-    line = next(reversed(own), None)
+    stem, frames = module.rpartition('.')[2], traceback.extract_tb(error.__traceback__)
+    line = next((frame.lineno for frame in reversed(frames) if Path(frame.filename).stem == stem), None)
     way_out = '; give it another name' if 'already registered' in str(error) else ''
     return f'{f"line {line}: " if line else ""}{type(error).__name__}: {first_line(error)}{way_out}'

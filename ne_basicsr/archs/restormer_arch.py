@@ -71,7 +71,8 @@ class Restormer(nn.Module):
             block = partial(TransformerBlock, channels, heads[level], ffn_expansion_factor, bias, LayerNorm_type)
             return nn.Sequential(*(block() for _ in range(number)))
 
-        self.patch_embed = PatchEmbed(inp_channels, dim)
+        features = nn.Conv2d(inp_channels, dim, 3, padding=1, bias=False)
+        self.patch_embed = nn.Sequential(OrderedDict(proj=features))
         self.encoder_level1 = blocks(dim, 0, num_blocks[0])
         self.down1_2 = Downsample(dim)
         self.encoder_level2 = blocks(2 * dim, 1, num_blocks[1])
@@ -186,13 +187,6 @@ class ChannelScale(nn.Module):
         if self.bias is None:
             return (x * scale).to(x.dtype)
         return ((x - mean) * scale + self.bias.view(-1, 1, 1)).to(x.dtype)
-
-
-class PatchEmbed(nn.Sequential):
-    """The input's features, (N, in_channels, H, W) to (N, dim, H, W): a 3x3 convolution without bias."""
-
-    def __init__(self, in_channels: int, dim: int) -> None:
-        super().__init__(OrderedDict(proj=nn.Conv2d(in_channels, dim, 3, padding=1, bias=False)))
 
 
 class Downsample(nn.Sequential):

@@ -115,19 +115,20 @@ def _route(size: Any, start: Any, end: Any, device: torch.device) -> tuple[Tenso
     return from_back[to_order], to_back[from_order]
 
 
-@_kept
-def _places(size: tuple[int, int], window: int, shift: int, device: torch.device) -> Tensor:
+def places_of(size: tuple[int, int], window: int, shift: int, device: torch.device | None = None) -> Tensor:
     """For each window: 0, plus 1 if it holds pixels of the left and the right border, 2 if of the top and bottom."""
     rows, columns = ((torch.arange(side // window, device=device) == side // window - 1).long() for side in size)
     return ((2 * rows[:, None] + columns) * (shift > 0)).flatten()
 
 
-@_kept
-def _mask(window: int, shift: int, device: torch.device) -> Tensor:
+def masks(window: int, shift: int, device: torch.device | None = None) -> Tensor:
     """What is added to the attention in a window of each place, (4, n, n): ``MASKED`` across a border."""
     rolled = (torch.arange(window, device=device) >= window - shift).expand(window, window)
     left, top = (side.flatten()[:, None] != side.flatten() for side in (rolled, rolled.T))
     return torch.stack([left & False, left, top, left | top]) * MASKED
+
+
+_places, _mask = _kept(places_of), _kept(masks)
 
 
 class _Sorted(torch.autograd.Function):

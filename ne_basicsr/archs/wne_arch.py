@@ -75,14 +75,12 @@ class Wrapper(BackboneHolder):
         estimate: bool = False,
     ) -> None:
         super().__init__(backbone, size_multiple)
-        inner = getattr(self.backbone, 'network', self.backbone)  # a Denoiser's
+        name, inner = type(self).__name__, getattr(self.backbone, 'network', self.backbone)  # a Denoiser's
         if isinstance(inner, Wrapper) and inner.returns_to_input_range:
-            raise ValueError(
-                f'the network is already wrapped in {type(inner).__name__}: leave {type(self).__name__} out.'
-            )
+            raise ValueError(f'the network is already wrapped in {type(inner).__name__}: leave {name} out.')
         self.statistics = next(iter(self.STATISTICS)) if statistics is None else statistics
         if self.statistics not in self.STATISTICS:
-            raise ValueError(f'{type(self).__name__} needs statistics {_either(self.STATISTICS)}; got {statistics!r}.')
+            raise ValueError(f'{name} needs statistics {" or ".join(self.STATISTICS)}; got {statistics!r}.')
         self._function = self.STATISTICS[self.statistics]  # the compiler of torch 2.6 reads no mapping of a class
         if prediction not in ('direct', 'residual'):
             raise ValueError(f"prediction must be 'direct' or 'residual'; got {prediction!r}.")
@@ -229,17 +227,12 @@ def _parse_target(target: Mapping[str, float] | None, statistics: str) -> Target
     given = dict(target or {})
     scale = 'sigma255' if statistics == 'mean_noise' else 'scale'
     if unknown := set(given) - {'mean', scale}:
-        raise ValueError(
-            f'target takes mean and {scale} with statistics {statistics}; got {", ".join(sorted(unknown))}.'
-        )
-    value = given.get('sigma255', 255) / 255 if statistics == 'mean_noise' else given.get('scale', 1)
+        got = ', '.join(sorted(unknown))
+        raise ValueError(f'target takes mean and {scale} with statistics {statistics}; got {got}.')
+    value = given.get('sigma255', 255) / 255 if scale == 'sigma255' else given.get('scale', 1)
     if not value > 0:
         raise ValueError(f'target {scale} must be positive; got {given[scale]}.')
     return Target(given.get('mean', 0), value)
-
-
-def _either(names: Mapping[str, Any]) -> str:
-    return ' or '.join(names)
 
 
 register_wrapped_archs()

@@ -110,10 +110,7 @@ class ZeroShot(BackboneHolder):
         return self.restore(y, self.measure(y, sigma))
 
     def measure(
-        self,
-        y: Tensor,
-        sigma: float | Tensor | None = None,
-        mean_of: Callable[[Network], Tensor] | None = None,
+        self, y: Tensor, sigma: float | Tensor | None = None, mean_of: Callable[[Network], Tensor] | None = None
     ) -> Measured:
         """The measurements of whole images y (N, C, H, W) that ``restore`` needs.
 
@@ -157,12 +154,9 @@ class ZeroShot(BackboneHolder):
 
 
 def zero_shot(g: Network, sigma: float, y: Tensor, measured: Measured, passes: int = 1) -> Tensor:
-    """The formula of this file.
+    """The formula of this file, for a denoiser ``g`` that was trained at ``sigma`` on the [0, 1] scale.
 
-    Args:
-        g: the denoiser, trained at ``sigma`` on the [0, 1] scale.
-        y: (N, C, H, W), the images that were measured, or the same part of each.
-        passes: see ``ZeroShot``.
+    ``y`` (N, C, H, W) are the images that were measured, or the same part of each.
     """
     unit, image = measured.unit, widen(y)
     z, measured = image / unit, measured.over(unit)
@@ -207,10 +201,8 @@ def first_share(g: Network, sigma: float, y: Tensor, measured: Measured, passes:
         return share * (first + trust * (_denoise_at(g, y, limited, measured.mean) - first))
     first = first - measured.mean
     local = _blurred(first)
-    spread = (_blurred(first.square().mean(dim=1, keepdim=True)) - local.square().mean(dim=1, keepdim=True)).clamp(
-        min=0
-    )
-    contrast = gain * spread.sqrt()
+    power, local_power = (x.square().mean(dim=1, keepdim=True) for x in (first, local))
+    contrast = gain * (_blurred(power) - local_power).clamp(min=0).sqrt()
     details = (1 - LOCAL / torch.where(contrast > LOCAL, contrast, LOCAL * ones)) * (share / RAMP).clamp(max=1)
     return share * local + details * (first - local)
 

@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.inference.real_noise import Settings, check
     from ne_basicsr.inference.tiles import TILE, Tiled
     from ne_basicsr.options.trial import memory
-    from ne_basicsr.utils.memory import keep_freed_memory
+    from ne_basicsr.utils.machine import keep_freed_memory
     from ne_basicsr.utils.process_group import UNTIL_THE_LAST, gathered, holding, launcher_here, ranks
     from ne_basicsr.weights.shipped_models import COLOUR, GRAY
 

@@ -12,7 +12,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.evaluation.mismatch.comparison import compare
     from ne_basicsr.evaluation.mismatch.outputs import write_outputs
     from ne_basicsr.evaluation.mismatch.units import Precision, Request
-    from ne_basicsr.utils.memory import keep_freed_memory
+    from ne_basicsr.utils.machine import keep_freed_memory
     from ne_basicsr.utils.process_group import UNTIL_THE_LAST, holding, launcher_here, ranks
 
     command.check_least(arguments, draws=1, batch=1)

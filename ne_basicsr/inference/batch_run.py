@@ -75,7 +75,7 @@ def denoise_files(
     todo = [job for job in jobs if job not in finished]
     run = _Run(tiled, noise, about, output, store, keys)
     total = sum(files.pixels_in(job.source) for job in todo) // 1000 // world_size
-    mine = (job for job in dealt(jobs, _size) if job not in finished)
+    mine = (job for job in dealt(jobs, lambda job: _size(job.source)) if job not in finished)
     with progress(total, 'Denoising', 'kilopixel', shown and bool(todo)) as bar, ThreadPoolExecutor(1) as pool:
         run.on_pixels = _counted(bar.update)
         # two: one file is read while the one before is denoised
@@ -89,13 +89,7 @@ class _Run:
     """Reads files, batches those of equal size, denoises and writes them."""
 
     def __init__(
-        self,
-        tiled: Tiled,
-        noise: float | None,
-        about: Settings,
-        output: Path,
-        store: CellStore,
-        keys: dict[Job, str],
+        self, tiled: Tiled, noise: float | None, about: Settings, output: Path, store: CellStore, keys: dict[Job, str]
     ) -> None:
         self.tiled, self.noise, self.about = tiled, noise, about
         self.output, self.store, self.keys = output, store, keys
@@ -203,7 +197,7 @@ class _Run:
     def _finish(self, job: Job) -> None:
         if job in self.keys:
             paths = [path for path in (job.output, job.strip) if path]
-            self.store.add({self.keys[job]: {_below(path, self.output): path.stat().st_size for path in paths}})
+            self.store.add({self.keys[job]: {_below(path, self.output): _size(path) for path in paths}})
         self.done += 1
 
     def _fail(self, job: Job, error: BaseException) -> None:
@@ -250,16 +244,14 @@ def _key(job: Job, output: Path, settings: dict[str, Any]) -> str | None:
     return key_of(names=names, source=source, format=job.file_format, **settings)
 
 
-def _size(job: Job) -> int:
-    return job.source.stat().st_size if job.source.exists() else 0
+def _size(path: Path) -> int:
+    """Bytes of a file, 0 if there is none."""
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _is_finished(store: CellStore, key: str, output: Path) -> bool:
-    def is_there(name: str, size: int) -> bool:
-        path = output / name
-        return path.is_file() and path.stat().st_size == size
-
-    return key in store and all(is_there(name, size) for name, size in store[key].items())
+    sizes = store.values.get(key)
+    return sizes is not None and all(_size(output / name) == size for name, size in sizes.items())
 
 
 def _below(path: Path, folder: Path) -> str:

@@ -20,19 +20,17 @@ Graph = tuple[Callable[[Sequence[Tensor]], Tensor], str, Sequence[Any], int]
 
 
 def open_exported(path: Path, device: str, trusted: bool) -> Denoiser:
-    """Open the network in an exported file.
+    """The network in an exported file, as a denoiser.
+
+    Its ``network`` maps (N, C, H, W) of its ``dtype``, and noise levels (N,) if it is non-blind, to (N, C', rH, rW),
+    and raises RuntimeError for other types or sizes.
 
     Args:
         device: where it runs; a ``torch.export`` program runs on the device it was exported on.
         trusted: whether ``.pt2`` files may be read. Torch's reader evaluates expressions and unpickles objects from the
             file, so it can run code; ONNX files contain no code.
 
-    Returns:
-        A denoiser whose ``network`` maps (N, C, H, W) of its ``dtype``, and noise levels (N,) if it is non-blind, to
-        (N, C', rH, rW), and raises RuntimeError for other types or sizes.
-
-    Raises:
-        InputError: for a missing file, one that is no exported network, other inputs, or an untrusted ``.pt2`` file.
+    An ``InputError`` for a missing file, one that is no exported network, other inputs, or an untrusted ``.pt2`` file.
     """
     if not path.is_file():
         raise InputError(f'{path}: no such file{similar_path(path)}')

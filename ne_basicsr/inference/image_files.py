@@ -84,9 +84,8 @@ def is_colour(path: Path) -> bool:
 def read(path: Path) -> Picture:
     """Read a PNG, JPEG, TIFF, WebP or BMP file; the content decides the format.
 
-    Raises:
-        InputError: for files that are not a complete image, have several pages, or hold values other than 8- or 16-bit
-            integers and finite floating-point numbers.
+    An ``InputError`` for files that are not a complete image, have several pages, or hold values other than 8- or
+    16-bit integers and finite floating-point numbers.
     """
     try:
         if (pages := stacks.page_count(path)) > 1:
@@ -204,8 +203,7 @@ def _exif_bytes(tags: dict[int, Any]) -> bytes:
     if not tags:
         return b''
     exif = Image.Exif()
-    for tag, value in tags.items():
-        exif[tag] = value
+    exif.update(tags)
     return exif.tobytes()
 
 
@@ -235,10 +233,7 @@ def encode(picture: Picture, file_format: str) -> bytes:
     """Encode a picture as a file; its type must be one that the format supports.
 
     JPEG has quality 95 and no subsampling. WebP is lossless if the input was, otherwise it has quality 95. TIFF is
-    compressed without loss (deflate). BMP is written upright and without profile.
-
-    Raises:
-        InputError: as ``check_format``.
+    compressed without loss (deflate). BMP is written upright and without profile. Errors are those of ``check_format``.
     """
     check_format(picture, file_format)
     _, alpha, exif, icc, lossless, premultiplied = picture
@@ -310,9 +305,7 @@ def _encode_deep_png(pixels: Pixels, exif: bytes, icc: bytes) -> bytes:
     if pixels.shape[2] == 2:  # OpenCV cannot write gray with alpha
         height, width = pixels.shape[:2]
         lines = pixels.astype('>u2').reshape(height, -1).view(np.uint8)
-        lines = np.concatenate(
-            [np.zeros_like(lines[:, :1]), lines], axis=1
-        )  # each line begins with its filter type: none
+        lines = np.pad(lines, ((0, 0), (1, 0)))  # each line begins with its filter type: none
         header = _chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 16, 4, 0, 0, 0))
         data = b'\x89PNG\r\n\x1a\n' + header + _chunk(b'IDAT', zlib.compress(lines.tobytes())) + _chunk(b'IEND', b'')
     else:

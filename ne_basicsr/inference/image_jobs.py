@@ -42,9 +42,7 @@ def find_jobs(
         strips: whether to write before and after, too.
         results: resolved paths of earlier results, which folders and patterns skip.
 
-    Raises:
-        InputError: for a missing path, a path without images, two results with the same path, or a result with the path
-            of an input.
+    An ``InputError`` for a missing path, one without images, two results with the same path, or one with an input's.
     """
     jobs: dict[Path, Job] = {}
     for text in inputs:

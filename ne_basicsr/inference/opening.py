@@ -31,7 +31,6 @@ IDENTITY = 'identity'
 """Label of the built-in network that returns the image unchanged."""
 
 OPTION_FILES = ('.yml', '.yaml')
-WRAPS = (None, 'wne')
 
 
 class Spec(NamedTuple):
@@ -79,11 +78,7 @@ class Spec(NamedTuple):
 
 
 def parse_spec(text: str) -> Spec:
-    """Parse ``FILE[=TYPE][@SIGMA255][+wne][+x8]``.
-
-    Raises:
-        InputError: for a noise level that is not a positive number.
-    """
+    """Parse ``FILE[=TYPE][@SIGMA255][+wne][+x8]``; an ``InputError`` for a level that is not a positive number."""
     if text == IDENTITY or Path(text).exists():
         return Spec(text, text, None, False)
     match = re.fullmatch(
@@ -146,7 +141,7 @@ def load(
             wrapper of a file of the WNE paper's code, or weights that do not fit or are not finite.
     """
     import_own(imports)
-    if wrap not in WRAPS:
+    if wrap not in (None, 'wne'):
         raise ValueError(f"wrap must be None or 'wne'; got {wrap!r}.")
     if sigma is not None and not 0 < sigma <= 1:
         raise InputError(f'sigma, the training noise level, is on the [0, 1] scale; got {sigma:g}: divide by 255')
@@ -215,12 +210,8 @@ def open_denoiser(
 def open_denoisers(texts: Sequence[str], labels: Sequence[str] = (), **how: Any) -> tuple[list[Denoiser], list[str]]:
     """The denoisers that can be opened, and one error line for each that cannot.
 
-    Args:
-        labels: labels of the first denoisers, in order; the others are named after their files.
-        how: arguments of ``open_denoiser``.
-
-    Raises:
-        InputError: if there are arguments but none can be opened, or for labels that do not fit.
+    ``labels`` are those of the first denoisers, in order; the others are named after their files. ``how`` are arguments
+    of ``open_denoiser``. An ``InputError`` if there are texts but none can be opened, or for labels that do not fit.
     """
     specs = [parse_spec(text) for text in texts]
     denoisers, failures = [], []
@@ -242,8 +233,7 @@ def identity() -> Denoiser:
 def labels_of(specs: Sequence[Spec], given: Sequence[str] = ()) -> list[str]:
     """A unique label for each network: the given one, or the file's name, with its run or folder if two are equal.
 
-    Raises:
-        InputError: for more labels than networks, or for two equal labels.
+    An ``InputError`` for more labels than networks, or for two equal labels.
     """
     if len(given) > len(specs):
         raise InputError(f'--label: {len(given)} labels for {len(specs)} networks; give at most one for each, in order')
@@ -260,11 +250,7 @@ def labels_of(specs: Sequence[Spec], given: Sequence[str] = ()) -> list[str]:
 
 
 def common_channels(denoisers: Sequence[Denoiser]) -> int:
-    """Their common number of channels; 1 if all accept any number.
-
-    Raises:
-        InputError: if they differ.
-    """
+    """Their common number of channels, 1 if all accept any number; an ``InputError`` if they differ."""
     by_channels: dict[int, str] = {}
     for each in denoisers:
         if not each.is_identity:
@@ -276,17 +262,11 @@ def common_channels(denoisers: Sequence[Denoiser]) -> int:
 
 
 def read_description(text: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """The description of a network to build.
+    """(name, options of the network, the option file's content) of the description of a network to build.
 
     Args:
         text: an option file with a ``network_g``; a mapping, ``'{type: DnCNNWNE, num_layers: 20}'``; or the name of a
-            registered network.
-
-    Returns:
-        (name, options of the network, the option file's content)
-
-    Raises:
-        InputError: for a missing file, an unknown network, or options that it does not have.
+            registered network. An ``InputError`` if it is missing, unknown, or does not have these options.
     """
     path: tuple[str, ...] = ()
     content: dict[str, Any] = {}
@@ -301,8 +281,7 @@ def read_description(text: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         name, path, content = Path(text).stem, ('network_g',), read_yaml(text)
         import_own(content.get(IMPORTS) or [])
         if 'network_g' not in content:
-            raise InputError(f'{text}: network_g is missing;'
-                             f' {hint("network_g", content)}')  # fmt: skip
+            raise InputError(f'{text}: network_g is missing; {hint("network_g", content)}')
         options = content['network_g']
     elif text not in registered(ARCH_REGISTRY):
         known = suggestion(text, {*registered(ARCH_REGISTRY), *shipped_models.MODELS})

@@ -38,13 +38,8 @@ def receptive_radius(network: nn.Module, channels: int, limit: int, sigma: float
 
     Measured: a block of the input is set to NaN, and every output pixel that depends on it becomes NaN. This works for
     convolutions, shifted windows and any other layer. Networks that look at the whole image, such as those with channel
-    attention, give None. Statistics of a network that ``MeasuresWhole`` do not count.
-
-    Args:
-        channels: number of channels of the network's input.
-        sigma: noise level for a non-blind network.
-
-    Source: for convolutions, the result is the sum of (kernel - 1) / 2 times the stride before each of them.
+    attention, give None. Statistics of a network that ``MeasuresWhole`` do not count. For convolutions, it is the sum
+    of (kernel - 1) / 2 times the stride before each of them. Non-blind networks are told ``sigma``.
     """
     step = grid(network)
     width = 5 * step

@@ -24,7 +24,7 @@ from ne_basicsr.ops.equivariance import Network, mean_std
 from ne_basicsr.ops.noise_level import noise_level
 from ne_basicsr.ops.padding import in_float64
 from ne_basicsr.utils.errors import InputError
-from ne_basicsr.utils.memory import has_bf16, peak_memory
+from ne_basicsr.utils.machine import has_bf16, peak_memory
 
 TILE = 512
 SAMPLE = 256  # pixels per side of what is computed to learn how much memory a network needs, or what bfloat16 changes
@@ -218,18 +218,18 @@ class Tiled(nn.Module):
             band, carried_rows = None, 0 if carried is None else carried.shape[2]
             for column in across:
                 output = restore(y[:, :, row.seen, column.seen], self.is_reduced)
-                ratio = output.shape[-1] // (column.seen.stop - column.seen.start)
+                ratio = output.shape[-1] // _length(column.seen)
                 if band is None:
                     height, width = _length(row.mixed) * ratio, y.shape[3] * ratio
                     band = output.new_zeros(*output.shape[:2], height, width)
                     if carried is not None:
                         band[:, :, :carried_rows] = carried
-                inner = output[:, :, _within(row, ratio), _within(column, ratio)]
+                rows, columns = (_within(tile.mixed, tile.seen, ratio) for tile in (row, column))
+                inner = output[:, :, rows, columns]
                 weight = [_weight(tile, plan.blend, y.shape[axis], ratio) for tile, axis in ((row, 2), (column, 3))]
-                target = band[..., column.mixed.start * ratio : column.mixed.stop * ratio]
                 if plan.blend:
                     inner = inner * (weight[0][:, None] * weight[1]).to(inner)
-                target += inner
+                band[..., column.mixed.start * ratio : column.mixed.stop * ratio] += inner
                 on_tile(_length(row.core) * _length(column.core))
             assert band is not None, 'an image has columns'
             last = row.core.stop == y.shape[2]
@@ -267,7 +267,6 @@ def make_plan(network: nn.Module, tile: int, overlap: int | None, channels: int,
     tile = max(tile // step, 1 if overlap is not None else 3) * step
     limit = tile // 4 if overlap is None else _up(overlap, step)
     distance = receptive_radius(network, channels, limit, sigma)
-    exact = distance is not None
     if overlap is None:
         overlap = tile // 8 if distance is None else distance
     overlap = min(_up(overlap, step), (tile - step) // 2 // step * step)
@@ -290,10 +289,7 @@ def _cut(length: int, plan: Plan, count: int | None = None) -> list[Tile]:
 
 
 def _weight(tile: Tile, blend: int, length: int, ratio: int) -> Tensor:
-    """The weights of a tile in blending, with ramps where it overlaps others.
-
-    The weights of all tiles add up to 1 at every pixel.
-    """
+    """The weights of a tile in blending, with ramps where it overlaps others; those of all add up to 1 everywhere."""
     position = (torch.arange(tile.mixed.start * ratio, tile.mixed.stop * ratio, dtype=torch.float64) + 0.5) / ratio
     weight = torch.ones_like(position)
     if blend and tile.core.start > 0:
@@ -305,17 +301,13 @@ def _weight(tile: Tile, blend: int, length: int, ratio: int) -> Tensor:
 
 def _mean(function: Network, y: Tensor, down: list[Tile], across: list[Tile]) -> Tensor:
     """The mean of ``function(y)`` over C, H and W, computed tile by tile, (N, 1, 1, 1)."""
-    total, count, like = torch.zeros((), dtype=torch.float64), 0, y
-    for row in down:
-        for column in across:
-            output = function(y[:, :, row.seen, column.seen].contiguous())
-            like = output
-            rows = slice(row.core.start - row.seen.start, row.core.stop - row.seen.start)
-            columns = slice(column.core.start - column.seen.start, column.core.stop - column.seen.start)
-            part = output[:, :, rows, columns]
-            total = total + in_float64(part).sum(dim=(1, 2, 3), keepdim=True)
-            count += part[0].numel()
-    return (total / count).to(like)
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    for row, column in product(down, across):
+        output = function(y[:, :, row.seen, column.seen].contiguous())
+        part = output[:, :, _within(row.core, row.seen), _within(column.core, column.seen)]
+        total = total + in_float64(part).sum(dim=(1, 2, 3), keepdim=True)
+        count += part[0].numel()
+    return (total / count).to(output)
 
 
 def _mean_padding(network: nn.Module) -> int:
@@ -334,8 +326,8 @@ def _padded(part: Tensor, multiple: int, mean: Tensor) -> Tensor:
     return filled
 
 
-def _within(tile: Tile, ratio: int) -> slice:
-    return slice((tile.mixed.start - tile.seen.start) * ratio, (tile.mixed.stop - tile.seen.start) * ratio)
+def _within(part: slice, seen: slice, ratio: int = 1) -> slice:
+    return slice((part.start - seen.start) * ratio, (part.stop - seen.start) * ratio)
 
 
 def _length(part: slice) -> int:

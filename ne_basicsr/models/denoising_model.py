@@ -34,7 +34,7 @@ from ne_basicsr.train.progression import Progression, training_batch
 from ne_basicsr.train.targets import task_of
 from ne_basicsr.train.validation_results import image_strip, in_order, keep_curve, keep_pairs
 from ne_basicsr.utils.errors import InputError
-from ne_basicsr.utils.memory import peak_memory
+from ne_basicsr.utils.machine import peak_memory
 from ne_basicsr.utils.process_group import gathered
 
 DEFECT, FEW = 'calculate_ne_defect', 4  # the metric of equivariance, and how many images it is measured on

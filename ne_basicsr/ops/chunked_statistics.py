@@ -4,8 +4,6 @@ Results agree with the plain formulas up to the order of summation. The plain fo
 for images that are differentiated or exported.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -22,19 +20,12 @@ def is_large(y: Tensor) -> bool:
     return y.numel() > LARGE
 
 
-def chunks_of(y: Tensor, overlap: int = 0) -> Iterator[Tensor]:
-    """Chunks of rows of y (N, C, H, W), in float32 or better, that cover it; neighbours share ``overlap`` rows."""
-    height = y.shape[2]
-    step = max(1, CHUNK // max(1, y[:, :, :1].numel()))
-    for top in range(0, height - overlap, step):
-        yield widen(y[:, :, top : top + step + overlap])
-
-
 def var_mean(y: Tensor, origin: Tensor, unit: Tensor, correction: int) -> tuple[Tensor, Tensor]:
     """``torch.var_mean`` of (y - origin) / unit over C, H, W; (N, 1, 1, 1) each, in origin's type. Sums in float64."""
     total = square = torch.zeros((), dtype=torch.float64)
-    for chunk in chunks_of(y):
-        difference = in_float64((chunk - origin).div_(unit))
+    rows = max(1, CHUNK // y[:, :, :1].numel())
+    for chunk in y.split(rows, dim=2):
+        difference = in_float64((widen(chunk) - origin).div_(unit))
         total = total + difference.sum(dim=(1, 2, 3), keepdim=True)
         square = square + difference.square_().sum(dim=(1, 2, 3), keepdim=True)
     count = y[0].numel()

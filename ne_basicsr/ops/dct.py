@@ -80,26 +80,22 @@ def dct_shrink(y: Tensor, noise: Tensor, mean: Tensor) -> Tensor:
 def _shrink(centred: Tensor, noise: Tensor) -> Tensor:
     n, channels, height, width = centred.shape
     size = min(BLOCK, height, width)
-    mix = _channel_dct(channels, centred)
+    mix = dct_basis(channels).to(centred, non_blocking=True)  # gray first, then colour differences
     planes = torch.einsum('dc,nchw->ndhw', mix, centred).reshape(n * channels, 1, height, width)
     noise = noise.expand(n, channels, 1, 1).reshape(n * channels, 1, 1, 1)
-    kernels = dct_kernels(size, centred)
     margin = (size - 1,) * 4
     if in_strips(centred):
-        shrunk = [
-            _shrink_plane(F.pad(plane[None], margin, mode='reflect')[0, 0], float(level))
-            for plane, level in zip(planes, noise, strict=True)
-        ]
-        restored = F.pad(torch.stack(shrunk), [-p for p in margin])
-        return torch.einsum('dc,ndhw->nchw', mix, restored.reshape(n, channels, height, width))
-
-    blocks = F.conv2d(F.pad(planes, margin, mode='reflect'), kernels)  # (N C, size^2, H + size - 1, ...)
-    keep = ((blocks.abs() / noise - LOW) / (HIGH - LOW)).clamp(0, 1)
-    keep[:, 0] = 1
-    weight = 1 / keep.sum(dim=1, keepdim=True)
-    total = F.conv_transpose2d(blocks * keep * weight, kernels)
-    weight = F.conv_transpose2d(weight, torch.ones_like(kernels[:1]))
-    restored = F.pad(total / weight, [-p for p in margin])
+        padded = (F.pad(plane[None], margin, mode='reflect')[0, 0] for plane in planes)
+        shrunk = torch.stack([_shrink_plane(plane, float(level)) for plane, level in zip(padded, noise, strict=True)])
+    else:
+        kernels = dct_kernels(size, centred)
+        blocks = F.conv2d(F.pad(planes, margin, mode='reflect'), kernels)  # (N C, size^2, H + size - 1, ...)
+        keep = ((blocks.abs() / noise - LOW) / (HIGH - LOW)).clamp(0, 1)
+        keep[:, 0] = 1
+        weight = 1 / keep.sum(dim=1, keepdim=True)
+        total = F.conv_transpose2d(blocks * keep * weight, kernels)
+        shrunk = total / F.conv_transpose2d(weight, torch.ones_like(kernels[:1]))
+    restored = F.pad(shrunk, [-p for p in margin])
     return torch.einsum('dc,ndhw->nchw', mix, restored.reshape(n, channels, height, width))
 
 
@@ -127,9 +123,3 @@ def _shrink_plane(plane: Tensor, noise: float) -> Tensor:
         total[:, place] += lines[..., column]
         divisor[:, place] += weights
     return total.div_(divisor)[None]
-
-
-def _channel_dct(channels: int, like: Tensor) -> Tensor:
-    """The DCT over ``channels`` values, (C, C): gray first, then colour differences."""
-    kernels = dct_kernels(channels, like).reshape(channels, channels, channels, channels)
-    return kernels[:, 0, :, 0] * channels**0.5

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ne_basicsr.ops import chunked_statistics
-from ne_basicsr.ops.magnitude import nonzero, power_of_two, root, unit_of
+from ne_basicsr.ops.magnitude import ends, nonzero, power_of_two, root, unit_of
 from ne_basicsr.ops.noise_level import noise_level
 from ne_basicsr.ops.padding import widen
 
@@ -48,8 +48,7 @@ def mean_std(y: Tensor, correction: int = 0) -> Statistics:
 
 def min_max(y: Tensor) -> Statistics:
     """Minimum and range (largest less smallest value) over C, H, W of y (N, C, H, W), any range."""
-    y = widen(y)
-    low, high = (end(dim=(1, 2, 3), keepdim=True) for end in (y.amin, y.amax))  # aminmax had no derivative once
+    low, high = ends(widen(y))
     return Statistics(low, high - low)
 
 
@@ -106,10 +105,10 @@ def ne_defect(
     """
     generators = [torch.Generator().manual_seed(each) for each in ([seed] if isinstance(seed, int) else seed)]
     a_values, b_values = (  # (samples, N or 1, 1, 1, 1)
-        torch.stack([torch.empty(samples, dtype=torch.float64).uniform_(*ends, generator=g) for g in generators], dim=1)
+        torch.stack([torch.empty(samples, dtype=torch.float64).uniform_(*span, generator=g) for g in generators], dim=1)
         .view(samples, -1, 1, 1, 1)
         .to(y)
-        for ends in (a_range, b_range)
+        for span in (a_range, b_range)
     )
     with torch.no_grad():
         output = network(y)

@@ -7,14 +7,9 @@ from torch import Tensor
 
 
 def compress(image: Tensor, quality: int) -> Tensor:
-    """An image after JPEG compression, on its device and of its type.
+    """An image (C, H, W) on [0, 1], C = 1 or 3 (RGB), rounded to 8 bits and compressed; its type and device stay.
 
-    Args:
-        image: (C, H, W) on [0, 1], C = 1 or 3 (RGB); rounded to 8 bits first.
-        quality: the quality factor, 1 to 100.
-
-    Returns:
-        (C, H, W), multiples of 1/255.
+    ``quality`` is the quality factor, 1 to 100. The result has multiples of 1/255.
     """
     assert image.dim() == 3 and image.shape[0] in (1, 3), 'JPEG knows gray and colour images'
     pixels = (image.clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()  # (H, W, C)

@@ -19,17 +19,14 @@ MODES = ('reflect', 'replicate', 'circular')
 
 
 def pad_to_multiple(x: Tensor, multiple: int, mode: str = 'reflect') -> tuple[Tensor, tuple[int, int]]:
-    """Pad x (N, C, H, W) right and bottom, to the next multiples of ``multiple``.
+    """Pad x (N, C, H, W) right and bottom, to the next multiples of ``multiple``; x itself where nothing is missing.
 
     Args:
-        multiple: what H and W have to be a multiple of, at least 1.
-        mode: one of ``MODES``, or ``mean``: each image's own mean over C, H and W, so that batches do not matter.
+        mode: one of ``MODES``, or ``mean``: each image's own mean over C, H and W, so that batches do not matter. A
+            ``ValueError`` for others.
 
     Returns:
-        The padded images, which are x itself where nothing is missing, and x's own (H, W), to crop the output to.
-
-    Raises:
-        ValueError: for an unknown mode.
+        The padded images, and x's own (H, W), to crop the output to.
     """
     height, width = x.shape[-2:]
     if multiple == 1:
@@ -57,10 +54,7 @@ def crop(x: Tensor, height: int, width: int) -> Tensor:
 def pad(x: Tensor, pads: Sequence[int], mode: str = 'reflect') -> Tensor:
     """Pad x (..., H, W) by (left, right, top, bottom), any amounts; x itself where all are 0.
 
-    Unlike ``torch.nn.functional.pad`` it takes images smaller than the padding.
-
-    Raises:
-        ValueError: for an unknown mode.
+    Unlike torch's it takes images smaller than the padding. A ``ValueError`` for a mode that is none of ``MODES``.
     """
     check_mode(mode, 'padding')
     left, right, top, bottom = pads

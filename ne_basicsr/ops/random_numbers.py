@@ -20,14 +20,11 @@ SECOND = 0x94D049BB133111EB - 2**64
 
 
 def splitmix64(seeds: Sequence[int] | Tensor, counters: Tensor) -> Tensor:
-    """Numbers of SplitMix64, int64: the 64 bits of each, read as signed.
+    """Numbers of SplitMix64, (N, count), int64, on the device of ``counters``: the 64 bits of each, read as signed.
 
     Args:
         seeds: N integers of 63 bits, see ``noise.seed_of``.
         counters: (N or 1, count), int64: which numbers of each stream, 1 is the first.
-
-    Returns:
-        (N, count) on the device of ``counters``.
     """
     # as_tensor(..., device) would wait for all that the device has to do
     z = counters * GOLDEN + torch.as_tensor(seeds).to(counters.device, non_blocking=True)[:, None]
@@ -54,15 +51,12 @@ def centred_uniforms(seeds: Sequence[int], shape: Sequence[int], device: torch.d
 
 
 def draws(seed: int, numbers: ArrayLike, count: int) -> NDArray[np.uint64]:
-    """``count`` independent 64-bit numbers per sample.
+    """``count`` independent 64-bit numbers per sample, (N, count), uniform on [0, 2^64).
 
     Args:
         seed: of the stream, see ``noise.seed_of``; streams of different seeds are independent.
         numbers: (N,) sample numbers, at least 0.
-        count: numbers per sample; must be the same for all uses of one stream.
-
-    Returns:
-        (N, count), uniform on [0, 2^64).
+        count: must be the same for all uses of one stream.
     """
     counters = torch.from_numpy(np.array(numbers, np.int64))[:, None] * count + torch.arange(1, count + 1)
     return splitmix64([seed], counters).numpy().view(np.uint64)

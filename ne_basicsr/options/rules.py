@@ -10,7 +10,7 @@ from ne_basicsr.ops.degradations import check_level
 from ne_basicsr.ops.noise_kinds import DEPENDENT
 from ne_basicsr.options.schema import OWN_SETS, Section
 from ne_basicsr.utils.errors import InputError, Key, OptionError
-from ne_basicsr.utils.memory import has_bf16
+from ne_basicsr.utils.machine import has_bf16
 from ne_basicsr.utils.words import hint, shown
 
 # columns of results, beside metrics

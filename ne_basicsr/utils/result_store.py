@@ -35,12 +35,6 @@ class CellStore:
                     values = json.loads(line)
                     self.values |= values if isinstance(values, dict) else {}
 
-    def __contains__(self, key: str) -> bool:
-        return key in self.values
-
-    def __getitem__(self, key: str) -> Value:
-        return self.values[key]
-
     def add(self, values: Mapping[str, Value]) -> None:
         """Keep values: all or, if the process is killed or the disk is full (``InputError``), none."""
         self.values |= values

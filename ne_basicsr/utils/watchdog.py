@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 
 from ne_basicsr.utils.errors import first_line
 
-# how long a collective may wait for a rank that is alive but busy, with validation for instance
-
 FAILURE, FINISHED = 'failure', b'finished'
 
 

@@ -25,7 +25,7 @@ from ne_basicsr.evaluation.bench.request import SortByTorch, layer_by_layer
 from ne_basicsr.evaluation.bench.table import PHASES, median_interval, quartiles
 from ne_basicsr.evaluation.report.tables import check_writable, write_json
 from ne_basicsr.utils.errors import InputError
-from ne_basicsr.utils.memory import peak_memory
+from ne_basicsr.utils.machine import peak_memory
 
 SHAPE = (2, 1, 8, 8)
 TINY = {

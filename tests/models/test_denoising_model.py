@@ -18,7 +18,7 @@ from ne_basicsr.models.denoising_model import DenoisingModel
 from ne_basicsr.ops.noise import TrainingNoise
 from ne_basicsr.options import load_options
 from ne_basicsr.train import pipeline
-from ne_basicsr.utils.memory import peak_memory
+from ne_basicsr.utils.machine import peak_memory
 from ne_basicsr.weights import checkpoint
 
 LITTLE = {

@@ -13,13 +13,12 @@ def test_what_was_added_is_there_for_the_next_process(tmp_path):
     CellStore(tmp_path / 'cells', rank=1).add({'c': [1, 2]})
     store = CellStore(tmp_path / 'cells')
     assert store.values == {'a': 1.5, 'b': {'psnr': float('inf')}, 'c': [1, 2]}
-    assert 'a' in store and 'd' not in store
 
 
 def test_floats_come_back_to_the_last_bit(tmp_path):
     value = 0.1 + 0.2
     CellStore(tmp_path).add({'a': value})
-    assert CellStore(tmp_path)['a'] == value
+    assert CellStore(tmp_path).values['a'] == value
 
 
 def test_a_line_cut_by_a_kill_is_left_out_and_the_next_one_is_whole(tmp_path):

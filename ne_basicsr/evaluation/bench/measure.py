@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from ne_basicsr.utils.errors import InputError, first_line
-from ne_basicsr.utils.memory import peak_memory
+from ne_basicsr.utils.machine import peak_memory
 from ne_basicsr.utils.progress import progress
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16, 'float64': torch.float64}

@@ -56,7 +56,7 @@ def compare(request: Request, folder: Path, rank: int = 0, world_size: int = 1) 
     worker = Worker(request, channels, store, failures)
     worker.work(units, world_size, shown=rank == 0)
     keys = [key for unit in units for keys in unit.wanted.values() for key in keys.values()]
-    for values, lines in gathered(({key: store[key] for key in keys if key in store}, list(failures))):
+    for values, lines in gathered(({key: store.values[key] for key in keys if key in store.values}, list(failures))):
         store.values |= values
         failures |= dict.fromkeys(lines)
 

@@ -13,7 +13,7 @@ import torch
 from basicsr.archs import swinir_arch
 from torch import Tensor, nn
 
-MASKED = -100.0  # SwinIR's value for pairs of pixels that are not neighbours
+from ne_basicsr.archs.swinir_blocks import masks, places_of
 
 
 @contextmanager
@@ -48,29 +48,15 @@ class Mean:
 
 
 def attention_mask(block: nn.Module, size: tuple[int, int]) -> Tensor:
-    """``SwinTransformerBlock.calculate_mask``: 0 between pixels of a region of the rolled image, else ``MASKED``.
-
-    Returns:
-        (windows, window^2, window^2); a single window if nothing is rolled.
-    """
+    """``SwinTransformerBlock.calculate_mask``, (windows, window^2, window^2); of one window if nothing is rolled."""
     window: int = block.window_size  # type: ignore[assignment]
     shift: int = block.shift_size  # type: ignore[assignment]
     if shift == 0:
         return torch.zeros(1, window**2, window**2)
-    rows, columns = (_region(side, window, shift) for side in size)
-    regions = (3 * rows[:, None] + columns[None, :])[None, :, :, None]
-    windows = swinir_arch.window_partition(regions, window).flatten(1)
-    apart = windows[:, None, :] != windows[:, :, None]
-    return apart.float() * MASKED
+    return masks(window, shift)[places_of(size, window, shift)]
 
 
 def window_reverse(windows: Tensor, window: int, height: int, width: int) -> Tensor:
     """(N windows, window, window, C) to (N, H, W, C); ``view`` infers the number of images."""
     x = windows.view(-1, height // window, width // window, window, window, windows.shape[-1])
     return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, windows.shape[-1])
-
-
-def _region(side: int, window: int, shift: int) -> Tensor:
-    """0, 1 or 2 for each position: before the last window, in it before the rolled part, in the rolled part."""
-    i = torch.arange(side)
-    return (i >= side - window).long() + (i >= side - shift).long()

@@ -8,7 +8,7 @@ import pytest
 def test_freed_memory_is_kept_and_not_mapped_again():
     code = (
         'import resource, torch\n'
-        'from ne_basicsr.utils.memory import keep_freed_memory\n'
+        'from ne_basicsr.utils.machine import keep_freed_memory\n'
         'def faults():\n'
         '    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
         '    for _ in range(5):\n'
