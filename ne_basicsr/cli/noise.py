@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,52 +10,61 @@ from ne_basicsr.cli import command
 from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError
 
+NOTHING = 'white noise, equal everywhere: the network alone'
+
 
 def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.inference.image_jobs import find_jobs
 
+    if arguments.json and arguments.json.is_dir():
+        raise InputError(f'--json {arguments.json}: is a folder; name a file in it')
     measured: dict[str, Any] = {}
     failures: list[str] = []
     for job in find_jobs(arguments.images, Path('denoised')):
+        name = str(job.source)
         try:
-            for name, pixels in _images(job.source):
-                measured[name] = _measured(name, pixels)
-                print(f'{name}\n{_words(measured[name])}', flush=True)
+            for name, read in _images(job.source):
+                try:
+                    measured[name] = _measured(read())
+                    print(f'{name}\n{_words(measured[name])}', flush=True)
+                except (InputError, MemoryError) as error:
+                    failures.append(f'{name}: {error}')
         except (InputError, MemoryError) as error:
-            failures.append(str(error))
+            failures.append(str(error) if str(error).startswith(name) else f'{name}: {error}')
     if arguments.json:
         text = json.dumps(measured, indent=1)
         atomic_files.write(arguments.json, lambda file: file.write(text.encode()))
     return command.report_failures(failures)
 
 
-def _images(path: Path) -> Iterator[tuple[str, Any]]:
-    """Name and pixels of the image in a file, or of each page of a stack."""
+def _images(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Name of the image in a file, or of each page of a stack, and what reads its pixels."""
     from ne_basicsr.data.stacks import Stack
     from ne_basicsr.inference import image_files
 
     try:
-        yield str(path), image_files.read(path).pixels
+        picture = image_files.read(path)
     except image_files.SeveralPages:
         with Stack(path) as stack:
             for page in range(stack.count()):
-                yield f'{path}, page {page + 1}', image_files.split(stack.read(page)).pixels
+                yield f'{path}, page {page + 1}', lambda: image_files.split(stack.read(page)).pixels  # noqa: B023
+    else:
+        yield str(path), lambda: picture.pixels
 
 
-def _measured(name: str, pixels: Any) -> dict[str, Any]:
+def _measured(pixels: Any) -> dict[str, Any]:
     """Everything in 8-bit units, but the correlation in pixels."""
     from ne_basicsr.inference.pixels import as_image
-    from ne_basicsr.inference.real_noise import SMALLEST, Settings, find
+    from ne_basicsr.inference.real_noise import CLEAN, SMALLEST, Settings, find, is_clean
     from ne_basicsr.ops.noise_model import level_map, measure
 
     if min(pixels.shape[:2]) < SMALLEST:
         width, height = pixels.shape[1::-1]
-        raise InputError(
-            f'{name}: noise is measured on images of {SMALLEST} pixels a side or more; got {width}x{height}'
-        )
+        raise InputError(f'noise is measured on images of {SMALLEST} pixels a side or more; got {width}x{height}')
     image = as_image(pixels)
     model = measure(image)
     slope, floor = model.gain_and_floor
+    untreated = f'below {CLEAN:.1%} of the contrast: left as it is' if is_clean(image, Settings()) else NOTHING
     return {
         'level': 255 * model.level,
         'channels': (255 * model.levels).tolist(),
@@ -64,7 +73,7 @@ def _measured(name: str, pixels: Any) -> dict[str, Any]:
         'by_brightness': (255 * model.by_brightness).tolist(),
         'map': (255 * level_map(image, model.width).levels).tolist(),
         'correlation': model.width,
-        'denoise': str(find(image, Settings()) or 'white noise, equal everywhere: the network alone'),
+        'denoise': str(find(image, Settings()) or untreated),
     }
 
 

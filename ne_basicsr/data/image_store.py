@@ -306,6 +306,8 @@ def decode_pixels(data: bytes, channels: int | None, name: str) -> Image:
         reason = f'; {error.err}'
     if pixels is None:
         raise InputError(f'{name}: not a readable image ({len(data)} bytes{reason})')
+    if pixels.dtype.kind == 'f' and not np.isfinite(pixels).all():
+        raise InputError(f'{name}: has values that are not finite')
     pixels = pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
     return with_channels(pixels[..., None] if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), channels)
 

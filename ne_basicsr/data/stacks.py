@@ -85,9 +85,9 @@ class Stack(AbstractContextManager['Stack']):
         try:
             pixels = page.asarray()
             pixels = np.moveaxis(pixels, 0, -1) if page.axes == 'SYX' else pixels
-        except (ValueError, ImportError) as error:  # ImportError: ZSTD before Python 3.14
-            if isinstance(error, ValueError) and 'imagecodecs' not in str(error):
-                raise
+        except Exception as error:  # tifffile raises many kinds of errors; ImportError: ZSTD before Python 3.14
+            if not isinstance(error, ImportError) and 'imagecodecs' not in str(error):
+                raise InputError(f'cannot be read, is the file damaged? ({first_line(error)})') from error
             given: Any = self._source
             data = np.memmap(given, mode='r') if isinstance(given, Path) else np.frombuffer(given.getvalue(), 'u1')
             found = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(index, index + 1))[1]

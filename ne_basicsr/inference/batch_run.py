@@ -164,7 +164,7 @@ class _Run:
                 self.noise,
                 self.about,
                 on_tile=lambda pixels: self.on_pixels(pixels * counted),
-                on_found=lambda words, number: self._say(f'{group[number][0].source}: {words}'),
+                on_found=lambda words, number: self._say(f'{group[number][0].name}: {words}'),
             )
             self._say_how(job, first)
         except (RuntimeError, ValueError, IndexError, MemoryError, InputError) as error:

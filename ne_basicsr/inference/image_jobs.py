@@ -21,6 +21,11 @@ class Job(NamedTuple):
     file_format: str
     page: int | None = None  # of a stack; None: all of the file
 
+    @property
+    def name(self) -> str:
+        """Of the image, for people."""
+        return str(self.source) if self.page is None else f'{self.source}, page {self.page + 1}'
+
 
 def find_jobs(
     inputs: Sequence[str],

@@ -160,11 +160,11 @@ def training_noise(content: Any) -> TrainingNoise | None:
 
 
 def _known(content: Any, noise: TrainingNoise | None) -> frozenset[str]:
-    """Of ``TRAITS``, what the training noise had: all, if it was in the files."""
+    """Of ``TRAITS``, what the network learned of the noise in its training."""
     metadata = content.get(checkpoint.METADATA) if isinstance(content, Mapping) else None
-    if isinstance(metadata, Mapping) and metadata.get(checkpoint.NOISY_FILES) is True:
-        return TRAITS
-    return noise.traits if noise else frozenset()
+    recorded = metadata.get(checkpoint.KNOWS) if isinstance(metadata, Mapping) else None
+    known = recorded if isinstance(recorded, list) else []
+    return noise.traits if noise else frozenset(trait for trait in TRAITS if trait in known)
 
 
 def levels255(noise: TrainingNoise | None) -> tuple[float, ...]:

@@ -78,8 +78,6 @@ def denoise(
     denoiser = as_denoiser(network)
     denoiser.require_image_to_image()
     denoiser.check_level(noise, image if image.dtype.kind == 'f' else None)
-    if image.dtype.kind == 'u' and noise is not None and noise > 1:
-        raise InputError(f'the noise level of integer images is on the [0, 1] scale; got {noise:g}: divide by 255')
     settings = Settings(stride, stabilize, strength)
     real_noise.check(settings, shape)
     return restore(Tiled(denoiser, tile, overlap), image[None], image.dtype, noise, settings)[0].reshape(shape)
@@ -105,6 +103,9 @@ def restore(
     Raises:
         InputError: if the network changes the size, or returns values that are not finite.
     """
+    if batch.dtype.kind == 'u' and noise is not None and noise > 1:
+        rule = 'the noise level of integer images is at most white: 1, or --image-sigma255 255'
+        raise InputError(f'{rule}; got {noise:g}, or {255 * noise:g} of 255')
     n, height, width, channels = batch.shape
     denoiser = tiled.denoiser
     if denoiser.like.dtype != torch.float64 and not fits_float32(batch):

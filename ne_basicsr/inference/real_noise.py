@@ -123,12 +123,13 @@ class Treatment(NamedTuple):
 def check(settings: Settings, shape: Sequence[int] = ()) -> None:
     """Raise InputError for settings that no image, or an image of this shape, (H, W, ...), cannot have."""
     stride, side = settings.stride, min(shape[:2], default=sys.maxsize)
-    if stride is not None and not 1 <= stride <= max(1, side // 8):
-        most = f', at most an eighth of the image, {side // 8}' if shape else ''
-        raise InputError(f'stride (--stride) must be 1 or more{most}; got {stride}')
     if side < SMALLEST and (settings.stabilize or (stride or 1) > 1):
         rule = f'stride and stabilize are for images of {SMALLEST} pixels a side or more'
         raise InputError(f'{rule}; got {shape[1]}x{shape[0]}: leave them out')
+    most = max(1, side // 8)
+    if stride is not None and not 1 <= stride <= most:
+        limit = f', at most an eighth of the image, {most}' if shape else ''
+        raise InputError(f'stride (--stride) must be 1 or more{limit}; got {stride}')
     if not 0 < settings.strength < math.inf:
         raise InputError(f'strength (--strength) must be finite and above 0; got {settings.strength:g}')
 

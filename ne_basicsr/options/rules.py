@@ -39,6 +39,9 @@ def check(opt: Mapping[str, Any]) -> None:
             _check_phases(section, at, described)
             if section['type'] == 'DenoisingDataset':
                 (_check_noise if key == 'train' else _check_test_noise)(section, at, described)
+            if key == 'train' and section.get('dataroot_lq') and section['dataroot_lq'] == section.get('dataroot_gt'):
+                rule = 'is also dataroot_lq, and the network would learn to copy; name the folder of the other shots'
+                raise OptionError((*at, 'dataroot_gt'), f'{section["dataroot_gt"]!r} {rule}')
             if key == 'train' and section['target'] in NOISY_TARGETS:
                 _check_target(section, at, opt['train'] or {})
             _check_network(section, at, opt['network_g'])
@@ -142,6 +145,8 @@ def _check_target(section: Mapping[str, Any], key: Key, train: Mapping[str, Any]
             raise _wrong(section, key, 'target', f'white Gaussian noise is needed, and {other} is other noise')
         return
     for part in (noise, *noise.get('of', ())):
+        if part.get('type') == 'rayleigh':
+            raise _wrong(section, key, 'target', 'noise of mean 0 is needed, and rayleigh brightens the image')
         if part.get('type') in DEPENDENT or 'quality' in part:
             what = part['type'] + (', compressed' if 'quality' in part else '')
             raise _wrong(section, key, 'target', f'noise that is independent from pixel to pixel is needed, not {what}')
@@ -211,8 +216,8 @@ def _of_data(opt: Mapping[str, Any]) -> Iterator[str]:
                 yield f'{place} is in 8-bit units, where white is {WHITE}; is {small[0] * WHITE:g} meant?'
             if max(levels) > WHITE:
                 yield f'{place} is in 8-bit units; {max(levels):g} is more than white, {WHITE}'
-            if max(levels) == 0 and key != 'sigma255':
-                yield f'{place} adds no noise'
+            if max(levels) == 0:
+                yield f'{place} {"says that there is no noise to learn from" if key == "sigma255" else "adds no noise"}'
 
 
 def _of_run(opt: Mapping[str, Any]) -> Iterator[str]:

@@ -193,7 +193,9 @@ def _in_words(error: ValidationError, above: Key) -> OptionError:
     elif rule in BOUNDS:
         said = f'{BOUNDS[rule]} {limit:.10g} is needed'
     elif rule in ('minItems', 'maxItems'):
-        said = f'a list of {limit} is needed'
+        bound = {schema.get('minItems'): 'at least ', schema.get('maxItems'): 'at most '}[limit]
+        exact = schema.get('minItems') == schema.get('maxItems')
+        said = f'a list of {"" if exact else bound}{limit} is needed'
     else:
         types = [kind for kind in kinds if kind != 'null'] or kinds
         said = ' or '.join(name for kind, name in TYPES.items() if kind in types) + ' is needed'

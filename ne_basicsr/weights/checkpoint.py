@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 import ne_basicsr
 from ne_basicsr.archs import own_networks
+from ne_basicsr.ops.noise_kinds import TRAITS
 from ne_basicsr.utils import atomic_files
 from ne_basicsr.utils.errors import InputError, first_line, one_line
 from ne_basicsr.utils.words import similar_path
@@ -35,7 +36,7 @@ from ne_basicsr.weights.formats.paper_run import find_run
 
 StateDict = dict[str, Tensor]
 METADATA = 'ne_basicsr'
-NOISY_FILES = 'noisy_files'  # in the metadata: the training noise was in the images, and is not described
+KNOWS = 'knows'  # in the metadata of trainings whose noise was in the files: what of ``TRAITS`` the network learned
 DIGEST = 'ne_basicsr_digest'  # in the header of a safetensors file, whose format has no checksums
 # the keys under which toolboxes keep weights; the first one found is used
 CONTAINERS = ('params', 'params_ema', 'state_dict', 'model_state', 'model_state_dict', 'model', 'net')
@@ -163,7 +164,8 @@ def save_network(path: Path, networks: Mapping[str, nn.Module], options: Mapping
         'scale': options.get('scale', 1),
     }
     if 'dataroot_lq' in train_set and not content[METADATA]['noise']:
-        content[METADATA][NOISY_FILES] = True
+        # from noisy images alone it learns to keep what is correlated
+        content[METADATA][KNOWS] = sorted(TRAITS if 'dataroot_gt' in train_set else TRAITS - {'correlation'})
     if imports := own_networks.to_import(options.get('network_g')):
         content[METADATA][own_networks.IMPORTS] = imports
     write(path, content)

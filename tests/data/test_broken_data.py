@@ -106,6 +106,10 @@ CORPUS = {
         broken_file('b.tif', lambda path: tifffile.imwrite(path, np.stack([IMAGE, IMAGE]), photometric='minisblack')),
         r'photos/b.tif: holds 2 pages or frames; save the one .*, or all of a TIFF with basicsr prepare',
     ),
+    'not a number': (
+        broken_file('b.tif', lambda path: tifffile.imwrite(path, np.full((8, 9), np.nan, np.float32))),
+        r'photos/b\.tif: has values that are not finite',
+    ),
     'a dangling folder': (broken_file('b.png', lambda path: shutil.rmtree(path.parent)), 'photos'),
     'a folder without images': (
         broken_file('b.png', lambda path: [each.unlink() for each in path.parent.iterdir()]),

@@ -157,7 +157,7 @@ JPEG = {'noise': {'sigma255': 25, 'quality': 75}}
         (VARYING, {'half'}),
         ({'noise': {'type': 'camera', 'sigma255': 9}}, {'correlated', 'photons'}),
         ({'dataroot_lq': 'noisy', 'dataroot_gt': 'clean'}, {'correlated', 'photons', 'half'}),
-        ({'dataroot_lq': 'noisy'}, {'correlated', 'photons', 'half'}),
+        ({'dataroot_lq': 'noisy'}, {'photons', 'half'}),
     ],
     ids=['white', 'correlated', 'JPEG', 'photons', 'place', 'camera', 'pairs', 'noisy images'],
 )
@@ -350,6 +350,32 @@ def test_the_command_noise_measures_each_page_of_a_stack(workplace, capsys):
     assert list(about) == ['stack.tif, page 1', 'stack.tif, page 2']
     assert [each['correlation'] > 0 for each in about.values()] == [False, True]
     assert 'stack.tif, page 2\n  level ' in capsys.readouterr().out
+
+
+def test_a_page_that_cannot_be_measured_or_denoised_is_named_and_the_others_are_measured(workplace, capsys):
+    pages = np.stack([noisy('correlated', 96), noisy('white', 96), photograph(96)]).astype(np.float32)
+    tifffile.imwrite('stack.tif', pages, photometric='minisblack', compression='zlib')
+    with tifffile.TiffFile('stack.tif') as tiff:
+        (start, *_), (size, *_) = tiff.pages[1].dataoffsets, tiff.pages[1].databytecounts
+    content = Path('stack.tif').read_bytes()
+    Path('stack.tif').write_bytes(content[:start] + bytes(size) + content[start + size :])
+    write('white.png', noisy('white'))
+    tifffile.imwrite('wide.tif', np.zeros((70, 70), np.uint32))
+    assert main(['noise', 'stack.tif', 'wide.tif', 'white.png', '--json', 'noise.json']) == 1
+    out, error = capsys.readouterr()
+    assert list(json.loads((workplace / 'noise.json').read_text())) == [
+        'stack.tif, page 1',
+        'stack.tif, page 3',
+        'white.png',
+    ]
+    assert 'basicsr: stack.tif, page 2: cannot be read, is the file damaged? (' in error
+    assert 'wide.tif: ' in error and 'this is uint32' in error
+    assert 'denoise       below 1.2% of the contrast: left as it is' in out.split('page 3')[1].split('white.png')[0]
+    assert main(['denoise', 'gray', 'stack.tif', '--stride', '2', '-o', 'out']) == 1
+    error = capsys.readouterr().err
+    assert 'stack.tif: page 2: cannot be read, is the file damaged? (' in error
+    assert main(['noise', 'white.png', '--json', '.']) == 2
+    assert '--json .: is a folder; name a file in it' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

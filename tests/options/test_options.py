@@ -152,6 +152,7 @@ VALIDATION = good()[good().index('  val:\n    name: held_out') : good().index('n
         ('sigma255: 25', 'sigma255: 300', 'sigma255: 300 is in 8-bit units; 300 is more than white'),
         ('sigma255: 25', 'sigma255: 0', 'sigma255: 0 adds no noise'),
         (CLEAN, NOISY, 'datasets:train:sigma255: 0.1 is in 8-bit units'),
+        (CLEAN, NOISY.replace('0.1', '0'), 'datasets:train:sigma255: 0 says that there is no noise to learn from'),
         ('sigma_test: [5, 25, 50]', 'sigma_test: [25, 25]', 'sigma_test: [25, 25] has a level twice'),
         ('sigma_test: [5, 25, 50]', 'sigma_test: [0]', 'sigma_test: [0] adds no noise'),
         (
@@ -594,6 +595,22 @@ def test_noisy_images_alone_need_what_their_target_says(change: str, problem: st
     text = yaml.safe_dump(text)
     assert load_options(write(text), is_train=True)['datasets']['train']['target'] == 'neighbor2neighbor'
     assert problem in refusal(text, (change,))
+
+
+def test_the_shots_of_a_pair_are_in_two_folders() -> None:
+    text = yaml.safe_load(good('denoising'))
+    train = text['datasets']['train'] | {
+        'type': 'NoisyPairDataset',
+        'dataroot_lq': 'data/train',
+        'dataroot_gt': 'data/val',
+    }
+    text['datasets']['train'] = {key: train[key] for key in train if key != 'noise'}
+    text['datasets'] = {'train': text['datasets']['train']}
+    text |= {'model_type': 'PairedDenoisingModel', 'val': None}
+    text = yaml.safe_dump(text)
+    load_options(write(text), is_train=True)
+    same = refusal(text, ('datasets:train:dataroot_gt=data/train',))
+    assert "datasets:train:dataroot_gt: 'data/train' is also dataroot_lq" in same
 
 
 # -- the parts ---------------------------------------------------------------------------------------------------------
