@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument('--iterations', type=int, default=1500)
     parser.add_argument('--networks', nargs='+', default=['DnCNNWNE', 'DnCNN'])
     parser.add_argument('--rows', nargs='+', default=list(ROWS), choices=list(ROWS))
+    parser.add_argument('--batch', type=int, default=8, help='crops a step, a multiple of 4 (default: 8)')
     parser.add_argument('--amp', choices=['bf16', 'fp16'], help='mixed precision; default: float32')
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 1)))
@@ -61,12 +62,13 @@ def main() -> None:
     found = list(csv.DictReader(file.open())) if file.is_file() else []
     for name in arguments.networks:
         for row in arguments.rows:
-            key = {'network': name, 'target': row, 'iterations': str(arguments.iterations), 'amp': arguments.amp or ''}
+            key = {'network': name, 'target': row, 'iterations': str(arguments.iterations)}
+            key |= {'batch': str(arguments.batch), 'amp': arguments.amp or ''}
             if any(key.items() <= done.items() for done in found):
                 continue
             start = time.process_time()
-            run = f'{name}_{row}_{arguments.iterations}_{arguments.amp}'.replace(', ', '_').replace(' ', '_')
-            train_from(options(run, name, ROWS[row], arguments.iterations, arguments.amp))
+            run = '_'.join(key.values()).replace(', ', '_').replace(' ', '_')
+            train_from(options(run, name, ROWS[row], arguments.iterations, arguments.batch, arguments.amp))
             seconds = time.process_time() - start
             psnr = tested(f'experiments/{run}/models/net_g_latest.pth', tests)
             found.append(key | {'psnr': f'{psnr:.3f}', 'cpu_seconds': f'{seconds:.0f}'})
@@ -91,13 +93,15 @@ def write_data(source: Path, folder: Path) -> None:
             tifffile.imwrite(folder / kind / f'{name}.tif', shot.numpy())
 
 
-def options(run: str, network: str, data: dict[str, Any], iterations: int, amp: str | None) -> dict[str, Any]:
+def options(
+    run: str, network: str, data: dict[str, Any], iterations: int, batch: int, amp: str | None
+) -> dict[str, Any]:
     # its parts, four of a crop, are as large and as many as the crops of the others
     halved = data.get('target', 'neighbor2neighbor') == 'neighbor2neighbor' and data['type'] == 'NoisyDataset'
     crops = {
         'in_ch': 1,
         'gt_size': 80 if halved else 40,
-        'batch_size_per_gpu': 2 if halved else 8,
+        'batch_size_per_gpu': batch // 4 if halved else batch,
         'num_worker_per_gpu': 0,
     }
     model = 'DenoisingModel' if data['type'] == 'DenoisingDataset' else 'PairedDenoisingModel'
@@ -126,13 +130,14 @@ def tested(file: str, images: dict[str, Any]) -> float:
 
 
 def table(found: list[dict[str, str]]) -> str:
-    lines = ['| network | target | PSNR in dB | against clean | CPU seconds |', '|---|---|---|---|---|']
-    same = ('network', 'iterations', 'amp')
+    lines = ['| network | target | crops | PSNR in dB | against clean | CPU seconds |', '|---|---|---|---|---|---|']
+    same = ('network', 'iterations', 'batch', 'amp')
     for row in found:
         of = [each for each in found if each['target'] == 'clean' and all(each[k] == row[k] for k in same)]
         gap = f'{float(row["psnr"]) - float(of[0]["psnr"]):+.2f}' if of else ''
         network = f'{row["network"]}{", " + row["amp"] if row["amp"] else ""}'
-        lines.append(f'| {network} | {row["target"]} | {float(row["psnr"]):.2f} | {gap} | {row["cpu_seconds"]} |')
+        cells = (network, row['target'], row['batch'], f'{float(row["psnr"]):.2f}', gap, row['cpu_seconds'])
+        lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 

@@ -85,8 +85,9 @@ def _check_noise(section: Mapping[str, Any], key: Key, described: Mapping[str, S
     for part, at in [(noise, (*key, 'noise')), *((each, (*key, 'noise', 'of')) for each in noise.get('of', ()))]:
         takes, photons = TAKES.get(part['type'], ('sigma255', 'quality')), part.get('photons')
         _check_kind(part, at, section['in_ch'], takes)
-        if part.get(takes[0], []) == []:
-            raise OptionError((*at, takes[0]), f'missing: {keys[takes[0]]["description"]}')
+        for name in (takes[0], 'quality'):
+            if part.get(name, [] if name == takes[0] else None) == []:
+                raise OptionError((*at, name), f'missing: {keys[name]["description"]}')
         if 'sigma255' in part:
             _check_levels(part, at, 'sigma255')
         if isinstance(photons, list) and photons[0] > photons[1]:

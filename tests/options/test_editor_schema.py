@@ -96,7 +96,8 @@ UNKNOWABLE = ('asked for', 'exist', 'is the name of', 'is a file', 'is needed; \
               'crop_border: at',
               "a name without '/'", 'samples: at', 'plain folder name', 'checkpoint file',
               'photons', 'of one length', 'demosaicked needs', 'noise:of: missing', 'has no sigma255',
-              'a level lies', 'halves the crops', 'white Gaussian', 'noise of mean 0')  # fmt: skip
+              'a level lies', 'halves the crops', 'white Gaussian',
+              'noise of mean 0', 'noise:quality: missing')  # fmt: skip
 
 
 def test_broken_files_do_not_fit(validator: Draft7Validator, tmp_path: Path) -> None:
