@@ -9,6 +9,8 @@ from typing import Any
 from ne_basicsr.cli import command
 from ne_basicsr.utils.errors import InputError, explained_writing
 
+KEYS = ('overlap', 'precision', 'stride', 'stabilize', 'strength', 'data_range')  # options that change results
+
 
 def run(arguments: argparse.Namespace) -> int:
     import torch
@@ -41,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f'denoise: --memory must be above 0 GB; got {arguments.memory:g}')
     tile = TILE if arguments.tile is None else arguments.tile
     settings = {'noise': noise, 'version': __version__, 'tile': tile}
-    settings |= {name: getattr(arguments, name) for name in ('overlap', 'precision', 'stride', 'stabilize', 'strength')}
+    settings |= {name: getattr(arguments, name) for name in KEYS}
     chosen: dict[str, list[Any]] = {}  # images by their network, the shipped ones where none is named
     for job in jobs:
         chosen.setdefault(network or (COLOUR if is_colour(job.source) else GRAY), []).append(job)
@@ -51,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         denoiser = open_denoiser(spec, device=device, trusted=arguments.trusted)
         denoiser.check_level(noise)
         work.append((spec, Tiled(denoiser, tile, arguments.overlap, precision=arguments.precision), own))
-    about = Settings(arguments.stride, {'on': True, 'off': False}.get(arguments.stabilize), arguments.strength)
+    stabilize = {'on': True, 'off': False}.get(arguments.stabilize)
+    about = Settings(arguments.stride, stabilize, arguments.strength, arguments.data_range)
     check(about)
     with explained_writing(arguments.output, 'choose another -o'):
         (arguments.output / MEMORY).mkdir(parents=True, exist_ok=True)

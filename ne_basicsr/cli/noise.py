@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             for name, read in _images(job.source):
                 try:
-                    measured[name] = _measured(read())
+                    measured[name] = _measured(read(), arguments.data_range)
                     print(f'{name}\n{_words(measured[name])}', flush=True)
                 except (InputError, MemoryError) as error:
                     failures.append(f'{name}: {error}')
@@ -52,16 +52,16 @@ def _images(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield str(path), lambda: picture.pixels
 
 
-def _measured(pixels: Any) -> dict[str, Any]:
+def _measured(pixels: Any, data_range: float | None) -> dict[str, Any]:
     """Everything in 8-bit units, but the correlation in pixels."""
-    from ne_basicsr.inference.pixels import as_image
+    from ne_basicsr.inference.pixels import as_image, on_data_range
     from ne_basicsr.inference.real_noise import CLEAN, SMALLEST, Settings, find, is_clean
     from ne_basicsr.ops.noise_model import level_map, measure
 
     if min(pixels.shape[:2]) < SMALLEST:
         width, height = pixels.shape[1::-1]
         raise InputError(f'noise is measured on images of {SMALLEST} pixels a side or more; got {width}x{height}')
-    image = as_image(pixels)
+    image = as_image(pixels if data_range is None else on_data_range(pixels, data_range))
     model = measure(image)
     slope, floor = model.gain_and_floor
     untreated = f'below {CLEAN:.1%} of the contrast: left as it is' if is_clean(image, Settings()) else NOTHING

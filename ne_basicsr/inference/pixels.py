@@ -1,5 +1,6 @@
 """Denoise arrays of pixels; the result has the shape and type of the input."""
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ne_basicsr.data.image_store import on_unit_range
 from ne_basicsr.data.stacks import TYPES
 from ne_basicsr.inference import real_noise
 from ne_basicsr.inference.denoiser import as_denoiser
@@ -39,6 +41,7 @@ def denoise(
     stride: int | None = None,
     stabilize: bool | None = None,
     strength: float = 1.0,
+    data_range: float | None = None,
 ) -> Pixels:
     """Denoise an array and return an array of the same shape and type.
 
@@ -57,6 +60,8 @@ def denoise(
         tile: side of the tiles for larger images, in pixels.
         overlap: overlap of the tiles, see ``ne_basicsr.inference.tiles.Tiled``.
         stride, stabilize, strength: what is known about noise that is not white, see ``real_noise.Settings``.
+        data_range: the value of white where it is not that of the type, such as 4095 for 12 bits in uint16; ``noise``
+            is then a share of it.
 
     Raises:
         InputError: for other shapes or types, values that are not finite, invalid noise levels (for integers also those
@@ -77,8 +82,8 @@ def denoise(
         raise InputError('denoise takes finite values; the image has others')
     denoiser = as_denoiser(network)
     denoiser.require_image_to_image()
-    denoiser.check_level(noise, image if image.dtype.kind == 'f' else None)
-    settings = Settings(stride, stabilize, strength)
+    denoiser.check_level(noise, image if image.dtype.kind == 'f' and data_range is None else None)
+    settings = Settings(stride, stabilize, strength, data_range)
     real_noise.check(settings, shape)
     return restore(Tiled(denoiser, tile, overlap), image[None], image.dtype, noise, settings)[0].reshape(shape)
 
@@ -106,6 +111,13 @@ def restore(
     if batch.dtype.kind == 'u' and noise is not None and noise > 1:
         rule = 'the noise level of integer images is at most white: 1, or --image-sigma255 255'
         raise InputError(f'{rule}; got {noise:g}, or {255 * noise:g} of 255')
+    if (data_range := settings.data_range) is not None:
+        shares = on_data_range(batch, data_range)
+        shares = restore(tiled, shares, shares.dtype, noise, settings._replace(data_range=None), on_tile, on_found)
+        if dtype != batch.dtype:
+            return to_type(shares, dtype)
+        values = shares * data_range
+        return values if dtype.kind == 'f' else np.rint(values).clip(0, data_range).astype(dtype)
     n, height, width, channels = batch.shape
     denoiser = tiled.denoiser
     if denoiser.like.dtype != torch.float64 and not fits_float32(batch):
@@ -190,6 +202,13 @@ def restore(
         outputs.append(output)
     write(slice(0, height), height, real_noise.joined(torch.cat(outputs), stride, height, width))
     return result
+
+
+def on_data_range(pixels: Pixels, data_range: float) -> Pixels:
+    """Floating-point pixels whose white, ``data_range``, is 1; an ``InputError`` for integers above it."""
+    if not 0 < data_range < math.inf:
+        raise InputError(f'the data range, the value of white, must be above 0; got {data_range:g}')
+    return pixels / pixels.dtype.type(data_range) if pixels.dtype.kind == 'f' else on_unit_range(pixels, data_range)
 
 
 def as_image(pixels: Pixels) -> Tensor:

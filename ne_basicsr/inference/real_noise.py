@@ -27,23 +27,24 @@ AT_ONCE = 2**20  # values that a curve maps at once, to save memory
 
 
 class Settings(NamedTuple):
-    """What the user says about the noise; None: as it is measured.
+    """What the user says about an image and its noise; None: as it is measured, or the type has it.
 
     Args:
         stride: distance in pixels at which the noise is independent; 1: white noise.
         stabilize: whether to make noise equal that depends on the brightness or the place.
         strength: what the noise level is multiplied by. A blind network gets the noise that it removed multiplied, in a
             second pass, or below 1 leaves that share of it.
+        data_range: the value of white; in another integer type its largest number becomes white.
     """
 
     stride: int | None = None
     stabilize: bool | None = None
     strength: float = 1.0
+    data_range: float | None = None
 
     def given(self, noise: float | None) -> 'Settings':
         """Of an image whose noise level is known: nothing is measured."""
-        stride, stabilize, strength = self
-        return self if noise is None else Settings(stride or 1, bool(stabilize), strength)
+        return self if noise is None else self._replace(stride=self.stride or 1, stabilize=bool(self.stabilize))
 
 
 class Curve(NamedTuple):

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import os
 import struct
 import sys
@@ -840,3 +841,43 @@ def test_png_chunks_are_where_the_format_wants_them(tmp_path):
         assert struct.unpack('>I', data[place + 8 + length : place + 12 + length])[0] == zlib.crc32(content)
         place += 12 + length
     assert kinds[:3] == [b'IHDR', b'iCCP', b'eXIf'] and kinds[-1] == b'IEND'
+
+
+# -- images whose white is not that of their type ----------------------------------------------------------------------
+
+
+class Squares(nn.Module):
+    """Not equivariant: what it returns depends on the range."""
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        return y.square()
+
+
+@pytest.mark.parametrize('dtype', ['uint16', 'float32', 'float64'])
+def test_a_data_range_is_what_the_network_sees_as_1(dtype):
+    image = np.array([[0, 1000, 4095], [2048, 4000, 10]], dtype)
+    expected = 4095 * np.square(image / 4095.0)
+    result = ne_basicsr.denoise(Squares(), image, data_range=4095)
+    assert result.dtype == image.dtype
+    np.testing.assert_allclose(result, np.rint(expected) if dtype == 'uint16' else expected, rtol=1e-6, atol=0)
+    assert not np.allclose(result, ne_basicsr.denoise(Squares(), image))
+    with pytest.raises(InputError, match='the value of white, must be above 0; got 0'):
+        ne_basicsr.denoise(Squares(), image, data_range=0)
+
+
+def test_a_data_range_for_files_and_levels(workplace, capsys):
+    rng = np.random.default_rng(0)
+    noisy = (2000 + 500 * np.sin(np.arange(96) / 9) + rng.normal(0, 160, (96, 96))).clip(0, 4095).astype(np.uint16)
+    tifffile.imwrite('a.tif', noisy)
+    assert main(['noise', 'a.tif', '--data-range', '4095', '--json', 'a.json']) == 0
+    assert json.loads(Path('a.json').read_text())['a.tif']['level'] == pytest.approx(10, rel=0.1)  # 160 of 4095
+    for folder, further in (('out', ['--image-sigma255', '10']), ('png', ['--format', 'png'])):
+        assert main(['denoise', 'gray', 'a.tif', '-o', folder, *further, '--data-range', '4095']) == 0
+    assert cv2.imread('png/a.png', cv2.IMREAD_UNCHANGED).max() < 4095  # 16 bits, and the same range
+    network = ne_basicsr.load('gray')
+    told = network(noisy, noise=10 / 255, data_range=4095)
+    assert np.array_equal(tifffile.imread('out/a.tif'), told) and told.max() < 4095
+    shares = network(noisy.astype(np.float32) / np.float32(4095), noise=10 / 255)
+    assert np.array_equal(told, np.rint(4095 * shares))
+    assert main(['denoise', 'gray', 'a.tif', '-o', 'less', '--data-range', '2000']) == 1
+    assert f'a.tif: the image: holds {noisy.max()}, more than data_range: 2000' in capsys.readouterr().err
