@@ -876,7 +876,9 @@ def test_a_data_range_for_files_and_levels(workplace, capsys):
     assert cv2.imread('png/a.png', cv2.IMREAD_UNCHANGED).max() < 4095  # 16 bits, and the same range
     network = ne_basicsr.load('gray')
     told = network(noisy, noise=10 / 255, data_range=4095)
-    assert np.array_equal(tifffile.imread('out/a.tif'), told) and told.max() < 4095
+    # the command computes with channels last, which rounds otherwise
+    np.testing.assert_allclose(tifffile.imread('out/a.tif').astype(int), told, atol=1)
+    assert told.max() < 4095
     shares = network(noisy.astype(np.float32) / np.float32(4095), noise=10 / 255)
     assert np.array_equal(told, np.rint(4095 * shares))
     assert main(['denoise', 'gray', 'a.tif', '-o', 'less', '--data-range', '2000']) == 1
