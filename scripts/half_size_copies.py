@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ne_basicsr.data.image_store import image_files
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -21,8 +23,8 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.target.mkdir(parents=True)
     random = np.random.default_rng(0)
-    for path in sorted(arguments.source.iterdir()):
-        image = Image.open(path).convert('RGB')
+    for path in image_files(arguments.source):
+        image = Image.open(arguments.source / path).convert('RGB')
         half = image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
         copy = stronger(np.asarray(half), random.uniform(1, 2))
         Image.fromarray(copy).save(arguments.target / f'{path.stem}_half.png')

@@ -15,13 +15,15 @@ NOTHING = 'white noise, equal everywhere: the network alone'
 
 def run(arguments: argparse.Namespace) -> int:
     from ne_basicsr.inference.image_jobs import find_jobs
+    from ne_basicsr.inference.real_noise import Settings, check
 
+    check(Settings(data_range=arguments.data_range))
     if arguments.json and arguments.json.is_dir():
         raise InputError(f'--json {arguments.json}: is a folder; name a file in it')
     measured: dict[str, Any] = {}
     failures: list[str] = []
     for job in find_jobs(arguments.images, Path('denoised')):
-        name = str(job.source)
+        source = str(job.source)
         try:
             for name, read in _images(job.source):
                 try:
@@ -30,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
                 except (InputError, MemoryError) as error:
                     failures.append(f'{name}: {error}')
         except (InputError, MemoryError) as error:
-            failures.append(str(error) if str(error).startswith(name) else f'{name}: {error}')
+            failures.append(str(error) if str(error).startswith(source) else f'{source}: {error}')
     if arguments.json:
         text = json.dumps(measured, indent=1)
         atomic_files.write(arguments.json, lambda file: file.write(text.encode()))

@@ -131,6 +131,8 @@ def check(settings: Settings, shape: Sequence[int] = ()) -> None:
     if stride is not None and not 1 <= stride <= most:
         limit = f', at most an eighth of the image, {most}' if shape else ''
         raise InputError(f'stride (--stride) must be 1 or more{limit}; got {stride}')
+    if settings.data_range is not None and not 0 < settings.data_range < math.inf:
+        raise InputError(f'data_range (--data-range), the value of white, must be above 0; got {settings.data_range:g}')
     if not 0 < settings.strength < math.inf:
         raise InputError(f'strength (--strength) must be finite and above 0; got {settings.strength:g}')
 

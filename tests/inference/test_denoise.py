@@ -861,7 +861,7 @@ def test_a_data_range_is_what_the_network_sees_as_1(dtype):
     assert result.dtype == image.dtype
     np.testing.assert_allclose(result, np.rint(expected) if dtype == 'uint16' else expected, rtol=1e-6, atol=0)
     assert not np.allclose(result, ne_basicsr.denoise(Squares(), image))
-    with pytest.raises(InputError, match='the value of white, must be above 0; got 0'):
+    with pytest.raises(InputError, match=r'data_range \(--data-range\), the value of white, must be above 0; got 0'):
         ne_basicsr.denoise(Squares(), image, data_range=0)
 
 
@@ -881,5 +881,8 @@ def test_a_data_range_for_files_and_levels(workplace, capsys):
     assert told.max() < 4095
     shares = network(noisy.astype(np.float32) / np.float32(4095), noise=10 / 255)
     assert np.array_equal(told, np.rint(4095 * shares))
+    for command in (['noise', 'a.tif'], ['denoise', 'gray', 'a.tif', '-o', 'none']):
+        assert main([*command, '--data-range', '0']) == 2
+    assert not Path('none').exists()
     assert main(['denoise', 'gray', 'a.tif', '-o', 'less', '--data-range', '2000']) == 1
     assert f'a.tif: the image: holds {noisy.max()}, more than data_range: 2000' in capsys.readouterr().err
