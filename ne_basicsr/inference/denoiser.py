@@ -212,7 +212,7 @@ class Denoiser(nn.Module):
         if not self.takes_sigma:
             raise InputError('this network is blind and takes no noise level; leave it out')
         if not isinstance(sigma, int | float | np.number) or not 0 < sigma < float('inf'):
-            raise InputError(f'the noise level must be finite and above 0; got {shown(sigma)}')
+            raise InputError(f'the noise level must be one number, finite and above 0; got {shown(sigma)}')
         if y is not None and sigma > 1 and 0 < (largest := float(abs(y).max())) < sigma:
             raise InputError(
                 f'the noise level is on the scale of the images, whose largest value is {largest:.3g}; got'

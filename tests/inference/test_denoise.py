@@ -801,6 +801,8 @@ def test_levels_that_are_none_are_refused(noise):
     network = FDnCNN(num_feat=4, num_layers=2, blind=False).eval()
     with pytest.raises(InputError, match=f'the noise level .*; got {noise:g}'):
         ne_basicsr.denoise(network, pixels(1, 'uint8'), noise=noise)
+    with pytest.raises(InputError, match='the noise level must be one number'):
+        ne_basicsr.denoise(network, pixels(1, 'uint8'), noise=[noise] * 3)
     if noise == 25:  # an image in units of its own has a level in them
         assert ne_basicsr.denoise(network, 255 * pixels(1, 'float32'), noise=25).shape == (24, 31, 1)
 
